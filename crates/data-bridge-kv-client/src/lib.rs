@@ -1,0 +1,1 @@
+//! Rust client of the native data-bridge KV protocol: asynchronous and pipelined.

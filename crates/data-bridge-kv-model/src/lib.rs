@@ -1,0 +1,1 @@
+//! Nouns and bytes of the data-bridge KV store: keys, values, commands, replies, errors, codec, native frame. No I/O, no threads.
