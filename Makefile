@@ -1,0 +1,59 @@
+# Everything a developer runs. Each step prints its name and wall time; nothing that is up to date is done again.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help build server wheel test check fix demo serve bench fuzz
+
+STEP := scripts/step
+PORT ?= 7379
+ADMIN_PORT ?= 9121
+
+help: ## this list
+	@sed -nE 's/^([a-z]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 10
+
+build: server wheel ## release server at target/release/data-bridge-kv, wheel installed into .venv
+
+server:
+	@scripts/preflight rust linker
+	@$(STEP) "server" cargo build --release --locked -p data-bridge-kv-server
+
+wheel:
+	@scripts/preflight rust linker python
+	@$(STEP) "python environment" scripts/venv dev
+	@$(STEP) "wheel" scripts/wheel
+
+test: build ## all tests: Rust (unit, integration, documentation), Python
+	@if command -v cargo-nextest >/dev/null; then \
+		$(STEP) "rust tests" cargo nextest run --workspace --locked --no-fail-fast; \
+	else \
+		$(STEP) "rust tests" cargo test --workspace --locked --no-fail-fast --lib --bins --tests; \
+	fi
+	@$(STEP) "rust documentation tests" cargo test --workspace --locked --doc
+	@$(STEP) "python tests" .venv/bin/python -m pytest
+
+check: wheel ## what CI checks beside the tests; changes nothing
+	@scripts/check
+
+fix: ## formats and applies what the linters can repair
+	@scripts/preflight rust linker python
+	@$(STEP) "python environment" scripts/venv dev
+	@$(STEP) "format" cargo fmt --all
+	@$(STEP) "clippy" cargo clippy --workspace --all-targets --fix --allow-dirty --allow-staged
+	@$(STEP) "python lint" .venv/bin/ruff check --fix .
+	@$(STEP) "python format" .venv/bin/ruff format .
+
+demo: build ## both jobs of the store on real data, with a summary
+	@$(STEP) "demo environment" scripts/venv demo
+	@.venv/bin/python -m demo
+
+serve: server ## the server on PORT (7379) and ADMIN_PORT (9121)
+	@scripts/preflight port:127.0.0.1:$(PORT) port:127.0.0.1:$(ADMIN_PORT)
+	@exec target/release/data-bridge-kv serve --listen 127.0.0.1:$(PORT) --admin 127.0.0.1:$(ADMIN_PORT)
+
+bench: build ## measures us beside the peers; NAME=server runs one part
+	@$(STEP) "bench environment" scripts/venv bench
+	@.venv/bin/python -m bench $(NAME)
+
+fuzz: ## libFuzzer on every decoder, FUZZ_SECONDS (60) each
+	@scripts/preflight rust linker
+	@scripts/fuzz
