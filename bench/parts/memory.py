@@ -1,0 +1,84 @@
+"""Resident memory of one key, by kind and size of its value and number of keys, with and without a TTL."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from bench import load, meters
+from bench.plan import Plan, RefusedError
+from bench.rows import Row, Sample, Target
+from bench.servers import KINDS, Running, started
+
+TITLE = "Resident bytes of one key of 16 B: growth of the server's RSS over the number of keys"
+
+VALUES = {
+    "i64": ("incr", 8, 66.0),
+    "32 B": ("set", 32, 96.0),
+    "100 B": ("set", 100, 165.0),
+}
+TTL_LIMIT = 16.0
+VALKEY = "valkey 9.1"
+TTL_SECONDS = 1_000_000
+
+
+def measure(plan: Plan) -> tuple[list[Row], dict[str, str]]:
+    """All rows of the part, and how each server ran."""
+    load.build()
+    rows = []
+    how: dict[str, str] = {}
+    for keys in plan.keys:
+        for kind, (command, size, limit) in VALUES.items():
+            plain = per_key(how, fill(command, keys, value=size), keys)
+            timed = per_key(how, fill(command, keys, value=size, ttl=TTL_SECONDS), keys)
+            count = f"{keys / 1e6:g} M keys"
+            targets = [Target("≤", limit), Target("≤", 1.0, VALKEY)]
+            rows.append(Row(f"{kind}, {count}", "B", plain, targets, headline=True))
+            added = {name: difference(timed[name], plain[name]) for name in timed if name in plain}
+            what = f"a TTL adds to {kind}, {count}"
+            rows.append(Row(what, "B", added, [Target("≤", TTL_LIMIT)], headline=keys == plan.keys[-1]))
+            for row in rows[-2:]:
+                shown = ", ".join(f"{name} {sample.middle:.0f}" for name, sample in row.values.items())
+                print(f"    {row.what}: {shown}", flush=True)
+    return rows, {name: f"{text} (libc malloc)" if name == VALKEY else text for name, text in how.items()}
+
+
+def fill(command: str, keys: int, **options: str | float) -> Callable[[Running], None]:
+    """What fills a server."""
+    return lambda server: load.fill(server, command, keys, **options)
+
+
+def per_key(how: dict[str, str], filling: Callable[[Running], None], keys: int) -> dict[str, Sample]:
+    """Bytes a key for each server, each started anew and alone."""
+    values = {}
+    for kind in KINDS:
+        with started(kind) as server:
+            if isinstance(server, str):
+                how[kind.name] = server
+                continue
+            how[kind.name] = server.how
+            before = meters.rss_bytes(server.pid)
+            try:
+                filling(server)
+            except RefusedError as refused:
+                print(f"    {refused}", flush=True)
+                continue
+            values[kind.name] = Sample.of([(settled(server.pid) - before) / keys])
+    return values
+
+
+def settled(pid: int) -> int:
+    """Resident memory once it stops changing (incremental rehashing goes on for a moment after the load)."""
+    last = meters.rss_bytes(pid)
+    for _ in range(20):
+        time.sleep(0.2)
+        now = meters.rss_bytes(pid)
+        if abs(now - last) < 1 << 16:
+            break
+        last = now
+    return last
+
+
+def difference(more: Sample, less: Sample) -> Sample:
+    """What the one has over the other."""
+    return Sample.of([more.middle - less.middle])

