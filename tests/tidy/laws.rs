@@ -112,6 +112,7 @@ pub fn rules() -> Vec<Rule> {
                 "crates/data-bridge-kv-server/src/resp.rs",
                 "// \"ZADD\"\nconst X: &str = \"zadded\";",
             ),
+            commands_and("crates/data-bridge-kv-model/src/command/zset.rs", "if args.word(\"ZADD\") { f() }"),
             commands_and("crates/data-bridge-kv-server/tests/resp.rs", "const NAMES: &[&str] = &[\"ZADD\"];"),
         ],
     });
@@ -193,9 +194,6 @@ fn words(law: &Law, tree: &Tree) -> Outcome {
     outcome
 }
 
-/// Words of the command table that are also options or sub-commands of other commands.
-const ALSO_OPTIONS: &[&str] = &["GET", "TYPE", "PERSIST"];
-
 fn command_names(tree: &Tree) -> Outcome {
     let mut outcome = Outcome::default();
     let table = tree.rust_files().find(|(file, _)| file.path == COMMANDS);
@@ -205,17 +203,17 @@ fn command_names(tree: &Tree) -> Outcome {
     let names: BTreeSet<&str> = table
         .iter()
         .flat_map(|(_, source)| source.literals_outside_tests())
-        .map(|(_, text)| text.as_str())
-        .filter(|text| is_name(text) && !ALSO_OPTIONS.contains(text))
+        .map(|literal| literal.text.as_str())
+        .filter(|text| is_name(text))
         .collect();
     outcome.checked = names.len();
     for (file, source) in tree.rust_files() {
         if file.path == COMMANDS || file.is_test() {
             continue;
         }
-        for (line, text) in source.literals_outside_tests() {
-            if names.contains(text.as_str()) {
-                outcome.find(&file.path, *line, format!("command name \"{text}\""));
+        for literal in source.literals_outside_tests().filter(|literal| !literal.is_option) {
+            if names.contains(literal.text.as_str()) {
+                outcome.find(&file.path, literal.line, format!("command name \"{}\"", literal.text));
             }
         }
     }

@@ -9,7 +9,7 @@ const ENGINE: &str = "crates/data-bridge-kv/src/";
 
 /// The layers from the outside world up to the engine.
 const LAYERS: &[(u8, &[&str])] = &[
-    (1, &["clock", "disk", "poison", "settings", "stats"]),
+    (1, &["clock", "disk", "footprint", "hash", "poison", "settings", "stats"]),
     (2, &["cold", "manifest", "record", "snapshot", "wal"]),
     (3, &["collections", "evict", "expire", "mutation", "table"]),
     (4, &["commit", "shard", "tiering"]),

@@ -10,13 +10,23 @@ pub struct Token<'a> {
     pub line: usize,
 }
 
+/// A string or byte string literal.
+pub struct Literal {
+    /// Line it starts on, from 1.
+    pub line: usize,
+    /// What stands between the quotes, escapes as written.
+    pub text: String,
+    /// Whether it is the first argument of a method `word`: an option word that a parser asks for.
+    pub is_option: bool,
+}
+
 /// What the rules want to know of a Rust file.
 #[derive(Default)]
 pub struct RustSource {
     /// The text with comments and the insides of literals blanked out; same lines as the text.
     pub code: String,
-    /// Line and content of each string or byte string literal.
-    pub literals: Vec<(usize, String)>,
+    /// Each string or byte string literal.
+    pub literals: Vec<Literal>,
     /// Line and text of each path of two or more parts (`std::fs::read`), groups of `use` taken apart.
     pub paths: Vec<(usize, String)>,
     /// Line and name of each method or path call (`x.detach(`, `T::detach(`).
@@ -48,8 +58,8 @@ impl RustSource {
     }
 
     /// Literals outside the trailing test module.
-    pub fn literals_outside_tests(&self) -> impl Iterator<Item = &(usize, String)> {
-        self.literals.iter().filter(|(line, _)| *line < self.tests_from)
+    pub fn literals_outside_tests(&self) -> impl Iterator<Item = &Literal> {
+        self.literals.iter().filter(|literal| literal.line < self.tests_from)
     }
 
     /// First and last line and name of each function that has a body.
@@ -76,7 +86,12 @@ impl RustSource {
             let end = match Lexeme::at(&chars, at) {
                 Lexeme::Comment(end) => end,
                 Lexeme::Literal { open, close, end } => {
-                    self.literals.push((line, chars[open..close].iter().collect()));
+                    let is_option = self.code.trim_end_matches('b').ends_with(".word(");
+                    self.literals.push(Literal {
+                        line,
+                        text: chars[open..close].iter().collect(),
+                        is_option,
+                    });
                     end
                 }
                 Lexeme::Character(end) => end,
