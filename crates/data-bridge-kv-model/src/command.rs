@@ -1,0 +1,112 @@
+//! Commands as data: what both protocols and the bindings ask of the engine.
+//!
+//! `table.rs` declares every command once; one file per family holds its enum and the functions that read its
+//! arguments. An enum borrows the arguments: building a command allocates nothing.
+
+use crate::arg::{Arg, Args};
+use crate::error::{Error, Result};
+use crate::key::Key;
+
+mod connection;
+mod hash;
+mod key;
+mod list;
+mod number;
+mod scalar;
+mod set;
+mod state;
+pub mod table;
+mod zset;
+
+pub use connection::ConnectionCommand;
+pub use hash::HashCommand;
+pub use key::{ExpireCondition, KeyCommand, ScanOptions, TimeUnit};
+pub use list::{End, ListCommand};
+pub use number::{NumberCommand, NumberStyle};
+pub use scalar::{Condition, Expiry, ScalarCommand, SetOptions, SetReply};
+pub use set::{SetCommand, SetOperation};
+pub use state::{Expected, StateCommand, Target, Transition, Until};
+pub use table::Spec;
+pub use zset::{AddOptions, RangeBy, ScoreBound, ZSetCommand};
+
+/// One command with its arguments.
+#[derive(Clone, Copy, Debug)]
+pub enum Command<'a> {
+    /// On one or more scalar values.
+    Scalar(ScalarCommand<'a>),
+    /// On numbers.
+    Number(NumberCommand<'a>),
+    /// On keys of any kind.
+    Key(KeyCommand<'a>),
+    /// On lists.
+    List(ListCommand<'a>),
+    /// On sets.
+    Set(SetCommand<'a>),
+    /// On hashes.
+    Hash(HashCommand<'a>),
+    /// On sorted sets.
+    ZSet(ZSetCommand<'a>),
+    /// Compare-and-set, transitions, waiting.
+    State(StateCommand<'a>),
+    /// For the connection, not the engine.
+    Connection(ConnectionCommand<'a>),
+}
+
+/// Several keys that were validated when the command was built.
+#[derive(Clone, Copy, Debug)]
+pub struct Keys<'a> {
+    args: &'a [Arg<'a>],
+    step: usize,
+}
+
+impl<'a> Keys<'a> {
+    /// Validates every `step`-th argument as a key.
+    pub fn new(args: &'a [Arg<'a>], step: usize) -> Result<Keys<'a>> {
+        for arg in args.iter().step_by(step) {
+            arg.key()?;
+        }
+        Ok(Keys { args, step })
+    }
+
+    /// The keys in order.
+    pub fn iter(self) -> impl Iterator<Item = Key<'a>> {
+        self.args.iter().step_by(self.step).filter_map(|arg| arg.key().ok())
+    }
+
+    /// Key and value pairs, for a step of two.
+    pub fn pairs(self) -> impl Iterator<Item = (Key<'a>, Arg<'a>)> {
+        self.args.chunks_exact(2).filter_map(|pair| match pair {
+            [key, value] => Some((key.key().ok()?, *value)),
+            _ => None,
+        })
+    }
+
+    /// How many keys.
+    pub fn len(self) -> usize {
+        self.args.len().div_ceil(self.step)
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(self) -> bool {
+        self.args.is_empty()
+    }
+}
+
+impl Spec {
+    /// Builds the command from its arguments: arity first, then the family's parser, which must take them all.
+    #[inline]
+    pub fn build<'a>(&self, args: &'a [Arg<'a>]) -> Result<Command<'a>> {
+        if args.len() < self.min_args || args.len() > self.max_args {
+            return Err(self.wrong_arity());
+        }
+        let mut cursor = Args::new(args);
+        let command = (self.parse)(&mut cursor)?;
+        cursor.finish()?;
+        Ok(command)
+    }
+
+    #[cold]
+    fn wrong_arity(&self) -> Error {
+        Error::invalid(format!("wrong number of arguments for '{}' command", self.name.to_ascii_lowercase()))
+    }
+}

@@ -1,0 +1,137 @@
+//! The native protocol's frames. `docs/PROTOCOL.md` is the page to write a client from.
+//!
+//! ```text
+//! preface  := DB 4B 56 01                          client first, the server answers the same four bytes
+//! request  := length:u32 id:u32 opcode:u16 flags:u8 value*        length counts the bytes after it
+//! response := length:u32 id:u32 flags:u8 item                     one reply item, see reply.rs
+//! ```
+//! Numbers are little endian. A response carries its request's id; ids of requests in flight must differ.
+//! Flag 1 of a request: it may be answered and carried out out of order. Flag 1 of a response: a push, its id is
+//! that of the request that started the watch.
+
+use crate::arg::Arg;
+use crate::codec::{Reader, ValueRef};
+use crate::error::{Error, ErrorKind, Result};
+
+/// First bytes of a native connection, each way: no RESP request starts with 0xDB.
+pub const PREFACE: [u8; 4] = [0xDB, b'K', b'V', 1];
+/// Bytes of a request before its arguments.
+pub const REQUEST_HEAD: usize = 11;
+/// Bytes of a response before its item.
+pub const RESPONSE_HEAD: usize = 9;
+/// Request flag: may be carried out out of order.
+pub const UNORDERED: u8 = 1;
+/// Response flag: a push, not an answer.
+pub const PUSH: u8 = 1;
+
+/// A request without its arguments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestHead {
+    /// The client's number for it.
+    pub id: u32,
+    /// Opcode of `command/table.rs`.
+    pub opcode: u16,
+    /// Flags.
+    pub flags: u8,
+}
+
+/// Appends a request head and remembers where its length stands; [`finish`] fills it in.
+pub fn start_request(head: RequestHead, out: &mut Vec<u8>) -> usize {
+    let at = out.len();
+    out.extend_from_slice(&[0; 4]);
+    out.extend_from_slice(&head.id.to_le_bytes());
+    out.extend_from_slice(&head.opcode.to_le_bytes());
+    out.push(head.flags);
+    at
+}
+
+/// Appends a response head; the item follows, then [`finish`].
+pub fn start_response(id: u32, flags: u8, out: &mut Vec<u8>) -> usize {
+    let at = out.len();
+    out.extend_from_slice(&[0; 4]);
+    out.extend_from_slice(&id.to_le_bytes());
+    out.push(flags);
+    at
+}
+
+/// Fills in the length of the frame that starts at `at`.
+pub fn finish(at: usize, out: &mut [u8]) {
+    let length = out.len().saturating_sub(at).saturating_sub(4);
+    let length = u32::try_from(length).unwrap_or(u32::MAX);
+    if let Some(field) = at.checked_add(4).and_then(|end| out.get_mut(at..end)) {
+        field.copy_from_slice(&length.to_le_bytes());
+    }
+}
+
+/// The first whole frame of `buffer`: its body and how many bytes it takes; `None` if it is not whole yet.
+/// A length above `limit` is an error before a byte of it is waited for.
+pub fn split(buffer: &[u8], limit: usize) -> Result<Option<(&[u8], usize)>> {
+    let Some((length, rest)) = buffer.split_first_chunk::<4>() else { return Ok(None) };
+    let length = u32::from_le_bytes(*length) as usize;
+    if length > limit {
+        return Err(Error::new(ErrorKind::Limit, "frame is larger than the limit"));
+    }
+    Ok(rest.get(..length).map(|body| (body, length.saturating_add(4))))
+}
+
+/// Reads a request's body; its values are appended to `args`, at most `limit` of them.
+pub fn read_request<'a>(body: &'a [u8], limit: usize, args: &mut Vec<Arg<'a>>) -> Result<RequestHead> {
+    let (head, values) = read_head(body)?;
+    let mut reader = Reader::new(values);
+    let start = args.len();
+    while !reader.rest().is_empty() {
+        if args.len().saturating_sub(start) >= limit {
+            return Err(Error::new(ErrorKind::Limit, "too many arguments"));
+        }
+        args.push(Arg::Value(reader.value()?));
+    }
+    Ok(head)
+}
+
+/// Reads a request's head and what follows it.
+pub fn read_head(body: &[u8]) -> Result<(RequestHead, &[u8])> {
+    let short = || Error::invalid("frame is cut short");
+    let (id, rest) = body.split_first_chunk::<4>().ok_or_else(short)?;
+    let (opcode, rest) = rest.split_first_chunk::<2>().ok_or_else(short)?;
+    let (&flags, rest) = rest.split_first().ok_or_else(short)?;
+    let head = RequestHead { id: u32::from_le_bytes(*id), opcode: u16::from_le_bytes(*opcode), flags };
+    Ok((head, rest))
+}
+
+/// Reads a response's body: id, flags, and the bytes of its item.
+pub fn read_response(body: &[u8]) -> Result<(u32, u8, &[u8])> {
+    let short = || Error::invalid("frame is cut short");
+    let (id, rest) = body.split_first_chunk::<4>().ok_or_else(short)?;
+    let (&flags, item) = rest.split_first().ok_or_else(short)?;
+    Ok((u32::from_le_bytes(*id), flags, item))
+}
+
+/// Appends one argument value.
+pub fn put_arg(value: ValueRef<'_>, out: &mut Vec<u8>) {
+    value.encode_into(out);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_comes_back() {
+        let mut out = Vec::new();
+        let head = RequestHead { id: 7, opcode: 0x102, flags: UNORDERED };
+        let at = start_request(head, &mut out);
+        put_arg(ValueRef::text("key"), &mut out);
+        finish(at, &mut out);
+        for cut in 0..out.len() {
+            assert_eq!(split(&out[..cut], 1024).unwrap(), None);
+        }
+        let (body, used) = split(&out, 1024).unwrap().unwrap();
+        assert_eq!(used, out.len());
+        let mut args = Vec::new();
+        assert_eq!(read_request(body, 10, &mut args).unwrap(), head);
+        assert_eq!(args, [Arg::Value(ValueRef::text("key"))]);
+        assert!(split(&out, 3).is_err());
+        args.clear();
+        assert!(read_request(body, 0, &mut args).is_err());
+    }
+}

@@ -1,0 +1,197 @@
+//! What an untyped client is shown of a scalar: its shortest exact text.
+//!
+//! `docs/TYPES.md` has the table. An untyped argument names a typed member, field or expected value when it equals
+//! this text, see [`matches_untyped`].
+
+use std::io::Write;
+
+use crate::bigint;
+use crate::calendar;
+use crate::codec::{Reader, ValueRef, tagged_parts};
+use crate::kind::Kind;
+
+/// Appends the text of a scalar and answers true; containers (collections, tuples, frozen sets, tagged values) and
+/// null have none.
+pub fn show(value: ValueRef<'_>, out: &mut Vec<u8>) -> bool {
+    let payload = value.payload();
+    match value.kind() {
+        Kind::Text | Kind::Bytes => out.extend_from_slice(payload),
+        Kind::Int => put_int(value.as_int().unwrap_or_default(), out),
+        Kind::Float => put_float(value.as_float().unwrap_or_default(), out),
+        Kind::Decimal => match value.as_decimal() {
+            Some(number) => number.write_to(out),
+            None => return false,
+        },
+        Kind::Bool => out.extend_from_slice(if payload == [1] { b"true" } else { b"false" }),
+        Kind::BigInt => {
+            let mut reader = Reader::new(payload);
+            let negative = reader.byte().is_ok_and(|sign| sign == 1);
+            let length = reader.varint().unwrap_or(0);
+            bigint::show(negative, reader.take(length).unwrap_or_default(), out);
+        }
+        Kind::Timestamp => return calendar::show_moment(payload, true, out).is_ok(),
+        Kind::Time => return calendar::show_moment(payload, false, out).is_ok(),
+        Kind::Date => match payload.try_into().map(i32::from_le_bytes) {
+            Ok(days) => calendar::show_date(i64::from(days), out),
+            Err(_) => return false,
+        },
+        Kind::Duration => {
+            let Some((days, micros)) = payload.split_first_chunk::<4>() else { return false };
+            let micros = micros.try_into().map(i64::from_le_bytes).unwrap_or_default();
+            calendar::show_duration(i64::from(i32::from_le_bytes(*days)), micros, out);
+        }
+        Kind::Uuid => put_uuid(payload, out),
+        Kind::Opaque => match tagged_parts(value) {
+            Some((_, bytes)) => out.extend_from_slice(bytes),
+            None => return false,
+        },
+        Kind::Null
+        | Kind::List
+        | Kind::Set
+        | Kind::Hash
+        | Kind::SortedSet
+        | Kind::Tuple
+        | Kind::FrozenSet
+        | Kind::Tagged => return false,
+    }
+    true
+}
+
+/// Appends an integer.
+#[inline]
+pub fn put_int(number: i64, out: &mut Vec<u8>) {
+    // Twenty bytes hold the longest i64 with its sign.
+    let mut digits = [0u8; 20];
+    let mut at = digits.len();
+    let mut rest = number.unsigned_abs();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    if number < 0 {
+        at -= 1;
+        digits[at] = b'-';
+    }
+    out.extend_from_slice(&digits[at..]);
+}
+
+/// Appends a float in its shortest text that reads back as the same bits (NaN as `nan`): plain digits from 1e-5 up
+/// to 1e17, an exponent beyond, as C's `%g` does and Redis clients read.
+pub fn put_float(number: f64, out: &mut Vec<u8>) {
+    let magnitude = number.abs();
+    // Writing to a vector cannot fail.
+    let _ = if number.is_nan() {
+        out.write_all(b"nan")
+    } else if number.is_infinite() {
+        out.write_all(if number < 0.0 { b"-inf" } else { b"inf" })
+    } else if magnitude == 0.0 || (1e-5..1e17).contains(&magnitude) {
+        write!(out, "{number}")
+    } else {
+        let text = format!("{number:e}");
+        out.write_all(
+            match text.find('e') {
+                Some(at) if !text[at..].starts_with("e-") => text.replacen('e', "e+", 1),
+                _ => text,
+            }
+            .as_bytes(),
+        )
+    };
+}
+
+fn put_uuid(bytes: &[u8], out: &mut Vec<u8>) {
+    for (index, byte) in bytes.iter().enumerate() {
+        if matches!(index, 4 | 6 | 8 | 10) {
+            out.push(b'-');
+        }
+        for digit in [byte >> 4, byte & 15] {
+            out.push(if digit < 10 { b'0' + digit } else { b'a' + digit - 10 });
+        }
+    }
+}
+
+/// Whether untyped bytes name this value: the same content for Text and Bytes, the shown text for other scalars.
+pub fn matches_untyped(value: ValueRef<'_>, bytes: &[u8]) -> bool {
+    match value.content() {
+        Some(content) => content == bytes,
+        None => {
+            let mut text = Vec::with_capacity(40);
+            show(value, &mut text) && text == bytes
+        }
+    }
+}
+
+/// The typed scalars that untyped bytes may name beside Text and Bytes, each tried until `found` answers: an Int, a
+/// Float, a Decimal or a Bool whose shown text is exactly these bytes.
+pub fn typed_readings<T>(bytes: &[u8], mut found: impl FnMut(ValueRef<'_>) -> Option<T>) -> Option<T> {
+    if bytes.len() > 48 {
+        return None;
+    }
+    let mut payload = Vec::with_capacity(24);
+    for kind in [Kind::Int, Kind::Float, Kind::Decimal, Kind::Bool, Kind::BigInt, Kind::Uuid] {
+        payload.clear();
+        if crate::literal::read(kind, bytes, &mut payload).is_ok() {
+            let value = ValueRef::from_parts(kind, &payload);
+            if matches_untyped(value, bytes)
+                && let Some(answer) = found(value)
+            {
+                return Some(answer);
+            }
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Value;
+
+    fn shown(value: Value) -> String {
+        let encoded = value.encode();
+        let mut out = Vec::new();
+        assert!(show(ValueRef::decode(&encoded).unwrap(), &mut out));
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn numbers_show_their_shortest_text() {
+        for (number, text) in [
+            (1.0, "1"),
+            (0.1, "0.1"),
+            (-0.0, "-0"),
+            (1e21, "1e+21"),
+            (1e-7, "1e-7"),
+            (5e-324, "5e-324"),
+            (1e16, "10000000000000000"),
+            (f64::INFINITY, "inf"),
+            (f64::NEG_INFINITY, "-inf"),
+        ] {
+            assert_eq!(shown(Value::Float(number)), text);
+        }
+        assert_eq!(shown(Value::Int(i64::MIN)), "-9223372036854775808");
+        assert_eq!(shown(Value::Int(0)), "0");
+        assert_eq!(shown(Value::Decimal("1.10".parse().unwrap())), "1.10");
+        assert_eq!(shown(Value::Bool(true)), "true");
+        assert_eq!(shown(Value::Uuid([0xab; 16])), "abababab-abab-abab-abab-abababababab");
+    }
+
+    #[test]
+    fn untyped_bytes_name_typed_scalars() {
+        let kinds = |bytes: &[u8]| {
+            let mut kinds = Vec::new();
+            typed_readings(bytes, |value| -> Option<()> {
+                kinds.push(value.kind());
+                None
+            });
+            kinds
+        };
+        assert_eq!(kinds(b"5"), [Kind::Int, Kind::Float, Kind::Decimal]);
+        assert_eq!(kinds(b"1.10"), [Kind::Decimal]);
+        assert_eq!(kinds(b"05"), []);
+        assert_eq!(kinds(b"true"), [Kind::Bool]);
+    }
+}
