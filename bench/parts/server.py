@@ -12,10 +12,10 @@ from bench.servers import Running, all_started, ask
 
 TITLE = "Server CPU microseconds of one operation, 50 connections, 1 M keys of 16 B, server and client on a core each"
 
-REDIS_7, REDIS_8 = "redis 7.0", "redis 8.2"
+REDIS_7, REDIS_8, KEVY = "redis 7.0", "redis 8.2", "kevy 7"
 BY_PIPELINE = {
     1: [Target("≤", 0.8, REDIS_7)],
-    16: [Target("≤", 0.35, REDIS_7), Target("≤", 0.45, REDIS_8)],
+    16: [Target("≤", 0.35, REDIS_7), Target("≤", 0.45, REDIS_8), Target("≤", 0.7, KEVY)],
     100: [Target("≤", 0.25, REDIS_7)],
 }
 COLLECTIONS = {
