@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from bench import load
 from bench.plan import Plan, RefusedError
-from bench.rows import Row, Target
+from bench.rows import OURS, Row, Target
 from bench.servers import Running, all_started, ask
 
 TITLE = "Server CPU microseconds of one operation, 50 connections, 1 M keys of 16 B, server and client on a core each"
 
+OUR_RESP = "ours over RESP"
 REDIS_7, REDIS_8, KEVY = "redis 7.0", "redis 8.2", "kevy 7"
 BY_PIPELINE = {
     1: [Target("≤", 0.8, REDIS_7)],
@@ -43,6 +44,8 @@ def measure(plan: Plan) -> tuple[list[Row], dict[str, str]]:
                     values = plan.interleaved(cpu(plan, running, name.lower(), client, options))
                     what = f"{name} {size} B, pipeline {pipeline}"
                     rows.append(show(Row(what, "us", values, targets, headline=pipeline > 1)))
+        rows.extend(native_rows(plan, running, client))
+        how[OUR_RESP] = "our server, the same run"
         for server_under_test in running:
             ask(server_under_test.port, b"FLUSHALL")
         for name, command in COLLECTIONS.items():
@@ -61,6 +64,20 @@ def measure(plan: Plan) -> tuple[list[Row], dict[str, str]]:
     return rows, how
 
 
+def native_rows(plan: Plan, running: list[Running], client: list[int]) -> list[Row]:
+    """Our own protocol beside RESP on the same server and the same keys."""
+    ours = [server for server in running if server.name == OURS]
+    rows = []
+    for name in ("GET", "SET") if ours else ():
+        options = {"value": 100, "pipeline": 16, "keys": plan.keys[0]}
+        resp = cpu(plan, ours, name.lower(), client, options)
+        native = cpu(plan, ours, name.lower(), client, {**options, "protocol": "native"})
+        values = plan.interleaved({OURS: native[OURS], OUR_RESP: resp[OURS]})
+        what = f"native protocol, {name} 100 B, pipeline 16"
+        rows.append(show(Row(what, "us", values, [Target("≤", 0.9, OUR_RESP)], headline=True)))
+    return rows
+
+
 def fill_all(running: list[Running], keys: int, size: int) -> None:
     """The same keys in every server; one that refuses shows up as missing in what follows."""
     for server in running:
@@ -71,7 +88,7 @@ def fill_all(running: list[Running], keys: int, size: int) -> None:
 
 
 def cpu(
-    plan: Plan, running: list[Running], command: str, cores: list[int], options: dict[str, int]
+    plan: Plan, running: list[Running], command: str, cores: list[int], options: Mapping[str, str | int]
 ) -> dict[str, Callable[[], float]]:
     """For each server the CPU microseconds of one operation."""
 

@@ -75,8 +75,10 @@ fn rust_files(tree: &Tree) -> Outcome {
 fn is_root(file: &File) -> bool {
     let (folder, name) = file.path.rsplit_once('/').unwrap_or(("", &file.path));
     let last = folder.rsplit('/').next().unwrap_or(folder);
-    let in_crate = last == "src" && ["lib.rs", "main.rs"].contains(&name);
-    in_crate || name == "build.rs" || ["tests", "benches", "examples", "bin", "fuzz_targets"].contains(&last)
+    let in_crate = name == "lib.rs" && last == "src";
+    in_crate
+        || ["main.rs", "build.rs"].contains(&name)
+        || ["tests", "benches", "examples", "bin", "fuzz_targets"].contains(&last)
 }
 
 /// Paths at which the modules declared in a file may stand.

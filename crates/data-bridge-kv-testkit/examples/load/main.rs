@@ -1,14 +1,19 @@
 //! Load generator of `make bench`: many connections on one thread, each with one pipeline of commands under way.
 //!
-//! `load --address A --command C [--connections 50] [--pipeline 16] [--value 100] [--keys 1000000] [--ttl SECONDS]`
-//! then either `--seconds S` (random keys) or `--fill true` (each key once, in order). Prints one line:
+//! `load --address A --command C [--protocol resp|native] [--connections 50] [--pipeline 16] [--value 100]`
+//! `[--keys 1000000] [--ttl SECONDS]`, then either `--seconds S` (random keys) or `--fill true` (each key once, in order). Prints one line:
 //! `operations seconds errors`. Connections take turns: read the replies of one, send its next pipeline, go to the next,
 //! so the server always has work waiting and the client spends as little as it can.
+
+mod wire;
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
+
+use wire::Argument::{Bytes, Int, Text};
+use wire::{Protocol, Verb};
 
 /// Members of each collection that a collection command draws from.
 const MEMBERS: u64 = 100;
@@ -32,12 +37,14 @@ fn main() -> ExitCode {
 /// What to send, where to, and for how long.
 struct Settings {
     address: String,
+    protocol: Protocol,
     command: Command,
+    verbs: [Verb; 2],
     connections: usize,
     pipeline: u64,
     value: Vec<u8>,
     keys: u64,
-    ttl: Option<String>,
+    ttl: Option<i64>,
     seconds: f64,
     fill: bool,
 }
@@ -63,7 +70,9 @@ impl Settings {
     fn from_arguments() -> Result<Self, String> {
         let mut settings = Self {
             address: String::new(),
+            protocol: Protocol::Resp,
             command: Command::Get,
+            verbs: Command::Get.verbs(false),
             connections: 50,
             pipeline: 16,
             value: vec![b'x'; 100],
@@ -78,11 +87,14 @@ impl Settings {
             match name.as_str() {
                 "--address" => settings.address = text,
                 "--command" => settings.command = Command::named(&text)?,
+                "--protocol" => {
+                    settings.protocol = if text == "native" { Protocol::Native } else { Protocol::Resp }
+                }
                 "--connections" => settings.connections = text.parse().map_err(wrong)?,
                 "--pipeline" => settings.pipeline = text.parse().map_err(wrong)?,
                 "--value" => settings.value = vec![b'x'; text.parse().map_err(wrong)?],
                 "--keys" => settings.keys = text.parse().map_err(wrong)?,
-                "--ttl" => settings.ttl = Some(text),
+                "--ttl" => settings.ttl = Some(text.parse().map_err(wrong)?),
                 "--seconds" => {
                     settings.seconds = text.parse().map_err(|_| format!("{name} {text}: not a number"))?
                 }
@@ -90,36 +102,41 @@ impl Settings {
                 _ => return Err(format!("unknown option {name}")),
             }
         }
+        settings.verbs = settings.command.verbs(settings.fill);
         Ok(settings)
     }
 
     /// Appends one command; returns how many replies it asks for.
     fn append(&self, out: &mut Vec<u8>, number: u64, key: u64) -> u64 {
         let member = number % MEMBERS;
+        let [first, second] = self.verbs;
+        let mut put = |verb, arguments: &[wire::Argument<'_>]| self.protocol.append(out, verb, arguments);
         match self.command {
-            Command::Get => words(out, &[b"GET", &digits(b"key:", key)]),
-            Command::Set => match &self.ttl {
-                None => words(out, &[b"SET", &digits(b"key:", key), &self.value]),
-                Some(ttl) => words(out, &[b"SET", &digits(b"key:", key), &self.value, b"EX", ttl.as_bytes()]),
+            Command::Get => put(first, &[Text(&digits("key:", key))]),
+            Command::Set => match self.ttl {
+                None => put(first, &[Text(&digits("key:", key)), Bytes(&self.value)]),
+                Some(ttl) => {
+                    put(first, &[Text(&digits("key:", key)), Bytes(&self.value), Text("EX"), Int(ttl)])
+                }
             },
-            Command::Incr if !self.fill => words(out, &[b"INCR", &digits(b"key:", key)]),
+            Command::Incr if !self.fill => put(first, &[Text(&digits("key:", key))]),
             Command::Incr => {
-                words(out, &[b"INCRBY", &digits(b"key:", key), &digits(b"1234", key)]);
-                if let Some(ttl) = &self.ttl {
-                    words(out, &[b"EXPIRE", &digits(b"key:", key), ttl.as_bytes()]);
+                put(first, &[Text(&digits("key:", key)), Int(1_234_000_000_000_000 + number as i64)]);
+                if let Some(ttl) = self.ttl {
+                    put(second, &[Text(&digits("key:", key)), Int(ttl)]);
                     return 2;
                 }
             }
             Command::LpushRpop if number.is_multiple_of(2) => {
-                words(out, &[b"LPUSH", &digits(b"lst:", key), &self.value])
+                put(first, &[Text(&digits("lst:", key)), Bytes(&self.value)]);
             }
-            Command::LpushRpop => words(out, &[b"RPOP", &digits(b"lst:", key)]),
+            Command::LpushRpop => put(second, &[Text(&digits("lst:", key))]),
             Command::Hset => {
-                words(out, &[b"HSET", &digits(b"hsh:", key), &digits(b"fld:", member), &self.value])
+                put(first, &[Text(&digits("hsh:", key)), Text(&digits("fld:", member)), Bytes(&self.value)]);
             }
-            Command::Sadd => words(out, &[b"SADD", &digits(b"set:", key), &digits(b"mem:", member)]),
+            Command::Sadd => put(first, &[Text(&digits("set:", key)), Text(&digits("mem:", member))]),
             Command::Zadd => {
-                words(out, &[b"ZADD", &digits(b"zst:", key), &digits(b"", number), &digits(b"mem:", member)]);
+                put(first, &[Text(&digits("zst:", key)), Int(number as i64), Text(&digits("mem:", member))]);
             }
         }
         1
@@ -139,10 +156,28 @@ impl Command {
             _ => return Err(format!("unknown command {name}")),
         })
     }
+
+    /// Names on the wire; the second one only where two take turns or follow each other.
+    fn verbs(self, fill: bool) -> [Verb; 2] {
+        let names = match self {
+            Self::Get => ["GET", "GET"],
+            Self::Set => ["SET", "SET"],
+            Self::Incr if fill => ["INCRBY", "EXPIRE"],
+            Self::Incr => ["INCR", "INCR"],
+            Self::LpushRpop => ["LPUSH", "RPOP"],
+            Self::Hset => ["HSET", "HSET"],
+            Self::Sadd => ["SADD", "SADD"],
+            Self::Zadd => ["ZADD", "ZADD"],
+        };
+        names.map(Verb::named)
+    }
 }
 
 fn run(settings: &Settings) -> Result<Outcome, String> {
-    let connect = || Connection::open(&settings.address).map_err(|e| format!("{}: {e}", settings.address));
+    let connect = || {
+        Connection::open(&settings.address, settings.protocol)
+            .map_err(|e| format!("{}: {e}", settings.address))
+    };
     let mut connections = (0..settings.connections).map(|_| connect()).collect::<Result<Vec<_>, _>>()?;
     let start = Instant::now();
     let end = start + Duration::from_secs_f64(settings.seconds);
@@ -195,14 +230,18 @@ struct Connection {
     outgoing: Vec<u8>,
     incoming: Vec<u8>,
     awaited: u64,
+    protocol: Protocol,
 }
 
 impl Connection {
-    fn open(address: &str) -> io::Result<Self> {
-        let stream = TcpStream::connect(address)?;
+    fn open(address: &str, protocol: Protocol) -> io::Result<Self> {
+        let mut stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-        Ok(Self { stream, outgoing: Vec::new(), incoming: Vec::new(), awaited: 0 })
+        stream.write_all(protocol.preface())?;
+        let mut answer = vec![0; protocol.preface().len()];
+        stream.read_exact(&mut answer)?;
+        Ok(Self { stream, outgoing: Vec::new(), incoming: Vec::new(), awaited: 0, protocol })
     }
 
     /// Sends the next pipeline; returns the number of commands in it.
@@ -229,8 +268,8 @@ impl Connection {
             }
             self.incoming.extend_from_slice(&chunk[..count]);
             let mut at = 0;
-            while let Some(length) = reply_length(&self.incoming[at..]) {
-                errors += u64::from(self.incoming[at] == b'-');
+            while let Some((length, is_error)) = self.protocol.reply(&self.incoming[at..]) {
+                errors += u64::from(is_error);
                 self.awaited -= 1;
                 at += length;
             }
@@ -240,65 +279,23 @@ impl Connection {
     }
 }
 
-/// Bytes of the first reply (a line or a bulk string), if it is complete.
-fn reply_length(bytes: &[u8]) -> Option<usize> {
-    let line = bytes.iter().position(|byte| *byte == b'\n')? + 1;
-    if bytes[0] != b'$' || bytes[1] == b'-' {
-        return Some(line);
-    }
-    let length = bytes[1..line - 2].iter().fold(0, |sum, digit| sum * 10 + usize::from(digit - b'0'));
-    let whole = line + length + 2;
-    (bytes.len() >= whole).then_some(whole)
-}
-
-/// A prefix of at most four bytes and twelve decimal digits.
-fn digits(prefix: &[u8], mut number: u64) -> Digits {
+/// A prefix of four characters and twelve decimal digits.
+fn digits(prefix: &'static str, mut number: u64) -> Digits {
     let mut text = [b'0'; 16];
-    text[..prefix.len()].copy_from_slice(prefix);
-    let length = prefix.len() + 12;
-    for place in text[prefix.len()..length].iter_mut().rev() {
+    text[..4].copy_from_slice(prefix.as_bytes());
+    for place in text[4..].iter_mut().rev() {
         *place = b'0' + (number % 10) as u8;
         number /= 10;
     }
-    Digits { text, length }
+    Digits(text)
 }
 
-struct Digits {
-    text: [u8; 16],
-    length: usize,
-}
+struct Digits([u8; 16]);
 
 impl std::ops::Deref for Digits {
-    type Target = [u8];
+    type Target = str;
 
-    fn deref(&self) -> &[u8] {
-        &self.text[..self.length]
+    fn deref(&self) -> &str {
+        std::str::from_utf8(&self.0).unwrap_or_default()
     }
-}
-
-/// Appends a command as an array of bulk strings.
-fn words(out: &mut Vec<u8>, words: &[&[u8]]) {
-    head(out, b'*', words.len());
-    for word in words {
-        head(out, b'$', word.len());
-        out.extend_from_slice(word);
-        out.extend_from_slice(b"\r\n");
-    }
-}
-
-fn head(out: &mut Vec<u8>, mark: u8, count: usize) {
-    out.push(mark);
-    let mut text = [0; 20];
-    let mut at = text.len();
-    let mut rest = count;
-    loop {
-        at -= 1;
-        text[at] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&text[at..]);
-    out.extend_from_slice(b"\r\n");
 }
