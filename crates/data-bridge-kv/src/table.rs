@@ -1,0 +1,190 @@
+//! The hash table of one shard: key → entry, for one owner at a time (`&mut self`, the shard's lock is
+//! outside).
+//!
+//! Three layers, each in its own file: the *directory* leads from the top bits of a hash to a *segment* of at
+//! most 4 KiB, the segment holds 8-byte slots in groups of one cache line, and a slot points to the *block*,
+//! one heap allocation with everything an entry consists of. Segments grow in small steps and split in two,
+//! so the load stays at 70 to 88 percent at any count and no operation pauses for a whole-table resize.
+//!
+//! All unsafe code of the engine is in this module. Outwards it is safe: views borrow the table, and whatever
+//! leaves it is owned. Only the shard's transaction changes a table; scans, timers and eviction read it.
+#![allow(unsafe_code)]
+
+mod block;
+mod directory;
+mod entry;
+mod scan;
+mod segment;
+#[cfg(test)]
+mod tests;
+mod value;
+
+pub use block::{MAX_DEADLINE, MAX_HEAT, MAX_KEY_BYTES, MAX_SEQUENCE};
+pub use entry::{CollectionMut, EntryMut, EntryRef, OwnedEntry};
+pub use value::{Blob, INLINE_BYTES, NewEntry, NewValue, Shared, Stored};
+
+use block::{Block, Fields, Payload};
+use directory::Directory;
+
+use crate::hash::{KeyHash, KeyHasher};
+
+/// The entries of one shard. Every hash handed in must come from the table's hasher; another one makes keys
+/// unfindable, but nothing worse.
+pub struct Table {
+    hasher: KeyHasher,
+    directory: Directory,
+    len: usize,
+    /// Heap bytes of blocks and of what they own.
+    entry_bytes: usize,
+}
+
+// SAFETY: the table is the only owner of its slots and blocks; what the blocks share with readers are Arcs of
+// Send + Sync types.
+unsafe impl Send for Table {}
+// SAFETY: `&Table` only reads.
+unsafe impl Sync for Table {}
+
+impl Table {
+    /// An empty table for keys hashed by `hasher`.
+    pub fn new(hasher: KeyHasher) -> Table {
+        Table { hasher, directory: Directory::new(), len: 0, entry_bytes: 0 }
+    }
+
+    /// The hasher that the table was made with.
+    pub fn hasher(&self) -> &KeyHasher {
+        &self.hasher
+    }
+
+    /// How many entries there are, expired ones included.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there is no entry.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// What the table takes on the heap: blocks, large payloads, collections, slots and directory, each
+    /// counted by its allocation size class.
+    #[inline]
+    pub fn memory_bytes(&self) -> usize {
+        self.entry_bytes + self.directory.memory_bytes()
+    }
+
+    /// The entry of a key.
+    #[inline]
+    pub fn find(&self, hash: KeyHash, key: &[u8]) -> Option<EntryRef<'_>> {
+        let segment = self.directory.segment(hash);
+        segment.find(hash, key).map(|position| EntryRef::new(segment.block_at(position)))
+    }
+
+    /// The entry of a key, to be changed.
+    #[inline]
+    pub fn find_mut(&mut self, hash: KeyHash, key: &[u8]) -> Option<EntryMut<'_>> {
+        let segment = self.directory.segment_mut(hash);
+        let position = segment.find(hash, key)?;
+        Some(EntryMut::new(segment, position, &mut self.entry_bytes))
+    }
+
+    /// Writes an entry whether or not the key is there; an existing block is reused if its size class fits.
+    /// Returns whether the key is new. The key must have 1 to 1024 bytes.
+    pub fn put(&mut self, hash: KeyHash, key: &[u8], new: NewEntry<'_>) -> bool {
+        if let Some(mut entry) = self.find_mut(hash, key) {
+            entry.set(new);
+            return false;
+        }
+        self.add(hash, new_block(key, new));
+        true
+    }
+
+    /// Like [`Table::put`], but keeps what was there: the old entry comes out whole, to be given back to
+    /// [`Table::restore`] or dropped.
+    pub fn replace(&mut self, hash: KeyHash, key: &[u8], new: NewEntry<'_>) -> Option<OwnedEntry> {
+        self.exchange(hash, new_block(key, new))
+    }
+
+    /// Puts an owned entry in, without copying it; returns the one it replaces.
+    pub fn restore(&mut self, hash: KeyHash, entry: OwnedEntry) -> Option<OwnedEntry> {
+        self.exchange(hash, entry.into_block())
+    }
+
+    /// Takes an entry out.
+    pub fn remove(&mut self, hash: KeyHash, key: &[u8]) -> Option<OwnedEntry> {
+        let position = self.directory.find(hash, key)?;
+        let block = self.directory.remove(hash, position);
+        self.len -= 1;
+        self.entry_bytes -= block.memory_bytes();
+        Some(OwnedEntry::new(block))
+    }
+
+    /// Removes all entries and gives their memory back. Takes time in proportion to their number.
+    pub fn clear(&mut self) {
+        *self = Table::new(self.hasher.clone());
+    }
+
+    /// All entries, in no order that outlives a change.
+    pub fn iter(&self) -> impl Iterator<Item = EntryRef<'_>> {
+        self.directory.slots().map(|slot| EntryRef::new(slot.block()))
+    }
+
+    /// First step of a batch: asks the processor for the slots of `hash`.
+    #[inline]
+    pub fn prefetch_slot(&self, hash: KeyHash) {
+        self.directory.prefetch(hash);
+    }
+
+    /// Second step of a batch, when the slots have arrived: asks for the entry that `hash` probably stands for.
+    #[inline]
+    pub fn prefetch_entry(&self, hash: KeyHash) {
+        self.directory.segment(hash).prefetch_block(hash);
+    }
+
+    fn exchange(&mut self, hash: KeyHash, block: Block) -> Option<OwnedEntry> {
+        let segment = self.directory.segment_mut(hash);
+        let Some(position) = segment.find(hash, block.key()) else {
+            self.add(hash, block);
+            return None;
+        };
+        let old = segment.block_at(position);
+        segment.set_block(position, block);
+        self.entry_bytes = self.entry_bytes - old.memory_bytes() + block.memory_bytes();
+        Some(OwnedEntry::new(old))
+    }
+
+    fn add(&mut self, hash: KeyHash, block: Block) {
+        self.directory.insert(hash, block, &self.hasher);
+        self.len += 1;
+        self.entry_bytes += block.memory_bytes();
+    }
+}
+
+impl Drop for Table {
+    fn drop(&mut self) {
+        for slot in self.directory.slots() {
+            // SAFETY: each block stands in one slot, and no slot is read again: only the slots' own memory is
+            // freed after this.
+            unsafe { slot.block().free() }
+        }
+    }
+}
+
+fn new_block(key: &[u8], new: NewEntry<'_>) -> Block {
+    let fields = Fields { sequence: new.sequence, deadline: new.deadline, heat: new.heat };
+    Block::new(key, fields, Payload::new(new.value))
+}
+
+/// Asks the processor for a cache line; any address will do. Does nothing where there is no such instruction.
+#[inline]
+fn prefetch(address: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch never faults, and every x86_64 has it.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(address.cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = address;
+}

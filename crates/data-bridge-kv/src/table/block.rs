@@ -1,0 +1,526 @@
+//! The bytes of an entry: one heap block per key.
+//!
+//! ```text
+//! 0   u64 LE  sequence 44 bits | key length - 1, 10 bits | kind 5 bits | deadline? | external? | 3 spare bits
+//! 8   u16 LE  payload length 12 bits | heat 2 bits | 2 spare bits
+//! 10  [6]     deadline, unix ms LE, only if the flag says so
+//! ..  key
+//! ..  payload, or the address of an Arc<Blob> or Arc<Collection> (8 bytes LE) if the flag says external
+//! ```
+//! The block is as large as its size class, so that a rewrite within the class needs no allocation. Nothing
+//! in it is aligned.
+
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
+use std::mem::ManuallyDrop;
+use std::ptr::{self, NonNull};
+use std::sync::Arc;
+
+use data_bridge_kv_model::Kind;
+
+use super::value::{Blob, INLINE_BYTES, NewValue, Shared, Stored};
+use crate::collections::Collection;
+use crate::footprint::{arc_bytes, block_bytes};
+
+/// Largest sequence: 44 bits.
+pub const MAX_SEQUENCE: u64 = (1 << 44) - 1;
+/// Largest deadline, unix ms: 48 bits.
+pub const MAX_DEADLINE: u64 = (1 << 48) - 1;
+/// Longest key in bytes.
+pub const MAX_KEY_BYTES: usize = 1024;
+/// Largest heat: 2 bits.
+pub const MAX_HEAT: u8 = 3;
+
+const KEY_LEN_SHIFT: u32 = 44;
+const KIND_SHIFT: u32 = 54;
+const HAS_DEADLINE: u64 = 1 << 59;
+const EXTERNAL: u64 = 1 << 60;
+const PAYLOAD_LEN_MASK: u16 = (1 << 12) - 1;
+const HEAT_SHIFT: u32 = 12;
+const FIXED_BYTES: usize = 10;
+const DEADLINE_BYTES: usize = 6;
+const ADDRESS_BYTES: usize = 8;
+
+const _: () = assert!(INLINE_BYTES == PAYLOAD_LEN_MASK as usize);
+const _: () = assert!(MAX_KEY_BYTES == 1 << (KIND_SHIFT - KEY_LEN_SHIFT));
+const _: () = assert!(data_bridge_kv_model::kind::RESERVED_TO < 1 << 5);
+
+/// A live entry block. Copies of the handle are only made inside the table module, which keeps this
+/// invariant: a handle that is still used points to a block that [`Block::new`] made and nobody freed, and
+/// whoever writes through one holds the table exclusively.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Block(NonNull<u8>);
+
+/// The first eight bytes of a block, read once and asked several times.
+#[derive(Clone, Copy)]
+struct Header(u64);
+
+impl Header {
+    #[inline]
+    fn sequence(self) -> u64 {
+        self.0 & MAX_SEQUENCE
+    }
+
+    #[inline]
+    fn key_len(self) -> usize {
+        (((self.0 >> KEY_LEN_SHIFT) & 0x3ff) + 1) as usize
+    }
+
+    #[inline]
+    fn kind(self) -> Kind {
+        Kind::ALL[((self.0 >> KIND_SHIFT) & 0x1f) as usize]
+    }
+
+    #[inline]
+    fn has_deadline(self) -> bool {
+        self.0 & HAS_DEADLINE != 0
+    }
+
+    #[inline]
+    fn is_external(self) -> bool {
+        self.0 & EXTERNAL != 0
+    }
+
+    #[inline]
+    fn key_offset(self) -> usize {
+        if self.has_deadline() { FIXED_BYTES + DEADLINE_BYTES } else { FIXED_BYTES }
+    }
+
+    #[inline]
+    fn payload_offset(self) -> usize {
+        self.key_offset() + self.key_len()
+    }
+}
+
+/// What stands in the payload's place of a block: bytes, or an owned external part as its address.
+pub(super) struct Payload<'a> {
+    kind: Kind,
+    place: Place<'a>,
+}
+
+enum Place<'a> {
+    Inline(&'a [u8]),
+    External([u8; ADDRESS_BYTES]),
+}
+
+impl<'a> Payload<'a> {
+    /// Takes over the value. An external part is owned by the result and must end up in a block.
+    pub(super) fn new(value: NewValue<'a>) -> Payload<'a> {
+        match value {
+            NewValue::Payload { kind, bytes } if bytes.len() <= INLINE_BYTES => {
+                assert!(!kind.is_collection(), "a collection is no payload");
+                Payload { kind, place: Place::Inline(bytes) }
+            }
+            NewValue::Payload { kind, bytes } => {
+                Payload::new(NewValue::Blob { kind, blob: Arc::new(Blob::from(Box::from(bytes))) })
+            }
+            NewValue::Blob { kind, blob } => {
+                assert!(!kind.is_collection(), "a collection is no payload");
+                Payload { kind, place: Place::external(Arc::into_raw(blob)) }
+            }
+            NewValue::Collection(collection) => {
+                Payload { kind: collection.kind(), place: Place::external(Arc::into_raw(collection)) }
+            }
+        }
+    }
+
+    #[inline]
+    fn bytes(&self) -> &[u8] {
+        match &self.place {
+            Place::Inline(bytes) => bytes,
+            Place::External(address) => address,
+        }
+    }
+}
+
+impl Place<'_> {
+    fn external<T>(target: *const T) -> Self {
+        Place::External((target.expose_provenance() as u64).to_le_bytes())
+    }
+}
+
+/// What a collection takes on the heap, its reference counts included.
+pub(super) fn collection_bytes(collection: &Collection) -> usize {
+    arc_bytes::<Collection>() + collection.memory_bytes()
+}
+
+/// The fields of a block besides key and payload.
+#[derive(Clone, Copy)]
+pub(super) struct Fields {
+    pub(super) sequence: u64,
+    pub(super) deadline: Option<u64>,
+    pub(super) heat: u8,
+}
+
+impl Fields {
+    fn header(self, key_len: usize, kind: Kind, external: bool) -> Header {
+        assert!(self.sequence <= MAX_SEQUENCE, "the sequence part of a version has 44 bits");
+        let mut word =
+            self.sequence | (key_len as u64 - 1) << KEY_LEN_SHIFT | u64::from(kind.number()) << KIND_SHIFT;
+        if let Some(deadline) = self.deadline {
+            assert!(deadline <= MAX_DEADLINE, "a deadline has 48 bits");
+            word |= HAS_DEADLINE;
+        }
+        if external {
+            word |= EXTERNAL;
+        }
+        Header(word)
+    }
+}
+
+impl Block {
+    /// A new block.
+    pub(super) fn new(key: &[u8], fields: Fields, payload: Payload<'_>) -> Block {
+        assert!((1..=MAX_KEY_BYTES).contains(&key.len()), "a key has 1 to 1024 bytes");
+        let header = fields.header(key.len(), payload.kind, matches!(payload.place, Place::External(_)));
+        let block = Block::allocate(header.payload_offset() + payload.bytes().len());
+        block.write_fixed(header, fields, payload.bytes().len());
+        // SAFETY: the block was allocated for this header, so key and payload fit behind their offsets, and
+        // new memory does not overlap the sources.
+        unsafe {
+            ptr::copy_nonoverlapping(key.as_ptr(), block.at(header.key_offset()), key.len());
+            block.write_payload(header, payload.bytes());
+        }
+        block
+    }
+
+    /// Changes fields and value, in place if the size class allows it. The old external part, if any, is
+    /// released. Returns the block to use from now on: if it differs from `self`, `self` is gone.
+    pub(super) fn rewrite(self, fields: Fields, payload: Payload<'_>) -> Block {
+        let old = self.header();
+        let header = fields.header(old.key_len(), payload.kind, matches!(payload.place, Place::External(_)));
+        self.release_external();
+        let len = header.payload_offset() + payload.bytes().len();
+        if block_bytes(len) == block_bytes(self.len()) {
+            // SAFETY: the block has room for `len` bytes: its size class is the same. The key may overlap its
+            // old place, so `copy`; the payload comes from outside (`&mut Table` excludes borrows of it).
+            unsafe {
+                if header.key_offset() != old.key_offset() {
+                    ptr::copy(self.at(old.key_offset()), self.at(header.key_offset()), old.key_len());
+                }
+                self.write_payload(header, payload.bytes());
+            }
+            self.write_fixed(header, fields, payload.bytes().len());
+            return self;
+        }
+        let block = Block::allocate(len);
+        block.write_fixed(header, fields, payload.bytes().len());
+        // SAFETY: as in `new`; `self` is freed after its key was copied, its external part is released, and
+        // the caller forgets the handle.
+        unsafe {
+            ptr::copy_nonoverlapping(self.key().as_ptr(), block.at(header.key_offset()), old.key_len());
+            block.write_payload(header, payload.bytes());
+            self.deallocate();
+        }
+        block
+    }
+
+    /// Changes the deadline only; returns the block to use from now on, as [`Block::rewrite`] does.
+    pub(super) fn set_deadline(self, deadline: Option<u64>) -> Block {
+        let old = self.header();
+        let fields = Fields { sequence: old.sequence(), deadline, heat: self.heat() };
+        let header = fields.header(old.key_len(), old.kind(), old.is_external());
+        let payload_len = self.payload_len();
+        // Key and payload are neighbours and move together.
+        let tail = old.key_len() + payload_len;
+        let len = header.key_offset() + tail;
+        let same_class = block_bytes(len) == block_bytes(self.len());
+        let block = if same_class { self } else { Block::allocate(len) };
+        // SAFETY: `block` has room for `len` bytes; source and target may overlap. A block that was replaced
+        // has handed its external part on and is not used again.
+        unsafe {
+            ptr::copy(self.at(old.key_offset()), block.at(header.key_offset()), tail);
+            if !same_class {
+                self.deallocate();
+            }
+        }
+        block.write_fixed(header, fields, payload_len);
+        block
+    }
+
+    /// A second block with the same content; external parts are shared.
+    pub(super) fn duplicate(self) -> Block {
+        let fields = Fields { sequence: self.sequence(), deadline: self.deadline(), heat: self.heat() };
+        // SAFETY: the copy made from it outlives nothing: the borrow ends in `new`.
+        let value = unsafe { self.value() };
+        Block::new(self.key(), fields, Payload::new(value.into()))
+    }
+
+    /// Frees the block and releases its external part.
+    ///
+    /// # Safety
+    /// No copy of the handle and no borrow of the block is used afterwards.
+    pub(super) unsafe fn free(self) {
+        self.release_external();
+        // SAFETY: the caller promised that nobody uses the block any more.
+        unsafe { self.deallocate() }
+    }
+
+    fn allocate(len: usize) -> Block {
+        let layout = Block::layout(len);
+        // SAFETY: the layout is not empty: a block has at least its fixed bytes.
+        let block = unsafe { alloc(layout) };
+        match NonNull::new(block) {
+            Some(block) => Block(block),
+            None => handle_alloc_error(layout),
+        }
+    }
+
+    /// # Safety
+    /// As for [`Block::free`]; the external part is released or handed on.
+    unsafe fn deallocate(self) {
+        let layout = Block::layout(self.len());
+        // SAFETY: the block was allocated with the layout of its size class, which rewrites never leave.
+        unsafe { dealloc(self.0.as_ptr(), layout) }
+    }
+
+    fn layout(len: usize) -> Layout {
+        // SAFETY: alignment 1 is valid and the size (at most about 5 KiB) cannot overflow.
+        unsafe { Layout::from_size_align_unchecked(block_bytes(len), 1) }
+    }
+
+    /// The address as a number below 2^48, for a slot.
+    #[inline]
+    pub(super) fn address(self) -> u64 {
+        let address = self.0.as_ptr().expose_provenance() as u64;
+        assert!(address >> 48 == 0, "the platform hands out addresses above 48 bits");
+        address
+    }
+
+    /// The handle of an address that [`Block::address`] gave.
+    ///
+    /// # Safety
+    /// The block is alive.
+    #[inline]
+    pub(super) unsafe fn from_address(address: u64) -> Block {
+        // SAFETY: a live block's address is not null.
+        Block(unsafe { NonNull::new_unchecked(ptr::with_exposed_provenance_mut(address as usize)) })
+    }
+
+    #[inline]
+    fn at(self, offset: usize) -> *mut u8 {
+        debug_assert!(offset <= FIXED_BYTES + DEADLINE_BYTES + MAX_KEY_BYTES);
+        // SAFETY: offsets come from this block's own header and stay within it.
+        unsafe { self.0.as_ptr().add(offset) }
+    }
+
+    #[inline]
+    fn header(self) -> Header {
+        // SAFETY: a block has at least ten bytes, written by `write_fixed`.
+        Header(u64::from_le(unsafe { self.0.cast::<u64>().as_ptr().read_unaligned() }))
+    }
+
+    #[inline]
+    fn meta(self) -> u16 {
+        // SAFETY: as in `header`.
+        u16::from_le(unsafe { self.0.as_ptr().add(8).cast::<u16>().read_unaligned() })
+    }
+
+    #[inline]
+    fn write_header(self, header: Header) {
+        // SAFETY: a block has at least ten bytes.
+        unsafe { self.0.cast::<u64>().as_ptr().write_unaligned(header.0.to_le()) }
+    }
+
+    #[inline]
+    fn write_meta(self, meta: u16) {
+        // SAFETY: a block has at least ten bytes.
+        unsafe { self.0.as_ptr().add(8).cast::<u16>().write_unaligned(meta.to_le()) }
+    }
+
+    /// Header, meta and deadline. The block must have been allocated for `header`.
+    #[inline]
+    fn write_fixed(self, header: Header, fields: Fields, payload_len: usize) {
+        debug_assert!(payload_len <= INLINE_BYTES);
+        self.write_header(header);
+        self.write_meta(payload_len as u16 | u16::from(fields.heat.min(MAX_HEAT)) << HEAT_SHIFT);
+        if let Some(deadline) = fields.deadline {
+            self.write_deadline(deadline);
+        }
+    }
+
+    #[inline]
+    fn write_deadline(self, deadline: u64) {
+        let bytes = deadline.to_le_bytes();
+        // SAFETY: only called for a block whose header says that the six bytes are there.
+        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), self.at(FIXED_BYTES), DEADLINE_BYTES) }
+    }
+
+    /// # Safety
+    /// The block has room for the bytes behind the header's payload offset, and they are not part of it.
+    #[inline]
+    unsafe fn write_payload(self, header: Header, bytes: &[u8]) {
+        // SAFETY: promised by the caller.
+        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), self.at(header.payload_offset()), bytes.len()) }
+    }
+
+    /// The size that decides the block's class.
+    #[inline]
+    fn len(self) -> usize {
+        self.header().payload_offset() + self.payload_len()
+    }
+
+    #[inline]
+    fn payload_len(self) -> usize {
+        usize::from(self.meta() & PAYLOAD_LEN_MASK)
+    }
+
+    /// Whether this is the entry of `key`.
+    #[inline]
+    pub(super) fn has_key(self, key: &[u8]) -> bool {
+        let header = self.header();
+        // SAFETY: the key stands at its offset with its length; the borrow ends here.
+        header.key_len() == key.len()
+            && unsafe { std::slice::from_raw_parts(self.at(header.key_offset()), key.len()) } == key
+    }
+
+    /// The key. The lifetime is the caller's to bound: the table does so in `EntryRef`.
+    #[inline]
+    pub(super) fn key<'a>(self) -> &'a [u8] {
+        let header = self.header();
+        // SAFETY: the key stands at its offset with its length; callers bound the lifetime by the table's.
+        unsafe { std::slice::from_raw_parts(self.at(header.key_offset()), header.key_len()) }
+    }
+
+    #[inline]
+    pub(super) fn sequence(self) -> u64 {
+        self.header().sequence()
+    }
+
+    pub(super) fn set_sequence(self, sequence: u64) {
+        assert!(sequence <= MAX_SEQUENCE, "the sequence part of a version has 44 bits");
+        self.write_header(Header(self.header().0 & !MAX_SEQUENCE | sequence));
+    }
+
+    #[inline]
+    pub(super) fn kind(self) -> Kind {
+        self.header().kind()
+    }
+
+    #[inline]
+    pub(super) fn heat(self) -> u8 {
+        (self.meta() >> HEAT_SHIFT) as u8 & MAX_HEAT
+    }
+
+    pub(super) fn set_heat(self, heat: u8) {
+        let other = self.meta() & !(u16::from(MAX_HEAT) << HEAT_SHIFT);
+        self.write_meta(other | u16::from(heat.min(MAX_HEAT)) << HEAT_SHIFT);
+    }
+
+    #[inline]
+    pub(super) fn deadline(self) -> Option<u64> {
+        if !self.header().has_deadline() {
+            return None;
+        }
+        // SAFETY: with a deadline the block has at least 16 bytes; the upper 48 bits of the second eight are it.
+        Some(u64::from_le(unsafe { self.0.as_ptr().add(8).cast::<u64>().read_unaligned() }) >> 16)
+    }
+
+    /// # Safety
+    /// The block is neither changed nor freed during `'a`.
+    #[inline]
+    pub(super) unsafe fn value<'a>(self) -> Stored<'a> {
+        let header = self.header();
+        let kind = header.kind();
+        if !header.is_external() {
+            // SAFETY: the payload stands at its offset with its length; the lifetime is the caller's promise.
+            let payload =
+                unsafe { std::slice::from_raw_parts(self.at(header.payload_offset()), self.payload_len()) };
+            return Stored::Inline { kind, payload };
+        }
+        // SAFETY: an external payload is the address of an Arc that the block owns, of the type that the
+        // kind tells; the Arc lives as long as the block.
+        unsafe {
+            if kind.is_collection() {
+                Stored::Collection(Shared::new(self.external::<Collection>(header)))
+            } else {
+                Stored::Blob { kind, blob: Shared::new(self.external::<Blob>(header)) }
+            }
+        }
+    }
+
+    /// The inline payload, to be changed without changing its length; `None` for an external one.
+    ///
+    /// # Safety
+    /// Nothing else reads or writes the block during `'a`.
+    pub(super) unsafe fn payload_mut<'a>(self) -> Option<&'a mut [u8]> {
+        let header = self.header();
+        if header.is_external() {
+            return None;
+        }
+        // SAFETY: as in `value`, and the caller promised exclusive use.
+        Some(unsafe { std::slice::from_raw_parts_mut(self.at(header.payload_offset()), self.payload_len()) })
+    }
+
+    /// The collection, copied first if somebody else holds it too; `None` if the value is none.
+    ///
+    /// # Safety
+    /// Nothing else reads or writes the block or the collection during `'a`.
+    pub(super) unsafe fn collection_mut<'a>(self) -> Option<&'a mut Collection> {
+        let header = self.header();
+        if !header.is_external() || !header.kind().is_collection() {
+            return None;
+        }
+        // SAFETY: the address came from Arc::into_raw of this type. The block goes on owning the Arc (whoever
+        // panics in the copy leaves it as it was), and its address is written back before anything else.
+        unsafe {
+            let mut owner = ManuallyDrop::new(Arc::from_raw(self.external::<Collection>(header).as_ptr()));
+            Arc::make_mut(&mut owner);
+            let target = Arc::into_raw(ManuallyDrop::into_inner(owner));
+            self.write_payload(header, &(target.expose_provenance() as u64).to_le_bytes());
+            Some(&mut *target.cast_mut())
+        }
+    }
+
+    /// Makes the header's kind that of the collection, which may have been replaced as a whole.
+    pub(super) fn set_collection_kind(self, kind: Kind) {
+        debug_assert!(kind.is_collection() && self.kind().is_collection());
+        let other = self.header().0 & !(0x1f << KIND_SHIFT);
+        self.write_header(Header(other | u64::from(kind.number()) << KIND_SHIFT));
+    }
+
+    /// # Safety
+    /// The header is this block's and says external, with a part of type `T`.
+    unsafe fn external<T>(self, header: Header) -> NonNull<T> {
+        // SAFETY: eight bytes stand at the payload's place.
+        let bytes =
+            unsafe { self.at(header.payload_offset()).cast::<[u8; ADDRESS_BYTES]>().read_unaligned() };
+        let target = ptr::with_exposed_provenance_mut(u64::from_le_bytes(bytes) as usize);
+        // SAFETY: the address came from Arc::into_raw, so it is not null.
+        unsafe { NonNull::new_unchecked(target) }
+    }
+
+    /// Gives up the block's ownership of its external part. The block must be rewritten or freed next.
+    fn release_external(self) {
+        let header = self.header();
+        if !header.is_external() {
+            return;
+        }
+        // SAFETY: the address came from Arc::into_raw of this type; it is not read again, since callers
+        // overwrite or free the block.
+        unsafe {
+            if header.kind().is_collection() {
+                drop(Arc::from_raw(self.external::<Collection>(header).as_ptr()));
+            } else {
+                drop(Arc::from_raw(self.external::<Blob>(header).as_ptr()));
+            }
+        }
+    }
+
+    /// What the entry takes on the heap, external parts included.
+    pub(super) fn memory_bytes(self) -> usize {
+        let block = block_bytes(self.len());
+        // SAFETY: the borrow ends here.
+        match unsafe { self.value() } {
+            Stored::Inline { .. } => block,
+            Stored::Blob { blob, .. } => block + blob.memory_bytes(),
+            Stored::Collection(collection) => block + collection_bytes(&collection),
+        }
+    }
+
+    /// Asks the processor for the first two cache lines of the block.
+    #[inline]
+    pub(super) fn prefetch(self) {
+        super::prefetch(self.0.as_ptr());
+        super::prefetch(self.0.as_ptr().wrapping_add(64));
+    }
+}

@@ -1,0 +1,66 @@
+//! Walking a table in hash order, and looking entries up by a part of their hash.
+
+use super::Table;
+use super::entry::EntryRef;
+use super::segment::Slot;
+use crate::hash::KeyHash;
+
+type Hashed<'a> = (KeyHash, EntryRef<'a>);
+
+impl Table {
+    /// Visits entries in hash order from `from` on until at least `limit` are visited, and returns where to
+    /// go on; `None` at the end. Entries with equal hashes are visited in one call, so `limit` may be passed
+    /// by those. The position is a hash, not a place in memory: an entry that is there from the first call to
+    /// the last is visited exactly once, whatever is inserted and removed between calls.
+    pub fn scan<'a>(
+        &'a self,
+        from: KeyHash,
+        limit: usize,
+        mut visit: impl FnMut(KeyHash, EntryRef<'a>),
+    ) -> Option<KeyHash> {
+        let mut left = limit.max(1);
+        let mut start = from;
+        let (mut slots, mut entries) = (Vec::new(), Vec::new());
+        loop {
+            let segment = self.directory.segment(start);
+            slots.clear();
+            slots.extend(segment.slots_tagged(segment.tag(start)..=u16::MAX));
+            slots.sort_unstable();
+            // Tags order the slots roughly; those of one tag are ordered by their whole hashes.
+            for run in slots.chunk_by(|one: &Slot, other| one.tag() == other.tag()) {
+                entries.clear();
+                entries.extend(run.iter().map(|slot| self.hashed(*slot)).filter(|(hash, _)| *hash >= start));
+                entries.sort_unstable_by_key(|(hash, _)| *hash);
+                for same in entries.chunk_by(|one: &Hashed<'_>, other| one.0 == other.0) {
+                    same.iter().for_each(|&(hash, entry)| visit(hash, entry));
+                    left = left.saturating_sub(same.len());
+                    if left == 0 {
+                        return next(same[0].0);
+                    }
+                }
+            }
+            start = next(segment.last_hash(start))?;
+        }
+    }
+
+    /// The entries whose hash has this high half ([`KeyHash::position`]): usually one, none if it is gone.
+    pub fn at_position(&self, position: u32) -> impl Iterator<Item = (KeyHash, EntryRef<'_>)> {
+        let first = KeyHash::from_bits(u64::from(position) << 32);
+        let last = KeyHash::from_bits(first.bits() | u64::from(u32::MAX));
+        // A directory deeper than 32 bits would spread one position over segments; it would hold 2^40 keys.
+        let segment = self.directory.segment(first);
+        segment
+            .slots_tagged(segment.tag(first)..=segment.tag(last))
+            .map(|slot| self.hashed(slot))
+            .filter(move |(hash, _)| hash.position() == position)
+    }
+
+    fn hashed(&self, slot: Slot) -> Hashed<'_> {
+        let entry = EntryRef::new(slot.block());
+        (self.hasher.hash(entry.key()), entry)
+    }
+}
+
+fn next(hash: KeyHash) -> Option<KeyHash> {
+    hash.bits().checked_add(1).map(KeyHash::from_bits)
+}

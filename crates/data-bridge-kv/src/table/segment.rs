@@ -1,0 +1,442 @@
+//! One segment of a table: groups of eight slots, one cache line each.
+//!
+//! A slot is 16 bits of tag above the 48-bit address of an entry block; 0 is empty. The tag is the 16 hash
+//! bits that follow the segment's directory bits, and it alone decides the home group, so that a segment
+//! changes its size, and two merge, without looking at a key; only a split needs one more bit of each hash.
+//!
+//! Invariants: a group's occupied slots stand in front; an entry stands in its home group or, if that was
+//! full, in the first later group (cyclic) that was not, and removal keeps it so by moving entries back:
+//! every group from an entry's home up to where it stands is full. So a search ends at the first group that
+//! is not full, and there are no tombstones.
+
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::ptr::NonNull;
+
+use super::block::Block;
+use crate::footprint::block_bytes;
+use crate::hash::{KeyHash, KeyHasher};
+
+/// Slots of a group: a cache line.
+pub(super) const GROUP_SLOTS: usize = 8;
+/// Groups of a full-grown segment: 4 KiB.
+pub(super) const FULL_GROUPS: usize = 64;
+/// Deepest directory: the tag's 16 bits must still be bits of the hash.
+pub(super) const MAX_DEPTH: u32 = 48;
+/// How many slots ahead of the work an entry is prefetched.
+const PREFETCH_AHEAD: usize = 12;
+
+/// Sizes of a segment in groups, each an allocator size class; the steps keep the load above 70 %.
+const STEPS: [u16; 20] = [1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64];
+
+/// A tag and the address of an entry block, or nothing.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(transparent)]
+pub(super) struct Slot(u64);
+
+impl Slot {
+    const EMPTY: Slot = Slot(0);
+
+    #[inline]
+    fn new(tag: u16, block: Block) -> Slot {
+        Slot(u64::from(tag) << 48 | block.address())
+    }
+
+    #[inline]
+    pub(super) fn tag(self) -> u16 {
+        (self.0 >> 48) as u16
+    }
+
+    #[inline]
+    fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// The block of an occupied slot.
+    #[inline]
+    pub(super) fn block(self) -> Block {
+        debug_assert!(!self.is_empty());
+        // SAFETY: an occupied slot holds the address of a live block: it leaves its segment before it is freed.
+        unsafe { Block::from_address(self.0 & ((1 << 48) - 1)) }
+    }
+
+    #[inline]
+    fn retagged(self, tag: u16) -> Slot {
+        Slot(self.0 & ((1 << 48) - 1) | u64::from(tag) << 48)
+    }
+}
+
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Group([Slot; GROUP_SLOTS]);
+
+impl Group {
+    /// A bit for each slot with this tag; empty slots count as tag 0.
+    #[inline]
+    fn matches(&self, tag: u16) -> u32 {
+        let mut mask = 0;
+        for (index, slot) in self.0.iter().enumerate() {
+            mask |= u32::from(slot.tag() == tag) << index;
+        }
+        mask
+    }
+
+    #[inline]
+    fn is_full(&self) -> bool {
+        !self.0[GROUP_SLOTS - 1].is_empty()
+    }
+
+    fn occupied(&self) -> usize {
+        self.0.iter().take_while(|slot| !slot.is_empty()).count()
+    }
+}
+
+/// Where a slot stands in its segment.
+#[derive(Clone, Copy)]
+pub(super) struct Position {
+    group: usize,
+    slot: usize,
+}
+
+/// A handle of a segment's memory. The directory holds copies of it, keeps them equal, and frees the memory
+/// once; the count of entries is right in the first copy only.
+#[derive(Clone, Copy)]
+pub(super) struct Segment {
+    groups: NonNull<Group>,
+    len: u32,
+    group_count: u16,
+    depth: u8,
+}
+
+impl Segment {
+    /// An empty segment of `group_count` groups, at least 1.
+    pub(super) fn allocate(group_count: usize, depth: u32) -> Segment {
+        assert!(
+            (1..=usize::from(u16::MAX)).contains(&group_count),
+            "more equal hashes than a segment can hold"
+        );
+        let layout = Segment::layout(group_count);
+        // SAFETY: the layout is not empty.
+        let memory = unsafe { alloc_zeroed(layout) };
+        let Some(groups) = NonNull::new(memory.cast::<Group>()) else { handle_alloc_error(layout) };
+        Segment { groups, len: 0, group_count: group_count as u16, depth: depth as u8 }
+    }
+
+    /// The smallest segment that holds `len` entries and one more.
+    fn sized_for(len: usize, depth: u32) -> Segment {
+        let fits = |&&step: &&u16| capacity(usize::from(step)) > len;
+        let group_count = match STEPS.iter().find(fits) {
+            Some(&step) => usize::from(step),
+            // Only reached with hashes that cannot be split apart: grow by a quarter.
+            None => (len + len / 4).div_ceil(GROUP_SLOTS) + 1,
+        };
+        Segment::allocate(group_count, depth)
+    }
+
+    /// Frees the slots, not the blocks.
+    ///
+    /// # Safety
+    /// No copy of the handle is used afterwards.
+    pub(super) unsafe fn free(self) {
+        // SAFETY: allocated with the same layout; the caller promised that it is the last use.
+        unsafe { dealloc(self.groups.as_ptr().cast(), Segment::layout(self.group_count())) }
+    }
+
+    fn layout(group_count: usize) -> Layout {
+        Layout::array::<Group>(group_count).expect("at most 65,535 groups fit the address space")
+    }
+
+    #[inline]
+    fn groups(&self) -> &[Group] {
+        // SAFETY: the memory holds so many groups, zeroed at first (an empty slot is 0), and lives as long as
+        // a copy of the handle is in use; it changes through `&mut` of the directory only.
+        unsafe { std::slice::from_raw_parts(self.groups.as_ptr(), self.group_count()) }
+    }
+
+    #[inline]
+    fn groups_mut(&mut self) -> &mut [Group] {
+        // SAFETY: as in `groups`; the directory, which owns all copies of the handle, is borrowed mutably.
+        unsafe { std::slice::from_raw_parts_mut(self.groups.as_ptr(), self.group_count()) }
+    }
+
+    #[inline]
+    fn group_count(&self) -> usize {
+        usize::from(self.group_count)
+    }
+
+    #[inline]
+    pub(super) fn depth(&self) -> u32 {
+        u32::from(self.depth)
+    }
+
+    #[inline]
+    pub(super) fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    pub(super) fn memory_bytes(&self) -> usize {
+        block_bytes(self.group_count() * size_of::<Group>())
+    }
+
+    /// Whether another entry needs room to be made first.
+    #[inline]
+    pub(super) fn is_at_capacity(&self) -> bool {
+        self.len() >= capacity(self.group_count())
+    }
+
+    /// Whether it is as large as a segment gets before it splits.
+    pub(super) fn is_full_grown(&self) -> bool {
+        self.group_count() >= FULL_GROUPS
+    }
+
+    #[inline]
+    pub(super) fn tag(&self, hash: KeyHash) -> u16 {
+        ((hash.bits() << self.depth) >> 48) as u16
+    }
+
+    /// The last hash that belongs to the segment of `hash`, which must be this one.
+    pub(super) fn last_hash(&self, hash: KeyHash) -> KeyHash {
+        KeyHash::from_bits(hash.bits() | u64::MAX >> self.depth)
+    }
+
+    #[inline]
+    fn home(&self, tag: u16) -> usize {
+        (usize::from(tag) * self.group_count()) >> 16
+    }
+
+    #[inline]
+    fn after(&self, group: usize) -> usize {
+        if group + 1 == self.group_count() { 0 } else { group + 1 }
+    }
+
+    /// The slot of the entry with this key.
+    #[inline]
+    pub(super) fn find(&self, hash: KeyHash, key: &[u8]) -> Option<Position> {
+        let tag = self.tag(hash);
+        let groups = self.groups();
+        let home = self.home(tag);
+        let mut group = home;
+        loop {
+            let slots = &groups[group];
+            let mut mask = slots.matches(tag);
+            while mask != 0 {
+                let slot = mask.trailing_zeros() as usize;
+                let candidate = slots.0[slot];
+                if candidate.is_empty() {
+                    break;
+                }
+                if candidate.block().has_key(key) {
+                    return Some(Position { group, slot });
+                }
+                mask &= mask - 1;
+            }
+            if !slots.is_full() {
+                return None;
+            }
+            group = self.after(group);
+            if group == home {
+                return None;
+            }
+        }
+    }
+
+    #[inline]
+    pub(super) fn block_at(&self, position: Position) -> Block {
+        self.groups()[position.group].0[position.slot].block()
+    }
+
+    /// Puts another block in the place of the one there; same key.
+    #[inline]
+    pub(super) fn set_block(&mut self, position: Position, block: Block) {
+        let slot = &mut self.groups_mut()[position.group].0[position.slot];
+        *slot = Slot::new(slot.tag(), block);
+    }
+
+    /// Adds a block whose key is not in the segment. There must be room.
+    pub(super) fn insert(&mut self, hash: KeyHash, block: Block) {
+        self.push(Slot::new(self.tag(hash), block));
+    }
+
+    fn push(&mut self, slot: Slot) {
+        debug_assert!(!self.is_at_capacity());
+        let mut group = self.home(slot.tag());
+        while self.groups()[group].is_full() {
+            group = self.after(group);
+        }
+        let slots = &mut self.groups_mut()[group];
+        slots.0[slots.occupied()] = slot;
+        self.len += 1;
+    }
+
+    /// Takes an entry out and moves later ones back so that the search for them still ends.
+    pub(super) fn remove(&mut self, position: Position) -> Block {
+        let block = self.block_at(position);
+        self.len -= 1;
+        let mut hole = position;
+        while let Some(next) = self.displaced_over(hole.group) {
+            let moved = self.groups()[next.group].0[next.slot];
+            self.groups_mut()[hole.group].0[hole.slot] = moved;
+            hole = next;
+        }
+        let slots = &mut self.groups_mut()[hole.group];
+        let last = slots.occupied() - 1;
+        slots.0[hole.slot] = slots.0[last];
+        slots.0[last] = Slot::EMPTY;
+        block
+    }
+
+    /// An entry behind `group` that stands there only because `group` was full.
+    fn displaced_over(&self, group: usize) -> Option<Position> {
+        let groups = self.groups();
+        let mut next = group;
+        while groups[next].is_full() {
+            next = self.after(next);
+            if next == group {
+                return None;
+            }
+            // It may move back if its home is not behind `group` on the way to `next`.
+            let way = self.distance(group, next);
+            let displaced =
+                |slot: &Slot| !slot.is_empty() && self.distance(self.home(slot.tag()), next) >= way;
+            if let Some(slot) = groups[next].0.iter().position(displaced) {
+                return Some(Position { group: next, slot });
+            }
+        }
+        None
+    }
+
+    /// Steps from one group to another, going up and around.
+    fn distance(&self, from: usize, to: usize) -> usize {
+        if to >= from { to - from } else { to + self.group_count() - from }
+    }
+
+    /// All occupied slots.
+    pub(super) fn slots(&self) -> impl Iterator<Item = Slot> + '_ {
+        self.groups().iter().flat_map(|group| group.0).filter(|slot| !slot.is_empty())
+    }
+
+    /// The occupied slots whose tag may lie in `tags`: those of their home groups and of the full ones behind.
+    pub(super) fn slots_tagged(
+        &self,
+        tags: std::ops::RangeInclusive<u16>,
+    ) -> impl Iterator<Item = Slot> + '_ {
+        let (first, last) = (self.home(*tags.start()), self.home(*tags.end()));
+        let groups = self.groups();
+        let mut ended = false;
+        (0..self.group_count())
+            .map_while(move |step| {
+                if ended {
+                    return None;
+                }
+                let group = &groups[(first + step) % groups.len()];
+                ended = first + step >= last && !group.is_full();
+                Some(group)
+            })
+            .flat_map(|group| group.0)
+            .filter(move |slot| !slot.is_empty() && tags.contains(&slot.tag()))
+    }
+
+    /// Asks the processor for the cache line where the search for `hash` begins.
+    #[inline]
+    pub(super) fn prefetch(&self, hash: KeyHash) {
+        let home = self.home(self.tag(hash));
+        super::prefetch(self.groups.as_ptr().wrapping_add(home).cast());
+    }
+
+    /// Asks the processor for the block that `hash` probably stands for.
+    #[inline]
+    pub(super) fn prefetch_block(&self, hash: KeyHash) {
+        let tag = self.tag(hash);
+        let slots = &self.groups()[self.home(tag)];
+        let mask = slots.matches(tag);
+        if mask != 0 {
+            let slot = slots.0[mask.trailing_zeros() as usize];
+            if !slot.is_empty() {
+                slot.block().prefetch();
+            }
+        }
+    }
+
+    /// A copy sized for its entries and one more; the old slots are to be freed.
+    pub(super) fn resized(&self) -> Segment {
+        let mut copy = Segment::sized_for(self.len(), self.depth());
+        for slot in self.slots() {
+            copy.push(slot);
+        }
+        copy
+    }
+
+    /// Whether a split would leave at least a sixteenth on either side. Only hashes that agree in many bits
+    /// fail this; then growing is better than splitting.
+    pub(super) fn splits_well(&self) -> bool {
+        let upper = self.slots().filter(|slot| slot.tag() >> 15 == 1).count();
+        self.depth() < MAX_DEPTH && upper.min(self.len() - upper) * 16 >= self.len()
+    }
+
+    /// Two segments with one directory bit more; the old slots are to be freed. Reads every key.
+    pub(super) fn split(&self, hasher: &KeyHasher) -> [Segment; 2] {
+        let depth = self.depth() + 1;
+        let upper = self.slots().filter(|slot| slot.tag() >> 15 == 1).count();
+        let mut halves = [Segment::sized_for(self.len() - upper, depth), Segment::sized_for(upper, depth)];
+        let mut ahead = self.slots();
+        for slot in ahead.by_ref().take(PREFETCH_AHEAD) {
+            slot.block().prefetch();
+        }
+        for slot in self.slots() {
+            if let Some(later) = ahead.next() {
+                later.block().prefetch();
+            }
+            let hash = hasher.hash(slot.block().key());
+            let half = &mut halves[usize::from(slot.tag() >> 15)];
+            let tag = half.tag(hash);
+            half.push(slot.retagged(tag));
+        }
+        halves
+    }
+
+    /// One segment with one directory bit less, from the lower and the upper half.
+    pub(super) fn merged(lower: &Segment, upper: &Segment) -> Segment {
+        let mut whole = Segment::sized_for(lower.len() + upper.len(), lower.depth() - 1);
+        for (half, top) in [(lower, 0), (upper, 1 << 15)] {
+            for slot in half.slots() {
+                whole.push(slot.retagged(slot.tag() >> 1 | top));
+            }
+        }
+        whole
+    }
+
+    /// How many entries a full-grown segment takes.
+    pub(super) const fn full_capacity() -> usize {
+        capacity(FULL_GROUPS)
+    }
+
+    /// Whether it has become so empty that a smaller one would do.
+    pub(super) fn is_sparse(&self) -> bool {
+        self.group_count() > 1 && self.len() * 8 < capacity(self.group_count()) * 3
+    }
+}
+
+#[cfg(test)]
+impl Segment {
+    /// Asserts the invariants of the file's head.
+    pub(super) fn check(&self) {
+        assert_eq!(self.slots().count(), self.len());
+        for (index, group) in self.groups().iter().enumerate() {
+            assert!(
+                group.0[group.occupied()..].iter().all(|slot| slot.is_empty()),
+                "occupied slots are in front"
+            );
+            for slot in group.0.iter().filter(|slot| !slot.is_empty()) {
+                let mut on_the_way = self.home(slot.tag());
+                while on_the_way != index {
+                    assert!(self.groups()[on_the_way].is_full(), "a search would end before the entry");
+                    on_the_way = self.after(on_the_way);
+                }
+            }
+        }
+    }
+}
+
+/// How many entries so many groups take before they grow: seven eighths.
+const fn capacity(group_count: usize) -> usize {
+    group_count * (GROUP_SLOTS - 1)
+}

@@ -1,0 +1,410 @@
+//! The table against a standard map, with good and with colliding hashes.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use data_bridge_kv_model::Kind;
+use proptest::prelude::*;
+
+use super::*;
+use crate::collections::{Collection, List, Packed};
+use crate::footprint::block_bytes;
+
+/// What the model knows of an entry.
+#[derive(Clone, Debug, PartialEq)]
+struct Expected {
+    value: Content,
+    sequence: u64,
+    deadline: Option<u64>,
+    heat: u8,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum Content {
+    Payload(Kind, Vec<u8>),
+    List(usize),
+}
+
+impl Content {
+    fn new_value(&self) -> NewValue<'_> {
+        match self {
+            Content::Payload(kind, bytes) => NewValue::Payload { kind: *kind, bytes },
+            Content::List(len) => {
+                let mut list = List::default();
+                (0..*len).for_each(|_| list.push_back(int(7)));
+                NewValue::Collection(Arc::new(Collection::List(list)))
+            }
+        }
+    }
+
+    fn of(stored: Stored<'_>) -> Content {
+        match stored {
+            Stored::Inline { kind, payload } => Content::Payload(kind, payload.to_vec()),
+            Stored::Blob { kind, blob } => Content::Payload(kind, blob.to_vec()),
+            Stored::Collection(collection) => {
+                let Collection::List(list) = collection.get();
+                Content::List(list.len())
+            }
+        }
+    }
+}
+
+impl Expected {
+    fn new_entry(&self) -> NewEntry<'_> {
+        NewEntry {
+            value: self.value.new_value(),
+            sequence: self.sequence,
+            deadline: self.deadline,
+            heat: self.heat,
+        }
+    }
+
+    fn of(entry: EntryRef<'_>) -> Expected {
+        assert_eq!(entry.kind(), entry.value().kind());
+        Expected {
+            value: Content::of(entry.value()),
+            sequence: entry.sequence(),
+            deadline: entry.deadline(),
+            heat: entry.heat(),
+        }
+    }
+}
+
+fn int(number: i64) -> Packed {
+    let mut encoded = vec![Kind::Int.number()];
+    encoded.extend(number.to_le_bytes());
+    Packed::new(&encoded)
+}
+
+/// A table beside its model; both see every operation.
+struct Pair {
+    table: Table,
+    model: HashMap<Vec<u8>, Expected>,
+}
+
+impl Pair {
+    fn new(hasher: KeyHasher) -> Pair {
+        Pair { table: Table::new(hasher), model: HashMap::new() }
+    }
+
+    fn hash(&self, key: &[u8]) -> KeyHash {
+        self.table.hasher().hash(key)
+    }
+
+    fn put(&mut self, key: &[u8], new: Expected) {
+        let is_new = self.table.put(self.hash(key), key, new.new_entry());
+        assert_eq!(is_new, self.model.insert(key.to_vec(), new).is_none());
+    }
+
+    fn remove(&mut self, key: &[u8]) {
+        let removed = self.table.remove(self.hash(key), key);
+        assert_eq!(removed.map(|entry| Expected::of(entry.entry())), self.model.remove(key));
+    }
+
+    fn check(&self) {
+        assert_eq!(self.table.len(), self.model.len());
+        for (key, expected) in &self.model {
+            let entry = self.table.find(self.hash(key), key).expect("a key of the model is in the table");
+            assert_eq!(entry.key(), key);
+            assert_eq!(&Expected::of(entry), expected);
+        }
+        let seen: BTreeSet<&[u8]> = self.table.iter().map(EntryRef::key).collect();
+        assert_eq!(seen.len(), self.model.len());
+        let entries: usize = self.table.iter().map(EntryRef::memory_bytes).sum();
+        assert_eq!(self.table.entry_bytes, entries, "the account is the sum of the entries");
+        self.table.directory.check_account();
+    }
+
+    /// Applies one operation to both. Operations on an absent key do nothing in either.
+    fn apply(&mut self, op: &Op) {
+        match op {
+            Op::Put(key, new) => self.put(key, new.clone()),
+            Op::Replace(key, new, undo) => {
+                let before = self.model.get(key).cloned();
+                let hash = self.hash(key);
+                let old = self.table.replace(hash, key, new.new_entry());
+                assert_eq!(old.as_ref().map(|entry| Expected::of(entry.entry())), before);
+                self.model.insert(key.clone(), new.clone());
+                if let Some(old) = old.filter(|_| *undo) {
+                    let replaced = self.table.restore(hash, old).expect("the key is there");
+                    assert_eq!(&Expected::of(replaced.entry()), new);
+                    self.model.insert(key.clone(), before.expect("the old entry was expected"));
+                }
+            }
+            Op::Remove(key) => self.remove(key),
+            Op::RemoveAndRestore(key) => {
+                let hash = self.hash(key);
+                if let Some(old) = self.table.remove(hash, key) {
+                    assert!(self.table.find(hash, key).is_none());
+                    assert!(self.table.restore(hash, old).is_none());
+                }
+            }
+            Op::Deadline(key, deadline) => self.change(key, |entry, expected| {
+                entry.set_deadline(*deadline);
+                expected.deadline = *deadline;
+            }),
+            Op::Value(key, value) => self.change(key, |entry, expected| {
+                entry.set_value(value.new_value());
+                expected.value = value.clone();
+            }),
+            Op::Touch(key, heat) => self.change(key, |entry, expected| {
+                entry.set_heat(*heat);
+                entry.set_sequence(expected.sequence + 1);
+                expected.heat = *heat;
+                expected.sequence += 1;
+            }),
+            Op::InPlace(key, byte) => self.change(key, |entry, expected| {
+                if let (Some(payload), Content::Payload(_, bytes)) =
+                    (entry.payload_mut(), &mut expected.value)
+                {
+                    payload.fill(*byte);
+                    bytes.fill(*byte);
+                }
+            }),
+            Op::Push(key) => self.change(key, |entry, expected| {
+                let snapshot = entry.entry().to_owned();
+                if let (Some(mut collection), Content::List(len)) =
+                    (entry.collection_mut(), &mut expected.value)
+                {
+                    let Collection::List(list) = &mut *collection;
+                    list.push_back(int(1));
+                    *len += 1;
+                    assert_eq!(Content::of(snapshot.entry().value()), Content::List(*len - 1));
+                }
+            }),
+            Op::Clear => {
+                self.table.clear();
+                self.model.clear();
+            }
+        }
+    }
+
+    fn change(&mut self, key: &[u8], change: impl FnOnce(&mut EntryMut<'_>, &mut Expected)) {
+        let hash = self.hash(key);
+        let (entry, expected) = (self.table.find_mut(hash, key), self.model.get_mut(key));
+        assert_eq!(entry.is_some(), expected.is_some());
+        if let (Some(mut entry), Some(expected)) = (entry, expected) {
+            change(&mut entry, expected);
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Put(Vec<u8>, Expected),
+    Replace(Vec<u8>, Expected, bool),
+    Remove(Vec<u8>),
+    RemoveAndRestore(Vec<u8>),
+    Deadline(Vec<u8>, Option<u64>),
+    Value(Vec<u8>, Content),
+    Touch(Vec<u8>, u8),
+    InPlace(Vec<u8>, u8),
+    Push(Vec<u8>),
+    Clear,
+}
+
+fn key() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        20 => (0u32..300).prop_map(|number| format!("key:{number}").into_bytes()),
+        1 => (0u8..4).prop_map(|number| vec![number + b'a'; MAX_KEY_BYTES]),
+        1 => (0u8..4).prop_map(|number| vec![number + b'a']),
+    ]
+}
+
+fn content() -> impl Strategy<Value = Content> {
+    let payload = (0usize..120, any::<u8>()).prop_map(|(len, byte)| vec![byte; len]);
+    let long = (INLINE_BYTES - 2..INLINE_BYTES + 3, any::<u8>()).prop_map(|(len, byte)| vec![byte; len]);
+    prop_oneof![
+        6 => any::<i64>().prop_map(|number| Content::Payload(Kind::Int, number.to_le_bytes().to_vec())),
+        6 => payload.prop_map(|bytes| Content::Payload(Kind::Bytes, bytes)),
+        1 => long.prop_map(|bytes| Content::Payload(Kind::Text, bytes)),
+        2 => (1usize..40).prop_map(Content::List),
+    ]
+}
+
+fn expected() -> impl Strategy<Value = Expected> {
+    (content(), 0..MAX_SEQUENCE, proptest::option::of(0..=MAX_DEADLINE), 0..=MAX_HEAT)
+        .prop_map(|(value, sequence, deadline, heat)| Expected { value, sequence, deadline, heat })
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        30 => (key(), expected()).prop_map(|(key, new)| Op::Put(key, new)),
+        6 => (key(), expected(), any::<bool>()).prop_map(|(key, new, undo)| Op::Replace(key, new, undo)),
+        16 => key().prop_map(Op::Remove),
+        4 => key().prop_map(Op::RemoveAndRestore),
+        6 => (key(), proptest::option::of(0..=MAX_DEADLINE)).prop_map(|(key, at)| Op::Deadline(key, at)),
+        6 => (key(), content()).prop_map(|(key, value)| Op::Value(key, value)),
+        6 => (key(), 0..=MAX_HEAT).prop_map(|(key, heat)| Op::Touch(key, heat)),
+        4 => (key(), any::<u8>()).prop_map(|(key, byte)| Op::InPlace(key, byte)),
+        6 => key().prop_map(Op::Push),
+        1 => Just(Op::Clear),
+    ]
+}
+
+/// Which bits of the hash are kept: all, a few on top, a few in the middle, none.
+const KEPT: [u64; 6] = [u64::MAX, 0xff << 56, 0xf0f0 << 44, 0xffff << 32, u64::MAX >> 20, 0];
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(if cfg!(miri) { 2 } else { 192 }) })]
+
+    #[test]
+    fn behaves_like_a_map(ops in proptest::collection::vec(op(), 1..500), kept in 0..KEPT.len(), seed: u64) {
+        let mut pair = Pair::new(KeyHasher::weak(seed, KEPT[kept]));
+        for (index, op) in ops.iter().enumerate() {
+            pair.apply(op);
+            if index % 64 == 0 {
+                pair.check();
+            }
+        }
+        pair.check();
+    }
+
+    #[test]
+    fn a_scan_meets_whatever_stays_exactly_once(
+        keys in 0u32..3000,
+        churn in proptest::collection::vec((0u32..6000, any::<bool>()), 0..600),
+        limit in 1usize..60,
+        kept in 0..KEPT.len(),
+        seed: u64,
+    ) {
+        let keys = if cfg!(miri) || KEPT[kept].count_ones() < 9 { keys % 100 } else { keys };
+        scan_under_churn(KeyHasher::weak(seed, KEPT[kept]), keys, &churn, limit);
+    }
+}
+
+/// Scans while keys of the churn come and go between the calls.
+fn scan_under_churn(hasher: KeyHasher, keys: u32, churn: &[(u32, bool)], limit: usize) {
+    let mut pair = Pair::new(hasher);
+    (0..keys).for_each(|number| pair.put(&number.to_be_bytes(), small(i64::from(number))));
+    let changed: BTreeSet<u32> = churn.iter().map(|change| change.0).collect();
+    let mut seen = BTreeMap::new();
+    let mut cursor = Some(KeyHash::from_bits(0));
+    let mut churn = churn.iter();
+    let mut last = None;
+    while let Some(from) = cursor {
+        let mut visited = 0;
+        cursor = pair.table.scan(from, limit, |hash, entry| {
+            assert!(hash >= from && last.is_none_or(|last| last <= hash));
+            assert_eq!(hash, pair.table.hasher().hash(entry.key()));
+            last = Some(hash);
+            *seen.entry(entry.key().to_vec()).or_insert(0) += 1;
+            visited += 1;
+        });
+        assert!(cursor.is_none() || visited >= limit);
+        for (number, put) in churn.by_ref().take(7) {
+            let key = number.to_be_bytes();
+            if *put { pair.put(&key, small(1)) } else { pair.remove(&key) }
+        }
+    }
+    for number in (0..keys).filter(|number| !changed.contains(number)) {
+        assert_eq!(seen.get(number.to_be_bytes().as_slice()), Some(&1), "key {number}");
+    }
+    assert!(seen.values().all(|times| *times == 1), "an entry that came and went is met at most once here");
+    pair.check();
+}
+
+fn small(number: i64) -> Expected {
+    let value = Content::Payload(Kind::Int, number.to_le_bytes().to_vec());
+    Expected { value, sequence: 1, deadline: None, heat: 0 }
+}
+
+#[test]
+fn grows_and_shrinks_through_every_size() {
+    let count: u32 = if cfg!(miri) { 500 } else { 30_000 };
+    let mut pair = Pair::new(KeyHasher::new(3));
+    for number in 0..count {
+        pair.put(&number.to_le_bytes(), small(i64::from(number)));
+        if number % 997 == 0 {
+            pair.check();
+        }
+    }
+    let full = pair.table.directory.memory_bytes();
+    assert!(full < count as usize * 12, "{full} bytes of slots for {count} keys");
+    for number in 0..count {
+        pair.remove(&number.to_le_bytes());
+        if number % 997 == 0 {
+            pair.check();
+        }
+    }
+    pair.check();
+    assert_eq!(pair.table.entry_bytes, 0);
+    assert!(pair.table.memory_bytes() < 1024, "{} bytes when emptied", pair.table.memory_bytes());
+}
+
+#[test]
+fn position_finds_entries_by_half_a_hash() {
+    let count: u32 = if cfg!(miri) { 40 } else { 5_000 };
+    for kept in [u64::MAX, 0xfff << 30, 0] {
+        let mut pair = Pair::new(KeyHasher::weak(11, kept));
+        let count = if kept == 0 { 50 } else { count };
+        (0..count).for_each(|number| pair.put(&number.to_le_bytes(), small(0)));
+        for key in pair.model.keys() {
+            let position = pair.hash(key).position();
+            let found: Vec<_> = pair.table.at_position(position).collect();
+            let expected = if kept == u64::MAX {
+                1
+            } else {
+                pair.model.keys().filter(|other| pair.hash(other).position() == position).count()
+            };
+            assert_eq!(found.len(), expected);
+            assert!(found.iter().any(|(hash, entry)| entry.key() == key && *hash == pair.hash(key)));
+        }
+        assert_eq!(pair.table.at_position(0x1234_5678).count(), 0);
+    }
+}
+
+#[test]
+fn a_same_sized_overwrite_keeps_the_block() {
+    let mut pair = Pair::new(KeyHasher::new(1));
+    pair.put(b"key", small(1));
+    let before = pair.table.find(pair.hash(b"key"), b"key").map(|entry| entry.key().as_ptr());
+    pair.put(b"key", small(2));
+    let after = pair.table.find(pair.hash(b"key"), b"key").map(|entry| entry.key().as_ptr());
+    assert_eq!(before, after);
+    pair.check();
+}
+
+#[test]
+fn sizes_are_those_of_the_layout() {
+    let mut table = Table::new(KeyHasher::new(1));
+    let key = [b'k'; 16];
+    let hash = table.hasher().hash(&key);
+    for (len, deadline, bytes) in [(8, None, 48), (8, Some(9), 48), (32, None, 64), (100, None, 128)] {
+        let value = NewValue::Payload { kind: Kind::Bytes, bytes: &[1; 100][..len] };
+        table.put(hash, &key, NewEntry { value, sequence: 1, deadline, heat: 0 });
+        assert_eq!(table.entry_bytes, bytes);
+        assert_eq!(block_bytes(bytes), bytes);
+    }
+}
+
+#[test]
+fn shared_parts_outlive_the_entry() {
+    let mut table = Table::new(KeyHasher::new(1));
+    let hash = table.hasher().hash(b"big");
+    let value = NewValue::Payload { kind: Kind::Bytes, bytes: &[7; 9000] };
+    table.put(hash, b"big", NewEntry { value, sequence: 1, deadline: None, heat: 0 });
+    let entry = table.find(hash, b"big").expect("it was put");
+    let Stored::Blob { kind: Kind::Bytes, blob } = entry.value() else { panic!("9,000 bytes stand outside") };
+    let kept = blob.share();
+    let copy = entry.to_owned();
+    drop(table.remove(hash, b"big"));
+    drop(table);
+    assert_eq!(kept[..], [7; 9000]);
+    assert_eq!(copy.entry().value().payload().map(<[u8]>::len), Some(9000));
+}
+
+#[test]
+fn batches_may_prefetch_anything() {
+    let mut pair = Pair::new(KeyHasher::new(5));
+    for number in 0..500u32 {
+        let hash = pair.hash(&number.to_le_bytes());
+        pair.table.prefetch_slot(hash);
+        pair.table.prefetch_entry(hash);
+        if number % 2 == 0 {
+            pair.put(&number.to_le_bytes(), small(0));
+        }
+        pair.table.prefetch_entry(hash);
+    }
+    pair.check();
+}

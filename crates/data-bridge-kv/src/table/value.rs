@@ -1,0 +1,190 @@
+//! Values as they go into a table entry and as they are seen in it.
+
+use std::marker::PhantomData;
+use std::ops::Deref;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use data_bridge_kv_model::Kind;
+
+use crate::collections::Collection;
+use crate::footprint::{arc_bytes, block_bytes};
+
+/// Longest payload that stands in the entry block itself; a longer one is a [`Blob`].
+pub const INLINE_BYTES: usize = 4095;
+
+/// A payload outside the entry block, reference-counted so that a reader can keep it and copy it without
+/// the shard's lock.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Blob(Box<[u8]>);
+
+impl Blob {
+    /// What the blob takes on the heap.
+    pub fn memory_bytes(&self) -> usize {
+        arc_bytes::<Blob>() + block_bytes(self.0.len())
+    }
+}
+
+impl From<Box<[u8]>> for Blob {
+    fn from(bytes: Box<[u8]>) -> Blob {
+        Blob(bytes)
+    }
+}
+
+impl Deref for Blob {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// A borrowed, reference-counted part of an entry: reads like `&T`, and [`Shared::share`] keeps it beyond the
+/// borrow.
+#[derive(Debug)]
+pub struct Shared<'a, T> {
+    /// From `Arc::into_raw`, and that `Arc` lives for `'a`.
+    target: NonNull<T>,
+    lifetime: PhantomData<&'a T>,
+}
+
+impl<T> Clone for Shared<'_, T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Shared<'_, T> {}
+
+impl<'a, T> Shared<'a, T> {
+    /// # Safety
+    /// `target` came from `Arc::into_raw` and that `Arc` is not dropped during `'a`.
+    #[inline]
+    pub(super) unsafe fn new(target: NonNull<T>) -> Shared<'a, T> {
+        Shared { target, lifetime: PhantomData }
+    }
+
+    /// The target for as long as the entry is borrowed.
+    #[inline]
+    pub fn get(self) -> &'a T {
+        // SAFETY: `new` was promised that the target lives for 'a; it is only changed through `&mut Table`.
+        unsafe { self.target.as_ref() }
+    }
+
+    /// One more owner of the target.
+    pub fn share(self) -> Arc<T> {
+        // SAFETY: `new` was promised a pointer of `Arc::into_raw` whose Arc is alive; the count raised here
+        // belongs to the Arc made from it.
+        unsafe {
+            Arc::increment_strong_count(self.target.as_ptr());
+            Arc::from_raw(self.target.as_ptr())
+        }
+    }
+}
+
+impl<T> Deref for Shared<'_, T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        self.get()
+    }
+}
+
+/// A value as it stands in an entry.
+#[derive(Clone, Copy, Debug)]
+pub enum Stored<'a> {
+    /// A payload in the entry block. It is the value codec's payload without the kind byte; of Text and Bytes
+    /// it is the raw bytes without their length.
+    Inline {
+        /// Never a collection.
+        kind: Kind,
+        /// At most [`INLINE_BYTES`].
+        payload: &'a [u8],
+    },
+    /// A longer payload, in the same form.
+    Blob {
+        /// Never a collection.
+        kind: Kind,
+        /// The payload.
+        blob: Shared<'a, Blob>,
+    },
+    /// A list, set, hash or sorted set.
+    Collection(Shared<'a, Collection>),
+}
+
+impl<'a> Stored<'a> {
+    /// The kind of the value.
+    #[inline]
+    pub fn kind(self) -> Kind {
+        match self {
+            Stored::Inline { kind, .. } | Stored::Blob { kind, .. } => kind,
+            Stored::Collection(collection) => collection.kind(),
+        }
+    }
+
+    /// The payload bytes; `None` for a collection.
+    #[inline]
+    pub fn payload(self) -> Option<&'a [u8]> {
+        match self {
+            Stored::Inline { payload, .. } => Some(payload),
+            Stored::Blob { blob, .. } => Some(blob.get()),
+            Stored::Collection(_) => None,
+        }
+    }
+
+    /// The collection; `None` for a payload.
+    #[inline]
+    pub fn collection(self) -> Option<&'a Collection> {
+        match self {
+            Stored::Inline { .. } | Stored::Blob { .. } => None,
+            Stored::Collection(collection) => Some(collection.get()),
+        }
+    }
+}
+
+/// A value on its way into an entry.
+#[derive(Clone, Debug)]
+pub enum NewValue<'a> {
+    /// A payload in the form of [`Stored::Inline`]; the table decides where it stands.
+    Payload {
+        /// Never a collection.
+        kind: Kind,
+        /// The payload.
+        bytes: &'a [u8],
+    },
+    /// A payload that is reference-counted already.
+    Blob {
+        /// Never a collection.
+        kind: Kind,
+        /// The payload.
+        blob: Arc<Blob>,
+    },
+    /// A list, set, hash or sorted set.
+    Collection(Arc<Collection>),
+}
+
+impl<'a> From<Stored<'a>> for NewValue<'a> {
+    /// The same value for another entry: payloads are copied when stored, blobs and collections are shared.
+    fn from(stored: Stored<'a>) -> NewValue<'a> {
+        match stored {
+            Stored::Inline { kind, payload } => NewValue::Payload { kind, bytes: payload },
+            Stored::Blob { kind, blob } => NewValue::Blob { kind, blob: blob.share() },
+            Stored::Collection(collection) => NewValue::Collection(collection.share()),
+        }
+    }
+}
+
+/// Everything a new entry consists of but its key.
+#[derive(Clone, Debug)]
+pub struct NewEntry<'a> {
+    /// The value.
+    pub value: NewValue<'a>,
+    /// The 44-bit sequence part of the version.
+    pub sequence: u64,
+    /// When it expires, unix ms, at most 48 bits.
+    pub deadline: Option<u64>,
+    /// 0..=3.
+    pub heat: u8,
+}
