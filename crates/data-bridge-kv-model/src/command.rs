@@ -10,6 +10,7 @@ use crate::key::Key;
 mod connection;
 mod hash;
 mod key;
+mod keys;
 mod list;
 mod number;
 mod scalar;
@@ -21,6 +22,7 @@ mod zset;
 pub use connection::ConnectionCommand;
 pub use hash::HashCommand;
 pub use key::{ExpireCondition, KeyCommand, ScanOptions, TimeUnit};
+pub use keys::KeySet;
 pub use list::{End, ListCommand};
 pub use number::{NumberCommand, NumberStyle};
 pub use scalar::{Condition, Expiry, ScalarCommand, SetOptions, SetReply};
@@ -50,6 +52,15 @@ pub enum Command<'a> {
     State(StateCommand<'a>),
     /// For the connection, not the engine.
     Connection(ConnectionCommand<'a>),
+}
+
+/// A command together with its row of the table: what the engine executes.
+#[derive(Clone, Copy, Debug)]
+pub struct Call<'a> {
+    /// The row.
+    pub spec: &'static Spec,
+    /// The command.
+    pub command: Command<'a>,
 }
 
 /// Several keys that were validated when the command was built.
@@ -103,6 +114,12 @@ impl Spec {
         let command = (self.parse)(&mut cursor)?;
         cursor.finish()?;
         Ok(command)
+    }
+
+    /// Builds the command and keeps its row beside it.
+    #[inline]
+    pub fn call<'a>(&'static self, args: &'a [Arg<'a>]) -> Result<Call<'a>> {
+        Ok(Call { spec: self, command: self.build(args)? })
     }
 
     #[cold]

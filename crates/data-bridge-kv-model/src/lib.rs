@@ -23,7 +23,7 @@ pub mod value;
 
 pub use arg::{Arg, Args};
 pub use codec::{Items, Reader, ValueRef};
-pub use command::{Command, Keys, Spec};
+pub use command::{Call, Command, KeySet, Keys, Spec};
 pub use decimal::{Decimal, DecimalError};
 pub use error::{Error, ErrorKind, Found, Result};
 pub use glob::{Glob, PatternTooLong};
