@@ -303,11 +303,20 @@ fn end_of_body(tokens: &[Token<'_>]) -> Option<usize> {
     None
 }
 
+/// Line of the first `#[cfg(test)] mod name {` (other attributes may stand between), or one past the last line.
 fn tests_from(code: &str) -> usize {
     let tokens = tokens(code);
     let texts: Vec<&str> = tokens.iter().map(|token| token.text).collect();
-    let opening = ["#", "[", "cfg", "(", "test", ")", "]", "mod"];
-    let starts = |window: &[&str]| window[..opening.len()] == opening && window[opening.len() + 1] == "{";
-    let found = texts.windows(opening.len() + 2).rposition(starts);
-    found.map_or(code.lines().count() + 1, |at| tokens[at].line)
+    let attribute = ["#", "[", "cfg", "(", "test", ")", "]"];
+    let opens_tests = |window: &[&str], at: usize| {
+        let mut rest = &texts[at + window.len()..];
+        while rest.starts_with(&["#", "["]) {
+            let close = rest.iter().position(|text| *text == "]").unwrap_or(rest.len() - 1);
+            rest = &rest[close + 1..];
+        }
+        rest.first() == Some(&"mod") && rest.get(2) == Some(&"{")
+    };
+    let mut windows = texts.windows(attribute.len()).enumerate();
+    let found = windows.find(|(at, window)| *window == attribute && opens_tests(window, *at));
+    found.map_or(code.lines().count() + 1, |(at, _)| tokens[at].line)
 }

@@ -44,6 +44,10 @@ pub fn rules() -> Vec<Rule> {
             vec![
                 ("a/src/b.rs", format!("// long file: generated\n{}", lines(601))),
                 ("a/src/b.rs", format!("{}#[cfg(test)]\nmod tests {{\n{}}}\n", lines(590), lines(600))),
+                (
+                    "a/src/b.rs",
+                    format!("{}#[cfg(test)]\n#[allow(x)]\nmod t {{\n{}}}\n", lines(590), lines(600)),
+                ),
             ],
         ),
         rule(

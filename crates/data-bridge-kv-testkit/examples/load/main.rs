@@ -1,7 +1,7 @@
 //! Load generator of `make bench`: many connections on one thread, each with one pipeline of commands under way.
 //!
 //! `load --address A --command C [--protocol resp|native] [--connections 50] [--pipeline 16] [--value 100]`
-//! `[--keys 1000000] [--ttl SECONDS]`, then either `--seconds S` (random keys) or `--fill true` (each key once, in order). Prints one line:
+//! `[--keys 1000000] [--ttl SECONDS | --deadline UNIX_MS --span MS]`, then either `--seconds S` (random keys) or `--fill true` (each key once, in order). Prints one line:
 //! `operations seconds errors`. Connections take turns: read the replies of one, send its next pipeline, go to the next,
 //! so the server always has work waiting and the client spends as little as it can.
 
@@ -45,6 +45,9 @@ struct Settings {
     value: Vec<u8>,
     keys: u64,
     ttl: Option<i64>,
+    /// First deadline in Unix milliseconds; the keys' deadlines are spread evenly over `span` milliseconds.
+    deadline: Option<i64>,
+    span: u64,
     seconds: f64,
     fill: bool,
 }
@@ -78,6 +81,8 @@ impl Settings {
             value: vec![b'x'; 100],
             keys: 1_000_000,
             ttl: None,
+            deadline: None,
+            span: 0,
             seconds: 1.0,
             fill: false,
         };
@@ -95,6 +100,8 @@ impl Settings {
                 "--value" => settings.value = vec![b'x'; text.parse().map_err(wrong)?],
                 "--keys" => settings.keys = text.parse().map_err(wrong)?,
                 "--ttl" => settings.ttl = Some(text.parse().map_err(wrong)?),
+                "--deadline" => settings.deadline = Some(text.parse().map_err(wrong)?),
+                "--span" => settings.span = text.parse().map_err(wrong)?,
                 "--seconds" => {
                     settings.seconds = text.parse().map_err(|_| format!("{name} {text}: not a number"))?
                 }
@@ -113,12 +120,15 @@ impl Settings {
         let mut put = |verb, arguments: &[wire::Argument<'_>]| self.protocol.append(out, verb, arguments);
         match self.command {
             Command::Get => put(first, &[Text(&digits("key:", key))]),
-            Command::Set => match self.ttl {
-                None => put(first, &[Text(&digits("key:", key)), Bytes(&self.value)]),
-                Some(ttl) => {
-                    put(first, &[Text(&digits("key:", key)), Bytes(&self.value), Text("EX"), Int(ttl)])
+            Command::Set => {
+                let (key_text, value) = (digits("key:", key), Bytes(&self.value));
+                let spread = (key * self.span / self.keys) as i64;
+                match (self.ttl, self.deadline) {
+                    (Some(ttl), _) => put(first, &[Text(&key_text), value, Text("EX"), Int(ttl)]),
+                    (_, Some(at)) => put(first, &[Text(&key_text), value, Text("PXAT"), Int(at + spread)]),
+                    (None, None) => put(first, &[Text(&key_text), value]),
                 }
-            },
+            }
             Command::Incr if !self.fill => put(first, &[Text(&digits("key:", key))]),
             Command::Incr => {
                 put(first, &[Text(&digits("key:", key)), Int(1_234_000_000_000_000 + number as i64)]);
