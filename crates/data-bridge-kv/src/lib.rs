@@ -2,6 +2,7 @@
 #![deny(unsafe_code)]
 
 pub mod collections;
+pub mod evict;
 mod footprint;
 pub mod hash;
 pub mod table;
