@@ -34,9 +34,9 @@ class Outcome:
 
 
 def build() -> None:
-    """Builds the generator if it is not fresh."""
+    """Builds the generator and the `+OK` server if they are not fresh."""
     command = ["cargo", "build", "--quiet", "--release", "--locked", "-p", "data-bridge-kv-testkit"]
-    subprocess.run([*command, "--example", "load"], cwd=ROOT, check=True)
+    subprocess.run([*command, "--example", "load", "--example", "floor"], cwd=ROOT, check=True)
 
 
 def run(server: Running, command: str, cores: Sequence[int] | None, **options: str | float) -> Outcome:

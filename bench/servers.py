@@ -91,6 +91,7 @@ def redis_arguments(port: int) -> list[str]:
     return ["--port", str(port), "--bind", "127.0.0.1", *quiet]
 
 
+FLOOR = "+OK only"
 KINDS = [
     Kind(OURS, lambda: existing(ROOT / "target" / "release" / "data-bridge-kv"), our_arguments, "make build"),
     Kind("redis 7.0", on_path("redis-server"), redis_arguments, "apt-get install redis-server"),
@@ -108,6 +109,13 @@ KINDS = [
         "cargo install --locked kevy --version 7.0.0 --ignore-rust-version --root target/peers",
     ),
 ]
+FLOOR_KIND = Kind(
+    FLOOR,
+    lambda: existing(ROOT / "target" / "release" / "examples" / "floor"),
+    lambda port: ["--port", str(port)],
+    "cargo build --release -p data-bridge-kv-testkit --example floor",
+)
+"""A server of our own that parses and stores nothing: what the kernel and the runtime cost."""
 
 
 def free_port() -> int:
@@ -187,8 +195,8 @@ def all_started(
     """All servers (or the named ones) that are there, and for each name how it runs or why it is missing."""
     with ExitStack() as stack:
         running, how = [], {}
-        for kind in KINDS:
-            if names is not None and kind.name not in names:
+        for kind in [*KINDS, FLOOR_KIND]:
+            if kind.name not in (names or [known.name for known in KINDS]):
                 continue
             server = stack.enter_context(started(kind, cores))
             if isinstance(server, Running):

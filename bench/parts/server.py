@@ -8,14 +8,14 @@ from collections.abc import Callable, Mapping
 from bench import load
 from bench.plan import Plan, RefusedError
 from bench.rows import OURS, Row, Target
-from bench.servers import Running, all_started, ask
+from bench.servers import FLOOR, FLOOR_KIND, KINDS, Running, all_started, ask
 
 TITLE = "Server CPU microseconds of one operation, 50 connections, 1 M keys of 16 B, server and client on a core each"
 
 OUR_RESP = "ours over RESP"
 REDIS_7, REDIS_8, KEVY = "redis 7.0", "redis 8.2", "kevy 7"
 BY_PIPELINE = {
-    1: [Target("≤", 0.8, REDIS_7)],
+    1: [Target("≤", 0.8, REDIS_7), Target("≤", 1.15, FLOOR)],
     16: [Target("≤", 0.35, REDIS_7), Target("≤", 0.45, REDIS_8), Target("≤", 0.7, KEVY)],
     100: [Target("≤", 0.25, REDIS_7)],
 }
@@ -35,7 +35,8 @@ def measure(plan: Plan) -> tuple[list[Row], dict[str, str]]:
     cores = sorted(os.sched_getaffinity(0))
     client, server = cores[:1], cores[-1:]
     rows = []
-    with all_started(cores=server) as (running, how):
+    names = [kind.name for kind in [*KINDS, FLOOR_KIND]]
+    with all_started(names, cores=server) as (running, how):
         for size in (16, 100):
             fill_all(running, plan.keys[0], size)
             for pipeline, targets in BY_PIPELINE.items():
@@ -46,8 +47,9 @@ def measure(plan: Plan) -> tuple[list[Row], dict[str, str]]:
                     rows.append(show(Row(what, "us", values, targets, headline=pipeline > 1)))
         rows.extend(native_rows(plan, running, client))
         how[OUR_RESP] = "our server, the same run"
-        for server_under_test in running:
-            ask(server_under_test.port, b"FLUSHALL")
+        running = [server for server in running if server.name != FLOOR]
+        for one in running:
+            ask(one.port, b"FLUSHALL")
         for name, command in COLLECTIONS.items():
             options = {"pipeline": 16, "keys": COLLECTION_KEYS, "value": 16}
             values = plan.interleaved(cpu(plan, running, command, client, options))
