@@ -1,4 +1,4 @@
-//! What must not be committed: paths of one machine, hosts of registries, tests that are silently left out.
+//! What must not be committed: paths of one machine, hosts of registries, dead links, tests that are silently left out.
 
 use crate::rule::{Outcome, Rule, one_file};
 use crate::tree::Tree;
@@ -47,6 +47,18 @@ pub fn rules() -> Vec<Rule> {
             &[("README.md", "from the Python package registry")],
         ),
         rule(
+            "documents link to what is there",
+            links,
+            &[("docs/a.md", "see [b](b.md)"), ("README.md", "[x](docs/a.md#top) and [y](lost)")],
+            &[
+                (
+                    "docs/a.md",
+                    "[itself](a.md#part) [its folder](../docs) [web](https://example.org/x) [here](#part)",
+                ),
+                ("README.md", "`[x](y)` in code\n```\nf[a](b)\n```\n[itself](README.md)"),
+            ],
+        ),
+        rule(
             "no test is left out without a reason",
             left_out,
             &[
@@ -80,6 +92,45 @@ fn banned_words(tree: &Tree, words: &[&str], exempt: &[&str]) -> Outcome {
         }
     }
     outcome
+}
+
+/// Links of Markdown files to other files of the tree; code is not read.
+fn links(tree: &Tree) -> Outcome {
+    let mut outcome = Outcome::default();
+    let exists = |path: &str| {
+        let inside =
+            |file: &str| file.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        tree.files.iter().any(|file| inside(&file.path))
+    };
+    for file in tree.files.iter().filter(|file| file.path.ends_with(".md")) {
+        let mut in_code = false;
+        for (number, line) in file.text.lines().enumerate() {
+            in_code ^= line.starts_with("```");
+            let text: String = line.split('`').step_by(2).collect();
+            let targets = text.split("](").skip(1).filter_map(|rest| rest.split([')', ' ', '#']).next());
+            for target in targets.filter(|target| !in_code && !target.is_empty() && !target.contains(':')) {
+                outcome.checked += 1;
+                if !exists(&resolved(&file.path, target)) {
+                    outcome.find(&file.path, number + 1, format!("links to `{target}`, which is not there"));
+                }
+            }
+        }
+    }
+    outcome
+}
+
+/// The path from the root that a relative link in a file means.
+fn resolved(file: &str, link: &str) -> String {
+    let mut parts: Vec<&str> = file.split('/').collect();
+    parts.pop();
+    for part in link.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            name => parts.push(name),
+        }
+    }
+    parts.join("/")
 }
 
 fn left_out(tree: &Tree) -> Outcome {
