@@ -4,6 +4,9 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use crate::decimal::DecimalError;
+use crate::glob::PatternTooLong;
+
 /// What went wrong, in terms of what the caller should do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -204,6 +207,24 @@ impl fmt::Display for Error {
 }
 
 impl std::error::Error for Error {}
+
+impl From<DecimalError> for Error {
+    fn from(error: DecimalError) -> Error {
+        let kind = match error {
+            DecimalError::Syntax | DecimalError::NotFinite => ErrorKind::InvalidArgument,
+            DecimalError::TooManyDigits | DecimalError::ExponentOutOfRange | DecimalError::Overflow => {
+                ErrorKind::OutOfRange
+            }
+        };
+        Error::new(kind, error.to_string())
+    }
+}
+
+impl From<PatternTooLong> for Error {
+    fn from(error: PatternTooLong) -> Error {
+        Error::new(ErrorKind::Limit, error.to_string())
+    }
+}
 
 #[cfg(test)]
 mod tests {

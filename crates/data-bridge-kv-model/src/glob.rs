@@ -18,8 +18,7 @@
 
 use std::fmt;
 
-/// The longest pattern.
-pub const PATTERN_BYTES: usize = 1024;
+use crate::limits::PATTERN_BYTES;
 
 /// A pattern to match texts against.
 ///

@@ -13,6 +13,7 @@ pub mod decimal;
 pub mod error;
 pub mod frame;
 pub mod glob;
+pub mod identity;
 pub mod key;
 pub mod kind;
 pub mod limits;

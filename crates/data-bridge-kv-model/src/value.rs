@@ -1,8 +1,8 @@
 //! Owned values for Rust users, clients and tests. The engine itself keeps codec bytes, see `codec.rs`.
 
 use crate::Decimal;
-use crate::codec::{AWARE, FOLD, Items, Reader, ValueRef, ZONE, put_varint, tagged_parts};
-use crate::error::Result;
+use crate::codec::{AWARE, FOLD, Reader, ValueRef, ZONE, put_counted, put_varint};
+use crate::error::{Error, Result};
 use crate::kind::Kind;
 
 /// An owned value. `PartialEq` is structural: floats as Rust compares them, sets and hashes in stored order.
@@ -28,8 +28,8 @@ pub enum Value {
     Set(Vec<Value>),
     /// Fields and values in insertion order.
     Hash(Vec<(Value, Value)>),
-    /// Scores (all Float or all Decimal) and members in score order.
-    SortedSet(Vec<(Value, Value)>),
+    /// Scores and members in score order.
+    SortedSet(SortedSet),
     /// An integer beyond 64 bits.
     BigInt(Box<BigInt>),
     /// A date and time of day.
@@ -50,6 +50,15 @@ pub enum Value {
     Opaque(Box<(Box<str>, Box<[u8]>)>),
     /// Name and value.
     Tagged(Box<(Box<str>, Value)>),
+}
+
+/// The content of a sorted set: all scores are of one kind.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SortedSet {
+    /// Float scores, none of them NaN.
+    Float(Vec<(f64, Value)>),
+    /// Decimal scores.
+    Decimal(Vec<(Decimal, Value)>),
 }
 
 /// An integer beyond 64 bits.
@@ -75,42 +84,12 @@ pub struct Moment {
 }
 
 impl Value {
-    /// An owned copy of a borrowed value.
+    /// An owned copy of a borrowed value, in one pass. Null if its payload is not one that the codec accepts.
     pub fn from_ref(value: ValueRef<'_>) -> Value {
-        let payload = value.payload();
-        let owned = || Items::of(value).map(Value::from_ref).collect();
         match value.kind() {
-            Kind::Null => Value::Null,
-            Kind::Bool => Value::Bool(payload == [1]),
-            Kind::Int => Value::Int(value.as_int().unwrap_or_default()),
-            Kind::Float => Value::Float(value.as_float().unwrap_or_default()),
-            Kind::Decimal => value.as_decimal().map_or(Value::Null, Value::Decimal),
-            Kind::Text => Value::Text(String::from_utf8_lossy(payload).into()),
-            Kind::Bytes => Value::Bytes(payload.into()),
-            Kind::List => Value::List(owned()),
-            Kind::Set => Value::Set(owned()),
-            Kind::Tuple => Value::Tuple(owned()),
-            Kind::FrozenSet => Value::FrozenSet(owned()),
-            Kind::Hash => Value::Hash(pairs(value)),
-            Kind::SortedSet => Value::SortedSet(pairs(value)),
-            Kind::BigInt => Value::BigInt(Box::new(big_int(payload))),
-            Kind::Timestamp => Value::Timestamp(Box::new(moment(payload).unwrap_or_else(|_| Moment::zero()))),
-            Kind::Time => Value::Time(Box::new(moment(payload).unwrap_or_else(|_| Moment::zero()))),
-            Kind::Date => Value::Date(i32::from_le_bytes(fixed(payload))),
-            Kind::Duration => {
-                let (days, micros) = payload.split_at(payload.len().min(4));
-                Value::Duration(i32::from_le_bytes(fixed(days)), i64::from_le_bytes(fixed(micros)))
-            }
-            Kind::Uuid => Value::Uuid(fixed(payload)),
-            Kind::Opaque => {
-                let (name, bytes) = tagged_parts(value).unwrap_or_default();
-                Value::Opaque(Box::new((name.into(), bytes.into())))
-            }
-            Kind::Tagged => {
-                let (name, _) = tagged_parts(value).unwrap_or_default();
-                let inner = Items::of(value).next().map_or(Value::Null, Value::from_ref);
-                Value::Tagged(Box::new((name.into(), inner)))
-            }
+            Kind::Text => Value::Text(String::from_utf8_lossy(value.payload()).into()),
+            Kind::Bytes => Value::Bytes(value.payload().into()),
+            kind => read(kind, &mut Reader::new(value.payload())).unwrap_or(Value::Null),
         }
     }
 
@@ -154,7 +133,7 @@ impl Value {
                     value.encode_into(out);
                 }
             }
-            Value::SortedSet(members) => put_sorted_set(members, out),
+            Value::SortedSet(members) => members.encode_into(out),
             Value::BigInt(number) => {
                 out.push(u8::from(number.negative));
                 put_counted(&number.magnitude, out);
@@ -229,6 +208,37 @@ impl From<Decimal> for Value {
     }
 }
 
+impl From<i128> for Value {
+    /// Int where it fits 64 bits, otherwise BigInt.
+    fn from(number: i128) -> Value {
+        if let Ok(number) = i64::try_from(number) {
+            return Value::Int(number);
+        }
+        let bytes = number.unsigned_abs().to_le_bytes();
+        let digits = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        let magnitude = bytes.into_iter().take(digits).collect();
+        Value::BigInt(Box::new(BigInt { negative: number < 0, magnitude }))
+    }
+}
+
+impl From<String> for Value {
+    fn from(text: String) -> Value {
+        Value::Text(text.into())
+    }
+}
+
+impl From<Vec<u8>> for Value {
+    fn from(bytes: Vec<u8>) -> Value {
+        Value::Bytes(bytes.into())
+    }
+}
+
+impl From<Vec<Value>> for Value {
+    fn from(items: Vec<Value>) -> Value {
+        Value::List(items)
+    }
+}
+
 impl From<&str> for Value {
     fn from(text: &str) -> Value {
         Value::Text(text.into())
@@ -242,10 +252,6 @@ impl From<&[u8]> for Value {
 }
 
 impl Moment {
-    fn zero() -> Moment {
-        Moment { local_us: 0, offset_us: None, fold: false, zone: None }
-    }
-
     fn encode_into(&self, out: &mut Vec<u8>) {
         let flag = |set: bool, bit: u8| if set { bit } else { 0 };
         out.push(
@@ -261,56 +267,99 @@ impl Moment {
     }
 }
 
-fn put_counted(bytes: &[u8], out: &mut Vec<u8>) {
-    put_varint(bytes.len(), out);
-    out.extend_from_slice(bytes);
-}
-
-fn put_sorted_set(members: &[(Value, Value)], out: &mut Vec<u8>) {
-    let kind = members.first().map_or(Kind::Float, |(score, _)| score.kind());
-    out.push(kind.number());
-    put_varint(members.len(), out);
-    for (score, member) in members {
-        match score {
-            Value::Decimal(score) => out.extend_from_slice(&score.to_payload()),
-            Value::Float(score) => out.extend_from_slice(&score.to_le_bytes()),
-            _ => {}
+impl SortedSet {
+    fn encode_into(&self, out: &mut Vec<u8>) {
+        match self {
+            SortedSet::Float(members) => {
+                out.push(Kind::Float.number());
+                put_varint(members.len(), out);
+                for (score, member) in members {
+                    out.extend_from_slice(&score.to_le_bytes());
+                    member.encode_into(out);
+                }
+            }
+            SortedSet::Decimal(members) => {
+                out.push(Kind::Decimal.number());
+                put_varint(members.len(), out);
+                for (score, member) in members {
+                    out.extend_from_slice(&score.to_payload());
+                    member.encode_into(out);
+                }
+            }
         }
-        member.encode_into(out);
     }
 }
 
-fn pairs(value: ValueRef<'_>) -> Vec<(Value, Value)> {
-    let mut items = Items::of(value);
-    let mut pairs = Vec::new();
-    while let (Some(first), Some(second)) = (items.next(), items.next()) {
-        pairs.push((Value::from_ref(first), Value::from_ref(second)));
+/// Reads the payload of a kind that stands next in valid bytes.
+fn read(kind: Kind, reader: &mut Reader<'_>) -> Result<Value> {
+    Ok(match kind {
+        Kind::Null => Value::Null,
+        Kind::Bool => Value::Bool(reader.byte()? == 1),
+        Kind::Int => Value::Int(reader.i64()?),
+        Kind::Float => Value::Float(float(reader)?),
+        Kind::Decimal => Value::Decimal(decimal(reader)?),
+        Kind::Text => Value::Text(text(reader)?),
+        Kind::Bytes => Value::Bytes(reader.counted()?.into()),
+        Kind::List => Value::List(sequence(reader, next)?),
+        Kind::Set => Value::Set(sequence(reader, next)?),
+        Kind::Tuple => Value::Tuple(sequence(reader, next)?),
+        Kind::FrozenSet => Value::FrozenSet(sequence(reader, next)?),
+        Kind::Hash => Value::Hash(sequence(reader, |reader| Ok((next(reader)?, next(reader)?)))?),
+        Kind::SortedSet => Value::SortedSet(match Kind::from_number(reader.byte()?) {
+            Some(Kind::Decimal) => {
+                SortedSet::Decimal(sequence(reader, |reader| Ok((decimal(reader)?, next(reader)?)))?)
+            }
+            _ => SortedSet::Float(sequence(reader, |reader| Ok((float(reader)?, next(reader)?)))?),
+        }),
+        Kind::BigInt => {
+            let negative = reader.byte()? == 1;
+            Value::BigInt(Box::new(BigInt { negative, magnitude: reader.counted()?.into() }))
+        }
+        Kind::Timestamp => Value::Timestamp(Box::new(moment(reader)?)),
+        Kind::Time => Value::Time(Box::new(moment(reader)?)),
+        Kind::Date => Value::Date(reader.i32()?),
+        Kind::Duration => Value::Duration(reader.i32()?, reader.i64()?),
+        Kind::Uuid => Value::Uuid(fixed(reader)?),
+        Kind::Opaque => Value::Opaque(Box::new((text(reader)?, reader.counted()?.into()))),
+        Kind::Tagged => Value::Tagged(Box::new((text(reader)?, next(reader)?))),
+    })
+}
+
+fn next(reader: &mut Reader<'_>) -> Result<Value> {
+    let kind = Kind::from_number(reader.byte()?).ok_or_else(|| Error::invalid("unknown kind of value"))?;
+    read(kind, reader)
+}
+
+fn sequence<T>(reader: &mut Reader<'_>, item: impl Fn(&mut Reader<'_>) -> Result<T>) -> Result<Vec<T>> {
+    let count = reader.varint()?;
+    // Memory is taken as items come, at most what the bytes can hold ahead.
+    let mut items = Vec::with_capacity(count.min(reader.rest().len()).min(1024));
+    for _ in 0..count {
+        items.push(item(reader)?);
     }
-    pairs
+    Ok(items)
 }
 
-fn big_int(payload: &[u8]) -> BigInt {
-    let mut reader = Reader::new(payload);
-    let negative = reader.byte().is_ok_and(|sign| sign == 1);
-    let length = reader.varint().unwrap_or(0);
-    BigInt { negative, magnitude: reader.take(length).unwrap_or_default().into() }
+fn float(reader: &mut Reader<'_>) -> Result<f64> {
+    Ok(f64::from_le_bytes(fixed(reader)?))
 }
 
-fn moment(payload: &[u8]) -> Result<Moment> {
-    let mut reader = Reader::new(payload);
+fn decimal(reader: &mut Reader<'_>) -> Result<Decimal> {
+    Ok(Decimal::from_payload(&fixed(reader)?)?)
+}
+
+fn text(reader: &mut Reader<'_>) -> Result<Box<str>> {
+    Ok(String::from_utf8_lossy(reader.counted()?).into())
+}
+
+fn fixed<const N: usize>(reader: &mut Reader<'_>) -> Result<[u8; N]> {
+    reader.take(N)?.try_into().map_err(|_| Error::invalid("value is cut short"))
+}
+
+fn moment(reader: &mut Reader<'_>) -> Result<Moment> {
     let flags = reader.byte()?;
     let local_us = reader.i64()?;
     let offset_us = if flags & AWARE != 0 { Some(reader.i64()?) } else { None };
-    let zone = if flags & ZONE != 0 {
-        let length = reader.varint()?;
-        Some(String::from_utf8_lossy(reader.take(length)?).into())
-    } else {
-        None
-    };
+    let zone = if flags & ZONE != 0 { Some(text(reader)?) } else { None };
     Ok(Moment { local_us, offset_us, fold: flags & FOLD != 0, zone })
-}
-
-/// The payload of a fixed-width kind, zero-filled if it were short.
-fn fixed<const N: usize>(payload: &[u8]) -> [u8; N] {
-    payload.try_into().unwrap_or([0; N])
 }

@@ -1,6 +1,9 @@
 //! Rules of the codec, each with bytes that break it.
 
 use super::*;
+use crate::Value;
+use crate::error::ErrorKind;
+use crate::value::SortedSet;
 
 fn value(kind: Kind, payload: &[u8]) -> Vec<u8> {
     let mut out = vec![kind.number()];
@@ -84,4 +87,78 @@ fn items_walk_pairs_and_scores() {
     assert_eq!(items[0].as_float(), Some(1.5));
     assert_eq!(items[1].content(), Some(&b"m"[..]));
     assert_eq!(element_count(set), Some(1));
+}
+
+fn integer(number: i64) -> Value {
+    Value::Int(number)
+}
+
+fn refused(value: Value) {
+    let error = ValueRef::decode(&value.encode()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::UnsupportedValue, "{value:?}");
+    let inside = Value::List(vec![Value::Null, value]);
+    assert!(ValueRef::decode(&inside.encode()).is_err(), "{inside:?}");
+}
+
+#[test]
+fn no_member_or_field_stands_twice() {
+    let text = |content: &str| Value::Text(content.into());
+    let bytes = |content: &str| Value::Bytes(content.as_bytes().into());
+    refused(Value::Set(vec![text("a"), integer(1), bytes("a")]));
+    refused(Value::FrozenSet(vec![Value::Float(0.0), Value::Float(-0.0)]));
+    refused(Value::Hash(vec![(text("a"), integer(1)), (integer(1), Value::Null), (bytes("a"), integer(1))]));
+    refused(Value::SortedSet(SortedSet::Float(vec![(1.0, text("m")), (2.0, text("m"))])));
+    let decimal = |text: &str| Value::Decimal(text.parse().unwrap());
+    refused(Value::Set(vec![Value::Tuple(vec![decimal("1.0")]), Value::Tuple(vec![decimal("1.00")])]));
+    let frozen = |members: &[i64]| Value::FrozenSet(members.iter().map(|member| integer(*member)).collect());
+    refused(Value::Set(vec![frozen(&[1, 2]), frozen(&[2, 1])]));
+    // The value of a field may be any, and equal fields of different kinds are different.
+    let fine =
+        Value::Hash(vec![(integer(1), text("x")), (text("1"), text("x")), (Value::Float(1.0), text("x"))]);
+    assert_eq!(Value::decode(&fine.encode()).unwrap(), fine);
+}
+
+#[test]
+fn many_members_are_told_apart() {
+    let many: Vec<Value> = (0..100_000).map(integer).collect();
+    assert!(ValueRef::decode(&Value::Set(many.clone()).encode()).is_ok());
+    for doubled in [0, 15, 16, 17, 99_999] {
+        let mut members = many.clone();
+        members.push(integer(doubled));
+        refused(Value::Set(members.clone()));
+        refused(Value::Hash(members.into_iter().map(|member| (member, Value::Null)).collect()));
+    }
+}
+
+#[test]
+fn nested_frozen_sets_cost_one_pass() {
+    // Each level holds the level below beside another member: comparing level by level would double the work 30 times.
+    let mut value = Value::FrozenSet((0..20_000).map(integer).collect());
+    for level in 0..30 {
+        let beside = (0..20).map(|member| integer(level * 20 + member));
+        value = Value::FrozenSet(std::iter::once(value).chain(beside).collect());
+    }
+    let bytes = value.encode();
+    assert_eq!(ValueRef::decode(&bytes).unwrap().payload().len() + 1, bytes.len());
+    assert_eq!(Value::decode(&bytes).unwrap(), value);
+}
+
+#[test]
+fn scores_are_numbers_of_one_kind() {
+    let scored = |score: f64| Value::SortedSet(SortedSet::Float(vec![(score, Value::Null)])).encode();
+    assert!(ValueRef::decode(&scored(f64::INFINITY)).is_ok());
+    assert!(ValueRef::decode(&scored(f64::NAN)).is_err());
+    let empty = Value::SortedSet(SortedSet::Decimal(Vec::new()));
+    assert_eq!(Value::decode(&empty.encode()).unwrap(), empty);
+    assert!(ValueRef::decode(&value(Kind::SortedSet, &[Kind::Int.number(), 0])).is_err());
+}
+
+#[test]
+fn each_value_has_the_whole_element_budget() {
+    let list = Value::List(vec![Value::Null; crate::limits::VALUE_ELEMENTS]).encode();
+    let mut two = list.clone();
+    two.extend_from_slice(&list);
+    let mut reader = Reader::new(&two);
+    assert!(reader.value().is_ok() && reader.value().is_ok() && reader.finish().is_ok());
+    assert!(ValueRef::decode(&value(Kind::List, &[2].into_iter().chain(two).collect::<Vec<_>>())).is_err());
 }

@@ -12,6 +12,13 @@ pub fn put_varint(mut number: usize, out: &mut Vec<u8>) {
     out.push(number as u8);
 }
 
+/// Appends a length and that many bytes.
+#[inline]
+pub fn put_counted(bytes: &[u8], out: &mut Vec<u8>) {
+    put_varint(bytes.len(), out);
+    out.extend_from_slice(bytes);
+}
+
 /// Appends the kind, and for Text and Bytes the length of the content that follows.
 #[inline]
 pub fn put_head(kind: Kind, payload_len: usize, out: &mut Vec<u8>) {
@@ -24,6 +31,5 @@ pub fn put_head(kind: Kind, payload_len: usize, out: &mut Vec<u8>) {
 /// Length of `number` as LEB128.
 #[inline]
 pub(super) fn varint_len(number: usize) -> usize {
-    let bits = usize::BITS - (number | 1).leading_zeros();
-    bits.div_ceil(7) as usize
+    ((number | 1).ilog2() as usize / 7).saturating_add(1)
 }
