@@ -1,18 +1,44 @@
-//! Collections as they stand in memory: their elements are values in codec bytes.
+//! Collections as they stand in memory: lists, sets, hashes and sorted sets whose elements are values in codec
+//! bytes.
+//!
+//! Members, fields and elements go in and are looked up as [`data_bridge_kv_model::ValueRef`]s; what is stored is a
+//! [`Packed`]. Every collection knows its memory and its encoded length in constant time. Nothing here locks,
+//! draws random numbers or reads clocks.
 
+mod fields;
+mod identity;
+mod index;
 mod list;
+mod ordered;
 mod packed;
+mod ranking;
+mod score;
+mod set;
+#[cfg(test)]
+mod tests;
+mod zset;
 
-use data_bridge_kv_model::Kind;
+use data_bridge_kv_model::{Kind, ValueRef};
 
+pub use fields::Fields;
+pub use identity::{identity_hash, same_identity};
 pub use list::List;
 pub use packed::Packed;
+pub use score::Score;
+pub use set::Set;
+pub use zset::{Inserted, SortedSet};
 
 /// A value that collection commands change in place.
 #[derive(Clone)]
 pub enum Collection {
-    /// See [`List`].
+    /// Values in order.
     List(List),
+    /// Members.
+    Set(Set),
+    /// Fields and values.
+    Hash(Fields),
+    /// Members by score.
+    SortedSet(SortedSet),
 }
 
 impl Collection {
@@ -21,20 +47,80 @@ impl Collection {
     pub fn kind(&self) -> Kind {
         match self {
             Collection::List(_) => Kind::List,
+            Collection::Set(_) => Kind::Set,
+            Collection::Hash(_) => Kind::Hash,
+            Collection::SortedSet(_) => Kind::SortedSet,
         }
     }
 
-    /// What the collection takes on the heap, in constant time.
+    /// How many elements, members or fields.
+    #[inline]
+    pub fn len(&self) -> usize {
+        match self {
+            Collection::List(list) => list.len(),
+            Collection::Set(set) => set.len(),
+            Collection::Hash(hash) => hash.len(),
+            Collection::SortedSet(sorted) => sorted.len(),
+        }
+    }
+
+    /// Whether there is none; an emptied collection is removed with its key.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What the collection takes on the heap, by allocation size class, in constant time.
     #[inline]
     pub fn memory_bytes(&self) -> usize {
         match self {
             Collection::List(list) => list.memory_bytes(),
+            Collection::Set(set) => set.memory_bytes(),
+            Collection::Hash(hash) => hash.memory_bytes(),
+            Collection::SortedSet(sorted) => sorted.memory_bytes(),
+        }
+    }
+
+    /// Length of the encoded value, kind byte included, in constant time.
+    #[inline]
+    pub fn encoded_len(&self) -> usize {
+        match self {
+            Collection::List(list) => list.encoded_len(),
+            Collection::Set(set) => set.encoded_len(),
+            Collection::Hash(hash) => hash.encoded_len(),
+            Collection::SortedSet(sorted) => sorted.encoded_len(),
+        }
+    }
+
+    /// Appends the encoded value: kind byte and payload.
+    pub fn encode_into(&self, out: &mut Vec<u8>) {
+        out.reserve(self.encoded_len());
+        out.push(self.kind().number());
+        match self {
+            Collection::List(list) => list.encode_payload(out),
+            Collection::Set(set) => set.encode_payload(out),
+            Collection::Hash(hash) => hash.encode_payload(out),
+            Collection::SortedSet(sorted) => sorted.encode_payload(out),
+        }
+    }
+
+    /// The collection of a value that the codec validated; `None` for other kinds.
+    pub fn decode(value: ValueRef<'_>) -> Option<Collection> {
+        match value.kind() {
+            Kind::List => Some(Collection::List(List::decode(value))),
+            Kind::Set => Some(Collection::Set(Set::decode(value))),
+            Kind::Hash => Some(Collection::Hash(Fields::decode(value))),
+            Kind::SortedSet => SortedSet::decode(value).map(Collection::SortedSet),
+            _ => None,
         }
     }
 }
 
 impl std::fmt::Debug for Collection {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Collection").field("kind", &self.kind()).finish_non_exhaustive()
+        f.debug_struct("Collection")
+            .field("kind", &self.kind())
+            .field("len", &self.len())
+            .finish_non_exhaustive()
     }
 }

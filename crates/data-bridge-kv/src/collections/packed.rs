@@ -1,11 +1,14 @@
 //! One owned value in codec bytes, as an element of a collection: 16 bytes, and no heap up to 15 bytes.
 
-use data_bridge_kv_model::Kind;
+use data_bridge_kv_model::{Kind, ValueRef};
 
 use crate::footprint::block_bytes;
 
 /// Longest encoding that needs no heap.
 pub const INLINE_BYTES: usize = 15;
+
+/// Longest encoding that has a block of a size class to itself.
+const BLOCK_BYTES: usize = 127;
 
 /// How many bytes of the inline place are used. The values above leave room for the other variants' tags, so
 /// that the whole is 16 bytes.
@@ -35,12 +38,12 @@ enum Repr {
 
 const _: () = assert!(size_of::<Packed>() == 16);
 
-/// An encoded value that owns its bytes. It holds what the value codec wrote or validated.
+/// A value that owns its codec bytes. It holds what the value codec wrote or validated.
 #[derive(Clone)]
 pub struct Packed(Repr);
 
 impl Packed {
-    /// A copy of an encoded value: kind byte and payload.
+    /// A copy of an encoded value: kind byte and payload, at least one byte.
     pub fn new(encoded: &[u8]) -> Packed {
         let len = encoded.len();
         debug_assert!(len > 0);
@@ -54,7 +57,7 @@ impl Packed {
             32..=47 => Repr::Block48(counted(encoded)),
             48..=63 => Repr::Block64(counted(encoded)),
             64..=95 => Repr::Block96(counted(encoded)),
-            96..=127 => Repr::Block128(counted(encoded)),
+            96..=BLOCK_BYTES => Repr::Block128(counted(encoded)),
             _ => Repr::Long(Box::new(Box::from(encoded))),
         })
     }
@@ -79,6 +82,21 @@ impl Packed {
         Kind::ALL[usize::from(self.as_bytes()[0])]
     }
 
+    /// The value: its kind and its payload.
+    #[inline]
+    pub fn value(&self) -> ValueRef<'_> {
+        let encoded = self.as_bytes();
+        let (kind, mut start) = (Kind::ALL[usize::from(encoded[0])], 1);
+        if matches!(kind, Kind::Text | Kind::Bytes) {
+            // The length in front of the content ends with the first byte below 128.
+            while encoded[start] >= 0x80 {
+                start += 1;
+            }
+            start += 1;
+        }
+        ValueRef::from_parts(kind, &encoded[start..])
+    }
+
     /// What it takes on the heap, its own 16 bytes apart.
     #[inline]
     pub fn heap_bytes(&self) -> usize {
@@ -91,6 +109,33 @@ impl Packed {
             Repr::Block128(..) => 128,
             Repr::Long(bytes) => block_bytes(size_of::<Box<[u8]>>()) + block_bytes(bytes.len()),
         }
+    }
+}
+
+impl From<ValueRef<'_>> for Packed {
+    fn from(value: ValueRef<'_>) -> Packed {
+        let payload = value.payload();
+        let has_length = value.content().is_some();
+        let head = 1 + usize::from(has_length);
+        if payload.len() > BLOCK_BYTES - head {
+            let mut encoded = Vec::with_capacity(value.encoded_len());
+            value.encode_into(&mut encoded);
+            return Packed::new(&encoded);
+        }
+        // Below 128 the length is one byte.
+        let mut encoded = [0; BLOCK_BYTES];
+        encoded[0] = value.kind().number();
+        if has_length {
+            encoded[1] = payload.len() as u8;
+        }
+        encoded[head..head + payload.len()].copy_from_slice(payload);
+        Packed::new(&encoded[..head + payload.len()])
+    }
+}
+
+impl std::fmt::Debug for Packed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.value().fmt(f)
     }
 }
 
@@ -107,20 +152,63 @@ fn content(block: &[u8]) -> &[u8] {
     &block[1..=usize::from(block[0])]
 }
 
+/// What the elements of a collection add up to, kept while they come and go.
+#[derive(Clone, Copy, Default, Debug, PartialEq, Eq)]
+pub(super) struct Account {
+    /// Heap bytes of the elements.
+    pub(super) heap: usize,
+    /// Their encoded length.
+    pub(super) encoded: usize,
+}
+
+impl Account {
+    #[inline]
+    pub(super) fn add(&mut self, element: &Packed) {
+        self.heap += element.heap_bytes();
+        self.encoded += element.as_bytes().len();
+    }
+
+    #[inline]
+    pub(super) fn subtract(&mut self, element: &Packed) {
+        self.heap -= element.heap_bytes();
+        self.encoded -= element.as_bytes().len();
+    }
+}
+
+/// Length of a count in the value codec.
+pub(super) fn count_len(count: usize) -> usize {
+    (usize::BITS - (count | 1).leading_zeros()).div_ceil(7) as usize
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn every_length_round_trips() {
-        for len in 1..400usize {
-            let bytes: Vec<u8> = (0..len).map(|at| (at % 21) as u8).collect();
-            let packed = Packed::new(&bytes);
-            assert_eq!(packed.as_bytes(), bytes);
-            assert_eq!(packed.clone().as_bytes(), bytes);
-            assert_eq!(packed.kind(), Kind::Null);
-            assert_eq!(packed.heap_bytes() == 0, len <= INLINE_BYTES);
-            assert!(packed.heap_bytes() == 0 || packed.heap_bytes() >= len);
+        for len in 0..400usize {
+            let bytes: Vec<u8> = (0..len).map(|at| (at % 251) as u8).collect();
+            for kind in [Kind::Bytes, Kind::Text, Kind::Tagged] {
+                let value = ValueRef::from_parts(kind, &bytes);
+                let packed = Packed::from(value);
+                let mut encoded = Vec::new();
+                value.encode_into(&mut encoded);
+                assert_eq!(packed.as_bytes(), encoded);
+                assert_eq!(packed.clone().value(), value);
+                assert_eq!(Packed::new(&encoded).value(), value);
+                assert_eq!(packed.kind(), kind);
+                assert_eq!(packed.heap_bytes() == 0, encoded.len() <= INLINE_BYTES);
+                assert!(packed.heap_bytes() == 0 || packed.heap_bytes() >= encoded.len());
+            }
+        }
+    }
+
+    #[test]
+    fn a_count_is_as_long_as_the_codec_writes_it() {
+        for count in [0, 1, 127, 128, 16_383, 16_384, 1 << 21] {
+            let mut out = Vec::new();
+            data_bridge_kv_model::codec::put_varint(count, &mut out);
+            assert_eq!(count_len(count), out.len());
         }
     }
 }

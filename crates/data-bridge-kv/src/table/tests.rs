@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use data_bridge_kv_model::Kind;
+use data_bridge_kv_model::{Kind, ValueRef};
 use proptest::prelude::*;
 
 use super::*;
@@ -39,10 +39,12 @@ impl Content {
 
     fn of(stored: Stored<'_>) -> Content {
         match stored {
-            Stored::Inline { kind, payload } => Content::Payload(kind, payload.to_vec()),
-            Stored::Blob { kind, blob } => Content::Payload(kind, blob.to_vec()),
+            Stored::Inline { .. } | Stored::Blob { .. } => {
+                let value = stored.scalar().expect("a payload");
+                Content::Payload(value.kind(), value.payload().to_vec())
+            }
             Stored::Collection(collection) => {
-                let Collection::List(list) = collection.get();
+                let Collection::List(list) = collection.get() else { panic!("only lists are stored") };
                 Content::List(list.len())
             }
         }
@@ -71,9 +73,7 @@ impl Expected {
 }
 
 fn int(number: i64) -> Packed {
-    let mut encoded = vec![Kind::Int.number()];
-    encoded.extend(number.to_le_bytes());
-    Packed::new(&encoded)
+    Packed::from(ValueRef::from_parts(Kind::Int, &number.to_le_bytes()))
 }
 
 /// A table beside its model; both see every operation.
@@ -166,7 +166,7 @@ impl Pair {
                 if let (Some(mut collection), Content::List(len)) =
                     (entry.collection_mut(), &mut expected.value)
                 {
-                    let Collection::List(list) = &mut *collection;
+                    let Collection::List(list) = &mut *collection else { panic!("only lists are stored") };
                     list.push_back(int(1));
                     *len += 1;
                     assert_eq!(Content::of(snapshot.entry().value()), Content::List(*len - 1));

@@ -5,7 +5,7 @@ use std::ops::Deref;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use data_bridge_kv_model::Kind;
+use data_bridge_kv_model::{Kind, ValueRef};
 
 use crate::collections::Collection;
 use crate::footprint::{arc_bytes, block_bytes};
@@ -134,6 +134,12 @@ impl<'a> Stored<'a> {
         }
     }
 
+    /// The value as the codec sees it; `None` for a collection.
+    #[inline]
+    pub fn scalar(self) -> Option<ValueRef<'a>> {
+        self.payload().map(|payload| ValueRef::from_parts(self.kind(), payload))
+    }
+
     /// The collection; `None` for a payload.
     #[inline]
     pub fn collection(self) -> Option<&'a Collection> {
@@ -163,6 +169,14 @@ pub enum NewValue<'a> {
     },
     /// A list, set, hash or sorted set.
     Collection(Arc<Collection>),
+}
+
+impl<'a> From<ValueRef<'a>> for NewValue<'a> {
+    /// A value that is no collection.
+    #[inline]
+    fn from(value: ValueRef<'a>) -> NewValue<'a> {
+        NewValue::Payload { kind: value.kind(), bytes: value.payload() }
+    }
 }
 
 impl<'a> From<Stored<'a>> for NewValue<'a> {
