@@ -1,4 +1,5 @@
 //! Arguments of commands, as both protocols hand them over, and the cursor that command parsers read them with.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::arithmetic_side_effects))]
 
 use crate::Decimal;
 use crate::codec::ValueRef;
@@ -106,24 +107,20 @@ pub fn parse_int(text: &[u8]) -> Option<i64> {
 /// Reads a float as Redis does: decimal or exponent form, `inf` and `infinity` with a sign, no spaces.
 pub fn parse_float(text: &[u8]) -> Option<f64> {
     let text = std::str::from_utf8(text).ok()?;
-    if text.starts_with('+') && !text[1..].starts_with(|c: char| c.is_ascii_digit() || c == '.' || c == 'i') {
-        return None;
-    }
     text.parse::<f64>().ok().filter(|number| !number.is_nan())
 }
 
-/// Reads a Decimal argument.
+/// Reads a Decimal argument: a Decimal, an Int, or text of a number.
 pub fn decimal(arg: Arg<'_>) -> Result<Decimal> {
-    match arg {
-        Arg::Value(value) if value.kind() == Kind::Decimal => {
-            value.as_decimal().ok_or_else(Error::not_a_float)
-        }
-        Arg::Value(value) if value.kind() == Kind::Int => {
-            value.as_int().map(Decimal::from).ok_or_else(Error::not_a_float)
-        }
-        other => {
-            other.content().and_then(|text| Decimal::parse_bytes(text).ok()).ok_or_else(Error::not_a_float)
-        }
+    let typed = match arg {
+        Arg::Value(value) if value.kind() == Kind::Int => value.as_int().map(Decimal::from),
+        Arg::Value(value) => value.as_decimal(),
+        Arg::Untyped(_) | Arg::Literal(..) => None,
+    };
+    match (typed, arg.content()) {
+        (Some(number), _) => Ok(number),
+        (None, Some(text)) => Ok(Decimal::parse_bytes(text)?),
+        (None, None) => Err(Error::invalid("value is not a decimal number")),
     }
 }
 
@@ -226,7 +223,7 @@ mod tests {
         {
             assert_eq!(parse_float(text.as_bytes()), Some(number), "{text}");
         }
-        for bad in ["nan", "", " 1", "1 ", "abc", "1,5"] {
+        for bad in ["nan", "+nan", "", " 1", "1 ", "+-1", "abc", "1,5", "1_0", "0x10"] {
             assert_eq!(parse_float(bad.as_bytes()), None, "{bad:?}");
         }
     }

@@ -1,11 +1,14 @@
 //! Decimal text of integers beyond 64 bits, and back. Quadratic in the length, which `limits.rs` bounds.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::arithmetic_side_effects))]
 
-use crate::codec::put_varint;
+use crate::codec::put_counted;
 use crate::limits::BIGINT_BYTES;
 
 /// Digits that fit one step of the conversion: 10^9 fits 32 bits.
 const STEP_DIGITS: usize = 9;
 const STEP: u64 = 1_000_000_000;
+/// More digits than the largest magnitude has: a byte has fewer than three.
+const DIGITS: usize = BIGINT_BYTES * 3;
 
 /// Reads decimal digits with an optional minus and appends the payload of a BigInt; `None` if the text is no
 /// integer, fits 64 bits (that is an Int) or is too long.
@@ -14,7 +17,7 @@ pub(crate) fn parse(text: &[u8], out: &mut Vec<u8>) -> Option<()> {
         [b'-', digits @ ..] => (true, digits),
         digits => (false, digits),
     };
-    if digits.len() < 19 || digits.first() == Some(&b'0') || digits.len() > BIGINT_BYTES * 3 {
+    if digits.len() < 19 || digits.first() == Some(&b'0') || digits.len() > DIGITS {
         return None;
     }
     let mut limbs: Vec<u32> = Vec::new();
@@ -29,18 +32,25 @@ pub(crate) fn parse(text: &[u8], out: &mut Vec<u8>) -> Option<()> {
     while magnitude.last() == Some(&0) {
         magnitude.pop();
     }
-    let fits = magnitude.len() < 8
-        || magnitude.len() == 8 && {
-            let low = u64::from_le_bytes(magnitude.as_slice().try_into().ok()?);
-            low <= i64::MAX.unsigned_abs() + u64::from(negative)
-        };
-    if fits || magnitude.len() > BIGINT_BYTES {
+    if !is_valid(negative, &magnitude) {
         return None;
     }
     out.push(u8::from(negative));
-    put_varint(magnitude.len(), out);
-    out.extend_from_slice(&magnitude);
+    put_counted(&magnitude, out);
     Some(())
+}
+
+/// Whether sign and little-endian magnitude are those of a BigInt: no leading zero byte, beyond 64 bits, not too long.
+pub(crate) fn is_valid(negative: bool, magnitude: &[u8]) -> bool {
+    let beyond = match magnitude.first_chunk::<8>() {
+        // The first magnitude that is no i64: 2^63, or 2^63 + 1 below zero.
+        Some(low) if magnitude.len() == low.len() => {
+            u64::from_le_bytes(*low) > i64::MAX.unsigned_abs().saturating_add(u64::from(negative))
+        }
+        Some(_) => magnitude.len() <= BIGINT_BYTES,
+        None => false,
+    };
+    beyond && magnitude.last() != Some(&0)
 }
 
 /// Appends the decimal digits of a sign and little-endian magnitude.

@@ -4,18 +4,21 @@
 //! Date       2026-11-22
 //! Time       13:05:00[.123456][+01:00][[Europe/Berlin]]
 //! Timestamp  2026-11-22T13:05:00[.123456][+01:00][[Europe/Berlin]]
-//! Duration   [-]P<days>DT<seconds>[.123456]S       days may be negative, seconds count up from there
+//! Duration   P<days>DT<seconds>[.123456]S          days may be negative, seconds count up from there
 //! ```
 //! The proleptic Gregorian calendar, years 1 to 9999. A fold is shown as `[fold=1]` after the zone.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::arithmetic_side_effects))]
 
 use std::io::Write;
 
-use crate::codec::{AWARE, DAY_US, DURATION_DAYS, FOLD, Reader, ZONE, put_varint};
+use crate::codec::{AWARE, DAY_US, DURATION_DAYS, FOLD, Reader, ZONE, put_counted};
 use crate::error::Result;
+use crate::limits::NAME_BYTES;
 
 const SECOND_US: i64 = 1_000_000;
 
 /// Days since 1970-01-01 of a civil date (H. Hinnant's algorithm `days_from_civil`).
+#[expect(clippy::arithmetic_side_effects, reason = "years and days have at most seven digits")]
 fn days_of(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let era = year.div_euclid(400);
@@ -25,6 +28,7 @@ fn days_of(year: i64, month: i64, day: i64) -> i64 {
 }
 
 /// Year, month and day of days since 1970-01-01.
+#[expect(clippy::arithmetic_side_effects, reason = "an i32 of days leaves i64 room")]
 fn civil_of(days: i64) -> (i64, i64, i64) {
     let shifted = days + 719_468;
     let era = shifted.div_euclid(146_097);
@@ -113,7 +117,8 @@ impl Text<'_> {
         let (digits, rest) = self.0.split_at_checked(count)?;
         self.0 = rest;
         digits.iter().try_fold(0i64, |number, byte| {
-            byte.is_ascii_digit().then(|| number * 10 + i64::from(byte - b'0'))
+            let digit = char::from(*byte).to_digit(10)?;
+            number.checked_mul(10)?.checked_add(i64::from(digit))
         })
     }
 
@@ -131,7 +136,7 @@ impl Text<'_> {
             return None;
         }
         let scale = 10i64.checked_pow(6u32.checked_sub(count as u32)?)?;
-        Some(self.digits(count)? * scale)
+        self.digits(count)?.checked_mul(scale)
     }
 
     fn date(&mut self) -> Option<i64> {
@@ -151,12 +156,13 @@ impl Text<'_> {
         let (hour, minute) = (self.digits(2)?, self.after(b':')?);
         let second = if self.0.first() == Some(&b':') { self.after(b':')? } else { 0 };
         let fraction = self.fraction()?;
-        (hour < 24 && minute < 60 && second < 60)
-            .then_some(((hour * 60 + minute) * 60 + second) * SECOND_US + fraction)
+        let seconds = hour.checked_mul(60)?.checked_add(minute)?.checked_mul(60)?.checked_add(second)?;
+        let exists = hour < 24 && minute < 60 && second < 60;
+        seconds.checked_mul(SECOND_US)?.checked_add(fraction).filter(|_| exists)
     }
 
     /// The tail of a moment: offset, zone, fold; appends the whole payload.
-    fn finish_moment(&mut self, local: i64, zone_needs_offset: bool, out: &mut Vec<u8>) -> Option<()> {
+    fn finish_moment(&mut self, local: i64, out: &mut Vec<u8>) -> Option<()> {
         let mut flags = 0;
         let offset = match self.0.first() {
             Some(b'Z') => {
@@ -164,9 +170,10 @@ impl Text<'_> {
                 Some(0)
             }
             Some(sign @ (b'+' | b'-')) => {
-                let factor = if *sign == b'-' { -1 } else { 1 };
-                self.eat(*sign)?;
-                Some(factor * self.clock()?)
+                let (west, sign) = (*sign == b'-', *sign);
+                self.eat(sign)?;
+                let offset = self.clock()?;
+                Some(if west { offset.checked_neg()? } else { offset })
             }
             _ => None,
         };
@@ -176,7 +183,7 @@ impl Text<'_> {
                 let (zone, tail) = rest.split_at_checked(end)?;
                 self.0 = tail;
                 self.eat(b']')?;
-                std::str::from_utf8(zone).ok().filter(|zone| !zone.is_empty() && zone.len() <= 255)
+                std::str::from_utf8(zone).ok().filter(|zone| !zone.is_empty() && zone.len() <= NAME_BYTES)
             }
             _ => None,
         };
@@ -184,7 +191,7 @@ impl Text<'_> {
             self.0 = rest;
             flags |= FOLD;
         }
-        if !self.0.is_empty() || zone_needs_offset && zone.is_some() && offset.is_none() {
+        if !self.0.is_empty() {
             return None;
         }
         flags |= if offset.is_some() { AWARE } else { 0 } | if zone.is_some() { ZONE } else { 0 };
@@ -194,8 +201,7 @@ impl Text<'_> {
             out.extend_from_slice(&offset.to_le_bytes());
         }
         if let Some(zone) = zone {
-            put_varint(zone.len(), out);
-            out.extend_from_slice(zone.as_bytes());
+            put_counted(zone.as_bytes(), out);
         }
         Some(())
     }
@@ -212,7 +218,7 @@ pub(crate) fn parse_date(text: &[u8]) -> Option<i32> {
 pub(crate) fn parse_time(text: &[u8], out: &mut Vec<u8>) -> Option<()> {
     let mut text = Text(text);
     let local = text.clock()?;
-    text.finish_moment(local, true, out)
+    text.finish_moment(local, out)
 }
 
 /// Reads a timestamp (`T` or a space between date and time) and appends its payload.
@@ -220,8 +226,8 @@ pub(crate) fn parse_timestamp(text: &[u8], out: &mut Vec<u8>) -> Option<()> {
     let mut text = Text(text);
     let days = text.date()?;
     text.eat(b'T').or_else(|| text.eat(b' '))?;
-    let local = days * DAY_US + text.clock()?;
-    text.finish_moment(local, false, out)
+    let local = days.checked_mul(DAY_US)?.checked_add(text.clock()?)?;
+    text.finish_moment(local, out)
 }
 
 /// Reads a duration and appends its payload.
@@ -229,7 +235,7 @@ pub(crate) fn parse_duration(text: &[u8], out: &mut Vec<u8>) -> Option<()> {
     let mut text = Text(text);
     text.eat(b'P')?;
     let negative = text.eat(b'-').is_some();
-    let days = text.number()? * if negative { -1 } else { 1 };
+    let days = text.number()?.checked_mul(if negative { -1 } else { 1 })?;
     text.eat(b'D')?;
     text.eat(b'T')?;
     let micros = text.number()?.checked_mul(SECOND_US)?.checked_add(text.fraction()?)?;

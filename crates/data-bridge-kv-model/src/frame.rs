@@ -8,6 +8,7 @@
 //! Numbers are little endian. A response carries its request's id; ids of requests in flight must differ.
 //! Flag 1 of a request: it may be answered and carried out out of order. Flag 1 of a response: a push, its id is
 //! that of the request that started the watch.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::arithmetic_side_effects))]
 
 use crate::arg::Arg;
 use crate::codec::{Reader, ValueRef};
@@ -94,6 +95,7 @@ pub fn read_head(body: &[u8]) -> Result<(RequestHead, &[u8])> {
     let (id, rest) = body.split_first_chunk::<4>().ok_or_else(short)?;
     let (opcode, rest) = rest.split_first_chunk::<2>().ok_or_else(short)?;
     let (&flags, rest) = rest.split_first().ok_or_else(short)?;
+    known(flags, UNORDERED)?;
     let head = RequestHead { id: u32::from_le_bytes(*id), opcode: u16::from_le_bytes(*opcode), flags };
     Ok((head, rest))
 }
@@ -103,7 +105,13 @@ pub fn read_response(body: &[u8]) -> Result<(u32, u8, &[u8])> {
     let short = || Error::invalid("frame is cut short");
     let (id, rest) = body.split_first_chunk::<4>().ok_or_else(short)?;
     let (&flags, item) = rest.split_first().ok_or_else(short)?;
+    known(flags, PUSH)?;
     Ok((u32::from_le_bytes(*id), flags, item))
+}
+
+/// Refuses flags that this version does not know: they may change what the frame means.
+fn known(flags: u8, all: u8) -> Result<()> {
+    if flags & !all == 0 { Ok(()) } else { Err(Error::invalid("unknown flags of a frame")) }
 }
 
 /// Appends one argument value.
@@ -133,5 +141,10 @@ mod tests {
         assert!(split(&out, 3).is_err());
         args.clear();
         assert!(read_request(body, 0, &mut args).is_err());
+        let mut unknown = body.to_vec();
+        unknown[6] = 2;
+        assert!(read_head(&unknown).is_err());
+        assert!(read_response(&[1, 0, 0, 0, 2, 0xE1]).is_err());
+        assert_eq!(read_response(&[1, 0, 0, 0, PUSH, 0xE1]).unwrap(), (1, PUSH, &[0xE1][..]));
     }
 }

@@ -1,4 +1,5 @@
 //! Text to values: how a Redis client writes a typed value (`KV.SET price 1.10 AS decimal`).
+#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::arithmetic_side_effects))]
 
 use crate::Decimal;
 use crate::arg::{parse_float, parse_int};
@@ -17,14 +18,17 @@ pub fn read(kind: Kind, text: &[u8], out: &mut Vec<u8>) -> Result<()> {
             b"false" => put(Some([0]), kind, out),
             _ => Err(invalid(kind)),
         },
-        Kind::Int => put(parse_int(text).map(i64::to_le_bytes), kind, out),
+        Kind::Int => {
+            let number = parse_int(text).ok_or_else(Error::not_an_integer)?;
+            put(Some(number.to_le_bytes()), kind, out)
+        }
         Kind::Float => {
             let nan = text.eq_ignore_ascii_case(b"nan").then_some(f64::NAN);
             put(nan.or_else(|| parse_float(text)).map(f64::to_le_bytes), kind, out)
         }
         Kind::Decimal => {
-            let number = Decimal::parse_bytes(text);
-            put(Some(number.map_err(|error| Error::invalid(error.to_string()))?.to_payload()), kind, out)
+            out.extend_from_slice(&Decimal::parse_bytes(text)?.to_payload());
+            Ok(())
         }
         Kind::Text => {
             std::str::from_utf8(text).map_err(|_| invalid(kind))?;
@@ -34,6 +38,9 @@ pub fn read(kind: Kind, text: &[u8], out: &mut Vec<u8>) -> Result<()> {
         Kind::Bytes => {
             out.extend_from_slice(text);
             Ok(())
+        }
+        Kind::BigInt if parse_int(text).is_some() => {
+            Err(Error::invalid("value fits 64 bits: it is an int, not a bigint"))
         }
         Kind::BigInt => bigint::parse(text, out).ok_or_else(|| invalid(kind)),
         Kind::Uuid => put(uuid(text), kind, out),
@@ -73,4 +80,62 @@ fn uuid(text: &[u8]) -> Option<[u8; 16]> {
         *byte = u8::try_from(high << 4 | low).ok()?;
     }
     digits.next().is_none().then_some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::ValueRef;
+    use crate::error::ErrorKind;
+
+    fn literal(kind: Kind, text: &str) -> Result<Vec<u8>> {
+        let mut payload = Vec::new();
+        read(kind, text.as_bytes(), &mut payload)?;
+        let mut encoded = Vec::new();
+        ValueRef::from_parts(kind, &payload).encode_into(&mut encoded);
+        assert!(ValueRef::decode(&encoded).is_ok(), "{kind:?} {text}");
+        Ok(encoded)
+    }
+
+    #[test]
+    fn each_scalar_has_a_literal() {
+        for (kind, text) in [
+            (Kind::Null, ""),
+            (Kind::Bool, "true"),
+            (Kind::Int, "-5"),
+            (Kind::Float, "NaN"),
+            (Kind::Float, "+1e300"),
+            (Kind::Decimal, "1E+5"),
+            (Kind::Text, "é"),
+            (Kind::BigInt, "-9223372036854775809"),
+            (Kind::Uuid, "ABABABAB-abab-abab-abab-abababababab"),
+            (Kind::Date, "0001-01-01"),
+            (Kind::Time, "13:05[Europe/Berlin]"),
+            (Kind::Timestamp, "2026-11-22 13:05:00Z"),
+            (Kind::Duration, "P0DT0S"),
+        ] {
+            assert!(literal(kind, text).is_ok(), "{kind:?} {text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_literal_says_why() {
+        let error = |kind, text: &'static str| literal(kind, text).unwrap_err();
+        assert_eq!(error(Kind::Int, "99999999999999999999").kind(), ErrorKind::OutOfRange);
+        assert_eq!(error(Kind::Decimal, "1e99999").kind(), ErrorKind::OutOfRange);
+        assert_eq!(error(Kind::Decimal, "NaN").kind(), ErrorKind::InvalidArgument);
+        assert!(error(Kind::BigInt, "5").message().contains("fits 64 bits"));
+        for (kind, text) in [
+            (Kind::Null, "null"),
+            (Kind::Bool, "True"),
+            (Kind::Float, " 1"),
+            (Kind::BigInt, "99999999999999999999.0"),
+            (Kind::Uuid, "abababababababababababababababab"),
+            (Kind::Date, "2026-02-29"),
+            (Kind::List, "1"),
+            (Kind::Opaque, "x"),
+        ] {
+            assert_eq!(error(kind, text).kind(), ErrorKind::InvalidArgument, "{kind:?} {text}");
+        }
+    }
 }

@@ -11,10 +11,11 @@
 //! 0xE3 Boolean   0 or 1
 //! 0xE4 Array     u32, item*    0xE5 Map     u32, (item, item)*
 //! 0xE6 Members   u32, item*    0xE7 Scored  u32, (item member, item score)*
-//! 0xE8 Error     code:u8, found:u8, u16 length, message, [version u64, current item if found]
+//! 0xE8 Error     code:u8, found:u8, u16 length, message, [version u64, current value or Missing if found]
 //! 0xE9 Status    u8 length, text
 //! ```
 //! Numbers are little endian. Counts are fixed width so that they can be patched once they are known.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::arithmetic_side_effects))]
 
 use crate::codec::{Reader, ValueRef};
 use crate::error::{Error, ErrorKind, Found, Result};
@@ -261,7 +262,7 @@ impl<'a> ReplyReader<'a> {
             MISSING => Item::Missing,
             OK => Item::Ok,
             INTEGER => Item::Integer(self.reader.i64()?),
-            BOOLEAN => Item::Boolean(self.reader.byte()? != 0),
+            BOOLEAN => Item::Boolean(self.yes_or_no()?),
             ARRAY => Item::Container(Shape::Array, self.count()?),
             MAP => Item::Container(Shape::Map, self.count()?),
             MEMBERS => Item::Container(Shape::Members, self.count()?),
@@ -312,6 +313,14 @@ impl<'a> ReplyReader<'a> {
         })
     }
 
+    fn yes_or_no(&mut self) -> Result<bool> {
+        match self.reader.byte()? {
+            0 => Ok(false),
+            1 => Ok(true),
+            _ => Err(Error::invalid("neither 0 nor 1 in a reply")),
+        }
+    }
+
     fn count(&mut self) -> Result<usize> {
         let bytes: [u8; 4] =
             self.reader.take(4)?.try_into().map_err(|_| Error::invalid("reply is cut short"))?;
@@ -324,23 +333,24 @@ impl<'a> ReplyReader<'a> {
 
     fn failure(&mut self) -> Result<Error> {
         let code = self.reader.byte()?;
-        let found = self.reader.byte()? != 0;
-        let low = usize::from(self.reader.byte()?);
-        let length = usize::from(self.reader.byte()?) << 8 | low;
-        let message = self.text(length)?.to_owned();
-        let kind = ErrorKind::from_code(code).unwrap_or(ErrorKind::InvalidArgument);
+        let found = self.yes_or_no()?;
+        let length = u16::from_le_bytes([self.reader.byte()?, self.reader.byte()?]);
+        let message = self.text(usize::from(length))?.to_owned();
+        // A newer server may know more kinds: the message still tells.
+        let kind = ErrorKind::from_code(code).unwrap_or(ErrorKind::Unavailable);
         let error = Error::new(kind, message);
         if !found {
             return Ok(error);
         }
         let version = self.reader.i64()? as u64;
         let before = self.reader.rest();
-        let current = match self.item()? {
-            Item::Value(_) => {
-                let used = before.len().saturating_sub(self.reader.rest().len());
-                before.get(..used).map(Box::from)
-            }
-            _ => None,
+        let current = if before.first() == Some(&MISSING) {
+            self.reader.byte()?;
+            None
+        } else {
+            self.reader.value()?;
+            let used = before.len().saturating_sub(self.reader.rest().len());
+            before.get(..used).map(Box::from)
         };
         Ok(error.with_found(Found { current, version }))
     }
@@ -406,6 +416,14 @@ mod tests {
         let error = Error::conflict("version differs", found);
         out.error(&error);
         assert_eq!(ReplyReader::new(out.as_bytes()).reply().unwrap(), Reply::Error(error));
+    }
+
+    #[test]
+    fn an_error_inside_an_error_is_refused() {
+        let one = [ERROR, 7, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        let nested: Vec<u8> = one.iter().copied().cycle().take(one.len() * 1_000_000).collect();
+        assert!(ReplyReader::new(&nested).item().is_err());
+        assert!(ReplyReader::new(&[BOOLEAN, 2]).item().is_err());
     }
 
     #[test]

@@ -2,9 +2,11 @@
 //!
 //! `docs/TYPES.md` has the table. An untyped argument names a typed member, field or expected value when it equals
 //! this text, see [`matches_untyped`].
+#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::arithmetic_side_effects))]
 
 use std::io::Write;
 
+use crate::arg::parse_int;
 use crate::bigint;
 use crate::calendar;
 use crate::codec::{Reader, ValueRef, tagged_parts};
@@ -61,22 +63,19 @@ pub fn show(value: ValueRef<'_>, out: &mut Vec<u8>) -> bool {
 #[inline]
 pub fn put_int(number: i64, out: &mut Vec<u8>) {
     // Twenty bytes hold the longest i64 with its sign.
-    let mut digits = [0u8; 20];
-    let mut at = digits.len();
+    let mut text = [b'-'; 20];
     let mut rest = number.unsigned_abs();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (rest % 10) as u8;
+    let mut free = text.len();
+    for place in text.iter_mut().rev() {
+        *place = b'0' | (rest % 10) as u8;
         rest /= 10;
+        free = free.saturating_sub(1);
         if rest == 0 {
             break;
         }
     }
-    if number < 0 {
-        at -= 1;
-        digits[at] = b'-';
-    }
-    out.extend_from_slice(&digits[at..]);
+    free = free.saturating_sub(usize::from(number < 0));
+    out.extend_from_slice(text.get(free..).unwrap_or_default());
 }
 
 /// Appends a float in its shortest text that reads back as the same bits (NaN as `nan`): plain digits from 1e-5 up
@@ -92,13 +91,10 @@ pub fn put_float(number: f64, out: &mut Vec<u8>) {
         write!(out, "{number}")
     } else {
         let text = format!("{number:e}");
-        out.write_all(
-            match text.find('e') {
-                Some(at) if !text[at..].starts_with("e-") => text.replacen('e', "e+", 1),
-                _ => text,
-            }
-            .as_bytes(),
-        )
+        match text.split_once('e') {
+            Some((digits, exponent)) if !exponent.starts_with('-') => write!(out, "{digits}e+{exponent}"),
+            _ => out.write_all(text.as_bytes()),
+        }
     };
 }
 
@@ -107,16 +103,37 @@ fn put_uuid(bytes: &[u8], out: &mut Vec<u8>) {
         if matches!(index, 4 | 6 | 8 | 10) {
             out.push(b'-');
         }
-        for digit in [byte >> 4, byte & 15] {
-            out.push(if digit < 10 { b'0' + digit } else { b'a' + digit - 10 });
-        }
+        // Writing to a vector cannot fail.
+        let _ = write!(out, "{byte:02x}");
     }
 }
 
-/// Whether untyped bytes name this value: the same content for Text and Bytes, the shown text for other scalars.
+/// Longest untyped bytes that can name a typed scalar: longer ones name only Text and Bytes. It holds every shown text
+/// except that of a BigInt of more than 1,060 bits.
+pub const UNTYPED_BYTES: usize = 320;
+
+/// The kinds beside Text and Bytes that untyped bytes may name as a member or field, in the order in which they are
+/// tried: `5` is the Int 5 before it is the Float or the Decimal.
+const NAMED_KINDS: [Kind; 10] = [
+    Kind::Int,
+    Kind::Float,
+    Kind::Decimal,
+    Kind::Bool,
+    Kind::BigInt,
+    Kind::Uuid,
+    Kind::Date,
+    Kind::Time,
+    Kind::Timestamp,
+    Kind::Duration,
+];
+
+/// Whether untyped bytes name this value where it is expected: the same content for Text and Bytes, exactly the shown
+/// text for other scalars.
 pub fn matches_untyped(value: ValueRef<'_>, bytes: &[u8]) -> bool {
     match value.content() {
         Some(content) => content == bytes,
+        None if value.kind() == Kind::Int => value.as_int() == parse_int(bytes),
+        None if bytes.len() > UNTYPED_BYTES && value.kind() != Kind::Opaque => false,
         None => {
             let mut text = Vec::with_capacity(40);
             show(value, &mut text) && text == bytes
@@ -124,14 +141,15 @@ pub fn matches_untyped(value: ValueRef<'_>, bytes: &[u8]) -> bool {
     }
 }
 
-/// The typed scalars that untyped bytes may name beside Text and Bytes, each tried until `found` answers: an Int, a
-/// Float, a Decimal or a Bool whose shown text is exactly these bytes.
+/// The typed scalars that untyped bytes may name as a member or field beside Text and Bytes, each tried until `found`
+/// answers: those whose shown text is exactly these bytes. `found` compares by identity, so Decimals and Floats are
+/// found by number.
 pub fn typed_readings<T>(bytes: &[u8], mut found: impl FnMut(ValueRef<'_>) -> Option<T>) -> Option<T> {
-    if bytes.len() > 48 {
+    if bytes.len() > UNTYPED_BYTES {
         return None;
     }
     let mut payload = Vec::with_capacity(24);
-    for kind in [Kind::Int, Kind::Float, Kind::Decimal, Kind::Bool, Kind::BigInt, Kind::Uuid] {
+    for kind in NAMED_KINDS {
         payload.clear();
         if crate::literal::read(kind, bytes, &mut payload).is_ok() {
             let value = ValueRef::from_parts(kind, &payload);
@@ -193,5 +211,13 @@ mod tests {
         assert_eq!(kinds(b"1.10"), [Kind::Decimal]);
         assert_eq!(kinds(b"05"), []);
         assert_eq!(kinds(b"true"), [Kind::Bool]);
+        assert_eq!(kinds(b"-0"), [Kind::Float, Kind::Decimal]);
+        assert_eq!(kinds(b"nan"), [Kind::Float]);
+        assert_eq!(kinds(b"9223372036854775808"), [Kind::Decimal, Kind::BigInt]);
+        assert_eq!(kinds(b"2026-11-22"), [Kind::Date]);
+        assert_eq!(kinds(b"13:05:00"), [Kind::Time]);
+        assert_eq!(kinds(b"2026-11-22T13:05:00+01:00[Europe/Berlin]"), [Kind::Timestamp]);
+        assert_eq!(kinds(b"P-1DT0.500000S"), [Kind::Duration]);
+        assert_eq!(kinds(&[b'9'; UNTYPED_BYTES + 1]), []);
     }
 }

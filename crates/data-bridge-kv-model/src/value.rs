@@ -1,4 +1,5 @@
 //! Owned values for Rust users, clients and tests. The engine itself keeps codec bytes, see `codec.rs`.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::arithmetic_side_effects))]
 
 use crate::Decimal;
 use crate::codec::{AWARE, FOLD, Reader, ValueRef, ZONE, put_counted, put_varint};
@@ -215,8 +216,8 @@ impl From<i128> for Value {
             return Value::Int(number);
         }
         let bytes = number.unsigned_abs().to_le_bytes();
-        let digits = bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
-        let magnitude = bytes.into_iter().take(digits).collect();
+        let last = bytes.iter().rposition(|byte| *byte != 0).unwrap_or_default();
+        let magnitude = bytes.get(..=last).unwrap_or_default().into();
         Value::BigInt(Box::new(BigInt { negative: number < 0, magnitude }))
     }
 }

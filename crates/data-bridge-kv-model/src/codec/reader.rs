@@ -9,10 +9,11 @@ use super::{
     AWARE, DAY_US, DURATION_DAYS, END_LOCAL_US, FOLD, MIN_LOCAL_US, ValueRef, ZONE, malformed, truncated,
 };
 use crate::Decimal;
+use crate::bigint;
 use crate::error::{Error, ErrorKind, Result};
 use crate::identity::{folded_hash, same_identity, scalar_hash, sealed_hash};
 use crate::kind::Kind;
-use crate::limits::{BIGINT_BYTES, NAME_BYTES, VALUE_DEPTH, VALUE_ELEMENTS};
+use crate::limits::{NAME_BYTES, VALUE_DEPTH, VALUE_ELEMENTS};
 
 /// A validating cursor over foreign bytes.
 #[derive(Debug)]
@@ -293,16 +294,7 @@ impl<'a> Reader<'a> {
     fn big_int(&mut self) -> Result<()> {
         let sign = self.byte()?;
         let magnitude = self.counted()?;
-        let beyond = match magnitude.len() {
-            0..=7 => false,
-            8 => {
-                let bytes: [u8; 8] = magnitude.try_into().map_err(|_| truncated())?;
-                // The first magnitude that is no i64: 2^63, or 2^63 + 1 below zero.
-                u64::from_le_bytes(bytes) > i64::MAX.unsigned_abs().saturating_add(u64::from(sign))
-            }
-            length => length <= BIGINT_BYTES,
-        };
-        if sign > 1 || !beyond || magnitude.last() == Some(&0) {
+        if sign > 1 || !bigint::is_valid(sign == 1, magnitude) {
             return Err(malformed("a big integer is not in its shortest form or too long"));
         }
         Ok(())
