@@ -148,8 +148,8 @@ pub fn typed_readings<T>(bytes: &[u8], mut found: impl FnMut(ValueRef<'_>) -> Op
     if bytes.len() > UNTYPED_BYTES {
         return None;
     }
-    let mut payload = Vec::with_capacity(24);
-    for kind in NAMED_KINDS {
+    let mut payload = Vec::new();
+    for kind in NAMED_KINDS.into_iter().filter(|kind| may_show(*kind, bytes)) {
         payload.clear();
         if crate::literal::read(kind, bytes, &mut payload).is_ok() {
             let value = ValueRef::from_parts(kind, &payload);
@@ -161,6 +161,24 @@ pub fn typed_readings<T>(bytes: &[u8], mut found: impl FnMut(ValueRef<'_>) -> Op
         }
     }
     None
+}
+
+/// A first look whether a kind can be shown as these bytes, so that words cost nothing.
+fn may_show(kind: Kind, bytes: &[u8]) -> bool {
+    let (length, at) = (bytes.len(), |place: usize| bytes.get(place).copied().unwrap_or_default());
+    let numeric = at(0).is_ascii_digit() || at(0) == b'-';
+    match kind {
+        Kind::Int => numeric && length <= 20,
+        Kind::Float => numeric || matches!(at(0), b'i' | b'n'),
+        Kind::Decimal => numeric,
+        Kind::Bool => matches!(length, 4 | 5) && matches!(at(0), b't' | b'f'),
+        Kind::BigInt => numeric && length >= 19,
+        Kind::Uuid => length == 36 && at(8) == b'-',
+        Kind::Date => length == 10 && at(4) == b'-',
+        Kind::Time => at(2) == b':' && at(5) == b':',
+        Kind::Timestamp => at(10) == b'T',
+        _ => at(0) == b'P',
+    }
 }
 
 #[cfg(test)]

@@ -7,6 +7,8 @@ use smallvec::SmallVec;
 
 /// Up to this many hashes are compared one by one.
 const FEW: usize = 16;
+/// Room taken before the members were seen.
+const AHEAD: usize = 4096;
 
 /// The identity hashes seen so far. They are seeded, so a repeated hash almost surely is a repeated member; the caller
 /// compares the members to be sure.
@@ -17,6 +19,15 @@ pub(super) struct Distinct {
 }
 
 impl Distinct {
+    /// Room for `count` hashes, whatever a declared count says at most [`AHEAD`].
+    pub(super) fn of(count: usize) -> Distinct {
+        let mut distinct = Distinct::default();
+        if count > FEW {
+            distinct.many.reserve(count.min(AHEAD));
+        }
+        distinct
+    }
+
     /// Adds a hash; false if it was there.
     pub(super) fn insert(&mut self, hash: u64) -> bool {
         if self.few.len() < FEW {

@@ -49,7 +49,7 @@ impl<'a> Reader<'a> {
             return Ok(value);
         }
         self.elements = VALUE_ELEMENTS;
-        self.value_at(VALUE_DEPTH)
+        self.whole(VALUE_DEPTH)
     }
 
     /// Reads one byte.
@@ -136,7 +136,16 @@ impl<'a> Reader<'a> {
             .ok_or_else(|| Error::new(ErrorKind::UnsupportedValue, "unknown kind of value"))
     }
 
+    #[inline]
     fn value_at(&mut self, depth: usize) -> Result<ValueRef<'a>> {
+        if let Some(value) = self.plain() {
+            return Ok(value);
+        }
+        self.whole(depth)
+    }
+
+    /// Reads a value of any kind.
+    fn whole(&mut self, depth: usize) -> Result<ValueRef<'a>> {
         let kind = self.kind()?;
         self.value_of(kind, depth)
     }
@@ -226,7 +235,7 @@ impl<'a> Reader<'a> {
     fn members(&mut self, kind: Kind, depth: usize) -> Result<u64> {
         let (count, inner) = self.open(depth)?;
         let start = self.rest;
-        let mut distinct = Distinct::default();
+        let mut distinct = Distinct::of(count);
         let mut state = 0;
         for seen in 0..count {
             let (member, hash) = self.member_at(inner)?;
@@ -245,6 +254,9 @@ impl<'a> Reader<'a> {
 
     /// Reads a value that is a scalar, or a tuple or frozen set of members, with the hash of its identity.
     fn member_at(&mut self, depth: usize) -> Result<(ValueRef<'a>, u64)> {
+        if let Some(value) = self.plain() {
+            return Ok((value, scalar_hash(value)));
+        }
         let kind = self.kind()?;
         if !kind.is_member() {
             return Err(malformed("a member or field must be a scalar"));
@@ -276,7 +288,7 @@ impl<'a> Reader<'a> {
         };
         let (count, inner) = self.open(depth)?;
         let start = self.rest;
-        let mut distinct = Distinct::default();
+        let mut distinct = Distinct::of(count);
         for seen in 0..count {
             let number = self.value_of(score, inner)?;
             if number.as_float().is_some_and(f64::is_nan) {
