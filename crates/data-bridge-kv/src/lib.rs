@@ -3,6 +3,7 @@
 
 pub mod collections;
 pub mod evict;
+pub mod expire;
 mod footprint;
 pub mod hash;
 pub mod table;

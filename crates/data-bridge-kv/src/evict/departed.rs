@@ -6,8 +6,7 @@
 
 use hashbrown::HashTable;
 
-/// A note is four bytes and one of control; the table is between 7/16 and 7/8 full.
-const NOTE: usize = 5;
+use crate::footprint::block_bytes;
 
 /// A multiset of references.
 #[derive(Debug, Default)]
@@ -47,7 +46,7 @@ impl Departed {
 
     /// Bytes of memory held.
     pub fn bytes(&self) -> usize {
-        self.notes.capacity() * NOTE * 8 / 7
+        block_bytes(self.notes.allocation_size())
     }
 }
 

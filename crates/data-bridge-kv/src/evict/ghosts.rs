@@ -10,6 +10,7 @@
 //! but one entry that starts in main.
 
 use super::Queue;
+use crate::footprint::block_bytes;
 
 const BUCKET: usize = 16;
 const FINGERPRINT: u32 = (1 << 23) - 1;
@@ -74,7 +75,7 @@ impl Ghosts {
 
     /// Bytes of memory held.
     pub fn bytes(&self) -> usize {
-        self.slots.capacity() * size_of::<u32>()
+        block_bytes(self.slots.capacity() * size_of::<u32>())
     }
 
     /// Makes a table for a shard of `entries`, if it is far from the present one. Ghosts are lost then: it happens

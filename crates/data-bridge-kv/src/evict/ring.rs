@@ -6,7 +6,8 @@
 //! 32 slots each, or at most 16 chunks.
 
 use std::collections::VecDeque;
-use std::mem::size_of;
+
+use crate::footprint::block_bytes;
 
 /// Slots in a full chunk.
 const CHUNK: usize = 512;
@@ -14,8 +15,6 @@ const CHUNK: usize = 512;
 const CHUNK_MIN: usize = 32;
 /// A queue this short (in chunks) may close chunks early, however short they are.
 const CHUNKS_FREE: usize = 16;
-/// What an allocator adds to a block, about.
-const ALLOCATION: usize = 16;
 
 #[derive(Debug)]
 struct Chunk {
@@ -92,8 +91,8 @@ impl Ring {
 
     /// Bytes of memory held.
     pub fn bytes(&self) -> usize {
-        let slots: usize = self.chunks.iter().map(|chunk| chunk.slots.capacity() * size_of::<u32>()).sum();
-        slots + self.chunks.len() * ALLOCATION + self.chunks.capacity() * size_of::<Chunk>()
+        let slots = self.chunks.iter().map(|chunk| block_bytes(chunk.slots.capacity() * size_of::<u32>()));
+        slots.sum::<usize>() + block_bytes(self.chunks.capacity() * size_of::<Chunk>())
     }
 
     fn drop_chunk(&mut self, chunk: usize) {
