@@ -6,7 +6,6 @@
 //! draws random numbers or reads clocks.
 
 mod fields;
-mod identity;
 mod index;
 mod list;
 mod ordered;
@@ -21,7 +20,6 @@ mod zset;
 use data_bridge_kv_model::{Kind, ValueRef};
 
 pub use fields::Fields;
-pub use identity::{identity_hash, same_identity};
 pub use list::List;
 pub use packed::Packed;
 pub use score::Score;

@@ -5,8 +5,8 @@
 //! front: that is what [`OrderedMap::scan`] relies on when it walks from the back.
 
 use data_bridge_kv_model::ValueRef;
+use data_bridge_kv_model::identity::{identity_hash, same_identity};
 
-use super::identity::{identity_hash, same_identity};
 use super::index::{LINEAR_MEMBERS, PlaceIndex};
 use super::packed::{Account, Packed};
 use crate::footprint::block_bytes;

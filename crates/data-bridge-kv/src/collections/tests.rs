@@ -1,5 +1,6 @@
 //! Collections against naive models: a vector that is searched from the front.
 
+use data_bridge_kv_model::identity::same_identity;
 use data_bridge_kv_model::{Kind, Value, ValueRef};
 use proptest::prelude::*;
 

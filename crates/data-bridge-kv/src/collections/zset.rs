@@ -7,9 +7,9 @@
 use std::cmp::Ordering;
 
 use data_bridge_kv_model::codec::put_varint;
+use data_bridge_kv_model::identity::{identity_hash, same_identity};
 use data_bridge_kv_model::{Decimal, Items, Kind, ValueRef};
 
-use super::identity::{identity_hash, same_identity};
 use super::index::{LINEAR_MEMBERS, PlaceIndex};
 use super::packed::{Account, Packed, count_len};
 use super::ranking::{Ranked, Ranking};
