@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use crate::rule::{Outcome, Rule, Sample, one_file};
+use crate::rust_source::{Call as Method, RustSource};
 use crate::tree::{File, Tree};
 
 const MODEL: &str = "crates/data-bridge-kv-model/src/";
@@ -19,9 +20,34 @@ enum Word {
     Part(&'static str),
     /// A method or path call: `.detach(`.
     Call(&'static str),
+    /// A method call on a variable or field of this name: `table.put(`.
+    On(&'static str, &'static str),
 }
 
-use Word::{Call, Part, Path};
+use Word::{Call, On, Part, Path};
+
+impl Word {
+    /// Line and words of each place outside tests where it occurs.
+    fn places(&self, source: &RustSource) -> Vec<(usize, String)> {
+        let paths = |is_it: &dyn Fn(&str) -> bool| {
+            source.paths_outside_tests().filter(|(_, path)| is_it(path)).cloned().collect::<Vec<_>>()
+        };
+        let calls = |receiver: Option<&str>, name: &str| {
+            let is_it =
+                |call: &&Method| call.name == name && receiver.is_none_or(|word| word == call.receiver);
+            let found = source.calls_outside_tests().filter(is_it);
+            found.map(|call| (call.line, format!("call of `{name}`"))).collect::<Vec<_>>()
+        };
+        match self {
+            Path(start) => paths(&|path| {
+                path.strip_prefix(start).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+            }),
+            Part(word) => paths(&|path| path.split("::").any(|part| part == *word)),
+            Call(name) => calls(None, name),
+            On(receiver, name) => calls(Some(receiver), name),
+        }
+    }
+}
 
 /// A law of words.
 struct Law {
@@ -76,6 +102,36 @@ const LAWS: &[Law] = &[
         banned: &[Part("SystemTime"), Part("Instant")],
         homes: &["clock.rs"],
         breaking: &["use std::time::{Duration, Instant};", "fn f() { SystemTime::now(); }"],
+    },
+    Law {
+        says: "only shard/txn.rs and the mutation it applies change an entry",
+        scope: ENGINE,
+        banned: &[
+            Part("EntryMut"),
+            Part("NewEntry"),
+            Call("set_sequence"),
+            Call("set_heat"),
+            Call("collection_mut"),
+            On("table", "clear"),
+            On("table", "find_mut"),
+            On("table", "put"),
+            On("table", "remove"),
+            On("table", "replace"),
+            On("table", "restore"),
+        ],
+        homes: &["table.rs", "table/", "mutation.rs", "shard/txn.rs"],
+        breaking: &[
+            "use crate::table::{NewEntry, Table};",
+            "fn f() { shard.table.put(hash, key, value); }",
+            "fn f() { entry.set_heat(3); }",
+        ],
+    },
+    Law {
+        says: "only shard/txn.rs applies a mutation",
+        scope: ENGINE,
+        banned: &[Path("mutation::apply"), Path("crate::mutation::apply")],
+        homes: &["shard/txn.rs"],
+        breaking: &["use crate::mutation::{Mutation, apply};", "fn f() { mutation::apply(table, hash); }"],
     },
     Law {
         says: "only doorway.rs releases the GIL",
@@ -167,32 +223,15 @@ fn words(law: &Law, tree: &Tree) -> Outcome {
         if law.homes.iter().any(|home| inside == *home || home.ends_with('/') && inside.starts_with(home)) {
             continue;
         }
-        for word in law.banned {
-            match word {
-                Path(banned) => {
-                    let starts = |path: &str| {
-                        path.strip_prefix(banned)
-                            .is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
-                    };
-                    let found = source.paths_outside_tests().filter(|(_, path)| starts(path));
-                    found.for_each(|(line, path)| outcome.find(&file.path, *line, path));
-                }
-                Part(banned) => {
-                    let has = |path: &str| path.split("::").any(|part| part == *banned);
-                    let found = source.paths_outside_tests().filter(|(_, path)| has(path));
-                    found.for_each(|(line, path)| outcome.find(&file.path, *line, path));
-                }
-                Call(banned) => {
-                    let found = source.calls_outside_tests().filter(|(_, name)| name == banned);
-                    found.for_each(|(line, name)| {
-                        outcome.find(&file.path, *line, format!("call of `{name}`"))
-                    });
-                }
-            }
+        for (line, what) in law.banned.iter().flat_map(|word| word.places(source)) {
+            outcome.find(&file.path, line, what);
         }
     }
     outcome
 }
+
+/// Words that are a command's name and also an option that parsers and clients have to name: `SET k v GET`.
+const ALSO_OPTIONS: &[&str] = &["GET"];
 
 fn command_names(tree: &Tree) -> Outcome {
     let mut outcome = Outcome::default();
@@ -204,7 +243,7 @@ fn command_names(tree: &Tree) -> Outcome {
         .iter()
         .flat_map(|(_, source)| source.literals_outside_tests())
         .map(|literal| literal.text.as_str())
-        .filter(|text| is_name(text))
+        .filter(|text| is_name(text) && !ALSO_OPTIONS.contains(text))
         .collect();
     outcome.checked = names.len();
     for (file, source) in tree.rust_files() {

@@ -1,19 +1,19 @@
 //! Who may import whom inside the engine: the layers of `docs/ARCHITECTURE.md` as data. A family is a top-level module
-//! with the folder of its name. A family imports families of lower layers, and of its own layer only leaves: those
-//! that import nothing of that layer themselves.
+//! with the folder of its name. A family imports families of lower layers and, of its own layer, those that stand to
+//! its left in the table: so there is no cycle, and the table can be read as the order to learn the engine in.
 
-use crate::rule::{Outcome, Rule, Sample, one_file};
+use crate::rule::{Outcome, Rule, one_file};
 use crate::tree::{File, Tree};
 
 const ENGINE: &str = "crates/data-bridge-kv/src/";
 
 /// The layers from the outside world up to the engine.
 const LAYERS: &[(u8, &[&str])] = &[
-    (1, &["clock", "disk", "footprint", "hash", "poison", "settings", "stats"]),
-    (2, &["cold", "manifest", "record", "snapshot", "wal"]),
-    (3, &["collections", "evict", "expire", "mutation", "table"]),
-    (4, &["commit", "shard", "tiering"]),
-    (5, &["engine", "pending", "recovery", "router"]),
+    (1, &["poison", "clock", "disk", "footprint", "hash", "random", "budget", "settings", "stats"]),
+    (2, &["record", "wal", "cold", "snapshot", "manifest"]),
+    (3, &["collections", "table", "expire", "evict", "mutation"]),
+    (4, &["shard", "commit", "tiering"]),
+    (5, &["pending", "router", "recovery", "engine"]),
 ];
 
 /// The one rule of this file.
@@ -27,7 +27,7 @@ pub fn rules() -> Vec<Rule> {
             one_file(&format!("{ENGINE}shard/exec/list.rs"), "use super::super::super::router::{Route, of};"),
             one_file(&format!("{ENGINE}unknown.rs"), ""),
             one_file(&format!("{ENGINE}table.rs"), "use crate::Entry;"),
-            chain("use crate::shard::Shard;"),
+            one_file(&format!("{ENGINE}collections.rs"), "use crate::table::Table;"),
         ],
         clean: vec![
             one_file(&format!("{ENGINE}shard/txn.rs"), "use crate::table::Table;\nuse super::exec::list;"),
@@ -36,72 +36,45 @@ pub fn rules() -> Vec<Rule> {
                 &format!("{ENGINE}disk.rs"),
                 "#[cfg(test)]\nmod tests {\n    use crate::engine::Engine;\n}",
             ),
-            chain("use crate::table::Table;"),
+            one_file(&format!("{ENGINE}table.rs"), "use crate::collections::List;"),
         ],
     }]
 }
 
-/// `commit` imports `shard` (same layer): fine while `shard` is a leaf of that layer.
-fn chain(import_of_shard: &str) -> Sample {
-    vec![
-        (format!("{ENGINE}tiering.rs"), "use crate::commit::Commit;".to_owned()),
-        (format!("{ENGINE}commit.rs"), import_of_shard.to_owned()),
-        (format!("{ENGINE}shard.rs"), String::new()),
-    ]
-}
-
 fn check(tree: &Tree) -> Outcome {
     let mut outcome = Outcome::default();
-    let imports: Vec<Import<'_>> = tree.rust_files().flat_map(|(file, _)| imports_of(file)).collect();
-    let leaf = |family: &str| !imports.iter().any(|import| import.from == family && import.is_sideways());
     for (file, _) in tree.rust_files() {
         outcome.checked += usize::from(file.path.starts_with(ENGINE));
         let Some(family) = family_of(file) else { continue };
-        if layer_of(family).is_none() {
+        let Some(own) = rank_of(family) else {
             outcome.find(&file.path, 1, "in no layer: add its family to tests/tidy/layers.rs");
-        }
-    }
-    for import in &imports {
-        let (Some(own), to) = (layer_of(import.from), import.to.as_str()) else { continue };
-        outcome.checked += 1;
-        match layer_of(to) {
-            None => outcome.find(
-                import.path,
-                import.line,
-                format!("`crate::{to}` hides the layer: import its module"),
-            ),
-            Some(other) if other > own => {
-                let what = format!("layer {own} (`{}`) imports layer {other} (`{to}`)", import.from);
-                outcome.find(import.path, import.line, what);
+            continue;
+        };
+        for (line, to) in imports_of(file) {
+            outcome.checked += 1;
+            match rank_of(&to) {
+                None => outcome.find(
+                    &file.path,
+                    line,
+                    format!("`crate::{to}` hides the layer: import its module"),
+                ),
+                Some(other) if other > own => {
+                    outcome.find(
+                        &file.path,
+                        line,
+                        format!("`{family}` imports `{to}`, which stands above it"),
+                    );
+                }
+                Some(_) => {}
             }
-            Some(_) if import.is_sideways() && !leaf(to) => {
-                let what =
-                    format!("`{}` imports `{to}` of its own layer {own}, which is no leaf", import.from);
-                outcome.find(import.path, import.line, what);
-            }
-            Some(_) => {}
         }
     }
     outcome
 }
 
-/// One path of an engine file that leads to another module of the crate.
-struct Import<'a> {
-    path: &'a str,
-    line: usize,
-    from: &'a str,
-    to: String,
-}
-
-impl Import<'_> {
-    /// To another family of the same layer.
-    fn is_sideways(&self) -> bool {
-        self.from != self.to && layer_of(self.from) == layer_of(&self.to)
-    }
-}
-
-fn imports_of(file: &File) -> Vec<Import<'_>> {
-    let (Some(from), Some(source)) = (family_of(file), file.rust.as_ref()) else { return Vec::new() };
+/// Line and family of each path of an engine file that leads to a module of the crate, tests apart.
+fn imports_of(file: &File) -> Vec<(usize, String)> {
+    let Some(source) = &file.rust else { return Vec::new() };
     let depth = file.path[ENGINE.len()..].split('/').count();
     let target = |path: &str| {
         let mut parts = path.split("::").peekable();
@@ -116,11 +89,7 @@ fn imports_of(file: &File) -> Vec<Import<'_>> {
         }
         parts.next().map(str::to_owned)
     };
-    let found = source.paths_outside_tests().filter_map(|(line, path)| {
-        let to = target(path)?;
-        Some(Import { path: &file.path, line: *line, from, to })
-    });
-    found.collect()
+    source.paths_outside_tests().filter_map(|(line, path)| Some((*line, target(path)?))).collect()
 }
 
 /// Top-level module of an engine file; None for the crate's root, test files and other crates.
@@ -131,6 +100,10 @@ fn family_of(file: &File) -> Option<&str> {
     (family != "lib" && !file.is_test()).then_some(family)
 }
 
-fn layer_of(family: &str) -> Option<u8> {
-    LAYERS.iter().find(|(_, families)| families.contains(&family)).map(|(layer, _)| *layer)
+/// Layer of a family and its place in it.
+fn rank_of(family: &str) -> Option<(u8, usize)> {
+    LAYERS.iter().find_map(|(layer, families)| {
+        let place = families.iter().position(|known| *known == family)?;
+        Some((*layer, place))
+    })
 }

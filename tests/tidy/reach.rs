@@ -39,6 +39,8 @@ pub fn rules() -> Vec<Rule> {
             clean: vec![files(&[
                 ("python/data_bridge/kv/__init__.py", "from .client import (\n    Client,\n)"),
                 ("python/data_bridge/kv/client.py", ""),
+                ("crates/data-bridge/src/kv/errors.rs", "fn f() { py.import(\"data_bridge.kv.errors\") }"),
+                ("python/data_bridge/kv/errors.py", ""),
             ])],
         },
         Rule {
@@ -120,11 +122,16 @@ fn python_files(tree: &Tree) -> Outcome {
         let found_by_name = name.starts_with("__") || name.starts_with("test_") || name == "conftest.py";
         let loaded_by_name = folder == "bench/parts";
         let started = starters.iter().any(|starter| starter.text.contains(&file.path));
+        let module = file.path.trim_start_matches("python/").trim_end_matches(".py").replace('/', ".");
+        let from_rust = || {
+            let mut literals = tree.rust_files().flat_map(|(_, source)| &source.literals);
+            literals.any(|literal| literal.text == module)
+        };
         let imported = || {
             let others = tree.python_files().filter(|other| other.path != file.path);
             others.into_iter().any(|other| imports(&other.text, file.stem()))
         };
-        if !(found_by_name || loaded_by_name || started || imported()) {
+        if !(found_by_name || loaded_by_name || started || imported() || from_rust()) {
             outcome.find(&file.path, 1, "nothing imports or starts it");
         }
     }

@@ -10,6 +10,16 @@ pub struct Token<'a> {
     pub line: usize,
 }
 
+/// A method call (`table.put(`) or a path call (`Table::put(`).
+pub struct Call {
+    /// Line it stands on, from 1.
+    pub line: usize,
+    /// The word before the dot; empty for a path call and for a call on an expression.
+    pub receiver: String,
+    /// What is called.
+    pub name: String,
+}
+
 /// A string or byte string literal.
 pub struct Literal {
     /// Line it starts on, from 1.
@@ -29,8 +39,8 @@ pub struct RustSource {
     pub literals: Vec<Literal>,
     /// Line and text of each path of two or more parts (`std::fs::read`), groups of `use` taken apart.
     pub paths: Vec<(usize, String)>,
-    /// Line and name of each method or path call (`x.detach(`, `T::detach(`).
-    pub calls: Vec<(usize, String)>,
+    /// Each method or path call.
+    pub calls: Vec<Call>,
     /// Line on which the trailing `#[cfg(test)] mod` starts, or one past the last line.
     pub tests_from: usize,
 }
@@ -53,8 +63,8 @@ impl RustSource {
     }
 
     /// Calls outside the trailing test module.
-    pub fn calls_outside_tests(&self) -> impl Iterator<Item = &(usize, String)> {
-        self.calls.iter().filter(|(line, _)| *line < self.tests_from)
+    pub fn calls_outside_tests(&self) -> impl Iterator<Item = &Call> {
+        self.calls.iter().filter(|call| call.line < self.tests_from)
     }
 
     /// Literals outside the trailing test module.
@@ -210,7 +220,7 @@ fn is_word(text: &str) -> bool {
 
 type Located = Vec<(usize, String)>;
 
-fn paths_and_calls(tokens: &[Token<'_>]) -> (Located, Located) {
+fn paths_and_calls(tokens: &[Token<'_>]) -> (Located, Vec<Call>) {
     let (mut paths, mut calls) = (Vec::new(), Vec::new());
     let mut at = 0;
     while at < tokens.len() {
@@ -222,7 +232,12 @@ fn paths_and_calls(tokens: &[Token<'_>]) -> (Located, Located) {
             let after_dot = at > 0 && tokens[at - 1].text == ".";
             let called = tokens.get(end).is_some_and(|next| next.text == "(" || next.text == "::");
             if called && (after_dot || path.contains("::")) {
-                calls.push((token.line, path.rsplit("::").next().unwrap_or(&path).to_owned()));
+                let receiver = tokens[..at].iter().nth_back(1).filter(|word| after_dot && is_word(word.text));
+                calls.push(Call {
+                    line: token.line,
+                    receiver: receiver.map(|word| word.text.to_owned()).unwrap_or_default(),
+                    name: path.rsplit("::").next().unwrap_or(&path).to_owned(),
+                });
             }
             if path.contains("::") {
                 paths.push((token.line, path));

@@ -95,6 +95,7 @@ impl File {
             self.path.starts_with(&format!("{name}/")) || self.path.contains(&format!("/{name}/"))
         };
         self.path.ends_with("/tests.rs")
+            || self.path.ends_with("_tests.rs")
             || ["tests", "benches", "examples", "fuzz"].into_iter().any(folder)
             || self.path.starts_with("crates/data-bridge-kv-testkit/")
     }
