@@ -1,12 +1,13 @@
 //! The bytes of an entry: one heap block per key.
 //!
 //! ```text
-//! 0   u64 LE  sequence 44 bits | key length - 1, 10 bits | kind 5 bits | deadline? | external? | 3 spare bits
-//! 8   u16 LE  payload length 12 bits | heat 2 bits | 2 spare bits
-//! 10  [6]     deadline, unix ms LE, only if the flag says so
+//! 0   u64 LE  sequence 44 bits | key length - 1, 10 bits | kind 5 bits | deadline? | external? | heat 2 bits | 1 spare
+//! 8   [6]     deadline, unix ms LE, only if the flag says so
+//! ..  u16 LE  payload length, only for an inline payload whose kind does not fix it
 //! ..  key
 //! ..  payload, or the address of an Arc<Blob> or Arc<Collection> (8 bytes LE) if the flag says external
 //! ```
+//! So a 16-byte key with an Int takes 32 bytes.
 //! The block is as large as its size class, so that a rewrite within the class needs no allocation. Nothing
 //! in it is aligned.
 
@@ -34,13 +35,42 @@ const KEY_LEN_SHIFT: u32 = 44;
 const KIND_SHIFT: u32 = 54;
 const HAS_DEADLINE: u64 = 1 << 59;
 const EXTERNAL: u64 = 1 << 60;
-const PAYLOAD_LEN_MASK: u16 = (1 << 12) - 1;
-const HEAT_SHIFT: u32 = 12;
-const FIXED_BYTES: usize = 10;
+const HEAT_SHIFT: u32 = 61;
+const WORD_BYTES: usize = 8;
 const DEADLINE_BYTES: usize = 6;
+const LENGTH_BYTES: usize = 2;
 const ADDRESS_BYTES: usize = 8;
+const FRONT_BYTES: usize = WORD_BYTES + DEADLINE_BYTES + LENGTH_BYTES;
 
-const _: () = assert!(INLINE_BYTES == PAYLOAD_LEN_MASK as usize);
+/// Payload bytes of each kind by its number; `VARIABLE` if the payload has a length field in the block.
+const PAYLOAD_BYTES: [u8; 32] = {
+    let mut bytes = [VARIABLE; 32];
+    bytes[Kind::Null as usize] = 0;
+    bytes[Kind::Bool as usize] = 1;
+    bytes[Kind::Int as usize] = 8;
+    bytes[Kind::Float as usize] = 8;
+    bytes[Kind::Decimal as usize] = 18;
+    bytes[Kind::Date as usize] = 4;
+    bytes[Kind::Duration as usize] = 12;
+    bytes[Kind::Uuid as usize] = 16;
+    bytes
+};
+const VARIABLE: u8 = u8::MAX;
+
+/// A bit for each kind without a fixed length.
+const VARIABLE_KINDS: u32 = {
+    let mut kinds = 0;
+    let mut number = 0;
+    while number < PAYLOAD_BYTES.len() {
+        if PAYLOAD_BYTES[number] == VARIABLE {
+            kinds |= 1 << number;
+        }
+        number += 1;
+    }
+    kinds
+};
+
+const _: () = assert!(INLINE_BYTES <= u16::MAX as usize);
 const _: () = assert!(MAX_KEY_BYTES == 1 << (KIND_SHIFT - KEY_LEN_SHIFT));
 const _: () = assert!(data_bridge_kv_model::kind::RESERVED_TO < 1 << 5);
 
@@ -66,8 +96,18 @@ impl Header {
     }
 
     #[inline]
+    fn kind_number(self) -> usize {
+        ((self.0 >> KIND_SHIFT) & 0x1f) as usize
+    }
+
+    #[inline]
     fn kind(self) -> Kind {
-        Kind::ALL[((self.0 >> KIND_SHIFT) & 0x1f) as usize]
+        Kind::ALL[self.kind_number()]
+    }
+
+    #[inline]
+    fn heat(self) -> u8 {
+        (self.0 >> HEAT_SHIFT) as u8 & MAX_HEAT
     }
 
     #[inline]
@@ -80,9 +120,17 @@ impl Header {
         self.0 & EXTERNAL != 0
     }
 
+    /// Whether the payload's length stands in front of the key.
+    #[inline]
+    fn has_length(self) -> bool {
+        !self.is_external() && (VARIABLE_KINDS >> self.kind_number()) & 1 == 1
+    }
+
     #[inline]
     fn key_offset(self) -> usize {
-        if self.has_deadline() { FIXED_BYTES + DEADLINE_BYTES } else { FIXED_BYTES }
+        WORD_BYTES
+            + DEADLINE_BYTES * usize::from(self.has_deadline())
+            + LENGTH_BYTES * usize::from(self.has_length())
     }
 
     #[inline]
@@ -108,6 +156,11 @@ impl<'a> Payload<'a> {
         match value {
             NewValue::Payload { kind, bytes } if bytes.len() <= INLINE_BYTES => {
                 assert!(!kind.is_collection(), "a collection is no payload");
+                let fixed = PAYLOAD_BYTES[usize::from(kind.number())];
+                assert!(
+                    fixed == VARIABLE || usize::from(fixed) == bytes.len(),
+                    "a {kind:?} of another length"
+                );
                 Payload { kind, place: Place::Inline(bytes) }
             }
             NewValue::Payload { kind, bytes } => {
@@ -154,8 +207,10 @@ pub(super) struct Fields {
 impl Fields {
     fn header(self, key_len: usize, kind: Kind, external: bool) -> Header {
         assert!(self.sequence <= MAX_SEQUENCE, "the sequence part of a version has 44 bits");
-        let mut word =
-            self.sequence | (key_len as u64 - 1) << KEY_LEN_SHIFT | u64::from(kind.number()) << KIND_SHIFT;
+        let mut word = self.sequence
+            | (key_len as u64 - 1) << KEY_LEN_SHIFT
+            | u64::from(kind.number()) << KIND_SHIFT
+            | u64::from(self.heat.min(MAX_HEAT)) << HEAT_SHIFT;
         if let Some(deadline) = self.deadline {
             assert!(deadline <= MAX_DEADLINE, "a deadline has 48 bits");
             word |= HAS_DEADLINE;
@@ -173,7 +228,7 @@ impl Block {
         assert!((1..=MAX_KEY_BYTES).contains(&key.len()), "a key has 1 to 1024 bytes");
         let header = fields.header(key.len(), payload.kind, matches!(payload.place, Place::External(_)));
         let block = Block::allocate(header.payload_offset() + payload.bytes().len());
-        block.write_fixed(header, fields, payload.bytes().len());
+        block.write_front(header, fields, payload.bytes().len());
         // SAFETY: the block was allocated for this header, so key and payload fit behind their offsets, and
         // new memory does not overlap the sources.
         unsafe {
@@ -199,11 +254,11 @@ impl Block {
                 }
                 self.write_payload(header, payload.bytes());
             }
-            self.write_fixed(header, fields, payload.bytes().len());
+            self.write_front(header, fields, payload.bytes().len());
             return self;
         }
         let block = Block::allocate(len);
-        block.write_fixed(header, fields, payload.bytes().len());
+        block.write_front(header, fields, payload.bytes().len());
         // SAFETY: as in `new`; `self` is freed after its key was copied, its external part is released, and
         // the caller forgets the handle.
         unsafe {
@@ -219,7 +274,7 @@ impl Block {
         let old = self.header();
         let fields = Fields { sequence: old.sequence(), deadline, heat: self.heat() };
         let header = fields.header(old.key_len(), old.kind(), old.is_external());
-        let payload_len = self.payload_len();
+        let payload_len = self.payload_len(old);
         // Key and payload are neighbours and move together.
         let tail = old.key_len() + payload_len;
         let len = header.key_offset() + tail;
@@ -233,7 +288,7 @@ impl Block {
                 self.deallocate();
             }
         }
-        block.write_fixed(header, fields, payload_len);
+        block.write_front(header, fields, payload_len);
         block
     }
 
@@ -298,43 +353,38 @@ impl Block {
 
     #[inline]
     fn at(self, offset: usize) -> *mut u8 {
-        debug_assert!(offset <= FIXED_BYTES + DEADLINE_BYTES + MAX_KEY_BYTES);
-        // SAFETY: offsets come from this block's own header and stay within it.
+        debug_assert!(offset <= FRONT_BYTES + MAX_KEY_BYTES);
+        // SAFETY: offsets come from a header that the block was made for and stay within it.
         unsafe { self.0.as_ptr().add(offset) }
     }
 
     #[inline]
     fn header(self) -> Header {
-        // SAFETY: a block has at least ten bytes, written by `write_fixed`.
+        // SAFETY: a block has at least eight bytes, written by `write_front`.
         Header(u64::from_le(unsafe { self.0.cast::<u64>().as_ptr().read_unaligned() }))
     }
 
     #[inline]
-    fn meta(self) -> u16 {
-        // SAFETY: as in `header`.
-        u16::from_le(unsafe { self.0.as_ptr().add(8).cast::<u16>().read_unaligned() })
-    }
-
-    #[inline]
     fn write_header(self, header: Header) {
-        // SAFETY: a block has at least ten bytes.
+        // SAFETY: a block has at least eight bytes.
         unsafe { self.0.cast::<u64>().as_ptr().write_unaligned(header.0.to_le()) }
     }
 
+    /// Header, deadline and length. The block must have been allocated for `header`.
     #[inline]
-    fn write_meta(self, meta: u16) {
-        // SAFETY: a block has at least ten bytes.
-        unsafe { self.0.as_ptr().add(8).cast::<u16>().write_unaligned(meta.to_le()) }
-    }
-
-    /// Header, meta and deadline. The block must have been allocated for `header`.
-    #[inline]
-    fn write_fixed(self, header: Header, fields: Fields, payload_len: usize) {
+    fn write_front(self, header: Header, fields: Fields, payload_len: usize) {
         debug_assert!(payload_len <= INLINE_BYTES);
         self.write_header(header);
-        self.write_meta(payload_len as u16 | u16::from(fields.heat.min(MAX_HEAT)) << HEAT_SHIFT);
         if let Some(deadline) = fields.deadline {
             self.write_deadline(deadline);
+        }
+        if header.has_length() {
+            let length = (payload_len as u16).to_le_bytes();
+            // SAFETY: the header says that the two bytes in front of the key are the length.
+            unsafe {
+                let place = self.at(header.key_offset() - LENGTH_BYTES);
+                ptr::copy_nonoverlapping(length.as_ptr(), place, LENGTH_BYTES);
+            }
         }
     }
 
@@ -342,7 +392,7 @@ impl Block {
     fn write_deadline(self, deadline: u64) {
         let bytes = deadline.to_le_bytes();
         // SAFETY: only called for a block whose header says that the six bytes are there.
-        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), self.at(FIXED_BYTES), DEADLINE_BYTES) }
+        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), self.at(WORD_BYTES), DEADLINE_BYTES) }
     }
 
     /// # Safety
@@ -356,12 +406,22 @@ impl Block {
     /// The size that decides the block's class.
     #[inline]
     fn len(self) -> usize {
-        self.header().payload_offset() + self.payload_len()
+        let header = self.header();
+        header.payload_offset() + self.payload_len(header)
     }
 
     #[inline]
-    fn payload_len(self) -> usize {
-        usize::from(self.meta() & PAYLOAD_LEN_MASK)
+    fn payload_len(self, header: Header) -> usize {
+        if header.has_length() {
+            // SAFETY: the header says that the two bytes in front of the key are the length.
+            let length =
+                unsafe { self.at(header.key_offset() - LENGTH_BYTES).cast::<u16>().read_unaligned() };
+            usize::from(u16::from_le(length))
+        } else if header.is_external() {
+            ADDRESS_BYTES
+        } else {
+            usize::from(PAYLOAD_BYTES[header.kind_number()])
+        }
     }
 
     /// Whether this is the entry of `key`.
@@ -398,12 +458,13 @@ impl Block {
 
     #[inline]
     pub(super) fn heat(self) -> u8 {
-        (self.meta() >> HEAT_SHIFT) as u8 & MAX_HEAT
+        self.header().heat()
     }
 
+    #[inline]
     pub(super) fn set_heat(self, heat: u8) {
-        let other = self.meta() & !(u16::from(MAX_HEAT) << HEAT_SHIFT);
-        self.write_meta(other | u16::from(heat.min(MAX_HEAT)) << HEAT_SHIFT);
+        let other = self.header().0 & !(u64::from(MAX_HEAT) << HEAT_SHIFT);
+        self.write_header(Header(other | u64::from(heat.min(MAX_HEAT)) << HEAT_SHIFT));
     }
 
     #[inline]
@@ -411,8 +472,10 @@ impl Block {
         if !self.header().has_deadline() {
             return None;
         }
-        // SAFETY: with a deadline the block has at least 16 bytes; the upper 48 bits of the second eight are it.
-        Some(u64::from_le(unsafe { self.0.as_ptr().add(8).cast::<u64>().read_unaligned() }) >> 16)
+        // SAFETY: with a deadline the block has at least 14 bytes; the upper six of the last eight are it.
+        let word =
+            unsafe { self.0.as_ptr().add(WORD_BYTES + DEADLINE_BYTES - 8).cast::<u64>().read_unaligned() };
+        Some(u64::from_le(word) >> 16)
     }
 
     /// # Safety
@@ -423,8 +486,9 @@ impl Block {
         let kind = header.kind();
         if !header.is_external() {
             // SAFETY: the payload stands at its offset with its length; the lifetime is the caller's promise.
-            let payload =
-                unsafe { std::slice::from_raw_parts(self.at(header.payload_offset()), self.payload_len()) };
+            let payload = unsafe {
+                std::slice::from_raw_parts(self.at(header.payload_offset()), self.payload_len(header))
+            };
             return Stored::Inline { kind, payload };
         }
         // SAFETY: an external payload is the address of an Arc that the block owns, of the type that the
@@ -448,7 +512,9 @@ impl Block {
             return None;
         }
         // SAFETY: as in `value`, and the caller promised exclusive use.
-        Some(unsafe { std::slice::from_raw_parts_mut(self.at(header.payload_offset()), self.payload_len()) })
+        Some(unsafe {
+            std::slice::from_raw_parts_mut(self.at(header.payload_offset()), self.payload_len(header))
+        })
     }
 
     /// The collection, copied first if somebody else holds it too; `None` if the value is none.

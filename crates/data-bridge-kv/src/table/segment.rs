@@ -9,7 +9,7 @@
 //! every group from an entry's home up to where it stands is full. So a search ends at the first group that
 //! is not full, and there are no tombstones.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
 
 use super::block::Block;
@@ -105,7 +105,11 @@ pub(super) struct Segment {
     len: u32,
     group_count: u16,
     depth: u8,
+    /// Whether the memory was asked for as aligned.
+    aligned: bool,
 }
+
+const _: () = assert!(size_of::<Segment>() == 16);
 
 impl Segment {
     /// An empty segment of `group_count` groups, at least 1.
@@ -114,11 +118,8 @@ impl Segment {
             (1..=usize::from(u16::MAX)).contains(&group_count),
             "more equal hashes than a segment can hold"
         );
-        let layout = Segment::layout(group_count);
-        // SAFETY: the layout is not empty.
-        let memory = unsafe { alloc_zeroed(layout) };
-        let Some(groups) = NonNull::new(memory.cast::<Group>()) else { handle_alloc_error(layout) };
-        Segment { groups, len: 0, group_count: group_count as u16, depth: depth as u8 }
+        let (groups, aligned) = allocate_groups(group_count);
+        Segment { groups, len: 0, group_count: group_count as u16, depth: depth as u8, aligned }
     }
 
     /// The smallest segment that holds `len` entries and one more.
@@ -138,11 +139,7 @@ impl Segment {
     /// No copy of the handle is used afterwards.
     pub(super) unsafe fn free(self) {
         // SAFETY: allocated with the same layout; the caller promised that it is the last use.
-        unsafe { dealloc(self.groups.as_ptr().cast(), Segment::layout(self.group_count())) }
-    }
-
-    fn layout(group_count: usize) -> Layout {
-        Layout::array::<Group>(group_count).expect("at most 65,535 groups fit the address space")
+        unsafe { dealloc(self.groups.as_ptr().cast(), layout(self.group_count(), self.aligned)) }
     }
 
     #[inline]
@@ -434,6 +431,32 @@ impl Segment {
             }
         }
     }
+}
+
+/// Zeroed groups, and whether they were asked for as aligned. Allocators give these sizes at cache line borders
+/// anyway; asking for it can cost the next size class (mimalloc 3 asks for `size + align - 1`), so that is only
+/// done where the plain request was not aligned.
+fn allocate_groups(group_count: usize) -> (NonNull<Group>, bool) {
+    for aligned in [false, true] {
+        let layout = layout(group_count, aligned);
+        // SAFETY: the layout is not empty.
+        let memory = unsafe { alloc(layout) };
+        let Some(groups) = NonNull::new(memory.cast::<Group>()) else { handle_alloc_error(layout) };
+        if groups.is_aligned() {
+            // SAFETY: the memory is large enough and aligned; an empty slot is 0.
+            unsafe { groups.write_bytes(0, group_count) };
+            return (groups, aligned);
+        }
+        // SAFETY: just allocated with this layout.
+        unsafe { dealloc(memory, layout) };
+    }
+    unreachable!("an aligned request gives aligned memory")
+}
+
+fn layout(group_count: usize, aligned: bool) -> Layout {
+    let align = if aligned { align_of::<Group>() } else { 1 };
+    Layout::from_size_align(group_count * size_of::<Group>(), align)
+        .expect("at most 65,535 groups fit the address space")
 }
 
 /// How many entries so many groups take before they grow: seven eighths.

@@ -216,6 +216,9 @@ fn content() -> impl Strategy<Value = Content> {
     let long = (INLINE_BYTES - 2..INLINE_BYTES + 3, any::<u8>()).prop_map(|(len, byte)| vec![byte; len]);
     prop_oneof![
         6 => any::<i64>().prop_map(|number| Content::Payload(Kind::Int, number.to_le_bytes().to_vec())),
+        1 => Just(Content::Payload(Kind::Null, Vec::new())),
+        1 => any::<u8>().prop_map(|byte| Content::Payload(Kind::Decimal, vec![byte; 18])),
+        1 => any::<u8>().prop_map(|byte| Content::Payload(Kind::Uuid, vec![byte; 16])),
         6 => payload.prop_map(|bytes| Content::Payload(Kind::Bytes, bytes)),
         1 => long.prop_map(|bytes| Content::Payload(Kind::Text, bytes)),
         2 => (1usize..40).prop_map(Content::List),
@@ -370,8 +373,16 @@ fn sizes_are_those_of_the_layout() {
     let mut table = Table::new(KeyHasher::new(1));
     let key = [b'k'; 16];
     let hash = table.hasher().hash(&key);
-    for (len, deadline, bytes) in [(8, None, 48), (8, Some(9), 48), (32, None, 64), (100, None, 128)] {
-        let value = NewValue::Payload { kind: Kind::Bytes, bytes: &[1; 100][..len] };
+    let sizes = [
+        (Kind::Int, 8, None, 32),
+        (Kind::Int, 8, Some(9), 48),
+        (Kind::Bytes, 32, None, 64),
+        (Kind::Bytes, 32, Some(9), 64),
+        (Kind::Text, 100, None, 128),
+        (Kind::Text, 100, Some(9), 160),
+    ];
+    for (kind, len, deadline, bytes) in sizes {
+        let value = NewValue::Payload { kind, bytes: &[1; 100][..len] };
         table.put(hash, &key, NewEntry { value, sequence: 1, deadline, heat: 0 });
         assert_eq!(table.entry_bytes, bytes);
         assert_eq!(block_bytes(bytes), bytes);
