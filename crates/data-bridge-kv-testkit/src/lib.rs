@@ -1,1 +1,6 @@
-//! Test support: a naive reference model, a seeded workload, a manual clock, a faulty disk, a history checker. Development only.
+//! Test support: a naive reference model, a seeded workload, a history checker. Development only.
+#![forbid(unsafe_code)]
+
+pub mod random;
+pub mod reference;
+pub mod workload;
