@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use data_bridge_kv_model::command::{Command, Expiry};
 use data_bridge_kv_model::limits::{DEADLINE_MS, NAMESPACES};
+use data_bridge_kv_model::value::SortedSet;
 use data_bridge_kv_model::{Error, Kind, Reply, Result, Value};
 
 mod agreement;
@@ -23,6 +24,7 @@ mod zset;
 
 pub use agreement::{Follower, canonical};
 pub use matching::{normal as stored, shown, value_of};
+pub use zset::{pairs_of, sorted_set};
 
 /// What a key holds.
 #[derive(Clone, Debug, PartialEq)]
@@ -219,7 +221,9 @@ impl Space {
 fn element_count(value: &Value) -> Option<usize> {
     match value {
         Value::List(items) | Value::Set(items) => Some(items.len()),
-        Value::Hash(pairs) | Value::SortedSet(pairs) => Some(pairs.len()),
+        Value::Hash(fields) => Some(fields.len()),
+        Value::SortedSet(SortedSet::Float(members)) => Some(members.len()),
+        Value::SortedSet(SortedSet::Decimal(members)) => Some(members.len()),
         _ => None,
     }
 }

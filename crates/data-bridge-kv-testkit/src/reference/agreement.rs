@@ -9,13 +9,15 @@ use data_bridge_kv_model::command::{
 };
 use data_bridge_kv_model::{Key, KeySet, Reply, Shape, Value};
 
-use super::Reference;
+use super::{Reference, pairs_of, shown};
 
 /// A model that follows an observed store.
 #[derive(Clone, Debug)]
 pub struct Follower {
     /// The model.
     pub model: Reference,
+    /// Whether only what a Redis client is shown of a value is compared, not its kind.
+    pub untyped: bool,
     /// For each key, the observed version of each of the model's versions.
     versions: BTreeMap<(usize, String), BTreeMap<u64, u64>>,
 }
@@ -33,11 +35,15 @@ pub fn canonical(value: &Value) -> Vec<u8> {
 }
 
 /// A text in which equal replies are equal.
-fn print(reply: &Reply) -> String {
+fn print(reply: &Reply, untyped: bool) -> String {
     match reply {
+        Reply::Value(value) if untyped => match shown(value) {
+            Some(text) => format!("{:?}", text.escape_ascii().to_string()),
+            None => print(reply, false),
+        },
         Reply::Value(value) => format!("{:?} {:02x?}", value.kind(), canonical(value)),
         Reply::Container(shape, items) => {
-            let mut items: Vec<String> = items.iter().map(print).collect();
+            let mut items: Vec<String> = items.iter().map(|item| print(item, untyped)).collect();
             if *shape == Shape::Members {
                 items.sort();
             }
@@ -81,7 +87,7 @@ enum Check {
 impl Follower {
     /// Follows from this state on.
     pub fn new(model: Reference) -> Follower {
-        Follower { model, versions: BTreeMap::new() }
+        Follower { model, untyped: false, versions: BTreeMap::new() }
     }
 
     /// Carries the command out in the model, and tells what is wrong with the reply that was observed.
@@ -98,12 +104,19 @@ impl Follower {
         let mut expected = self.model.execute(namespace, command);
         let mut observed = observed.clone();
         self.take_versions(namespace, command, &mut expected, &mut observed)?;
+        let untyped = self.untyped;
+        let same = |expected: &Reply, observed: &Reply| print(expected, untyped) == print(observed, untyped);
         let agrees = match check {
-            _ if matches!(expected, Reply::Error(_)) => print(&expected) == print(&observed),
-            Check::Exact => print(&expected) == print(&observed),
-            Check::AnyOrder => print(&sorted(&expected)) == print(&sorted(&observed)),
-            Check::Picks { whole, width, repeats } => picked(&expected, &observed, &whole, width, repeats),
-            Check::Walk { cursor, width } => walked(&expected, &observed, cursor, width),
+            _ if matches!(expected, Reply::Error(_)) => same(&expected, &observed),
+            Check::Exact => same(&expected, &observed),
+            Check::AnyOrder => same(&sorted(&expected), &sorted(&observed)),
+            Check::Picks { whole, width, repeats } => {
+                let groups = |reply: &Reply| groups(reply, width, untyped);
+                picked(&expected, &observed, &groups(&whole), repeats, groups)
+            }
+            Check::Walk { cursor, width } => {
+                walked(&expected, &observed, cursor, |reply| groups(reply, width, untyped))
+            }
             Check::Positive => match (&expected, &observed) {
                 (Reply::Missing, observed) => *observed == Reply::Missing,
                 (_, observed) => matches!(observed, Reply::Integer(1..)),
@@ -156,7 +169,7 @@ impl Follower {
             }
             Command::ZSet(ZSetCommand::Random { key, count, with_scores }) => {
                 let whole = value(key).and_then(|value| match value {
-                    Value::SortedSet(members) => Some(firsts(members, *with_scores, true)),
+                    Value::SortedSet(set) => Some(firsts(&pairs_of(set).1, *with_scores, true)),
                     _ => None,
                 });
                 picks(whole, count, *with_scores)
@@ -251,12 +264,11 @@ fn encoded(reply: &Reply) -> Option<Vec<u8>> {
 }
 
 /// The items of a reply in groups of `width`.
-fn groups(reply: &Reply, width: usize) -> Vec<String> {
+fn groups(reply: &Reply, width: usize, untyped: bool) -> Vec<String> {
+    let line = |group: &[Reply]| group.iter().map(|item| print(item, untyped)).collect::<Vec<_>>().join(" ");
     match reply {
-        Reply::Container(_, items) => {
-            items.chunks(width).map(|group| group.iter().map(print).collect::<Vec<_>>().join(" ")).collect()
-        }
-        single => vec![print(single)],
+        Reply::Container(_, items) => items.chunks(width).map(line).collect(),
+        single => vec![print(single, untyped)],
     }
 }
 
@@ -264,9 +276,13 @@ fn has_repeats(groups: &[String]) -> bool {
     groups.iter().enumerate().any(|(at, group)| groups[..at].contains(group))
 }
 
-fn picked(expected: &Reply, observed: &Reply, whole: &Reply, width: usize, repeats: bool) -> bool {
-    let (expected_picks, picks, whole) =
-        (groups(expected, width), groups(observed, width), groups(whole, width));
+fn picked(
+    expected: &Reply,
+    observed: &Reply,
+    whole: &[String],
+    repeats: bool,
+    groups: impl Fn(&Reply) -> Vec<String>,
+) -> bool {
     let same_shape = match (expected, observed) {
         (Reply::Container(_, expected), Reply::Container(..)) if expected.is_empty() => true,
         (Reply::Container(one, _), Reply::Container(other, _)) => one == other,
@@ -274,13 +290,14 @@ fn picked(expected: &Reply, observed: &Reply, whole: &Reply, width: usize, repea
         (Reply::Missing, _) => return *observed == Reply::Missing,
         _ => true,
     };
+    let picks = groups(observed);
     same_shape
-        && expected_picks.len() == picks.len()
+        && groups(expected).len() == picks.len()
         && picks.iter().all(|pick| whole.contains(pick))
         && (repeats || !has_repeats(&picks))
 }
 
-fn walked(expected: &Reply, observed: &Reply, cursor: u64, width: usize) -> bool {
+fn walked(expected: &Reply, observed: &Reply, cursor: u64, groups: impl Fn(&Reply) -> Vec<String>) -> bool {
     let (Reply::Container(_, expected), Reply::Container(Shape::Array, observed)) = (expected, observed)
     else {
         return false;
@@ -288,7 +305,7 @@ fn walked(expected: &Reply, observed: &Reply, cursor: u64, width: usize) -> bool
     let ([_, all], [Reply::Value(Value::Text(next)), part]) = (&expected[..], &observed[..]) else {
         return false;
     };
-    let (all, part) = (groups(all, width), groups(part, width));
+    let (all, part) = (groups(all), groups(part));
     let whole = cursor == 0 && &**next == "0";
     part.iter().all(|item| all.contains(item)) && !has_repeats(&part) && (!whole || part.len() == all.len())
 }

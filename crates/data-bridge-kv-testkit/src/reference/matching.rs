@@ -2,6 +2,8 @@
 
 use data_bridge_kv_model::{Arg, Kind, Result, Value, ValueRef, show};
 
+use super::zset::{order, pairs_of, sorted_set};
+
 /// The value of an argument.
 pub fn value_of(arg: Arg<'_>) -> Result<Value> {
     let mut scratch = Vec::new();
@@ -139,7 +141,8 @@ pub fn normal(value: Value) -> Value {
             }
             Value::Hash(fields)
         }
-        Value::SortedSet(pairs) => {
+        Value::SortedSet(set) => {
+            let (kind, pairs) = pairs_of(&set);
             let mut members: Vec<(Value, Value)> = Vec::new();
             for (score, member) in pairs {
                 match members.iter_mut().find(|(_, held)| same_member(held, &member)) {
@@ -147,8 +150,8 @@ pub fn normal(value: Value) -> Value {
                     None => members.push((score, member)),
                 }
             }
-            members.sort_by(super::zset::order);
-            Value::SortedSet(members)
+            members.sort_by(order);
+            sorted_set(kind, members)
         }
         other => other,
     }

@@ -7,6 +7,9 @@ use data_bridge_kv_model::{Arg, Decimal, Error, ErrorKind, Reply, Result, Value}
 use super::matching::{content, shown, value_of};
 use super::{Answer, Space};
 
+/// Below it every integer is a Float of its own.
+const FLOAT_INTEGERS: u64 = 1 << 53;
+
 /// A sum and how it is answered.
 pub(super) fn answer(sum: &Value, style: NumberStyle) -> Reply {
     match style {
@@ -83,7 +86,7 @@ fn integer(value: &Value) -> Option<i64> {
         Value::Int(number) => Some(*number),
         Value::Decimal(number) => number.to_i64(),
         Value::Float(number) => {
-            (number.fract() == 0.0 && number.abs() < 9_007_199_254_740_992.0).then_some(*number as i64)
+            (number.fract() == 0.0 && number.abs() < FLOAT_INTEGERS as f64).then_some(*number as i64)
         }
         text => content(text).and_then(parse_int),
     }
@@ -96,6 +99,9 @@ fn add_integer(current: Option<&Value>, by: Arg<'_>, negate: bool) -> Result<Val
     Ok(match current {
         Some(Value::Text(_)) => Value::Text(sum.to_string().into()),
         Some(Value::Bytes(_)) => Value::Bytes(sum.to_string().into_bytes().into()),
+        Some(Value::Float(_)) if sum.unsigned_abs() >= FLOAT_INTEGERS => {
+            return Err(Error::out_of_range("a Float counts exactly below 2^53 only"));
+        }
         Some(Value::Float(_)) => Value::Float(sum as f64),
         Some(Value::Decimal(number)) => {
             let by = Decimal::from(by);

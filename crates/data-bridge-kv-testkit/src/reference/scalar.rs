@@ -47,8 +47,7 @@ impl Space {
             ScalarCommand::Length { key } => Ok(count(self.text(key.as_str())?.len())),
             ScalarCommand::GetRange { key, start, end } => {
                 let text = self.text(key.as_str())?;
-                let range = super::list::range(text.len(), *start, *end);
-                Ok(Reply::Value(Value::Bytes(text[range].into())))
+                Ok(Reply::Value(Value::Bytes(text[byte_range(text.len(), *start, *end)].into())))
             }
             ScalarCommand::SetRange { key, offset, bytes } => {
                 let patch = content_of(*bytes)?;
@@ -133,6 +132,16 @@ impl Space {
         self.put(key, value, deadline);
         Ok(())
     }
+}
+
+/// Redis's range of bytes: as of list elements, but an end before the first byte is the first byte, unless both ends
+/// are negative and in the wrong order.
+fn byte_range(len: usize, start: i64, end: i64) -> std::ops::Range<usize> {
+    if start < 0 && end < 0 && start > end {
+        return 0..0;
+    }
+    let before = end < 0 && end.unsigned_abs() > len as u64;
+    super::list::range(len, start, if before { 0 } else { end })
 }
 
 fn too_long(bytes: usize) -> Result<()> {

@@ -54,6 +54,7 @@ impl Space {
         }
     }
 
+    // long: one arm a command
     pub(super) fn set(&mut self, command: &SetCommand<'_>) -> Answer {
         match command {
             SetCommand::Add { key, members } => {

@@ -3,13 +3,43 @@
 use std::cmp::Ordering;
 
 use data_bridge_kv_model::command::{AddOptions, RangeBy, ScoreBound, ZSetCommand};
+use data_bridge_kv_model::value::SortedSet;
 use data_bridge_kv_model::{Arg, Error, Kind, Reply, Result, Shape, Value};
 
 use super::matching::{content, member_of, position};
 use super::set::{is_scanned, picks, scanned};
 use super::{Answer, Space, count, maybe};
 
+/// A score and its member.
 type Scored = (Value, Value);
+
+/// The kind of the scores and the members of a sorted set.
+pub fn pairs_of(set: &SortedSet) -> (Kind, Vec<(Value, Value)>) {
+    match set {
+        SortedSet::Float(members) => (
+            Kind::Float,
+            members.iter().map(|(score, member)| (Value::Float(*score), member.clone())).collect(),
+        ),
+        SortedSet::Decimal(members) => (
+            Kind::Decimal,
+            members.iter().map(|(score, member)| (Value::Decimal(*score), member.clone())).collect(),
+        ),
+    }
+}
+
+/// A sorted set of scores that are all of this kind.
+pub fn sorted_set(kind: Kind, members: Vec<(Value, Value)>) -> Value {
+    let members = members.into_iter();
+    Value::SortedSet(if kind == Kind::Decimal {
+        let decimal =
+            |score| if let Value::Decimal(score) = score { score } else { panic!("a score of another kind") };
+        SortedSet::Decimal(members.map(|(score, member)| (decimal(score), member)).collect())
+    } else {
+        let float =
+            |score| if let Value::Float(score) = score { score } else { panic!("a score of another kind") };
+        SortedSet::Float(members.map(|(score, member)| (float(score), member)).collect())
+    })
+}
 
 /// The order of scores as numbers.
 fn order_scores(one: &Value, other: &Value) -> Ordering {
@@ -58,19 +88,24 @@ fn flat((score, member): &Scored) -> [Reply; 2] {
 }
 
 impl Space {
-    fn scored(&self, key: &str) -> Result<Option<Vec<Scored>>> {
+    /// The members of a sorted set and the kind of its scores; `None` without a key.
+    fn sorted_set(&self, key: &str) -> Result<Option<(Kind, Vec<Scored>)>> {
         match self.get(key).map(|entry| &entry.value) {
             None => Ok(None),
-            Some(Value::SortedSet(members)) => Ok(Some(members.clone())),
+            Some(Value::SortedSet(set)) => Ok(Some(pairs_of(set))),
             Some(_) => Err(Error::wrong_type()),
         }
+    }
+
+    fn scored(&self, key: &str) -> Result<Vec<Scored>> {
+        Ok(self.sorted_set(key)?.map(|(_, members)| members).unwrap_or_default())
     }
 
     pub(super) fn zset(&mut self, command: &ZSetCommand<'_>) -> Answer {
         match command {
             ZSetCommand::Add { key, options, pairs } => self.add_scored(key.as_str(), *options, pairs),
             ZSetCommand::Remove { key, members } => {
-                let mut set = self.scored(key.as_str())?.unwrap_or_default();
+                let mut set = self.scored(key.as_str())?;
                 let before = set.len();
                 for member in *members {
                     if let Some(at) = find(&set, *member)? {
@@ -82,14 +117,14 @@ impl Space {
                 Ok(count(removed))
             }
             ZSetCommand::RemoveRange { key, by } => {
-                let set = self.scored(key.as_str())?.unwrap_or_default();
+                let set = self.scored(key.as_str())?;
                 let removed = range(&set, *by, false)?;
                 let kept: Vec<Scored> = set.iter().filter(|pair| !removed.contains(pair)).cloned().collect();
                 self.keep_scored(key.as_str(), set.len(), kept);
                 Ok(count(removed.len()))
             }
             ZSetCommand::Pop { key, highest, count } => {
-                let set = self.scored(key.as_str())?.unwrap_or_default();
+                let set = self.scored(key.as_str())?;
                 let taken = count.unwrap_or(1).min(set.len());
                 let (taken, kept) = if *highest {
                     let (kept, taken) = set.split_at(set.len() - taken);
@@ -116,40 +151,41 @@ impl Space {
 
     fn keep_scored(&mut self, key: &str, before: usize, set: Vec<Scored>) {
         if set.len() != before {
-            self.edit(key, Value::SortedSet(set));
+            let kind = set.first().map_or(Kind::Float, |(score, _)| score.kind());
+            self.edit(key, sorted_set(kind, set));
         }
     }
 
     fn read_zset(&self, command: &ZSetCommand<'_>) -> Answer {
         Ok(match command {
             ZSetCommand::Score { key, member } => {
-                let set = self.scored(key.as_str())?.unwrap_or_default();
+                let set = self.scored(key.as_str())?;
                 maybe(find(&set, *member)?.map(|at| set[at].0.clone()))
             }
             ZSetCommand::Scores { key, members } => {
-                let set = self.scored(key.as_str())?.unwrap_or_default();
+                let set = self.scored(key.as_str())?;
                 let scores = members.iter().map(|m| Ok(maybe(find(&set, *m)?.map(|at| set[at].0.clone()))));
                 Reply::Container(Shape::Array, scores.collect::<Result<_>>()?)
             }
-            ZSetCommand::Length { key } => count(self.scored(key.as_str())?.unwrap_or_default().len()),
+            ZSetCommand::Length { key } => count(self.scored(key.as_str())?.len()),
             ZSetCommand::Count { key, low, high } => {
-                let set = self.scored(key.as_str())?.unwrap_or_default();
+                let set = self.scored(key.as_str())?;
                 let by = RangeBy::Score { low: *low, high: *high, offset: 0, count: -1 };
                 count(range(&set, by, false)?.len())
             }
             ZSetCommand::Rank { key, member, reverse, with_score } => {
-                let set = self.scored(key.as_str())?.unwrap_or_default();
+                let set = self.scored(key.as_str())?;
                 let Some(at) = find(&set, *member)? else { return Ok(Reply::Missing) };
                 let rank = count(if *reverse { set.len() - 1 - at } else { at });
                 let score = Reply::Value(set[at].0.clone());
                 if *with_score { Reply::Container(Shape::Array, vec![rank, score]) } else { rank }
             }
             ZSetCommand::Range { key, by, reverse, with_scores } => {
-                let set = self.scored(key.as_str())?.unwrap_or_default();
+                let set = self.scored(key.as_str())?;
                 shown_range(&range(&set, *by, *reverse)?, *with_scores)
             }
             ZSetCommand::Random { key, count, with_scores } => {
-                let set = self.scored(key.as_str())?.unwrap_or_default();
+                let set = self.scored(key.as_str())?;
                 let Some(count) = count else { return Ok(maybe(set.first().map(|(_, m)| m.clone()))) };
                 let picked: Vec<Scored> =
                     picks(set.len(), *count).into_iter().map(|at| set[at].clone()).collect();
@@ -157,7 +193,7 @@ impl Space {
             }
             ZSetCommand::Scan { key, options, .. } => {
                 let mut items = Vec::new();
-                for pair in self.scored(key.as_str())?.unwrap_or_default() {
+                for pair in self.scored(key.as_str())? {
                     if is_scanned(&pair.1, options)? {
                         items.extend(flat(&pair));
                     }
@@ -169,29 +205,22 @@ impl Space {
     }
 
     fn add_scored(&mut self, key: &str, options: AddOptions, pairs: &[Arg<'_>]) -> Answer {
-        let stored = self.scored(key)?;
-        let kind = match stored.as_deref() {
-            Some([(score, _), ..]) => score.kind(),
-            Some([]) => Kind::Float,
-            None => kind_of(pairs[0]),
-        };
-        let mut set = stored.unwrap_or_default();
+        let (kind, mut set) = self.sorted_set(key)?.unwrap_or_else(|| (kind_of(pairs[0]), Vec::new()));
         let (mut added, mut changed, mut last) = (0, 0, Reply::Missing);
         for pair in pairs.chunks_exact(2) {
             let given = score(pair[0], kind)?;
             let found = find(&set, pair[1])?;
+            if options.only_new && found.is_some() || options.only_existing && found.is_none() {
+                continue;
+            }
             let next = match found {
                 Some(at) if options.increment => sum(&set[at].0, &given)?,
                 _ => given,
             };
-            let refused = match found {
-                None => options.only_existing,
-                Some(at) => {
-                    let order = order_scores(&next, &set[at].0);
-                    options.only_new || options.greater && order.is_le() || options.lower && order.is_ge()
-                }
-            };
-            if refused {
+            let order = found.map(|at| order_scores(&next, &set[at].0));
+            let refused =
+                |order: Ordering| options.greater && order.is_le() || options.lower && order.is_ge();
+            if order.is_some_and(refused) {
                 continue;
             }
             last = Reply::Value(next.clone());
@@ -208,7 +237,7 @@ impl Space {
             }
         }
         if changed > 0 {
-            self.edit(key, Value::SortedSet(set));
+            self.edit(key, sorted_set(kind, set));
         }
         Ok(if options.increment { last } else { count(if options.changed { changed } else { added }) })
     }
