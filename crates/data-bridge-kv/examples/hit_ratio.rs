@@ -21,7 +21,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use data_bridge_kv::evict::Eviction;
+use data_bridge_kv::settings::Eviction;
 use namespace::{Namespace, true_lru};
 
 /// Hit ratios in percent.

@@ -46,30 +46,6 @@ const VISITS: usize = 32;
 /// Notes of departed entries tolerated per slot (one in eight), and always at least this many.
 const NOTES_MIN: usize = 64;
 
-/// What a namespace gives up when it is over its budget.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Eviction {
-    /// Nothing: writes fail instead.
-    None,
-    /// The least recently used keys, by the algorithm above.
-    Lru,
-    /// As `Lru`, among the keys that have a deadline.
-    LruTtl,
-    /// The least often used keys.
-    Lfu,
-}
-
-impl Eviction {
-    /// Whether an entry takes part: only such entries are inserted into an [`Order`].
-    pub fn admits(self, has_deadline: bool) -> bool {
-        match self {
-            Self::None => false,
-            Self::Lru | Self::Lfu => true,
-            Self::LruTtl => has_deadline,
-        }
-    }
-}
-
 /// The two queues of an [`Order`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Queue {

@@ -1,10 +1,25 @@
-//! The data-bridge KV engine: namespaces, shards, expiry, eviction, waiting. Standard threads only; no tokio, no Python, no network.
+//! The data-bridge KV engine: namespaces, shards, expiry, eviction, waiting. Standard threads only; no tokio, no
+//! Python, no network.
+//!
+//! [`Engine`] is the door: it executes the commands of `data-bridge-kv-model` and answers in reply items.
 #![deny(unsafe_code)]
 
+pub mod budget;
 pub mod clock;
 pub mod collections;
+pub mod engine;
 pub mod evict;
 pub mod expire;
 mod footprint;
 pub mod hash;
+pub mod mutation;
+mod random;
+mod router;
+pub mod settings;
+pub mod shard;
 pub mod table;
+
+pub use clock::{Clock, ManualClock, SystemClock};
+pub use engine::{Caller, Engine, NamespaceId, NamespaceStats, OnError, Progress, Stats};
+pub use settings::{Durability, Eviction, Mode, NamespaceSettings, Settings, TransitionGraph};
+pub use shard::notice::Completions;

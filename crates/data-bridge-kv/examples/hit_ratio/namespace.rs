@@ -6,7 +6,8 @@ use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
-use data_bridge_kv::evict::{Balance, Eviction, HEAT_MAX, Order, Residents, Verdict, Visit};
+use data_bridge_kv::evict::{Balance, HEAT_MAX, Order, Residents, Verdict, Visit};
+use data_bridge_kv::settings::Eviction;
 
 /// References are hashes already.
 #[derive(Default)]

@@ -4,7 +4,8 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
-use super::{Eviction, Queue, Verdict};
+use super::{Queue, Verdict};
+use crate::settings::Eviction;
 
 /// Generations in one turnover of the namespace: how finely the ages of queue heads are told apart.
 const GENERATIONS: usize = 16;

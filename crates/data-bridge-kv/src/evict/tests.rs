@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
+use crate::settings::Eviction;
 
 /// Entries with their heat; some cannot go, as a demotion in progress cannot.
 #[derive(Default)]

@@ -1,0 +1,382 @@
+//! The engine: sixteen namespaces behind one door. It executes commands that were read by a protocol or built by a
+//! binding, and answers in reply items. It blocks on nothing but short shard locks.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use data_bridge_kv_model::command::StateCommand;
+use data_bridge_kv_model::command::table::GROWS;
+use data_bridge_kv_model::limits::NAMESPACES;
+use data_bridge_kv_model::{Call, Command, Error, ErrorKind, Key, ReplyBuf, Result, Shape};
+
+use crate::budget::Budget;
+use crate::clock::Clock;
+use crate::hash::KeyHasher;
+use crate::random::process_seed;
+use crate::router::{lock_call, lock_calls, lock_one};
+use crate::settings::{NamespaceSettings, Settings};
+use crate::shard::notice::Completions;
+use crate::shard::txn::Guards;
+use crate::shard::{Space, Txn, exec};
+
+mod room;
+mod stats;
+mod ticker;
+mod waiting;
+mod walk;
+
+pub use stats::{NamespaceStats, Stats};
+
+use ticker::Ticker;
+use waiting::Timeouts;
+
+/// A namespace by number, 0..=15.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct NamespaceId(u8);
+
+impl NamespaceId {
+    /// Namespace 0.
+    pub const DEFAULT: NamespaceId = NamespaceId(0);
+
+    /// The number.
+    pub fn number(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+/// Who executes: one for each connection or embedded waiter.
+#[derive(Clone)]
+pub struct Caller {
+    /// The namespace that commands go to.
+    pub namespace: NamespaceId,
+    /// Tells callers apart; from [`Engine::caller`].
+    pub id: u64,
+    /// Where answers of waits and events go; without it waits are refused.
+    pub completions: Option<Arc<dyn Completions>>,
+}
+
+/// Whether a command was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Progress {
+    /// One reply item was appended.
+    Done,
+    /// Nothing was appended: the answer comes to the caller's completions.
+    Pending,
+}
+
+/// What an atomic step does when one of its commands fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnError {
+    /// Takes everything back and answers the error alone.
+    Abort,
+    /// Goes on: the error is that command's answer, as in Redis's EXEC.
+    Continue,
+}
+
+/// The store.
+pub struct Engine {
+    core: Arc<Core>,
+    ticker: Option<Ticker>,
+}
+
+/// What the engine's own thread shares with its callers.
+struct Core {
+    spaces: Vec<Space>,
+    budget: Arc<Budget>,
+    clock: Arc<dyn Clock>,
+    timeouts: Timeouts,
+    closed: AtomicBool,
+    numbers: AtomicU64,
+    started_ms: u64,
+}
+
+impl Engine {
+    /// Opens a store in memory. Refuses settings that can't be or are not available yet.
+    ///
+    /// ```
+    /// use data_bridge_kv::{Engine, Settings};
+    /// use data_bridge_kv_model::{Arg, Item, ReplyBuf, ReplyReader, command::table};
+    /// let engine = Engine::open(Settings::default()).unwrap();
+    /// let caller = engine.caller();
+    /// let mut out = ReplyBuf::new();
+    /// let set = table::by_opcode(table::opcode::SET).unwrap();
+    /// let args = [Arg::Untyped(b"greeting"), Arg::Untyped(b"hello")];
+    /// let _ = engine.execute(&caller, 0, &set.call(&args).unwrap(), &mut out);
+    /// assert_eq!(ReplyReader::new(out.as_bytes()).item().unwrap(), Item::Ok);
+    /// ```
+    pub fn open(settings: Settings) -> Result<Engine> {
+        settings.check()?;
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let shards = settings.shards.unwrap_or((cores * 8).next_power_of_two().min(4096));
+        let budget = Arc::new(Budget::new(settings.max_memory));
+        let seed = settings.seed.unwrap_or_else(process_seed);
+        let started_ms = settings.clock.unix_ms();
+        let base = started_ms << 20;
+        let make = |settings: NamespaceSettings| {
+            let hasher = KeyHasher::new(seed);
+            Space::new(settings, hasher, shards.trailing_zeros(), base, seed, Arc::clone(&budget))
+        };
+        let core = Arc::new(Core {
+            spaces: settings.namespaces.into_iter().map(make).collect(),
+            budget,
+            clock: settings.clock,
+            timeouts: Timeouts::default(),
+            closed: AtomicBool::new(false),
+            numbers: AtomicU64::new(1),
+            started_ms,
+        });
+        let ticker = if settings.background { Some(Ticker::start(Arc::clone(&core))?) } else { None };
+        Ok(Engine { core, ticker })
+    }
+
+    /// A new caller on namespace 0, without completions.
+    pub fn caller(&self) -> Caller {
+        Caller { namespace: NamespaceId::DEFAULT, id: self.core.number(), completions: None }
+    }
+
+    /// The namespace with this name or number.
+    pub fn namespace(&self, name_or_number: &str) -> Result<NamespaceId> {
+        let named = self.core.spaces.iter().position(|space| space.settings().name == name_or_number);
+        let number = || name_or_number.parse().ok().filter(|number| *number < NAMESPACES);
+        let found = named.or_else(number).and_then(|number| u8::try_from(number).ok());
+        found.map(NamespaceId).ok_or_else(|| Error::invalid(format!("unknown namespace '{name_or_number}'")))
+    }
+
+    /// The policy of a namespace.
+    pub fn settings(&self, namespace: NamespaceId) -> &NamespaceSettings {
+        self.core.space(namespace).settings()
+    }
+
+    /// Executes one command. Appends exactly one reply item, errors included, or answers [`Progress::Pending`]: then
+    /// the caller's completions get the item with this `token` later.
+    #[inline]
+    pub fn execute(&self, caller: &Caller, token: u64, call: &Call<'_>, out: &mut ReplyBuf) -> Progress {
+        let mark = out.len();
+        match self.core.run(caller, token, call, out) {
+            Ok(progress) => progress,
+            Err(error) => {
+                out.truncate(mark);
+                out.error(&error);
+                Progress::Done
+            }
+        }
+    }
+
+    /// Executes commands in order, after asking the processor for the entries that they need. `answers` gets for each
+    /// the length of `out` after it, or `None` where it is pending; the token of command i is `first_token` + i.
+    pub fn execute_batch(
+        &self,
+        caller: &Caller,
+        first_token: u64,
+        calls: &[Call<'_>],
+        out: &mut ReplyBuf,
+        answers: &mut Vec<Option<usize>>,
+    ) {
+        if calls.len() > 1 {
+            self.core.prefetch(caller, calls);
+        }
+        for (token, call) in (first_token..).zip(calls) {
+            let progress = self.execute(caller, token, call, out);
+            answers.push((progress == Progress::Done).then(|| out.len()));
+        }
+    }
+
+    /// Executes commands as one step that nobody sees half done: one Array of their answers, or one error. `watched`
+    /// keys must still have these versions (0 = missing), or nothing runs and the error is `Aborted`.
+    pub fn execute_atomic(
+        &self,
+        caller: &Caller,
+        calls: &[Call<'_>],
+        on_error: OnError,
+        watched: &[(Key<'_>, u64)],
+        out: &mut ReplyBuf,
+    ) {
+        let mark = out.len();
+        if let Err(error) = self.core.run_atomic(caller, calls, on_error, watched, out) {
+            out.truncate(mark);
+            out.error(&error);
+        }
+    }
+
+    /// The version of a key; 0 where it does not exist.
+    pub fn version(&self, caller: &Caller, key: Key<'_>) -> u64 {
+        let space = self.core.space(caller.namespace);
+        let mut txn = self.core.begin_at(space, space.shard_of(space.hash(key.as_bytes())));
+        let place = txn.place(key);
+        let version = txn.version(place);
+        txn.finish().send();
+        version
+    }
+
+    /// Drops a pending wait: its answer never comes. Looks through the waiters of the caller's namespace.
+    pub fn cancel(&self, caller: &Caller, token: u64) {
+        self.core.drop_waiters(|waiter| waiter.caller == caller.id && waiter.token == token, |_| false);
+    }
+
+    /// Drops all waits and watches of a caller that is gone.
+    pub fn disconnect(&self, caller: &Caller) {
+        self.core.drop_waiters(|waiter| waiter.caller == caller.id, |watcher| watcher.caller == caller.id);
+    }
+
+    /// Expires keys and ends waits whose time has come. The background thread does it a hundred times a second; without
+    /// it the owner calls this.
+    pub fn tick(&self) {
+        self.core.tick();
+    }
+
+    /// What is stored and what happened so far. Locks every shard once.
+    pub fn stats(&self) -> Stats {
+        self.core.stats()
+    }
+
+    /// Ends every wait with `Closed`, and refuses whatever comes later.
+    pub fn close(&self) {
+        self.core.close();
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.core.close();
+        if let Some(ticker) = self.ticker.take() {
+            ticker.stop();
+        }
+    }
+}
+
+impl Core {
+    fn number(&self) -> u64 {
+        self.numbers.fetch_add(1, Ordering::Relaxed)
+    }
+
+    #[inline]
+    fn space(&self, namespace: NamespaceId) -> &Space {
+        &self.spaces[namespace.number()]
+    }
+
+    #[inline]
+    fn begin<'a>(&'a self, space: &'a Space, guards: Guards<'a>) -> Txn<'a> {
+        Txn::new(space, &*self.clock, guards)
+    }
+
+    fn begin_at<'a>(&'a self, space: &'a Space, shard: usize) -> Txn<'a> {
+        self.begin(space, lock_one(space, shard))
+    }
+
+    fn check_open(&self) -> Result<()> {
+        if self.closed.load(Ordering::Relaxed) {
+            return Err(Error::new(ErrorKind::Closed, "the store is closed"));
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn run(&self, caller: &Caller, token: u64, call: &Call<'_>, out: &mut ReplyBuf) -> Result<Progress> {
+        self.check_open()?;
+        let space = self.space(caller.namespace);
+        if call.spec.has(GROWS) && self.budget.is_near() {
+            self.make_room(caller.namespace)?;
+        }
+        match &call.command {
+            Command::State(
+                command @ (StateCommand::Wait { .. }
+                | StateCommand::Watch { .. }
+                | StateCommand::Unwatch { .. }),
+            ) => return self.wait(caller, token, command, out),
+            Command::Key(command) if call.spec.keys.first == 0 => {
+                self.walk(caller.namespace, command, out)?
+            }
+            command => {
+                let Some(guards) = lock_call(space, call) else {
+                    return Err(Error::invalid("a connection's command came to the engine"));
+                };
+                let mut txn = self.begin(space, guards);
+                let result = exec::run(&mut txn, command, out);
+                if result.is_err() {
+                    txn.roll_back();
+                }
+                txn.finish().send();
+                result?;
+            }
+        }
+        Ok(Progress::Done)
+    }
+
+    fn run_atomic(
+        &self,
+        caller: &Caller,
+        calls: &[Call<'_>],
+        on_error: OnError,
+        watched: &[(Key<'_>, u64)],
+        out: &mut ReplyBuf,
+    ) -> Result<()> {
+        self.check_open()?;
+        let space = self.space(caller.namespace);
+        if calls.iter().any(|call| call.spec.has(GROWS)) && self.budget.is_near() {
+            self.make_room(caller.namespace)?;
+        }
+        let watched_shards = watched.iter().map(|(key, _)| space.shard_of(space.hash(key.as_bytes())));
+        let mut txn = self.begin(space, lock_calls(space, calls, watched_shards));
+        let result = run_calls(&mut txn, calls, on_error, watched, out);
+        if result.is_err() {
+            txn.roll_back();
+        }
+        txn.finish().send();
+        result
+    }
+
+    /// Asks the processor for slots, then for entries, of the keys that the commands begin with.
+    fn prefetch(&self, caller: &Caller, calls: &[Call<'_>]) {
+        let space = self.space(caller.namespace);
+        if !space.is_touched() {
+            return;
+        }
+        let hash_of = |call: &Call<'_>| match call.command.keys() {
+            data_bridge_kv_model::KeySet::One(key) => Some(space.hash(key.as_bytes())),
+            _ => None,
+        };
+        for entries in [false, true] {
+            for hash in calls.iter().filter_map(hash_of) {
+                if let Some(shard) = space.try_lock(space.shard_of(hash)) {
+                    if entries {
+                        shard.table().prefetch_entry(hash);
+                    } else {
+                        shard.table().prefetch_slot(hash);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Runs the commands of an atomic step.
+fn run_calls(
+    txn: &mut Txn<'_>,
+    calls: &[Call<'_>],
+    on_error: OnError,
+    watched: &[(Key<'_>, u64)],
+    out: &mut ReplyBuf,
+) -> Result<()> {
+    for (key, version) in watched {
+        let place = txn.place(*key);
+        if txn.version(place) != *version {
+            return Err(Error::new(ErrorKind::Aborted, "a watched key has changed"));
+        }
+    }
+    if on_error == OnError::Abort {
+        txn.keep_undo();
+    }
+    out.container(Shape::Array, calls.len());
+    for call in calls {
+        let mark = out.len();
+        if let Err(error) = exec::run(txn, &call.command, out) {
+            if on_error == OnError::Abort {
+                return Err(error);
+            }
+            out.truncate(mark);
+            out.error(&error);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,62 @@
+//! Making room: when the budget is full, entries of namespaces that evict go, in the order of their policy.
+
+use data_bridge_kv_model::{Error, ErrorKind, Result};
+
+use super::{Core, NamespaceId};
+use crate::settings::Eviction;
+use crate::shard::Space;
+
+/// Entries evicted at most before a single write goes on: a write pays for its own share.
+const EVICT_AT_ONCE: usize = 64;
+/// Excess that a burst may leave for the writes after it, as a share of the limit (one in 32).
+const SLACK: u64 = 32;
+
+impl Core {
+    /// Evicts until the budget holds again, as far as one write may be held up; refuses the write when nothing may go
+    /// and the limit is passed.
+    pub(super) fn make_room(&self, namespace: NamespaceId) -> Result<()> {
+        let evicting = |space: &&Space| space.is_touched() && space.settings().eviction != Eviction::None;
+        let own = self.space(namespace);
+        for space in self.spaces.iter().filter(evicting) {
+            self.build_orders(space);
+        }
+        let mut evicted = 0;
+        let mut stuck = 0;
+        while self.budget.excess() > 0 && evicted < EVICT_AT_ONCE {
+            let others = self.spaces.iter().filter(|space| !std::ptr::eq(*space, own));
+            let mut candidates = std::iter::once(own).chain(others).filter(evicting);
+            let freed = candidates.find_map(|space| self.evict_one(space));
+            match freed {
+                Some(true) => (evicted, stuck) = (evicted + 1, 0),
+                Some(false) if stuck < 1024 => stuck += 1,
+                Some(false) | None => break,
+            }
+        }
+        if self.budget.excess() > self.budget.limit() / SLACK || self.budget.excess() > 0 && evicted == 0 {
+            return Err(Error::new(
+                ErrorKind::OutOfMemory,
+                "command not allowed when used memory > 'maxmemory'",
+            ));
+        }
+        Ok(())
+    }
+
+    /// Evicts one entry of a namespace, or moves the order on; `None` when nothing may go.
+    fn evict_one(&self, space: &Space) -> Option<bool> {
+        let victim = space.balance()?.victim()?;
+        let mut txn = self.begin_at(space, victim.shard);
+        let freed = txn.evict(victim);
+        txn.finish().send();
+        Some(freed > 0)
+    }
+
+    /// Builds the eviction orders of a namespace's shards once.
+    fn build_orders(&self, space: &Space) {
+        if space.balance().is_none() {
+            let balance = space.balance_or_new();
+            for index in 0..space.shard_count() {
+                space.lock(index).build_order(balance, index, space.settings().eviction);
+            }
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! Waits and watches: they are answered by the step that makes their condition true, never by polling.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use data_bridge_kv_model::command::{StateCommand, Target, Until};
+use data_bridge_kv_model::{Arg, Error, ErrorKind, Key, ReplyBuf, Result};
+use parking_lot::Mutex;
+
+use super::{Caller, Core, NamespaceId, Progress};
+use crate::shard::notice::{Change, Completions, event_item};
+use crate::shard::txn::put_versioned;
+use crate::shard::waiters::{Condition, State, Waiter, Watcher};
+
+/// Waits by the time they end: unix ms, namespace, key, caller, token.
+type Timeout = Reverse<(u64, usize, Box<str>, u64, u64)>;
+
+/// All waits that have a timeout, earliest first. An entry may outlive its wait.
+#[derive(Default)]
+pub(super) struct Timeouts(Mutex<BinaryHeap<Timeout>>);
+
+impl Core {
+    pub(super) fn wait(
+        &self,
+        caller: &Caller,
+        token: u64,
+        command: &StateCommand<'_>,
+        out: &mut ReplyBuf,
+    ) -> Result<Progress> {
+        let Some(completions) = &caller.completions else {
+            return Err(Error::new(ErrorKind::Unavailable, "this caller can't wait"));
+        };
+        match command {
+            StateCommand::Wait { key, until, timeout_ms } => {
+                self.wait_for(caller, completions, token, *key, *until, *timeout_ms, out)
+            }
+            StateCommand::Watch { target, from_version } => {
+                self.watch(caller, completions, *target, *from_version, out);
+                Ok(Progress::Done)
+            }
+            StateCommand::Unwatch { watch } => {
+                let ours = |watcher: &Watcher| watcher.caller == caller.id && watcher.watch == *watch;
+                self.drop_waiters(|_| false, ours);
+                out.ok();
+                Ok(Progress::Done)
+            }
+            _ => Err(Error::invalid("not a wait")),
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "a wait is its command's arguments and its caller")]
+    fn wait_for(
+        &self,
+        caller: &Caller,
+        completions: &Arc<dyn Completions>,
+        token: u64,
+        key: Key<'_>,
+        until: Until<'_>,
+        timeout_ms: Option<u64>,
+        out: &mut ReplyBuf,
+    ) -> Result<Progress> {
+        let condition = condition(until)?;
+        let space = self.space(caller.namespace);
+        let mut txn = self.begin_at(space, space.shard_of(space.hash(key.as_bytes())));
+        let place = txn.place(key);
+        let state = txn.find(place).map(|entry| (entry.value(), space.version(entry.sequence())));
+        let holds = condition.holds(state, false);
+        if holds {
+            put_versioned(state, 0, out);
+        }
+        if holds || timeout_ms == Some(0) {
+            txn.finish().send();
+            return if holds { Ok(Progress::Done) } else { Err(timed_out()) };
+        }
+        if let Some(timeout) = timeout_ms {
+            let end = txn.now().saturating_add(timeout);
+            let entry = (end, caller.namespace.number(), key.as_str().into(), caller.id, token);
+            self.timeouts.0.lock().push(Reverse(entry));
+        }
+        let completions = Arc::clone(completions);
+        txn.add_waiter(place, Waiter { caller: caller.id, token, condition, completions });
+        txn.finish().send();
+        // A close that ran since the check has missed this waiter.
+        if self.closed.load(Ordering::SeqCst) {
+            self.close();
+        }
+        Ok(Progress::Pending)
+    }
+
+    fn watch(
+        &self,
+        caller: &Caller,
+        completions: &Arc<dyn Completions>,
+        target: Target<'_>,
+        from_version: u64,
+        out: &mut ReplyBuf,
+    ) {
+        let space = self.space(caller.namespace);
+        let watch = self.number();
+        let watcher = Watcher { caller: caller.id, watch, completions: Arc::clone(completions) };
+        match target {
+            Target::Prefix(prefix) => space.watch_prefix(prefix, watcher),
+            Target::Key(key) => {
+                let mut txn = self.begin_at(space, space.shard_of(space.hash(key.as_bytes())));
+                let place = txn.place(key);
+                let version = txn.version(place);
+                txn.add_watcher(place, watcher);
+                txn.finish().send();
+                if from_version > 0 && version > from_version {
+                    completions.event(watch, &event_item(Change::Set, key.as_bytes(), version));
+                }
+            }
+        }
+        out.version(watch);
+    }
+
+    /// Takes out every waiter and watcher that these pick; nobody is told.
+    pub(super) fn drop_waiters(&self, goes: impl Fn(&Waiter) -> bool, drops: impl Fn(&Watcher) -> bool) {
+        for space in &self.spaces {
+            space.drop_prefix_watchers(&drops);
+            for index in (0..space.shard_count()).filter(|_| space.is_touched()) {
+                drop(space.lock(index).waiters().take(&goes, &drops));
+            }
+        }
+    }
+
+    /// Answers `Timeout` to waits whose time has come.
+    pub(super) fn end_timed_out(&self) {
+        let now = self.clock.unix_ms();
+        loop {
+            let due = {
+                let mut timeouts = self.timeouts.0.lock();
+                match timeouts.peek() {
+                    Some(Reverse((end, ..))) if *end <= now => timeouts.pop(),
+                    _ => None,
+                }
+            };
+            let Some(Reverse((_, namespace, key, caller, token))) = due else { return };
+            let Some(number) = u8::try_from(namespace).ok() else { continue };
+            let space = self.space(NamespaceId(number));
+            let ours = |waiter: &Waiter| waiter.caller == caller && waiter.token == token;
+            let index = space.shard_of(space.hash(key.as_bytes()));
+            let waiter = space.lock(index).waiters().take_one(key.as_bytes(), ours);
+            if let Some(waiter) = waiter {
+                let mut reply = ReplyBuf::new();
+                reply.error(&timed_out());
+                waiter.completions.complete(waiter.token, reply.as_bytes());
+            }
+        }
+    }
+
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::SeqCst);
+        let mut reply = ReplyBuf::new();
+        reply.error(&Error::new(ErrorKind::Closed, "the store is closed"));
+        for space in self.spaces.iter().filter(|space| space.is_touched()) {
+            for index in 0..space.shard_count() {
+                let waiters = space.lock(index).waiters().take(|_| true, |_| true);
+                for waiter in waiters {
+                    waiter.completions.complete(waiter.token, reply.as_bytes());
+                }
+            }
+        }
+    }
+}
+
+fn timed_out() -> Error {
+    Error::new(ErrorKind::Timeout, "the wait timed out")
+}
+
+fn condition(until: Until<'_>) -> Result<Condition> {
+    Ok(match until {
+        Until::Change => Condition::Change,
+        Until::Exists => Condition::Exists,
+        Until::NewerThan(version) => Condition::NewerThan(version),
+        Until::States { field, states } => {
+            let field = field.map(|field| state(field).map(|state| state.encoded)).transpose()?;
+            Condition::States { field, states: states.iter().map(|arg| state(*arg)).collect::<Result<_>>()? }
+        }
+    })
+}
+
+fn state(arg: Arg<'_>) -> Result<State> {
+    let mut scratch = Vec::new();
+    let mut encoded = Vec::new();
+    arg.value(&mut scratch)?.encode_into(&mut encoded);
+    Ok(State { encoded: encoded.into(), untyped: matches!(arg, Arg::Untyped(_)) })
+}

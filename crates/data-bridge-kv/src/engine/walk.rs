@@ -1,0 +1,197 @@
+//! Commands over a whole namespace: scans, counts, clearing. They lock one shard at a time and are not atomic.
+
+use data_bridge_kv_model::command::{KeyCommand, ScanOptions};
+use data_bridge_kv_model::limits::KEYS_COMMAND_KEYS;
+use data_bridge_kv_model::{Error, ErrorKind, Glob, Key, Kind, ReplyBuf, Result, Shape, ValueRef};
+
+use super::{Core, NamespaceId};
+use crate::hash::KeyHash;
+use crate::shard::txn::is_live;
+use crate::shard::{Space, put_value};
+use crate::table::EntryRef;
+
+/// Entries deleted in one go while a shard is locked.
+const DELETE_AT_ONCE: usize = 256;
+
+impl Core {
+    pub(super) fn walk(
+        &self,
+        namespace: NamespaceId,
+        command: &KeyCommand<'_>,
+        out: &mut ReplyBuf,
+    ) -> Result<()> {
+        let space = self.space(namespace);
+        match command {
+            KeyCommand::Scan { cursor, options } => self.scan(space, *cursor, options, out),
+            KeyCommand::Keys { pattern } => self.keys(space, pattern, out),
+            KeyCommand::Random => {
+                self.random_key(space, out);
+                Ok(())
+            }
+            KeyCommand::Size => {
+                out.count(size(space));
+                Ok(())
+            }
+            KeyCommand::Flush { all } => self.flush(space, *all, out),
+            KeyCommand::Clear { prefix } => {
+                out.count(self.delete_where(space, |key| key.starts_with(prefix)));
+                Ok(())
+            }
+            _ => Err(Error::invalid("not a walk")),
+        }
+    }
+
+    fn scan(&self, space: &Space, cursor: u64, options: &ScanOptions<'_>, out: &mut ReplyBuf) -> Result<()> {
+        let glob = options.pattern.map(Glob::new).transpose()?;
+        let now = self.clock.unix_ms();
+        let wanted = |entry: EntryRef<'_>| {
+            is_live(entry, now)
+                && options.kind.is_none_or(|kind| entry.kind() == kind)
+                && options.redis_type.is_none_or(|word| entry.kind().redis_type().eq_ignore_ascii_case(word))
+                && options.prefix.is_none_or(|prefix| entry.key().starts_with(prefix))
+                && glob.as_ref().is_none_or(|glob| glob.matches(entry.key()))
+        };
+        out.container(Shape::Array, 2);
+        let mut next = Cursor::decode(cursor, space.shard_count());
+        let mut found = ReplyBuf::new();
+        let (mut count, mut left) = (0, options.count);
+        while let Some(Cursor { shard, from }) = next.filter(|_| left > 0 && space.is_touched()) {
+            let guard = space.lock(shard);
+            let end = guard.table().scan(from, left, |_, entry| {
+                left = left.saturating_sub(1);
+                if wanted(entry) {
+                    count += 1;
+                    found.value(ValueRef::from_parts(Kind::Text, entry.key()));
+                    if options.values {
+                        put_value(entry.value(), &mut found);
+                    }
+                }
+            });
+            next = Cursor::after(shard, end, space.shard_count());
+        }
+        let next = next.filter(|_| space.is_touched());
+        out.value(ValueRef::text(&next.map_or(0, |next| next.encode(space.shard_count())).to_string()));
+        out.container(if options.values { Shape::Map } else { Shape::Array }, count);
+        out.bytes_mut().extend_from_slice(found.as_bytes());
+        Ok(())
+    }
+
+    fn keys(&self, space: &Space, pattern: &[u8], out: &mut ReplyBuf) -> Result<()> {
+        let keys = size(space);
+        if keys > KEYS_COMMAND_KEYS {
+            let message = format!("{keys} keys are too many to list at once: use a scan");
+            return Err(Error::new(ErrorKind::Limit, message));
+        }
+        let glob = Glob::new(pattern)?;
+        let now = self.clock.unix_ms();
+        let mut names: Vec<Box<[u8]>> = Vec::new();
+        for index in (0..space.shard_count()).filter(|_| space.is_touched()) {
+            let guard = space.lock(index);
+            names.extend(
+                guard.table().iter().filter(|entry| is_live(*entry, now)).map(|entry| entry.key().into()),
+            );
+        }
+        let open = out.open(Shape::Array);
+        let mut count = 0;
+        for name in names.iter().filter(|name| glob.matches(name)) {
+            out.value(ValueRef::from_parts(Kind::Text, name));
+            count += 1;
+        }
+        out.close(open, count);
+        Ok(())
+    }
+
+    fn random_key(&self, space: &Space, out: &mut ReplyBuf) {
+        let mut random = space.random();
+        let now = self.clock.unix_ms();
+        let first = random.below(space.shard_count());
+        let start = KeyHash::from_bits(random.bits());
+        for step in (0..space.shard_count()).filter(|_| space.is_touched()) {
+            let guard = space.lock((first + step) % space.shard_count());
+            for from in [start, KeyHash::from_bits(0)] {
+                let mut from = Some(from);
+                while let Some(at) = from {
+                    let mut found = None;
+                    from = guard
+                        .table()
+                        .scan(at, 1, |_, entry| found = Some(entry).filter(|e| is_live(*e, now)));
+                    if let Some(entry) = found {
+                        out.value(ValueRef::from_parts(Kind::Text, entry.key()));
+                        return;
+                    }
+                }
+            }
+        }
+        out.missing();
+    }
+
+    fn flush(&self, space: &Space, all: bool, out: &mut ReplyBuf) -> Result<()> {
+        if !all && !space.settings().allow_flush {
+            let message = format!("namespace '{}' may not be flushed", space.settings().name);
+            return Err(Error::new(ErrorKind::Auth, message));
+        }
+        let meant = |other: &&Space| other.settings().allow_flush && (all || std::ptr::eq(*other, space));
+        for space in self.spaces.iter().filter(meant) {
+            self.delete_where(space, |_| true);
+        }
+        out.ok();
+        Ok(())
+    }
+
+    /// Deletes the keys that `goes` picks, a few at a time; answers how many.
+    fn delete_where(&self, space: &Space, goes: impl Fn(&[u8]) -> bool) -> usize {
+        let mut deleted = 0;
+        for shard in (0..space.shard_count()).filter(|_| space.is_touched()) {
+            let mut from = Some(KeyHash::from_bits(0));
+            while let Some(at) = from {
+                let mut txn = self.begin_at(space, shard);
+                let mut names: Vec<Box<[u8]>> = Vec::new();
+                from = txn.scan(at, DELETE_AT_ONCE, |entry| {
+                    if goes(entry.key()) {
+                        names.push(entry.key().into());
+                    }
+                });
+                for key in names.iter().filter_map(|name| Key::new(name).ok()) {
+                    let place = txn.place(key);
+                    deleted += usize::from(txn.delete(place));
+                }
+                txn.finish().send();
+            }
+        }
+        deleted
+    }
+}
+
+fn size(space: &Space) -> usize {
+    (0..space.shard_count()).filter(|_| space.is_touched()).map(|index| space.lock(index).table().len()).sum()
+}
+
+/// A scan's position: a shard and a hash in it. As a number the shard stands in the low bits, where the hashes of its
+/// entries are all alike; 0 is the start and the end.
+#[derive(Clone, Copy)]
+struct Cursor {
+    shard: usize,
+    from: KeyHash,
+}
+
+impl Cursor {
+    fn decode(cursor: u64, shards: usize) -> Option<Cursor> {
+        let low = shards as u64 - 1;
+        Some(Cursor { shard: (cursor & low) as usize, from: KeyHash::from_bits(cursor & !low) })
+    }
+
+    fn encode(self, shards: usize) -> u64 {
+        self.from.bits() & !(shards as u64 - 1) | self.shard as u64
+    }
+
+    /// Where a scan goes on: in the same shard, or at the start of the next one. Positions are rounded up to where all
+    /// bits of the shard index are zero: entries with equal bits above them are visited together.
+    fn after(shard: usize, end: Option<KeyHash>, shards: usize) -> Option<Cursor> {
+        let low = shards as u64 - 1;
+        match end.and_then(|end| end.bits().checked_add(low)) {
+            Some(end) => Some(Cursor { shard, from: KeyHash::from_bits(end & !low) }),
+            None if shard + 1 < shards => Some(Cursor { shard: shard + 1, from: KeyHash::from_bits(0) }),
+            None => None,
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! What whoever opens an engine decides: memory, shards, and a policy for each namespace.
+
+use std::sync::Arc;
+
+use data_bridge_kv_model::limits::NAMESPACES;
+use data_bridge_kv_model::{Error, ErrorKind, Result};
+
+use crate::clock::{Clock, SystemClock};
+
+/// What a namespace is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Values may be evicted when memory is short.
+    Cache,
+    /// Values stay until they are deleted or expire.
+    Task,
+}
+
+/// When a write is on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// Never: memory only.
+    None,
+    /// Within a second.
+    EverySecond,
+    /// Before it is acknowledged.
+    Always,
+}
+
+/// Which keys go when memory is short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Eviction {
+    /// Any key, least recently used first.
+    Lru,
+    /// Keys with a deadline, least recently used first.
+    LruTtl,
+    /// Any key, least frequently used first.
+    Lfu,
+    /// None: writes are refused instead.
+    None,
+}
+
+impl Eviction {
+    /// Whether an entry takes part in eviction.
+    pub fn admits(self, has_deadline: bool) -> bool {
+        match self {
+            Eviction::None => false,
+            Eviction::Lru | Eviction::Lfu => true,
+            Eviction::LruTtl => has_deadline,
+        }
+    }
+
+    /// Redis's word for the policy.
+    pub fn redis_word(self) -> &'static str {
+        match self {
+            Eviction::Lru => "allkeys-lru",
+            Eviction::LruTtl => "volatile-lru",
+            Eviction::Lfu => "allkeys-lfu",
+            Eviction::None => "noeviction",
+        }
+    }
+
+    /// Reads our word (`lru`, `lru-ttl`, `lfu`, `none`) or Redis's.
+    pub fn parse(word: &str) -> Result<Eviction> {
+        let ours = [
+            ("lru", Eviction::Lru),
+            ("lru-ttl", Eviction::LruTtl),
+            ("lfu", Eviction::Lfu),
+            ("none", Eviction::None),
+        ];
+        ours.into_iter()
+            .find(|(name, policy)| *name == word || policy.redis_word() == word)
+            .map(|(_, policy)| policy)
+            .ok_or_else(|| {
+                Error::invalid(format!("unknown eviction policy '{word}': lru, lru-ttl, lfu or none"))
+            })
+    }
+}
+
+/// The policy of one namespace.
+#[derive(Clone, Debug)]
+pub struct NamespaceSettings {
+    /// Its name.
+    pub name: String,
+    /// What it is for.
+    pub mode: Mode,
+    /// When a write is on disk; only [`Durability::None`] is available yet.
+    pub durability: Durability,
+    /// Which keys go when memory is short.
+    pub eviction: Eviction,
+    /// Time to live of keys that are written without one, in ms.
+    pub default_ttl_ms: Option<u64>,
+    /// Bytes below which nothing of this namespace is evicted.
+    pub floor_bytes: u64,
+    /// Which state transitions are allowed; `None` = all.
+    pub graph: Option<TransitionGraph>,
+    /// Whether FLUSHDB may empty it.
+    pub allow_flush: bool,
+}
+
+impl NamespaceSettings {
+    /// The policy that namespace `number` has unless configured: 0 `default` evicts keys with a deadline, 1 `tasks` is
+    /// for tasks, 2 `cache` evicts any key, the rest are as 0.
+    pub fn preset(number: usize) -> NamespaceSettings {
+        let (name, mode, eviction) = match number {
+            0 => ("default".to_owned(), Mode::Cache, Eviction::LruTtl),
+            1 => ("tasks".to_owned(), Mode::Task, Eviction::None),
+            2 => ("cache".to_owned(), Mode::Cache, Eviction::Lru),
+            number => (number.to_string(), Mode::Cache, Eviction::LruTtl),
+        };
+        NamespaceSettings {
+            name,
+            mode,
+            durability: Durability::None,
+            eviction,
+            default_ttl_ms: None,
+            floor_bytes: 0,
+            graph: None,
+            allow_flush: mode == Mode::Cache,
+        }
+    }
+}
+
+/// Which states may follow which, in one field of the namespace's hashes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TransitionGraph {
+    field: String,
+    /// From (empty = not there yet) and to.
+    edges: Vec<(String, String)>,
+}
+
+impl TransitionGraph {
+    /// Reads steps such as `->PENDING, PENDING->STARTED, STARTED->SUCCESS|FAILURE|RETRY, RETRY->STARTED`: a step
+    /// from nothing creates. States are separated by `|`, steps by commas.
+    ///
+    /// ```
+    /// use data_bridge_kv::settings::TransitionGraph;
+    /// let graph = TransitionGraph::parse("status", "->PENDING, PENDING->STARTED|REVOKED").unwrap();
+    /// assert!(graph.allows(None, b"PENDING"));
+    /// assert!(graph.allows(Some(b"PENDING"), b"REVOKED"));
+    /// assert!(!graph.allows(Some(b"STARTED"), b"PENDING"));
+    /// ```
+    pub fn parse(field: &str, steps: &str) -> Result<TransitionGraph> {
+        let mut edges = Vec::new();
+        for step in steps.split(',') {
+            let Some((from, to)) = step.split_once("->") else {
+                return Err(Error::invalid(format!("'{}' is no step: write FROM->TO", step.trim())));
+            };
+            for from in from.split('|') {
+                edges.extend(to.split('|').map(|to| (from.trim().to_owned(), to.trim().to_owned())));
+            }
+        }
+        if edges.iter().any(|(_, to)| to.is_empty()) {
+            return Err(Error::invalid("a step of the transition graph leads nowhere"));
+        }
+        Ok(TransitionGraph { field: field.to_owned(), edges })
+    }
+
+    /// The field that holds the state.
+    pub fn field(&self) -> &str {
+        &self.field
+    }
+
+    /// Whether `to` may follow `from`; no `from` means that there is no state yet.
+    pub fn allows(&self, from: Option<&[u8]>, to: &[u8]) -> bool {
+        let from = from.unwrap_or_default();
+        self.edges.iter().any(|(start, end)| start.as_bytes() == from && end.as_bytes() == to)
+    }
+}
+
+/// What an engine is opened with.
+#[derive(Clone)]
+pub struct Settings {
+    /// Memory budget in bytes for everything that is stored; `u64::MAX` = none.
+    pub max_memory: u64,
+    /// Shards of a namespace, a power of two up to 4096; `None` = eight for each core.
+    pub shards: Option<usize>,
+    /// One policy for each of the 16 namespaces.
+    pub namespaces: Vec<NamespaceSettings>,
+    /// The clock.
+    pub clock: Arc<dyn Clock>,
+    /// Seed of hashing and random picks; `None` = drawn for this process.
+    pub seed: Option<u64>,
+    /// Whether a thread expires keys and ends waits on time; without it the owner calls `Engine::tick`.
+    pub background: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            max_memory: u64::MAX,
+            shards: None,
+            namespaces: (0..NAMESPACES).map(NamespaceSettings::preset).collect(),
+            clock: Arc::new(SystemClock::default()),
+            seed: None,
+            background: true,
+        }
+    }
+}
+
+impl Settings {
+    /// Refuses what can't be or is not available yet.
+    pub fn check(&self) -> Result<()> {
+        if self.namespaces.len() != NAMESPACES {
+            return Err(Error::invalid("there are always 16 namespaces"));
+        }
+        if self.shards.is_some_and(|shards| !shards.is_power_of_two() || shards > 4096) {
+            return Err(Error::invalid("the number of shards must be a power of two, at most 4096"));
+        }
+        for (number, namespace) in self.namespaces.iter().enumerate() {
+            if namespace.durability != Durability::None {
+                let message = format!(
+                    "durability of namespace '{}' is not available yet: everything is in memory only",
+                    namespace.name
+                );
+                return Err(Error::new(ErrorKind::Unavailable, message));
+            }
+            if self.namespaces.iter().take(number).any(|earlier| earlier.name == namespace.name) {
+                return Err(Error::invalid(format!("namespace name '{}' is given twice", namespace.name)));
+            }
+            if namespace.mode == Mode::Task && namespace.eviction != Eviction::None {
+                return Err(Error::invalid(format!("task namespace '{}' must not evict", namespace.name)));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_built_is_refused() {
+        let mut settings = Settings::default();
+        settings.check().unwrap();
+        settings.namespaces[1].durability = Durability::Always;
+        assert_eq!(settings.check().unwrap_err().kind(), ErrorKind::Unavailable);
+    }
+
+    #[test]
+    fn policies_have_two_words() {
+        for policy in [Eviction::Lru, Eviction::LruTtl, Eviction::Lfu, Eviction::None] {
+            assert_eq!(Eviction::parse(policy.redis_word()).unwrap(), policy);
+        }
+        assert!(Eviction::parse("random").is_err());
+    }
+}

@@ -1,0 +1,189 @@
+//! One shard: a table, the waiters of its keys, and the sequence its versions come from. A plain struct behind one
+//! lock; time comes in as an argument. Only `txn.rs` changes entries.
+
+use crate::table::{EntryRef, Stored, Table};
+use data_bridge_kv_model::{Kind, ReplyBuf, ValueRef};
+use std::sync::Arc;
+
+pub mod exec;
+pub mod notice;
+pub mod space;
+pub mod txn;
+pub mod waiters;
+
+pub use space::Space;
+pub use txn::Txn;
+
+use crate::evict::{Balance, Order};
+use crate::expire::Wheel;
+use crate::hash::{KeyHash, KeyHasher};
+use crate::settings::Eviction;
+use waiters::Waiters;
+
+/// Sequence numbers take 44 bits of a version.
+const MAX_SEQUENCE: u64 = (1 << 44) - 1;
+
+/// The part of a namespace that one lock guards.
+pub struct Shard {
+    table: Table,
+    waiters: Waiters,
+    /// The last sequence number given to an entry; it only grows, also across deletion.
+    sequence: u64,
+    /// Bytes that the budget knows of.
+    reported: usize,
+    /// The eviction order, once the namespace came near its budget.
+    order: Option<Order>,
+    /// Bytes of the order and the wheel when last counted: they are counted now and then, not at every change.
+    side_bytes: usize,
+    wheel: Wheel,
+    counters: Counters,
+}
+
+/// What happened in a shard.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counters {
+    /// Reads that found their key.
+    pub hits: u64,
+    /// Reads that did not.
+    pub misses: u64,
+    /// Entries removed because their deadline passed.
+    pub expired: u64,
+    /// Entries removed because memory was needed.
+    pub evicted: u64,
+    /// Entries with a deadline now.
+    pub expiring: usize,
+}
+
+/// What eviction and expiry know of an entry.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Tracked {
+    deadline: Option<u64>,
+}
+
+impl Shard {
+    /// An empty shard at this time (unix ms).
+    pub fn new(hasher: KeyHasher, now: u64) -> Shard {
+        Shard {
+            table: Table::new(hasher),
+            waiters: Waiters::default(),
+            sequence: 0,
+            reported: 0,
+            order: None,
+            side_bytes: 0,
+            wheel: Wheel::new(now),
+            counters: Counters::default(),
+        }
+    }
+
+    /// What happened so far.
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// Bytes of entries, table, order and wheel.
+    pub fn memory_bytes(&self) -> usize {
+        self.table.memory_bytes() + self.side_bytes
+    }
+
+    /// Builds the eviction order from the entries that are there.
+    pub fn build_order(&mut self, balance: &Arc<Balance>, index: usize, policy: Eviction) {
+        let hasher = self.table.hasher();
+        let takes_part = self.table.iter().filter(|entry| policy.admits(entry.deadline().is_some()));
+        let references = takes_part.map(|entry| hasher.hash(entry.key()).position());
+        self.order = Some(Order::build(Arc::clone(balance), index, references));
+        self.count_side();
+    }
+
+    /// Counts the bytes of order and wheel anew.
+    fn count_side(&mut self) {
+        self.side_bytes = self.order.as_ref().map_or(0, Order::bytes) + self.wheel.bytes();
+    }
+
+    /// What order and wheel know of a key before a change.
+    #[inline]
+    fn tracked(&self, hash: KeyHash, key: &[u8]) -> Option<Tracked> {
+        self.table.find(hash, key).map(|entry| Tracked { deadline: entry.deadline() })
+    }
+
+    /// Lets order and wheel follow a change.
+    #[inline]
+    fn track(&mut self, hash: KeyHash, key: &[u8], before: Option<Tracked>, policy: Eviction) {
+        let after = self.tracked(hash, key);
+        if before == after {
+            return;
+        }
+        if let Some(order) = &mut self.order {
+            let takes_part = |tracked: Option<Tracked>| {
+                tracked.is_some_and(|tracked| policy.admits(tracked.deadline.is_some()))
+            };
+            match (takes_part(before), takes_part(after)) {
+                (false, true) => order.insert(hash.position()),
+                (true, false) => order.remove(hash.position()),
+                (true, true) | (false, false) => {}
+            }
+        }
+        let (old, new) =
+            (before.and_then(|tracked| tracked.deadline), after.and_then(|tracked| tracked.deadline));
+        self.counters.expiring += usize::from(new.is_some());
+        self.counters.expiring -= usize::from(old.is_some());
+        if let Some(deadline) = new
+            && old.is_none_or(|old| deadline < old)
+        {
+            self.wheel.insert(hash.position(), deadline);
+            if self.wheel.is_crowded(self.counters.expiring) {
+                let table = &self.table;
+                self.wheel.sweep(|reference| earliest_deadline(table, reference));
+            }
+        }
+    }
+
+    /// The entries, to be read.
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// The waiters of this shard's keys.
+    pub fn waiters(&mut self) -> &mut Waiters {
+        &mut self.waiters
+    }
+
+    /// The next sequence number. It lasts for 17 trillion changes of one shard.
+    fn next_sequence(&mut self) -> u64 {
+        self.sequence = (self.sequence + 1).min(MAX_SEQUENCE);
+        self.sequence
+    }
+}
+
+/// A scalar as a borrowed value; `None` for a collection.
+#[inline]
+pub fn scalar(stored: Stored<'_>) -> Option<ValueRef<'_>> {
+    stored.payload().map(|payload| ValueRef::from_parts(stored.kind(), payload))
+}
+
+/// Whether an entry has expired at `now` (unix ms).
+#[inline]
+pub fn is_expired(entry: EntryRef<'_>, now: impl FnOnce() -> u64) -> bool {
+    match entry.deadline() {
+        Some(deadline) => deadline <= now(),
+        None => false,
+    }
+}
+
+/// Appends a stored value of any kind.
+pub fn put_value(stored: Stored<'_>, out: &mut ReplyBuf) {
+    match stored {
+        Stored::Inline { kind, payload } => out.value(ValueRef::from_parts(kind, payload)),
+        Stored::Blob { kind, blob } => out.value(ValueRef::from_parts(kind, blob.get())),
+        Stored::Collection(collection) => collection.encode_into(out.bytes_mut()),
+    }
+}
+
+/// Whether a Redis client may read it as a string.
+pub fn is_redis_string(kind: Kind) -> bool {
+    !kind.is_container()
+}
+
+/// The earliest deadline of the entries under a reference.
+fn earliest_deadline(table: &Table, reference: u32) -> Option<u64> {
+    table.at_position(reference).filter_map(|(_, entry)| entry.deadline()).min()
+}

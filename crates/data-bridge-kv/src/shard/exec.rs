@@ -1,0 +1,85 @@
+//! Executors: one file per family of commands, each a function from a command and a running step to reply items.
+//! An error means that the command changed nothing.
+
+use data_bridge_kv_model::{Arg, Command, Error, ErrorKind, Kind, ReplyBuf, Result, ValueRef};
+
+use super::Txn;
+use crate::collections::{Collection, Packed};
+use crate::table::NewValue;
+
+pub mod hash;
+pub mod key;
+pub mod list;
+pub mod number;
+pub mod scalar;
+pub mod set;
+pub mod state;
+pub mod zset;
+
+/// Executes one command whose keys are locked.
+#[inline]
+pub fn run(txn: &mut Txn<'_>, command: &Command<'_>, out: &mut ReplyBuf) -> Result<()> {
+    match command {
+        Command::Scalar(command) => scalar::run(txn, command, out),
+        Command::Number(command) => number::run(txn, command, out),
+        Command::Key(command) => key::run(txn, command, out),
+        Command::List(command) => list::run(txn, command, out),
+        Command::Set(command) => set::run(txn, command, out),
+        Command::Hash(command) => hash::run(txn, command, out),
+        Command::ZSet(command) => zset::run(txn, command, out),
+        Command::State(command) => state::run(txn, command, out),
+        Command::Connection(_) => Err(Error::invalid("a connection's command came to the engine")),
+    }
+}
+
+/// A value that a command brings, in the form that the table stores: collections are built here, doubled members
+/// are refused.
+#[inline]
+pub fn new_value<'a>(value: ValueRef<'a>) -> Result<NewValue<'a>> {
+    if value.kind().is_collection() {
+        let collection = Collection::decode(value).ok_or_else(|| Error::invalid("malformed collection"))?;
+        return Ok(NewValue::Collection(std::sync::Arc::new(collection)));
+    }
+    Ok(NewValue::Payload { kind: value.kind(), bytes: value.payload() })
+}
+
+/// Whether a stored scalar is what a command expects: untyped bytes match by the shown text, typed values exactly.
+pub fn is_expected(stored: ValueRef<'_>, expected: Arg<'_>) -> Result<bool> {
+    match expected {
+        Arg::Untyped(bytes) => Ok(data_bridge_kv_model::show::matches_untyped(stored, bytes)),
+        Arg::Value(value) => Ok(data_bridge_kv_model::identity::exact_eq(stored, value)),
+        Arg::Literal(..) => {
+            let mut scratch = Vec::new();
+            Ok(data_bridge_kv_model::identity::exact_eq(stored, expected.value(&mut scratch)?))
+        }
+    }
+}
+
+/// The bytes that a byte-string command works with: the content of an argument.
+pub fn content<'a>(arg: Arg<'a>) -> Result<&'a [u8]> {
+    arg.content().ok_or_else(|| Error::invalid("value must be text or bytes"))
+}
+
+/// Text stays Text where it is UTF-8, and becomes Bytes where it is not.
+pub fn text_or_bytes(kind: Kind, bytes: &[u8]) -> Kind {
+    if kind == Kind::Text && std::str::from_utf8(bytes).is_ok() { Kind::Text } else { Kind::Bytes }
+}
+
+/// A member or field that an argument brings.
+pub fn member<'a>(arg: Arg<'a>, scratch: &'a mut Vec<u8>) -> Result<ValueRef<'a>> {
+    let value = arg.value(scratch)?;
+    if !value.is_member() {
+        return Err(Error::new(ErrorKind::UnsupportedValue, "a member or field must be a scalar"));
+    }
+    Ok(value)
+}
+
+/// The stored member that untyped bytes name: the one with these bytes, else a typed scalar that is shown as them.
+/// `None` where there is none, and for typed arguments, which name themselves.
+pub fn named_by_bytes(arg: Arg<'_>, stored: impl Fn(ValueRef<'_>) -> Option<Packed>) -> Option<Packed> {
+    let Arg::Untyped(bytes) = arg else { return None };
+    if stored(ValueRef::bytes(bytes)).is_some() {
+        return None;
+    }
+    data_bridge_kv_model::show::typed_readings(bytes, stored)
+}

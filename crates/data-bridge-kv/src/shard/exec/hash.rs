@@ -1,0 +1,274 @@
+//! Executors of the hash commands.
+
+use std::sync::Arc;
+
+use data_bridge_kv_model::command::{Expiry, HashCommand, NumberStyle, ScanOptions};
+use data_bridge_kv_model::{Arg, Glob, Key, Kind, ReplyBuf, Result, Shape, ValueRef, show};
+
+use super::number::{add as add_number, answer};
+use super::scalar::deadline;
+use super::set::{matches, picks, put_cursor};
+use super::{member, named_by_bytes};
+use crate::collections::{Collection, Fields, Packed};
+use crate::mutation::Mutation;
+use crate::shard::Txn;
+use crate::shard::txn::Place;
+use crate::table::NewValue;
+
+/// Executes a hash command.
+pub fn run(txn: &mut Txn<'_>, command: &HashCommand<'_>, out: &mut ReplyBuf) -> Result<()> {
+    match command {
+        HashCommand::Set { key, pairs, status } => set(txn, *key, pairs, *status, out),
+        HashCommand::SetIfAbsent { key, field, value } => {
+            let absent = find(read(txn, *key)?, *field)?.is_none();
+            if absent {
+                write(txn, *key, *field, *value)?;
+            }
+            out.integer(i64::from(absent));
+            Ok(())
+        }
+        HashCommand::SetDefault { key, field, value } => {
+            if find(read(txn, *key)?, *field)?.is_none() {
+                write(txn, *key, *field, *value)?;
+            }
+            put_field(read(txn, *key)?, *field, out)
+        }
+        HashCommand::Get { key, field } => {
+            let fields = read(txn, *key)?;
+            put_field(fields, *field, out)
+        }
+        HashCommand::MultiGet { key, fields } => get_many(read(txn, *key)?, fields, out),
+        HashCommand::Delete { key, fields } => delete(txn, *key, fields, out),
+        HashCommand::Pop { key, field } => {
+            put_field(read(txn, *key)?, *field, out)?;
+            remove_one(txn, *key, *field)?;
+            Ok(())
+        }
+        HashCommand::All { key } => list(read(txn, *key)?, Shape::Map, out),
+        HashCommand::Fields { key } => list(read(txn, *key)?, Shape::Members, out),
+        HashCommand::Values { key } => list(read(txn, *key)?, Shape::Array, out),
+        HashCommand::Length { key } => {
+            out.count(read(txn, *key)?.map_or(0, Fields::len));
+            Ok(())
+        }
+        HashCommand::Contains { key, field } => {
+            out.integer(i64::from(find(read(txn, *key)?, *field)?.is_some()));
+            Ok(())
+        }
+        HashCommand::Add { key, field, by, style } => add(txn, *key, *field, *by, *style, out),
+        HashCommand::ValueLength { key, field } => {
+            let mut text = Vec::new();
+            if let Some((_, value)) = find(read(txn, *key)?, *field)? {
+                show::show(value.value(), &mut text);
+            }
+            out.count(text.len());
+            Ok(())
+        }
+        HashCommand::Random { key, count, values } => random(txn, *key, *count, *values, out),
+        HashCommand::Scan { key, cursor, options } => scan(read(txn, *key)?, *cursor, options, out),
+    }
+}
+
+fn get_many(fields: Option<&Fields>, named: &[Arg<'_>], out: &mut ReplyBuf) -> Result<()> {
+    let values: Vec<_> = named.iter().map(|field| find(fields, *field)).collect::<Result<_>>()?;
+    out.container(Shape::Array, values.len());
+    values.into_iter().for_each(|value| put_or_missing(value.map(|(_, value)| value), out));
+    Ok(())
+}
+
+/// Answers a whole hash: as a map its fields and values, as an array its values, as members its fields in an array.
+fn list(fields: Option<&Fields>, part: Shape, out: &mut ReplyBuf) -> Result<()> {
+    let shape = if part == Shape::Map { Shape::Map } else { Shape::Array };
+    out.container(shape, fields.map_or(0, Fields::len));
+    for (field, value) in fields.into_iter().flat_map(Fields::iter) {
+        if part != Shape::Array {
+            out.value(field.value());
+        }
+        if part != Shape::Members {
+            out.value(value.value());
+        }
+    }
+    Ok(())
+}
+
+fn scan(fields: Option<&Fields>, cursor: u64, options: &ScanOptions<'_>, out: &mut ReplyBuf) -> Result<()> {
+    let glob = options.pattern.map(Glob::new).transpose()?;
+    let mut found = Vec::new();
+    let next = fields.map_or(0, |fields| {
+        fields.scan(cursor, options.count, |field, value| {
+            if matches(field, glob.as_ref(), options) {
+                found.push((field.clone(), value.clone()));
+            }
+        })
+    });
+    put_cursor(next, out);
+    out.container(if options.values { Shape::Map } else { Shape::Array }, found.len());
+    for (field, value) in &found {
+        out.value(field.value());
+        if options.values {
+            out.value(value.value());
+        }
+    }
+    Ok(())
+}
+
+fn read<'t>(txn: &'t mut Txn<'_>, key: Key<'_>) -> Result<Option<&'t Fields>> {
+    let place = txn.place(key);
+    match txn.collection(place, Kind::Hash)? {
+        Some(Collection::Hash(fields)) => Ok(Some(fields)),
+        _ => Ok(None),
+    }
+}
+
+/// The stored field that an argument names, and its value.
+fn find<'t>(fields: Option<&'t Fields>, named: Arg<'_>) -> Result<Option<(&'t Packed, &'t Packed)>> {
+    let mut scratch = Vec::new();
+    let field = member(named, &mut scratch)?;
+    let Some(fields) = fields else { return Ok(None) };
+    if let Some(pair) = fields.get_pair(field) {
+        return Ok(Some(pair));
+    }
+    let stored = |value: ValueRef<'_>| fields.get_pair(value).map(|(field, _)| field.clone());
+    Ok(named_by_bytes(named, stored).and_then(|found| fields.get_pair(found.value())))
+}
+
+fn put_field(fields: Option<&Fields>, field: Arg<'_>, out: &mut ReplyBuf) -> Result<()> {
+    put_or_missing(find(fields, field)?.map(|(_, value)| value), out);
+    Ok(())
+}
+
+fn put_or_missing(value: Option<&Packed>, out: &mut ReplyBuf) {
+    match value {
+        Some(value) => out.value(value.value()),
+        None => out.missing(),
+    }
+}
+
+/// Sets one field; answers whether it is new. The field keeps the form it is stored in.
+fn write(txn: &mut Txn<'_>, key: Key<'_>, named: Arg<'_>, value: Arg<'_>) -> Result<bool> {
+    let mut scratch = Vec::new();
+    let value = Packed::from(value.value(&mut scratch)?);
+    write_packed(txn, key, named, value)
+}
+
+fn write_packed(txn: &mut Txn<'_>, key: Key<'_>, named: Arg<'_>, value: Packed) -> Result<bool> {
+    let place = txn.place(key);
+    let mut scratch = Vec::new();
+    let field = member(named, &mut scratch)?;
+    let fields = read(txn, key)?;
+    let exists = fields.is_some();
+    let stored = find(fields, named)?.map(|(field, _)| field.clone());
+    let field = stored.as_ref().map_or(field, Packed::value);
+    txn.check_field(place, field, Some(&value))?;
+    if !exists {
+        ensure(txn, place)?;
+    }
+    txn.change(place, Mutation::FieldSet(field, value));
+    Ok(stored.is_none())
+}
+
+/// Makes an empty hash where there is none. The caller puts a field in.
+fn ensure(txn: &mut Txn<'_>, place: Place<'_>) -> Result<()> {
+    let deadline = deadline(txn, Expiry::Default, None);
+    txn.change(
+        place,
+        Mutation::Put {
+            value: NewValue::Collection(Arc::new(Collection::Hash(Fields::default()))),
+            deadline,
+        },
+    );
+    Ok(())
+}
+
+fn set(txn: &mut Txn<'_>, key: Key<'_>, pairs: &[Arg<'_>], status: bool, out: &mut ReplyBuf) -> Result<()> {
+    let place = txn.place(key);
+    let (mut field_scratch, mut scratch) = (Vec::new(), Vec::new());
+    read(txn, key)?;
+    if pairs.len() > 2 || txn.space().settings().graph.is_some() {
+        for pair in pairs.chunks_exact(2) {
+            // Whatever is refused is refused before the first write.
+            let value = Packed::from(pair[1].value(&mut scratch)?);
+            txn.check_field(place, member(pair[0], &mut field_scratch)?, Some(&value))?;
+        }
+    }
+    let mut added = 0;
+    for pair in pairs.chunks_exact(2) {
+        added += usize::from(write(txn, key, pair[0], pair[1])?);
+    }
+    if status {
+        out.ok()
+    } else {
+        out.count(added)
+    }
+    Ok(())
+}
+
+fn remove_one(txn: &mut Txn<'_>, key: Key<'_>, named: Arg<'_>) -> Result<bool> {
+    let place = txn.place(key);
+    let Some(field) = find(read(txn, key)?, named)?.map(|(field, _)| field.clone()) else { return Ok(false) };
+    txn.check_field(place, field.value(), None)?;
+    Ok(txn.change(place, Mutation::FieldRemove(field.value())).is_some())
+}
+
+fn delete(txn: &mut Txn<'_>, key: Key<'_>, fields: &[Arg<'_>], out: &mut ReplyBuf) -> Result<()> {
+    let place = txn.place(key);
+    let mut scratch = Vec::new();
+    for named in fields {
+        txn.check_field(place, member(*named, &mut scratch)?, None)?;
+    }
+    let mut removed = 0;
+    for named in fields {
+        removed += usize::from(remove_one(txn, key, *named)?);
+    }
+    out.count(removed);
+    Ok(())
+}
+
+fn add(
+    txn: &mut Txn<'_>,
+    key: Key<'_>,
+    field: Arg<'_>,
+    by: Arg<'_>,
+    style: NumberStyle,
+    out: &mut ReplyBuf,
+) -> Result<()> {
+    let current = find(read(txn, key)?, field)?.map(|(_, value)| value.value());
+    let sum = add_number(current, by, false, false, style).map_err(|error| match style {
+        NumberStyle::RedisInteger if error == data_bridge_kv_model::Error::not_an_integer() => {
+            data_bridge_kv_model::Error::out_of_range("hash value is not an integer")
+        }
+        NumberStyle::RedisFloat if error == data_bridge_kv_model::Error::not_a_float() => {
+            data_bridge_kv_model::Error::invalid("hash value is not a float")
+        }
+        NumberStyle::RedisInteger | NumberStyle::RedisFloat | NumberStyle::Typed => error,
+    })?;
+    let value = Packed::from(ValueRef::from_parts(sum.kind, &sum.payload));
+    write_packed(txn, key, field, value)?;
+    answer(&sum, style, out);
+    Ok(())
+}
+
+fn random(
+    txn: &mut Txn<'_>,
+    key: Key<'_>,
+    count: Option<i64>,
+    values: bool,
+    out: &mut ReplyBuf,
+) -> Result<()> {
+    let mut random = txn.random();
+    let fields = read(txn, key)?;
+    let pairs: Vec<(&Packed, &Packed)> = fields.into_iter().flat_map(Fields::iter).collect();
+    let Some(count) = count else {
+        put_or_missing(pairs.get(random.below(pairs.len())).map(|(field, _)| *field), out);
+        return Ok(());
+    };
+    let picks = picks(&mut random, pairs.len(), count);
+    out.container(if values { Shape::Scored } else { Shape::Array }, picks.len());
+    for (field, value) in picks.into_iter().filter_map(|index| pairs.get(index)) {
+        out.value(field.value());
+        if values {
+            out.value(value.value());
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,305 @@
+//! Executors that add to numbers, and the one function that adds by the rules of `docs/TYPES.md`.
+
+use data_bridge_kv_model::arg::{parse_float, parse_int};
+use data_bridge_kv_model::command::{NumberCommand, NumberStyle};
+use data_bridge_kv_model::{Arg, Decimal, Error, Kind, ReplyBuf, Result, ValueRef, show};
+
+use super::scalar::deadline;
+use crate::shard::{Txn, scalar};
+use crate::table::{EntryRef, NewValue};
+
+/// A number in the middle of an addition.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Number {
+    Int(i64),
+    Float(f64),
+    Decimal(Decimal),
+}
+
+/// A sum as it is stored: kind and payload.
+pub(super) struct Sum {
+    pub kind: Kind,
+    pub payload: Vec<u8>,
+}
+
+/// Executes an addition.
+pub fn run(txn: &mut Txn<'_>, command: &NumberCommand<'_>, out: &mut ReplyBuf) -> Result<()> {
+    let NumberCommand::Add { key, by, negate, initial, minimum, maximum, expiry, refresh, convert, style } =
+        *command;
+    let place = txn.place(key);
+    let entry = txn.find(place);
+    let (exists, current_deadline) = (entry.is_some(), entry.and_then(EntryRef::deadline));
+    let stored = match entry.map(EntryRef::value) {
+        Some(stored) => Some(scalar(stored).ok_or_else(Error::wrong_type)?),
+        None => None,
+    };
+    let sum = match (stored, initial) {
+        (Some(stored), _) => add(Some(stored), by, negate, convert, style)?,
+        (None, Some(initial)) => {
+            let mut scratch = Vec::new();
+            add(Some(initial.value(&mut scratch)?), by, negate, convert, style)?
+        }
+        (None, None) => add(None, by, negate, convert, style)?,
+    };
+    if minimum.is_some() || maximum.is_some() {
+        check_bounds(&sum, minimum, maximum)?;
+    }
+    let deadline =
+        if exists && !refresh { current_deadline } else { deadline(txn, expiry, current_deadline) };
+    txn.put(place, NewValue::Payload { kind: sum.kind, bytes: &sum.payload }, deadline)?;
+    answer(&sum, style, out);
+    Ok(())
+}
+
+/// Appends the answer that the style asks for.
+pub(super) fn answer(sum: &Sum, style: NumberStyle, out: &mut ReplyBuf) {
+    let value = ValueRef::from_parts(sum.kind, &sum.payload);
+    match style {
+        NumberStyle::RedisInteger => out.integer(integer(value).unwrap_or_default()),
+        NumberStyle::RedisFloat | NumberStyle::Typed => out.value(value),
+    }
+}
+
+/// Adds `by` to a stored number, or to zero of its kind.
+pub(super) fn add(
+    stored: Option<ValueRef<'_>>,
+    by: Arg<'_>,
+    negate: bool,
+    convert: bool,
+    style: NumberStyle,
+) -> Result<Sum> {
+    match style {
+        NumberStyle::RedisInteger => add_integer(stored, by, negate),
+        NumberStyle::RedisFloat => add_fraction(stored, by),
+        NumberStyle::Typed => add_typed(stored, by, negate, convert),
+    }
+}
+
+fn integer(value: ValueRef<'_>) -> Option<i64> {
+    match value.kind() {
+        Kind::Int => value.as_int(),
+        Kind::Text | Kind::Bytes => parse_int(value.payload()),
+        Kind::Decimal => value.as_decimal().and_then(|number| number.to_i64()),
+        Kind::Float => {
+            let number = value.as_float()?;
+            (number.fract() == 0.0 && number.abs() < 9_007_199_254_740_992.0).then_some(number as i64)
+        }
+        _ => None,
+    }
+}
+
+/// INCRBY: any number that is an integer, in its own kind.
+fn add_integer(stored: Option<ValueRef<'_>>, by: Arg<'_>, negate: bool) -> Result<Sum> {
+    let by = by.int()?;
+    let current = match stored {
+        None => 0,
+        Some(value) if value.kind().is_container() => return Err(Error::wrong_type()),
+        Some(value) => integer(value).ok_or_else(Error::not_an_integer)?,
+    };
+    let sum = if negate { current.checked_sub(by) } else { current.checked_add(by) };
+    let sum = sum.ok_or_else(|| Error::out_of_range("increment or decrement would overflow"))?;
+    let kind = stored.map_or(Kind::Int, ValueRef::kind);
+    let payload = match kind {
+        Kind::Text | Kind::Bytes => {
+            let mut text = Vec::with_capacity(20);
+            show::put_int(sum, &mut text);
+            text
+        }
+        Kind::Decimal => Decimal::from(sum).to_payload().to_vec(),
+        Kind::Float => (sum as f64).to_le_bytes().to_vec(),
+        _ => return Ok(Sum { kind: Kind::Int, payload: sum.to_le_bytes().to_vec() }),
+    };
+    Ok(Sum { kind, payload })
+}
+
+/// INCRBYFLOAT: text is added exactly and stays text, a Decimal stays exact, the rest becomes a Float.
+fn add_fraction(stored: Option<ValueRef<'_>>, by: Arg<'_>) -> Result<Sum> {
+    let exact = by.content().and_then(|text| Decimal::parse_bytes(text).ok());
+    let infinite = || Error::invalid("increment would produce NaN or Infinity");
+    let Some(value) = stored else { return float_sum(0.0, by.float()?, infinite) };
+    match value.kind() {
+        Kind::Text | Kind::Bytes => {
+            let current = parse_float(value.payload()).ok_or_else(Error::not_a_float)?;
+            let decimal = Decimal::parse_bytes(value.payload()).ok();
+            if let (Some(current), Some(by)) = (decimal, exact)
+                && let Ok(sum) = current.checked_add(by)
+            {
+                return Ok(Sum { kind: value.kind(), payload: plain_text(sum) });
+            }
+            let sum = float_sum(current, by.float()?, infinite)?;
+            let mut text = Vec::new();
+            show::show(ValueRef::from_parts(sum.kind, &sum.payload), &mut text);
+            Ok(Sum { kind: value.kind(), payload: text })
+        }
+        Kind::Decimal => {
+            let by = match by {
+                Arg::Value(_) => data_bridge_kv_model::arg::decimal(by)?,
+                Arg::Untyped(_) | Arg::Literal(..) => exact.ok_or_else(Error::not_a_float)?,
+            };
+            let current = value.as_decimal().ok_or_else(Error::not_a_float)?;
+            let sum = current.checked_add(by).map_err(overflow)?;
+            Ok(Sum { kind: Kind::Decimal, payload: sum.to_payload().to_vec() })
+        }
+        Kind::Int => float_sum(value.as_int().unwrap_or_default() as f64, by.float()?, infinite),
+        Kind::Float => float_sum(value.as_float().unwrap_or_default(), by.float()?, infinite),
+        kind if kind.is_container() => Err(Error::wrong_type()),
+        _ => Err(Error::not_a_float()),
+    }
+}
+
+/// A decimal without exponent and without trailing zeros, as Redis answers INCRBYFLOAT.
+fn plain_text(number: Decimal) -> Vec<u8> {
+    let (negative, coefficient, exponent) = number.normalized();
+    let digits = coefficient.to_string();
+    let mut text = Vec::new();
+    if negative && coefficient != 0 {
+        text.push(b'-');
+    }
+    if exponent >= 0 {
+        text.extend_from_slice(digits.as_bytes());
+        text.resize(text.len() + exponent.unsigned_abs() as usize, b'0');
+        return text;
+    }
+    let places = exponent.unsigned_abs() as usize;
+    let padded = format!("{digits:0>width$}", width = places + 1);
+    let (whole, fraction) = padded.split_at(padded.len() - places);
+    text.extend_from_slice(whole.as_bytes());
+    text.push(b'.');
+    text.extend_from_slice(fraction.as_bytes());
+    text
+}
+
+fn float_sum(current: f64, by: f64, infinite: impl FnOnce() -> Error) -> Result<Sum> {
+    let sum = current + by;
+    if !sum.is_finite() {
+        return Err(infinite());
+    }
+    Ok(Sum { kind: Kind::Float, payload: sum.to_le_bytes().to_vec() })
+}
+
+/// KV.INCR: kinds do not mix, except an Int into a Decimal, unless the caller asks for conversion.
+fn add_typed(stored: Option<ValueRef<'_>>, by: Arg<'_>, negate: bool, convert: bool) -> Result<Sum> {
+    let mut scratch = Vec::new();
+    let by = match by {
+        Arg::Untyped(text) => {
+            number_of_text(text).ok_or_else(|| Error::invalid("increment must be a number"))?
+        }
+        typed => {
+            number(typed.value(&mut scratch)?).ok_or_else(|| Error::invalid("increment must be a number"))?
+        }
+    };
+    let current = match stored {
+        None => by.zero(),
+        Some(value) => number(value).ok_or_else(Error::wrong_type)?,
+    };
+    let mixed = || {
+        Error::new(
+            data_bridge_kv_model::ErrorKind::WrongType,
+            "kinds of number differ: increment by the kind that is stored, or ask for conversion",
+        )
+    };
+    let sum = match (current, by) {
+        (Number::Int(current), Number::Int(by)) => {
+            let sum = if negate { current.checked_sub(by) } else { current.checked_add(by) };
+            Number::Int(sum.ok_or_else(|| Error::out_of_range("increment or decrement would overflow"))?)
+        }
+        (Number::Float(current), Number::Float(by)) => add_floats(current, by, negate)?,
+        (Number::Decimal(current), Number::Decimal(by)) => add_decimals(current, by, negate)?,
+        (Number::Decimal(current), Number::Int(by)) => add_decimals(current, Decimal::from(by), negate)?,
+        (Number::Int(current), Number::Decimal(by)) if convert => {
+            add_decimals(Decimal::from(current), by, negate)?
+        }
+        (current, by) if convert => add_floats(current.as_float()?, by.as_float()?, negate)?,
+        _ => return Err(mixed()),
+    };
+    Ok(sum.into_sum())
+}
+
+fn add_floats(current: f64, by: f64, negate: bool) -> Result<Number> {
+    let sum = if negate { current - by } else { current + by };
+    if sum.is_finite() { Ok(Number::Float(sum)) } else { Err(Error::out_of_range("the sum is not finite")) }
+}
+
+fn add_decimals(current: Decimal, by: Decimal, negate: bool) -> Result<Number> {
+    let sum = if negate { current.checked_sub(by) } else { current.checked_add(by) };
+    sum.map(Number::Decimal).map_err(overflow)
+}
+
+fn overflow(error: data_bridge_kv_model::DecimalError) -> Error {
+    Error::out_of_range(error.to_string())
+}
+
+fn number(value: ValueRef<'_>) -> Option<Number> {
+    match value.kind() {
+        Kind::Int => value.as_int().map(Number::Int),
+        Kind::Float => value.as_float().map(Number::Float),
+        Kind::Decimal => value.as_decimal().map(Number::Decimal),
+        _ => None,
+    }
+}
+
+/// How an untyped increment of a typed addition is read: an integer, else a decimal.
+fn number_of_text(text: &[u8]) -> Option<Number> {
+    let decimal = || Decimal::parse_bytes(text).ok().map(Number::Decimal);
+    parse_int(text).map(Number::Int).or_else(decimal)
+}
+
+impl Number {
+    fn zero(self) -> Number {
+        match self {
+            Number::Int(_) => Number::Int(0),
+            Number::Float(_) => Number::Float(0.0),
+            Number::Decimal(_) => Number::Decimal(Decimal::from(0)),
+        }
+    }
+
+    fn as_float(self) -> Result<f64> {
+        match self {
+            Number::Int(number) => Ok(number as f64),
+            Number::Float(number) => Ok(number),
+            Number::Decimal(number) => number.to_string().parse().map_err(|_| Error::not_a_float()),
+        }
+    }
+
+    fn into_sum(self) -> Sum {
+        let (kind, payload) = match self {
+            Number::Int(number) => (Kind::Int, number.to_le_bytes().to_vec()),
+            Number::Float(number) => (Kind::Float, number.to_le_bytes().to_vec()),
+            Number::Decimal(number) => (Kind::Decimal, number.to_payload().to_vec()),
+        };
+        Sum { kind, payload }
+    }
+
+    fn compare(self, other: Number) -> Option<std::cmp::Ordering> {
+        match (self, other) {
+            (Number::Int(one), Number::Int(other)) => Some(one.cmp(&other)),
+            (Number::Decimal(one), Number::Decimal(other)) => Some(one.numeric_cmp(other)),
+            (Number::Decimal(one), Number::Int(other)) => Some(one.numeric_cmp(Decimal::from(other))),
+            (Number::Int(one), Number::Decimal(other)) => Some(Decimal::from(one).numeric_cmp(other)),
+            (one, other) => one.as_float().ok()?.partial_cmp(&other.as_float().ok()?),
+        }
+    }
+}
+
+fn check_bounds(sum: &Sum, minimum: Option<Arg<'_>>, maximum: Option<Arg<'_>>) -> Result<()> {
+    let bound = |arg: Arg<'_>| {
+        let mut scratch = Vec::new();
+        match arg {
+            Arg::Untyped(text) => number_of_text(text),
+            typed => number(typed.value(&mut scratch)?),
+        }
+        .ok_or_else(|| Error::invalid("a bound must be a number"))
+    };
+    let value = number(ValueRef::from_parts(sum.kind, &sum.payload)).ok_or_else(Error::wrong_type)?;
+    if let Some(minimum) = minimum
+        && value.compare(bound(minimum)?).is_none_or(|order| order.is_lt())
+    {
+        return Err(Error::out_of_range("the result would be below the minimum"));
+    }
+    if let Some(maximum) = maximum
+        && value.compare(bound(maximum)?).is_none_or(|order| order.is_gt())
+    {
+        return Err(Error::out_of_range("the result would be above the maximum"));
+    }
+    Ok(())
+}

@@ -1,0 +1,301 @@
+//! Executors of the set commands.
+
+use std::sync::Arc;
+
+use data_bridge_kv_model::command::{Expiry, ScanOptions, SetCommand, SetOperation};
+use data_bridge_kv_model::{
+    Arg, Error, ErrorKind, Glob, Key, Keys, Kind, ReplyBuf, Result, Shape, ValueRef, show,
+};
+
+use super::scalar::deadline;
+use super::{member, named_by_bytes};
+use crate::collections::{Collection, Packed, Set};
+use crate::mutation::Mutation;
+use crate::shard::Txn;
+use crate::shard::txn::Place;
+use crate::table::NewValue;
+
+/// Executes a set command.
+pub fn run(txn: &mut Txn<'_>, command: &SetCommand<'_>, out: &mut ReplyBuf) -> Result<()> {
+    match command {
+        SetCommand::Add { key, members } => add(txn, *key, members, out),
+        SetCommand::Remove { key, members } => remove(txn, *key, members, out),
+        SetCommand::Contains { key, member } => {
+            let found = contains(read(txn, *key)?, *member)?;
+            out.integer(i64::from(found));
+            Ok(())
+        }
+        SetCommand::ContainsMany { key, members } => {
+            let set = read(txn, *key)?;
+            let mark = out.len();
+            out.container(Shape::Array, members.len());
+            for member in *members {
+                match contains(set, *member) {
+                    Ok(found) => out.integer(i64::from(found)),
+                    Err(error) => {
+                        out.truncate(mark);
+                        return Err(error);
+                    }
+                }
+            }
+            Ok(())
+        }
+        SetCommand::Members { key } => {
+            let set = read(txn, *key)?;
+            out.container(Shape::Members, set.map_or(0, Set::len));
+            set.into_iter().flat_map(Set::iter).for_each(|member| out.value(member.value()));
+            Ok(())
+        }
+        SetCommand::Length { key } => {
+            out.count(read(txn, *key)?.map_or(0, Set::len));
+            Ok(())
+        }
+        SetCommand::Pop { key, count } => pop(txn, *key, *count, out),
+        SetCommand::Random { key, count } => random(txn, *key, *count, out),
+        SetCommand::Move { from, to, member } => move_member(txn, *from, *to, *member, out),
+        SetCommand::Combine { operation, store, keys } => combine(txn, *operation, *store, *keys, out),
+        SetCommand::Scan { key, cursor, options } => {
+            let set = read(txn, *key)?;
+            let glob = options.pattern.map(Glob::new).transpose()?;
+            let mut found = Vec::new();
+            let next = set.map_or(0, |set| {
+                set.scan(*cursor, options.count, |member| {
+                    if matches(member, glob.as_ref(), options) {
+                        found.push(member.clone());
+                    }
+                })
+            });
+            put_cursor(next, out);
+            out.container(Shape::Array, found.len());
+            found.iter().for_each(|member| out.value(member.value()));
+            Ok(())
+        }
+    }
+}
+
+/// Starts the reply of a scan: Array[cursor as text, …].
+pub(super) fn put_cursor(next: u64, out: &mut ReplyBuf) {
+    out.container(Shape::Array, 2);
+    out.value(ValueRef::text(&next.to_string()));
+}
+
+/// Whether a scan shows a member: its shown text matches the pattern.
+pub(super) fn matches(member: &Packed, glob: Option<&Glob<'_>>, options: &ScanOptions<'_>) -> bool {
+    if glob.is_none() && options.prefix.is_none() {
+        return true;
+    }
+    let mut text = Vec::new();
+    show::show(member.value(), &mut text)
+        && glob.is_none_or(|glob| glob.matches(&text))
+        && options.prefix.is_none_or(|prefix| text.starts_with(prefix))
+}
+
+fn read<'t>(txn: &'t mut Txn<'_>, key: Key<'_>) -> Result<Option<&'t Set>> {
+    let place = txn.place(key);
+    match txn.collection(place, Kind::Set)? {
+        Some(Collection::Set(set)) => Ok(Some(set)),
+        _ => Ok(None),
+    }
+}
+
+fn contains(set: Option<&Set>, named: Arg<'_>) -> Result<bool> {
+    let mut scratch = Vec::new();
+    let member = member(named, &mut scratch)?;
+    let Some(set) = set else { return Ok(false) };
+    Ok(set.contains(member) || named_by_bytes(named, |value| set.get(value).cloned()).is_some())
+}
+
+fn add(txn: &mut Txn<'_>, key: Key<'_>, members: &[Arg<'_>], out: &mut ReplyBuf) -> Result<()> {
+    let place = txn.place(key);
+    let mut exists = read(txn, key)?.is_some();
+    let mut scratch = Vec::new();
+    for named in members {
+        member(*named, &mut scratch)?;
+    }
+    let mut added = 0;
+    for named in members {
+        let member = member(*named, &mut scratch)?;
+        if !exists {
+            ensure(txn, place)?;
+            exists = true;
+        } else if matches!(named, Arg::Untyped(_)) && contains(read(txn, key)?, *named)? {
+            continue;
+        }
+        added += usize::from(txn.change(place, Mutation::SetInsert(member)).is_some());
+    }
+    out.count(added);
+    Ok(())
+}
+
+/// Makes an empty set where there is none. The caller puts a member in.
+fn ensure(txn: &mut Txn<'_>, place: Place<'_>) -> Result<()> {
+    let deadline = deadline(txn, Expiry::Default, None);
+    txn.put(place, NewValue::Collection(Arc::new(Collection::Set(Set::default()))), deadline)?;
+    Ok(())
+}
+
+/// Removes the member that an argument names.
+fn remove_one(txn: &mut Txn<'_>, place: Place<'_>, key: Key<'_>, named: Arg<'_>) -> Result<bool> {
+    let mut scratch = Vec::new();
+    let member = member(named, &mut scratch)?;
+    if txn.change(place, Mutation::SetRemove(member)).is_some() {
+        return Ok(true);
+    }
+    let Some(set) = read(txn, key)? else { return Ok(false) };
+    let Some(found) = named_by_bytes(named, |value| set.get(value).cloned()) else { return Ok(false) };
+    Ok(txn.change(place, Mutation::SetRemove(found.value())).is_some())
+}
+
+fn remove(txn: &mut Txn<'_>, key: Key<'_>, members: &[Arg<'_>], out: &mut ReplyBuf) -> Result<()> {
+    let place = txn.place(key);
+    read(txn, key)?;
+    let mut scratch = Vec::new();
+    for named in members {
+        member(*named, &mut scratch)?;
+    }
+    let mut removed = 0;
+    for named in members {
+        removed += usize::from(remove_one(txn, place, key, *named)?);
+    }
+    out.count(removed);
+    Ok(())
+}
+
+fn pop(txn: &mut Txn<'_>, key: Key<'_>, count: Option<usize>, out: &mut ReplyBuf) -> Result<()> {
+    let place = txn.place(key);
+    let Some(length) = read(txn, key)?.map(Set::len) else {
+        match count {
+            Some(_) => out.container(Shape::Members, 0),
+            None => out.missing(),
+        }
+        return Ok(());
+    };
+    let taken = count.unwrap_or(1).min(length);
+    if count.is_some() {
+        out.container(Shape::Members, taken);
+    }
+    for _ in 0..taken {
+        let mut random = txn.random();
+        let Some(member) = read(txn, key)?.and_then(|set| set.random(|end| random.below(end))).cloned()
+        else {
+            break;
+        };
+        out.value(member.value());
+        txn.change(place, Mutation::SetRemove(member.value()));
+    }
+    Ok(())
+}
+
+fn random(txn: &mut Txn<'_>, key: Key<'_>, count: Option<i64>, out: &mut ReplyBuf) -> Result<()> {
+    let mut random = txn.random();
+    let set = read(txn, key)?;
+    let members: Vec<&Packed> = set.into_iter().flat_map(Set::iter).collect();
+    let Some(count) = count else {
+        match members.get(random.below(members.len())) {
+            Some(member) => out.value(member.value()),
+            None => out.missing(),
+        }
+        return Ok(());
+    };
+    let picks = picks(&mut random, members.len(), count);
+    out.container(Shape::Array, picks.len());
+    picks.into_iter().filter_map(|index| members.get(index)).for_each(|member| out.value(member.value()));
+    Ok(())
+}
+
+/// Indexes below `length`: `count` distinct ones, or with repeats if negative.
+pub(super) fn picks(random: &mut crate::random::Random, length: usize, count: i64) -> Vec<usize> {
+    let wanted = usize::try_from(count.unsigned_abs()).unwrap_or(usize::MAX);
+    if length == 0 {
+        return Vec::new();
+    }
+    if count < 0 {
+        return (0..wanted).map(|_| random.below(length)).collect();
+    }
+    let mut indexes: Vec<usize> = (0..length).collect();
+    let wanted = wanted.min(length);
+    for index in 0..wanted {
+        indexes.swap(index, index + random.below(length - index));
+    }
+    indexes.truncate(wanted);
+    indexes
+}
+
+fn move_member(
+    txn: &mut Txn<'_>,
+    from: Key<'_>,
+    to: Key<'_>,
+    named: Arg<'_>,
+    out: &mut ReplyBuf,
+) -> Result<()> {
+    let (source, target) = (txn.place(from), txn.place(to));
+    let target_is_there = read(txn, to)?.is_some();
+    let mut scratch = Vec::new();
+    let wanted = member(named, &mut scratch)?;
+    let found = read(txn, from)?.and_then(|set| {
+        let named = named_by_bytes(named, |value| set.get(value).cloned());
+        set.get(wanted).cloned().or(named)
+    });
+    let Some(found) = found else {
+        out.integer(0);
+        return Ok(());
+    };
+    if from != to {
+        if !target_is_there {
+            ensure(txn, target)?;
+        }
+        txn.change(target, Mutation::SetInsert(found.value()));
+        txn.change(source, Mutation::SetRemove(found.value()));
+    }
+    out.integer(1);
+    Ok(())
+}
+
+fn combine(
+    txn: &mut Txn<'_>,
+    operation: SetOperation,
+    store: Option<Key<'_>>,
+    keys: Keys<'_>,
+    out: &mut ReplyBuf,
+) -> Result<()> {
+    let mut result: Option<Set> = None;
+    for key in keys.iter() {
+        let set = read(txn, key)?;
+        let next = match (result, operation) {
+            (None, _) => set.cloned().unwrap_or_default(),
+            (Some(mut result), SetOperation::Union) => {
+                set.into_iter().flat_map(Set::iter).for_each(|member| {
+                    result.insert(member.value());
+                });
+                result
+            }
+            (Some(result), operation) => {
+                let keep = operation == SetOperation::Intersection;
+                let mut kept = Set::default();
+                for member in result.iter() {
+                    if set.is_some_and(|set| set.contains(member.value())) == keep {
+                        kept.insert(member.value());
+                    }
+                }
+                kept
+            }
+        };
+        result = Some(next);
+    }
+    let result = result.ok_or_else(|| Error::new(ErrorKind::InvalidArgument, "no sets were named"))?;
+    let Some(store) = store else {
+        out.container(Shape::Members, result.len());
+        result.iter().for_each(|member| out.value(member.value()));
+        return Ok(());
+    };
+    let place = txn.place(store);
+    let length = result.len();
+    if length == 0 {
+        txn.delete(place);
+    } else {
+        let deadline = deadline(txn, Expiry::Default, None);
+        txn.put(place, NewValue::Collection(Arc::new(Collection::Set(result))), deadline)?;
+    }
+    out.count(length);
+    Ok(())
+}

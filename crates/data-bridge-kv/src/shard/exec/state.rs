@@ -1,0 +1,207 @@
+//! Executors of compare-and-set, versioned writes and state transitions.
+
+use std::sync::Arc;
+
+use data_bridge_kv_model::command::{Expected, Expiry, StateCommand, Transition};
+use data_bridge_kv_model::{Arg, Error, ErrorKind, Found, Key, Kind, ReplyBuf, Result, Shape, ValueRef};
+
+use super::scalar::{deadline, put_or_delete};
+use super::{is_expected, member, new_value};
+use crate::collections::{Collection, Fields, Packed};
+use crate::mutation::Mutation;
+use crate::shard::txn::{Place, put_versioned};
+use crate::shard::{Txn, put_value};
+use crate::table::{EntryRef, NewValue, Stored};
+
+/// Executes a command on states and versions.
+pub fn run(txn: &mut Txn<'_>, command: &StateCommand<'_>, out: &mut ReplyBuf) -> Result<()> {
+    match command {
+        StateCommand::CompareAndSet { key, expected, value, expiry } => {
+            compare_and_set(txn, *key, *expected, *value, *expiry, out)
+        }
+        StateCommand::CompareAndDelete { key, expected } => {
+            let place = txn.place(*key);
+            let holds = holds(txn, place, *expected)?;
+            if holds {
+                txn.delete(place);
+            }
+            out.boolean(holds);
+            Ok(())
+        }
+        StateCommand::GetVersioned { key } => {
+            let place = txn.place(*key);
+            let space = txn.space();
+            match txn.find(place) {
+                Some(entry) => put_versioned(Some((entry.value(), space.version(entry.sequence()))), 0, out),
+                None => out.missing(),
+            }
+            Ok(())
+        }
+        StateCommand::SetIfVersion { key, value, version, expiry } => {
+            let place = txn.place(*key);
+            check_version(txn, place, *version)?;
+            let mut scratch = Vec::new();
+            let value = new_value(value.value(&mut scratch)?)?;
+            let current = txn.peek(place).and_then(EntryRef::deadline);
+            let deadline = deadline(txn, *expiry, current);
+            let version = put_or_delete(txn, place, value, deadline)?;
+            out.version(version);
+            Ok(())
+        }
+        StateCommand::DeleteIfVersion { key, version } => {
+            let place = txn.place(*key);
+            check_version(txn, place, *version)?;
+            txn.delete(place);
+            out.ok();
+            Ok(())
+        }
+        StateCommand::Transition(step) => transition(txn, step, out),
+        StateCommand::Wait { .. } | StateCommand::Watch { .. } | StateCommand::Unwatch { .. } => {
+            Err(Error::new(ErrorKind::Unavailable, "waiting can't be part of an atomic step"))
+        }
+    }
+}
+
+/// Whether a key is as expected.
+fn holds(txn: &mut Txn<'_>, place: Place<'_>, expected: Expected<'_>) -> Result<bool> {
+    let stored = txn.find(place).map(EntryRef::value);
+    match (expected, stored) {
+        (Expected::Missing, stored) => Ok(stored.is_none()),
+        (Expected::Value(_), None) => Ok(false),
+        (Expected::Value(expected), Some(stored)) => match super::super::scalar(stored) {
+            Some(value) => is_expected(value, expected),
+            None => {
+                let encoded = encoded(stored);
+                let Some(value) = ValueRef::decode(&encoded).ok() else { return Ok(false) };
+                is_expected(value, expected)
+            }
+        },
+    }
+}
+
+/// A stored value as codec bytes.
+fn encoded(stored: Stored<'_>) -> Box<[u8]> {
+    let mut out = ReplyBuf::new();
+    put_value(stored, &mut out);
+    out.as_bytes().into()
+}
+
+fn compare_and_set(
+    txn: &mut Txn<'_>,
+    key: Key<'_>,
+    expected: Expected<'_>,
+    value: Arg<'_>,
+    expiry: Expiry,
+    out: &mut ReplyBuf,
+) -> Result<()> {
+    let place = txn.place(key);
+    let mut scratch = Vec::new();
+    let value = new_value(value.value(&mut scratch)?)?;
+    let holds = holds(txn, place, expected)?;
+    if holds {
+        let current = txn.peek(place).and_then(EntryRef::deadline);
+        let deadline = deadline(txn, expiry, current);
+        put_or_delete(txn, place, value, deadline)?;
+    }
+    out.boolean(holds);
+    Ok(())
+}
+
+fn check_version(txn: &mut Txn<'_>, place: Place<'_>, expected: u64) -> Result<()> {
+    let version = txn.version(place);
+    if version == expected {
+        return Ok(());
+    }
+    let current = txn.peek(place).map(|entry| encoded(entry.value()));
+    Err(Error::conflict("version differs", Found { current, version }))
+}
+
+fn transition(txn: &mut Txn<'_>, step: &Transition<'_>, out: &mut ReplyBuf) -> Result<()> {
+    let place = txn.place(step.key);
+    let (mut field_scratch, mut to_scratch) = (Vec::new(), Vec::new());
+    let field = member(step.field, &mut field_scratch)?;
+    let to = Packed::from(step.to.value(&mut to_scratch)?);
+    let update = updates(step.update)?;
+    let previous = match txn.collection(place, Kind::Hash)? {
+        Some(Collection::Hash(fields)) => fields.get(field).cloned(),
+        _ => None,
+    };
+    let version = txn.version(place);
+    let allowed = match &previous {
+        None => step.or_missing,
+        Some(state) => {
+            let mut any = false;
+            for expected in step.expect {
+                any |= is_expected_state(state.value(), *expected)?;
+            }
+            any
+        }
+    };
+    if !allowed || step.fence.is_some_and(|fence| fence != version) {
+        let message = if allowed { "fence differs from the version" } else { "state differs" };
+        let current = previous.map(|state| state.as_bytes().into());
+        return Err(Error::conflict(message, Found { current, version }));
+    }
+    txn.check_field(place, field, Some(&to))?;
+    for (field, value) in &update {
+        txn.check_field(place, field.value(), Some(value))?;
+    }
+    let version = take_step(txn, place, step.expiry, (field, to), update)?;
+    out.container(Shape::Array, 2);
+    match &previous {
+        Some(state) => out.value(state.value()),
+        None => out.missing(),
+    }
+    out.version(version);
+    Ok(())
+}
+
+/// Writes the state, the update and the deadline of a step that was found to be allowed.
+fn take_step(
+    txn: &mut Txn<'_>,
+    place: Place<'_>,
+    expiry: Expiry,
+    (field, to): (ValueRef<'_>, Packed),
+    update: Vec<(Packed, Packed)>,
+) -> Result<u64> {
+    let Some(current) = txn.peek(place).map(EntryRef::deadline) else {
+        let expiry = if expiry == Expiry::Keep { Expiry::Default } else { expiry };
+        let deadline = deadline(txn, expiry, None);
+        let mut fields = Fields::default();
+        fields.insert(field, to);
+        for (field, value) in update {
+            fields.insert(field.value(), value);
+        }
+        let value = NewValue::Collection(Arc::new(Collection::Hash(fields)));
+        return put_or_delete(txn, place, value, deadline);
+    };
+    let deadline = deadline(txn, expiry, current);
+    let mut version = txn.change(place, Mutation::FieldSet(field, to)).unwrap_or(0);
+    for (field, value) in update {
+        version = txn.change(place, Mutation::FieldSet(field.value(), value)).unwrap_or(version);
+    }
+    if current != deadline {
+        version = txn.change(place, Mutation::Deadline(deadline)).unwrap_or(version);
+    }
+    Ok(version)
+}
+
+/// Text and Bytes name the same state.
+fn is_expected_state(state: ValueRef<'_>, expected: Arg<'_>) -> Result<bool> {
+    if let (Arg::Value(_), Some(one), Some(other)) = (expected, state.content(), expected.content()) {
+        return Ok(one == other);
+    }
+    is_expected(state, expected)
+}
+
+fn updates(pairs: &[Arg<'_>]) -> Result<Vec<(Packed, Packed)>> {
+    let (mut scratch, mut value_scratch) = (Vec::new(), Vec::new());
+    let mut update = Vec::with_capacity(pairs.len() / 2);
+    for pair in pairs.chunks_exact(2) {
+        if let [field, value] = pair {
+            let value = Packed::from(value.value(&mut value_scratch)?);
+            update.push((Packed::from(member(*field, &mut scratch)?), value));
+        }
+    }
+    Ok(update)
+}

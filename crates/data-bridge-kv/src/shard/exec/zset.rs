@@ -1,0 +1,404 @@
+//! Executors of the sorted set commands.
+
+use std::sync::Arc;
+
+use data_bridge_kv_model::command::{AddOptions, Expiry, RangeBy, ScoreBound, ZSetCommand};
+use data_bridge_kv_model::{Arg, Error, Glob, Key, Kind, ReplyBuf, Result, Shape, ValueRef};
+
+use super::scalar::{deadline, range as rank_range};
+use super::set::{matches, picks, put_cursor};
+use super::{member, named_by_bytes};
+use crate::collections::{Collection, Packed, Score, SortedSet};
+use crate::mutation::Mutation;
+use crate::shard::Txn;
+use crate::table::NewValue;
+
+/// Executes a sorted set command.
+pub fn run(txn: &mut Txn<'_>, command: &ZSetCommand<'_>, out: &mut ReplyBuf) -> Result<()> {
+    match command {
+        ZSetCommand::Add { key, options, pairs } => add(txn, *key, *options, pairs, out),
+        ZSetCommand::Remove { key, members } => remove(txn, *key, members, out),
+        ZSetCommand::Score { key, member } => {
+            let found = find(read(txn, *key)?, *member)?;
+            put_score_or_missing(found.map(|(_, score)| score), out);
+            Ok(())
+        }
+        ZSetCommand::Scores { key, members } => {
+            let set = read(txn, *key)?;
+            let scores: Vec<_> = members.iter().map(|member| find(set, *member)).collect::<Result<_>>()?;
+            out.container(Shape::Array, scores.len());
+            scores.into_iter().for_each(|found| put_score_or_missing(found.map(|(_, score)| score), out));
+            Ok(())
+        }
+        ZSetCommand::Length { key } => {
+            out.count(read(txn, *key)?.map_or(0, SortedSet::len));
+            Ok(())
+        }
+        ZSetCommand::Count { key, low, high } => {
+            let range = match read(txn, *key)? {
+                Some(set) => score_range(set, *low, *high)?,
+                None => 0..0,
+            };
+            out.count(range.len());
+            Ok(())
+        }
+        ZSetCommand::Rank { key, member, reverse, with_score } => {
+            rank(txn, *key, *member, *reverse, *with_score, out)
+        }
+        ZSetCommand::Range { key, by, reverse, with_scores } => {
+            range(txn, *key, *by, *reverse, *with_scores, out)
+        }
+        ZSetCommand::RemoveRange { key, by } => {
+            let range = match read(txn, *key)? {
+                Some(set) => ranks(set, *by, false)?,
+                None => 0..0,
+            };
+            out.count(remove_ranks(txn, *key, range)?.len());
+            Ok(())
+        }
+        ZSetCommand::Pop { key, highest, count } => pop(txn, *key, *highest, *count, out),
+        ZSetCommand::Random { key, count, with_scores } => random(txn, *key, *count, *with_scores, out),
+        ZSetCommand::Scan { key, cursor, options } => {
+            let set = read(txn, *key)?;
+            let glob = options.pattern.map(Glob::new).transpose()?;
+            let mut found = Vec::new();
+            let next = set.map_or(0, |set| {
+                set.scan(*cursor, options.count, |member, score| {
+                    if matches(member, glob.as_ref(), options) {
+                        found.push((member.clone(), score));
+                    }
+                })
+            });
+            put_cursor(next, out);
+            out.container(Shape::Map, found.len());
+            for (member, score) in &found {
+                out.value(member.value());
+                put_score(*score, out);
+            }
+            Ok(())
+        }
+    }
+}
+
+fn read<'t>(txn: &'t mut Txn<'_>, key: Key<'_>) -> Result<Option<&'t SortedSet>> {
+    let place = txn.place(key);
+    match txn.collection(place, Kind::SortedSet)? {
+        Some(Collection::SortedSet(set)) => Ok(Some(set)),
+        _ => Ok(None),
+    }
+}
+
+/// The stored member that an argument names, and its score.
+fn find<'t>(set: Option<&'t SortedSet>, named: Arg<'_>) -> Result<Option<(&'t Packed, Score)>> {
+    let mut scratch = Vec::new();
+    let member = member(named, &mut scratch)?;
+    let Some(set) = set else { return Ok(None) };
+    if let Some(found) = set.get(member) {
+        return Ok(Some(found));
+    }
+    let stored = |value: ValueRef<'_>| set.get(value).map(|(member, _)| member.clone());
+    Ok(named_by_bytes(named, stored).and_then(|found| set.get(found.value())))
+}
+
+fn put_score(score: Score, out: &mut ReplyBuf) {
+    match score {
+        Score::Float(number) => out.float(number),
+        Score::Decimal(number) => out.value(ValueRef::from_parts(Kind::Decimal, &number.to_payload())),
+    }
+}
+
+fn put_score_or_missing(score: Option<Score>, out: &mut ReplyBuf) {
+    match score {
+        Some(score) => put_score(score, out),
+        None => out.missing(),
+    }
+}
+
+/// A score that an argument brings, in the kind of the set's scores.
+fn score(arg: Arg<'_>, kind: Kind) -> Result<Score> {
+    if kind == Kind::Decimal {
+        return data_bridge_kv_model::arg::decimal(arg).map(Score::Decimal);
+    }
+    if let Arg::Value(value) = arg
+        && value.kind() == Kind::Decimal
+    {
+        return Err(Error::new(
+            data_bridge_kv_model::ErrorKind::WrongType,
+            "this sorted set has float scores: a decimal score would be rounded",
+        ));
+    }
+    arg.float().map(Score::Float)
+}
+
+/// The kind of the scores that a new set gets: Decimal if the first score is one.
+fn score_kind(first: Arg<'_>) -> Kind {
+    match first {
+        Arg::Value(value) if value.kind() == Kind::Decimal => Kind::Decimal,
+        Arg::Literal(Kind::Decimal, _) => Kind::Decimal,
+        Arg::Value(_) | Arg::Literal(..) | Arg::Untyped(_) => Kind::Float,
+    }
+}
+
+fn sum(current: Score, by: Score) -> Result<Score> {
+    match (current, by) {
+        (Score::Float(current), Score::Float(by)) => {
+            let sum = current + by;
+            if sum.is_nan() {
+                return Err(Error::invalid("resulting score is not a number (NaN)"));
+            }
+            Ok(Score::Float(sum))
+        }
+        (Score::Decimal(current), Score::Decimal(by)) => current
+            .checked_add(by)
+            .map(Score::Decimal)
+            .map_err(|error| Error::out_of_range(error.to_string())),
+        _ => Err(Error::not_a_float()),
+    }
+}
+
+fn is_less(one: Score, other: Score) -> bool {
+    match (one, other) {
+        (Score::Float(one), Score::Float(other)) => one < other,
+        (Score::Decimal(one), Score::Decimal(other)) => one.numeric_cmp(other).is_lt(),
+        _ => false,
+    }
+}
+
+fn add(
+    txn: &mut Txn<'_>,
+    key: Key<'_>,
+    options: AddOptions,
+    pairs: &[Arg<'_>],
+    out: &mut ReplyBuf,
+) -> Result<()> {
+    let place = txn.place(key);
+    let first = pairs.first().copied().ok_or_else(Error::syntax)?;
+    let set = read(txn, key)?;
+    let kind = set.map_or_else(|| score_kind(first), SortedSet::score_kind);
+    let mut exists = set.is_some();
+    let mut scratch = Vec::new();
+    for pair in pairs.chunks_exact(2) {
+        // Whatever is refused is refused before the first write.
+        score(pair[0], kind)?;
+        member(pair[1], &mut scratch)?;
+    }
+    let (mut added, mut changed, mut answer) = (0, 0, None);
+    for pair in pairs.chunks_exact(2) {
+        let given = score(pair[0], kind)?;
+        let named = member(pair[1], &mut scratch)?;
+        let found = find(read(txn, key)?, pair[1])?.map(|(member, score)| (member.clone(), score));
+        if options.only_new && found.is_some() || options.only_existing && found.is_none() {
+            continue;
+        }
+        let next = match &found {
+            Some((_, current)) if options.increment => sum(*current, given)?,
+            Some(_) | None => given,
+        };
+        if let Some((_, current)) = &found
+            && (options.greater && !is_less(*current, next) || options.lower && !is_less(next, *current))
+        {
+            continue;
+        }
+        if !exists {
+            let deadline = deadline(txn, Expiry::Default, None);
+            let set = SortedSet::new(kind).ok_or_else(Error::not_a_float)?;
+            txn.put(place, NewValue::Collection(Arc::new(Collection::SortedSet(set))), deadline)?;
+            exists = true;
+        }
+        let member = found.as_ref().map_or(named, |(member, _)| member.value());
+        let wrote = txn.change(place, Mutation::ScoreSet(member, next)).is_some();
+        added += usize::from(found.is_none());
+        changed += usize::from(wrote);
+        answer = Some(next);
+    }
+    if options.increment {
+        put_score_or_missing(answer, out);
+    } else {
+        out.count(if options.changed { changed } else { added });
+    }
+    Ok(())
+}
+
+fn remove(txn: &mut Txn<'_>, key: Key<'_>, members: &[Arg<'_>], out: &mut ReplyBuf) -> Result<()> {
+    let place = txn.place(key);
+    for named in members {
+        find(read(txn, key)?, *named)?;
+    }
+    let mut removed = 0;
+    for named in members {
+        if let Some(found) = find(read(txn, key)?, *named)?.map(|(member, _)| member.clone()) {
+            removed += usize::from(txn.change(place, Mutation::ScoreRemove(found.value())).is_some());
+        }
+    }
+    out.count(removed);
+    Ok(())
+}
+
+fn rank(
+    txn: &mut Txn<'_>,
+    key: Key<'_>,
+    named: Arg<'_>,
+    reverse: bool,
+    with_score: bool,
+    out: &mut ReplyBuf,
+) -> Result<()> {
+    let set = read(txn, key)?;
+    let found = find(set, named)?;
+    let place = set.zip(found).and_then(|(set, (member, score))| {
+        let rank = set.rank(member.value())?;
+        Some((if reverse { set.len() - 1 - rank } else { rank }, score))
+    });
+    let Some((rank, score)) = place else {
+        out.missing();
+        return Ok(());
+    };
+    if with_score {
+        out.container(Shape::Array, 2);
+    }
+    out.count(rank);
+    if with_score {
+        put_score(score, out);
+    }
+    Ok(())
+}
+
+/// Ranks of the members between two bounds.
+fn score_range(set: &SortedSet, low: ScoreBound<'_>, high: ScoreBound<'_>) -> Result<std::ops::Range<usize>> {
+    let before = |bound: ScoreBound<'_>, including_equal: bool| -> Result<usize> {
+        let (arg, including) = match bound {
+            ScoreBound::Lowest => return Ok(0),
+            ScoreBound::Highest => return Ok(set.len()),
+            ScoreBound::Included(arg) => (arg, including_equal),
+            ScoreBound::Excluded(arg) => (arg, !including_equal),
+        };
+        set.rank_of_score(score(arg, set.score_kind())?, including).ok_or_else(Error::not_a_float)
+    };
+    let (start, end) = (before(low, false)?, before(high, true)?);
+    Ok(start..end.max(start))
+}
+
+/// Ranks from the lowest score that a range stands for.
+fn ranks(set: &SortedSet, by: RangeBy<'_>, reverse: bool) -> Result<std::ops::Range<usize>> {
+    match by {
+        RangeBy::Rank { start, end } => {
+            let range = rank_range(start, end, set.len());
+            if reverse { Ok(set.len() - range.end..set.len() - range.start) } else { Ok(range) }
+        }
+        RangeBy::Score { low, high, offset, count } => {
+            let range = score_range(set, low, high)?;
+            let left = range.len().saturating_sub(offset);
+            let taken = usize::try_from(count).map_or(left, |count| count.min(left));
+            if taken == 0 {
+                return Ok(0..0);
+            }
+            let start = if reverse { range.end - offset - taken } else { range.start + offset };
+            Ok(start..start + taken)
+        }
+    }
+}
+
+fn range(
+    txn: &mut Txn<'_>,
+    key: Key<'_>,
+    by: RangeBy<'_>,
+    reverse: bool,
+    with_scores: bool,
+    out: &mut ReplyBuf,
+) -> Result<()> {
+    let shape = if with_scores { Shape::Scored } else { Shape::Array };
+    let Some(set) = read(txn, key)? else {
+        out.container(shape, 0);
+        return Ok(());
+    };
+    let ranks = ranks(set, by, reverse)?;
+    out.container(shape, ranks.len());
+    let mut put = |(member, score): (&Packed, Score)| {
+        out.value(member.value());
+        if with_scores {
+            put_score(score, out);
+        }
+    };
+    let members = set.range(ranks.start, ranks.end);
+    if reverse {
+        members.rev().for_each(&mut put)
+    } else {
+        members.for_each(&mut put)
+    }
+    Ok(())
+}
+
+/// Takes the members at these ranks out, lowest first.
+fn remove_ranks(
+    txn: &mut Txn<'_>,
+    key: Key<'_>,
+    ranks: std::ops::Range<usize>,
+) -> Result<Vec<(Packed, Score)>> {
+    let place = txn.place(key);
+    let Some(set) = read(txn, key)? else { return Ok(Vec::new()) };
+    let members: Vec<(Packed, Score)> =
+        set.range(ranks.start, ranks.end).map(|(member, score)| (member.clone(), score)).collect();
+    for (member, _) in &members {
+        txn.change(place, Mutation::ScoreRemove(member.value()));
+    }
+    Ok(members)
+}
+
+fn pop(
+    txn: &mut Txn<'_>,
+    key: Key<'_>,
+    highest: bool,
+    count: Option<usize>,
+    out: &mut ReplyBuf,
+) -> Result<()> {
+    let length = read(txn, key)?.map_or(0, SortedSet::len);
+    let taken = count.unwrap_or(1).min(length);
+    let ranks = if highest { length - taken..length } else { 0..taken };
+    let mut members = remove_ranks(txn, key, ranks)?;
+    if highest {
+        members.reverse();
+    }
+    match count {
+        Some(_) => out.container(Shape::Scored, members.len()),
+        // Without a count both protocols answer one flat pair.
+        None => out.container(Shape::Array, members.len() * 2),
+    }
+    for (member, score) in &members {
+        out.value(member.value());
+        put_score(*score, out);
+    }
+    Ok(())
+}
+
+fn random(
+    txn: &mut Txn<'_>,
+    key: Key<'_>,
+    count: Option<i64>,
+    with_scores: bool,
+    out: &mut ReplyBuf,
+) -> Result<()> {
+    let mut random = txn.random();
+    let Some(set) = read(txn, key)? else {
+        match count {
+            Some(_) => out.container(Shape::Array, 0),
+            None => out.missing(),
+        }
+        return Ok(());
+    };
+    let Some(count) = count else {
+        match set.random(|end| random.below(end)) {
+            Some((member, _)) => out.value(member.value()),
+            None => out.missing(),
+        }
+        return Ok(());
+    };
+    let members: Vec<(&Packed, Score)> = set.iter().collect();
+    let picks = picks(&mut random, members.len(), count);
+    out.container(if with_scores { Shape::Scored } else { Shape::Array }, picks.len());
+    for (member, score) in picks.into_iter().filter_map(|index| members.get(index)) {
+        out.value(member.value());
+        if with_scores {
+            put_score(*score, out);
+        }
+    }
+    Ok(())
+}

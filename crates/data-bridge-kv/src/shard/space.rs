@@ -1,0 +1,163 @@
+//! A namespace at run time: its shards, made on the first write, its policy, and who watches its prefixes.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::{Mutex, MutexGuard, RwLock};
+
+use super::Shard;
+use super::notice::{Change, Notices, event_item};
+use super::waiters::Watcher;
+use crate::budget::Budget;
+use crate::evict::Balance;
+use crate::hash::{KeyHash, KeyHasher};
+use crate::random::Random;
+use crate::settings::NamespaceSettings;
+
+/// One namespace.
+pub struct Space {
+    settings: NamespaceSettings,
+    hasher: KeyHasher,
+    shard_bits: u32,
+    /// Versions start above this: see [`Space::version`].
+    base: u64,
+    /// What the next random pick is seeded with.
+    seeds: AtomicU64,
+    budget: Arc<Budget>,
+    balance: OnceLock<Arc<Balance>>,
+    shards: OnceLock<Box<[Mutex<Shard>]>>,
+    prefixes: RwLock<Vec<(Box<[u8]>, Watcher)>>,
+    prefix_count: AtomicUsize,
+}
+
+impl Space {
+    /// An empty namespace of `2^shard_bits` shards whose versions start above `base`.
+    pub fn new(
+        settings: NamespaceSettings,
+        hasher: KeyHasher,
+        shard_bits: u32,
+        base: u64,
+        seed: u64,
+        budget: Arc<Budget>,
+    ) -> Space {
+        Space {
+            settings,
+            hasher,
+            shard_bits,
+            base,
+            seeds: AtomicU64::new(seed),
+            budget,
+            balance: OnceLock::new(),
+            shards: OnceLock::new(),
+            prefixes: RwLock::default(),
+            prefix_count: AtomicUsize::new(0),
+        }
+    }
+
+    /// The policy.
+    pub fn settings(&self) -> &NamespaceSettings {
+        &self.settings
+    }
+
+    /// The memory account.
+    pub fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    /// How many shards.
+    pub fn shard_count(&self) -> usize {
+        1 << self.shard_bits
+    }
+
+    /// The hash of a key.
+    #[inline]
+    pub fn hash(&self, key: &[u8]) -> KeyHash {
+        self.hasher.hash(key)
+    }
+
+    /// The index of a key's shard.
+    #[inline]
+    pub fn shard_of(&self, hash: KeyHash) -> usize {
+        hash.shard(self.shard_bits)
+    }
+
+    /// Locks a shard. A shard of a namespace that was never written is made empty.
+    #[inline]
+    pub fn lock(&self, index: usize) -> MutexGuard<'_, Shard> {
+        self.shards()[index].lock()
+    }
+
+    /// Locks a shard if nobody holds it: for prefetching, which may be left out.
+    #[inline]
+    pub fn try_lock(&self, index: usize) -> Option<MutexGuard<'_, Shard>> {
+        self.shards.get()?.get(index)?.try_lock()
+    }
+
+    /// Whether anything was ever written here: an untouched namespace has no shards.
+    pub fn is_touched(&self) -> bool {
+        self.shards.get().is_some()
+    }
+
+    fn shards(&self) -> &[Mutex<Shard>] {
+        self.shards.get_or_init(|| {
+            (0..self.shard_count())
+                .map(|_| Mutex::new(Shard::new(self.hasher.clone(), self.base >> 20)))
+                .collect()
+        })
+    }
+
+    /// A generator for the random picks of one command.
+    pub fn random(&self) -> Random {
+        Random::new(self.seeds.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+    }
+
+    /// What the eviction orders of the shards have in common, once they are built.
+    pub fn balance(&self) -> Option<&Arc<Balance>> {
+        self.balance.get()
+    }
+
+    /// The same, made if need be.
+    pub fn balance_or_new(&self) -> &Arc<Balance> {
+        self.balance.get_or_init(|| Arc::new(Balance::new(self.settings.eviction, self.shard_count())))
+    }
+
+    /// The version of an entry with this sequence number. The base is unix ms times 2^20 when the engine was opened,
+    /// so that versions from before a restart never come back: a shard would have to change a billion times a second
+    /// all along to catch up. 63 bits, so that Redis integers hold it.
+    #[inline]
+    pub fn version(&self, sequence: u64) -> u64 {
+        self.base.saturating_add(sequence)
+    }
+
+    /// Whether somebody watches a prefix.
+    #[inline]
+    pub fn has_prefix_watchers(&self) -> bool {
+        self.prefix_count.load(Ordering::Relaxed) > 0
+    }
+
+    /// Starts telling `watcher` of changes of keys with this prefix.
+    pub fn watch_prefix(&self, prefix: &[u8], watcher: Watcher) {
+        let mut prefixes = self.prefixes.write();
+        prefixes.push((prefix.into(), watcher));
+        self.prefix_count.store(prefixes.len(), Ordering::Relaxed);
+    }
+
+    /// Ends the watches that `drops` picks.
+    pub fn drop_prefix_watchers(&self, mut drops: impl FnMut(&Watcher) -> bool) {
+        let mut prefixes = self.prefixes.write();
+        prefixes.retain(|(_, watcher)| !drops(watcher));
+        self.prefix_count.store(prefixes.len(), Ordering::Relaxed);
+    }
+
+    /// Adds the events that a change has for those who watch prefixes.
+    pub fn notice_prefixes(&self, change: Change, key: &[u8], version: u64, notices: &mut Notices) {
+        let prefixes = self.prefixes.read();
+        let mut watchers = prefixes.iter().filter(|(prefix, _)| key.starts_with(prefix)).peekable();
+        if watchers.peek().is_some() {
+            let event = event_item(change, key, version);
+            for (_, watcher) in watchers {
+                notices.event(Arc::clone(&watcher.completions), watcher.watch, Arc::clone(&event));
+            }
+        }
+    }
+}

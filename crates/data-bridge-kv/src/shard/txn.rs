@@ -1,0 +1,458 @@
+//! What a running command uses to read and change shards. Every change goes through [`Txn::change`], which turns it
+//! into a mutation, keeps an undo image where one is asked for, and remembers whom to tell.
+
+use std::cell::Cell;
+use std::sync::Arc;
+
+use data_bridge_kv_model::{Error, ErrorKind, Key, Kind, ReplyBuf, Result, ValueRef};
+use parking_lot::MutexGuard;
+
+use super::notice::{Change, Notices, event_item};
+use super::waiters::{Waiter, Watcher};
+use super::{Shard, Space, earliest_deadline, is_expired, put_value};
+use crate::budget::REPORT_STEP;
+use crate::clock::Clock;
+use crate::collections::{Collection, Packed};
+use crate::evict::{Residents, Verdict, Victim, Visit};
+use crate::expire::Wheel;
+use crate::hash::KeyHash;
+use crate::mutation::{self, Mutation};
+use crate::random::Random;
+use crate::table::{EntryRef, MAX_HEAT, NewValue, OwnedEntry, Stored};
+
+/// A key with its hash: what every step of a command names an entry by.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'k> {
+    /// The key.
+    pub key: Key<'k>,
+    /// Its hash in this namespace.
+    pub hash: KeyHash,
+}
+
+/// The locked shards of a step, by index.
+pub enum Guards<'a> {
+    /// One shard.
+    One(MutexGuard<'a, Shard>),
+    /// Several, in ascending order of index.
+    Many(Vec<(usize, MutexGuard<'a, Shard>)>),
+}
+
+/// How an entry was before the step changed it.
+struct Undo {
+    key: Box<str>,
+    hash: KeyHash,
+    /// `None` = there was no entry.
+    entry: Option<OwnedEntry>,
+}
+
+struct Touched {
+    key: Box<str>,
+    hash: KeyHash,
+    change: Change,
+    version: u64,
+}
+
+/// A running step on locked shards.
+pub struct Txn<'a> {
+    space: &'a Space,
+    clock: &'a dyn Clock,
+    now: Cell<Option<u64>>,
+    guards: Guards<'a>,
+    undo: Option<Vec<Undo>>,
+    touched: Vec<Touched>,
+}
+
+impl<'a> Txn<'a> {
+    /// Starts a step on locked shards of `space`.
+    pub fn new(space: &'a Space, clock: &'a dyn Clock, guards: Guards<'a>) -> Txn<'a> {
+        Txn { space, clock, now: Cell::new(None), guards, undo: None, touched: Vec::new() }
+    }
+
+    /// Keeps undo images from now on, so that [`Txn::roll_back`] can take the step back.
+    pub fn keep_undo(&mut self) {
+        self.undo.get_or_insert_default();
+    }
+
+    /// The namespace.
+    pub fn space(&self) -> &'a Space {
+        self.space
+    }
+
+    /// The time of the step, unix ms: read once, and only if somebody asks.
+    #[inline]
+    pub fn now(&self) -> u64 {
+        if let Some(now) = self.now.get() {
+            return now;
+        }
+        let now = self.clock.unix_ms();
+        self.now.set(Some(now));
+        now
+    }
+
+    /// Where a key stands.
+    #[inline]
+    pub fn place<'k>(&self, key: Key<'k>) -> Place<'k> {
+        Place { key, hash: self.space.hash(key.as_bytes()) }
+    }
+
+    #[inline]
+    fn shard(&mut self, hash: KeyHash) -> &mut Shard {
+        match &mut self.guards {
+            Guards::One(guard) => guard,
+            Guards::Many(guards) => {
+                let index = self.space.shard_of(hash);
+                let at = guards.partition_point(|(locked, _)| *locked < index);
+                &mut guards[at].1
+            }
+        }
+    }
+
+    /// The live entry of a key, for a command that uses its value: it counts as a touch.
+    #[inline]
+    pub fn find(&mut self, place: Place<'_>) -> Option<EntryRef<'_>> {
+        self.look(place, true)
+    }
+
+    /// The live entry of a key, for commands about the key (TTL, EXISTS, TYPE): no touch.
+    #[inline]
+    pub fn peek(&mut self, place: Place<'_>) -> Option<EntryRef<'_>> {
+        self.look(place, false)
+    }
+
+    #[inline]
+    fn look(&mut self, place: Place<'_>, touch: bool) -> Option<EntryRef<'_>> {
+        let deadline = {
+            let shard = self.shard(place.hash);
+            let Some(mut entry) = shard.table.find_mut(place.hash, place.key.as_bytes()) else {
+                shard.counters.misses += u64::from(touch);
+                return None;
+            };
+            shard.counters.hits += u64::from(touch);
+            let heat = entry.entry().heat();
+            if touch && heat < MAX_HEAT {
+                entry.set_heat(heat + 1);
+            }
+            entry.entry().deadline()
+        };
+        if deadline.is_some_and(|deadline| deadline <= self.now()) {
+            self.remove(place, Change::Expire);
+            return None;
+        }
+        self.shard(place.hash).table.find(place.hash, place.key.as_bytes())
+    }
+
+    /// The live collection of a key, read; an error if the key holds another kind.
+    pub fn collection(&mut self, place: Place<'_>, kind: Kind) -> Result<Option<&Collection>> {
+        match self.find(place).map(EntryRef::value) {
+            None => Ok(None),
+            Some(stored) if stored.kind() == kind => Ok(stored.collection()),
+            Some(_) => Err(Error::wrong_type()),
+        }
+    }
+
+    /// The version of a live key; 0 without one.
+    pub fn version(&mut self, place: Place<'_>) -> u64 {
+        let space = self.space;
+        self.peek(place).map_or(0, |entry| space.version(entry.sequence()))
+    }
+
+    /// Writes a whole value and deadline (unix ms) and answers the new version. Where a hash is written, the state in
+    /// it must be a step that the namespace's transition graph allows.
+    pub fn put(&mut self, place: Place<'_>, value: NewValue<'_>, deadline: Option<u64>) -> Result<u64> {
+        if let Some(graph) = &self.space.settings().graph
+            && let NewValue::Collection(collection) = &value
+            && let Collection::Hash(fields) = collection.as_ref()
+        {
+            let state = ValueRef::text(graph.field());
+            self.check_field(place, state, fields.get(state))?;
+        }
+        Ok(self.change(place, Mutation::Put { value, deadline }).unwrap_or(0))
+    }
+
+    /// Refuses to give a field this value (`None` = to remove it) where the field holds the state of the namespace's
+    /// transition graph and the graph does not allow the step. Any other field is fine.
+    pub fn check_field(
+        &mut self,
+        place: Place<'_>,
+        field: ValueRef<'_>,
+        next: Option<&Packed>,
+    ) -> Result<()> {
+        let Some(graph) = &self.space.settings().graph else { return Ok(()) };
+        if field.content() != Some(graph.field().as_bytes()) {
+            return Ok(());
+        }
+        let current = match self.peek(place).and_then(|entry| entry.value().collection()) {
+            Some(Collection::Hash(fields)) => fields.get(field),
+            _ => None,
+        };
+        let from = current.and_then(|state| state.value().content());
+        let allowed = match next.map(|state| state.value().content()) {
+            Some(Some(to)) => from == Some(to) || graph.allows(from, to),
+            Some(None) => false,
+            None => current.is_none(),
+        };
+        let message = "the namespace's transition graph forbids this step";
+        if allowed { Ok(()) } else { Err(Error::new(ErrorKind::State, message)) }
+    }
+
+    /// Deletes a live key; answers whether there was one.
+    pub fn delete(&mut self, place: Place<'_>) -> bool {
+        self.peek(place).is_some() && self.remove(place, Change::Delete)
+    }
+
+    /// Removes an entry for a reason other than a command.
+    pub fn remove(&mut self, place: Place<'_>, change: Change) -> bool {
+        self.carry_out(place, Mutation::Delete, change).is_some()
+    }
+
+    /// Carries out an effect; answers the entry's new version, or `None` if nothing changed. A collection that lost
+    /// its last element is deleted.
+    #[inline]
+    pub fn change(&mut self, place: Place<'_>, mutation: Mutation<'_>) -> Option<u64> {
+        let shrinks = matches!(
+            mutation,
+            Mutation::ListRemove(_)
+                | Mutation::ListTrim(..)
+                | Mutation::SetRemove(_)
+                | Mutation::FieldRemove(_)
+                | Mutation::ScoreRemove(_)
+        );
+        let version = self.carry_out(place, mutation, Change::Set)?;
+        if shrinks && self.is_emptied(place) {
+            self.carry_out(place, Mutation::Delete, Change::Delete);
+        }
+        Some(version)
+    }
+
+    fn is_emptied(&mut self, place: Place<'_>) -> bool {
+        let entry = self.shard(place.hash).table.find(place.hash, place.key.as_bytes());
+        entry.and_then(|entry| entry.value().collection()).is_some_and(Collection::is_empty)
+    }
+
+    #[inline]
+    fn carry_out(&mut self, place: Place<'_>, mutation: Mutation<'_>, change: Change) -> Option<u64> {
+        self.save(place);
+        let space = self.space;
+        let policy = space.settings().eviction;
+        let shard = self.shard(place.hash);
+        let key = place.key.as_bytes();
+        let before = shard.tracked(place.hash, key);
+        let sequence = shard.next_sequence();
+        if !mutation::apply(&mut shard.table, place.hash, key, sequence, mutation) {
+            return None;
+        }
+        shard.track(place.hash, key, before, policy);
+        shard.counters.expired += u64::from(change == Change::Expire);
+        let told = !shard.waiters.is_empty() || space.has_prefix_watchers();
+        let version = space.version(sequence);
+        if told {
+            self.touched.push(Touched { key: place.key.as_str().into(), hash: place.hash, change, version });
+        }
+        Some(version)
+    }
+
+    /// Keeps how the entry was, once for each key of a step that may be taken back.
+    fn save(&mut self, place: Place<'_>) {
+        let Some(undo) = &self.undo else { return };
+        if undo.iter().any(|image| image.hash == place.hash && &*image.key == place.key.as_str()) {
+            return;
+        }
+        let entry =
+            self.shard(place.hash).table.find(place.hash, place.key.as_bytes()).map(EntryRef::to_owned);
+        let image = Undo { key: place.key.as_str().into(), hash: place.hash, entry };
+        self.undo.get_or_insert_default().push(image);
+    }
+
+    /// Takes every change of the step back. Versions that were given stay used.
+    pub fn roll_back(&mut self) {
+        let policy = self.space.settings().eviction;
+        for image in self.undo.take().unwrap_or_default().into_iter().rev() {
+            let shard = self.shard(image.hash);
+            let before = shard.tracked(image.hash, image.key.as_bytes());
+            match image.entry {
+                Some(entry) => drop(shard.table.restore(image.hash, entry)),
+                None => drop(shard.table.remove(image.hash, image.key.as_bytes())),
+            }
+            shard.track(image.hash, image.key.as_bytes(), before, policy);
+        }
+        self.touched.clear();
+    }
+
+    /// A generator for random picks.
+    pub fn random(&self) -> Random {
+        self.space.random()
+    }
+
+    /// Adds one that waits for a key.
+    pub fn add_waiter(&mut self, place: Place<'_>, waiter: Waiter) {
+        self.shard(place.hash).waiters.party(place.key.as_bytes()).waiters.push(waiter);
+    }
+
+    /// Adds one that watches a key.
+    pub fn add_watcher(&mut self, place: Place<'_>, watcher: Watcher) {
+        self.shard(place.hash).waiters.party(place.key.as_bytes()).watchers.push(watcher);
+    }
+
+    /// Removes entries of the one locked shard whose deadline has passed, looking at no more than `limit`; true if
+    /// more may be due.
+    pub fn expire_due(&mut self, limit: usize) -> bool {
+        let now = self.now();
+        let Some(shard) = self.only_shard().filter(|shard| !shard.wheel.is_empty()) else { return false };
+        let mut wheel = std::mem::replace(&mut shard.wheel, Wheel::new(now));
+        let more = wheel.advance(now, limit, |reference| self.expire_under(reference, now));
+        if let Some(shard) = self.only_shard() {
+            shard.wheel = wheel;
+            shard.count_side();
+        }
+        more
+    }
+
+    /// Removes the entries under a reference whose deadline has passed; answers the next deadline there.
+    fn expire_under(&mut self, reference: u32, now: u64) -> Option<u64> {
+        let shard = self.only_shard()?;
+        let due = |(_, entry): &(KeyHash, EntryRef<'_>)| is_expired(*entry, || now);
+        let keys: Vec<(KeyHash, Box<[u8]>)> = shard
+            .table
+            .at_position(reference)
+            .filter(due)
+            .map(|(hash, entry)| (hash, entry.key().into()))
+            .collect();
+        for (hash, key) in keys {
+            if let Ok(key) = Key::new(&key) {
+                self.remove(Place { key, hash }, Change::Expire);
+            }
+        }
+        self.only_shard().and_then(|shard| earliest_deadline(&shard.table, reference))
+    }
+
+    fn only_shard(&mut self) -> Option<&mut Shard> {
+        match &mut self.guards {
+            Guards::One(guard) => Some(guard),
+            Guards::Many(_) => None,
+        }
+    }
+
+    /// Evicts an entry of the one locked shard, if the next in order may go; answers the bytes freed.
+    pub fn evict(&mut self, victim: Victim) -> usize {
+        let Some(shard) = self.only_shard() else { return 0 };
+        let Some(mut order) = shard.order.take() else { return 0 };
+        let freed = order.evict(victim.queue, &mut Evicting { txn: self });
+        if let Some(shard) = self.only_shard() {
+            shard.order = Some(order);
+            shard.counters.evicted += u64::from(freed > 0);
+            if shard.counters.evicted.is_multiple_of(64) {
+                shard.count_side();
+            }
+        }
+        freed
+    }
+
+    /// Visits entries of the one locked shard in hash order, see [`crate::table::Table::scan`].
+    pub fn scan(
+        &mut self,
+        from: KeyHash,
+        limit: usize,
+        mut visit: impl FnMut(EntryRef<'_>),
+    ) -> Option<KeyHash> {
+        self.only_shard()?.table.scan(from, limit, |_, entry| visit(entry))
+    }
+
+    /// Ends the step: reports memory and gathers what waiters and watchers are told, which the caller sends after
+    /// dropping the locks.
+    pub fn finish(mut self) -> Notices {
+        let mut notices = Notices::default();
+        for touched in std::mem::take(&mut self.touched) {
+            self.notice(&touched, &mut notices);
+        }
+        let budget = self.space.budget();
+        let report = |shard: &mut Shard| {
+            let bytes = shard.memory_bytes();
+            if bytes.abs_diff(shard.reported) >= REPORT_STEP {
+                budget.report(shard.reported, bytes);
+                shard.reported = bytes;
+            }
+        };
+        match &mut self.guards {
+            Guards::One(guard) => report(guard),
+            Guards::Many(guards) => guards.iter_mut().for_each(|(_, guard)| report(guard)),
+        }
+        notices
+    }
+
+    fn notice(&mut self, touched: &Touched, notices: &mut Notices) {
+        let space = self.space;
+        space.notice_prefixes(touched.change, touched.key.as_bytes(), touched.version, notices);
+        let shard = self.shard(touched.hash);
+        let Shard { table, waiters, .. } = shard;
+        let Some(party) = waiters.get_mut(touched.key.as_bytes()) else { return };
+        if !party.watchers.is_empty() {
+            let event = event_item(touched.change, touched.key.as_bytes(), touched.version);
+            for watcher in &party.watchers {
+                notices.event(Arc::clone(&watcher.completions), watcher.watch, Arc::clone(&event));
+            }
+        }
+        let entry = table.find(touched.hash, touched.key.as_bytes());
+        let state = entry.map(|entry| (entry.value(), space.version(entry.sequence())));
+        for waiter in party.waiters.extract_if(.., |waiter| waiter.condition.holds(state, true)) {
+            let mut reply = ReplyBuf::new();
+            put_versioned(state, touched.version, &mut reply);
+            notices.complete(waiter.completions, waiter.token, reply);
+        }
+        waiters.tidy(touched.key.as_bytes());
+    }
+}
+
+/// A shard's table as eviction sees it.
+struct Evicting<'t, 'a> {
+    txn: &'t mut Txn<'a>,
+}
+
+impl Residents for Evicting<'_, '_> {
+    fn visit(&mut self, reference: u32, judge: impl FnOnce(u8) -> Verdict) -> Visit {
+        let policy = self.txn.space.settings().eviction;
+        let Some(shard) = self.txn.only_shard() else { return Visit::Gone };
+        let mut entries = shard.table.at_position(reference);
+        let found = entries.find(|(_, entry)| policy.admits(entry.deadline().is_some()));
+        let Some((hash, key, heat)) =
+            found.map(|(hash, entry)| (hash, Box::<[u8]>::from(entry.key()), entry.heat()))
+        else {
+            return Visit::Gone;
+        };
+        drop(entries);
+        let Ok(key) = Key::new(&key) else { return Visit::Gone };
+        match judge(heat) {
+            Verdict::Keep { heat } => {
+                if let Some(mut entry) = shard.table.find_mut(hash, key.as_bytes()) {
+                    entry.set_heat(heat);
+                }
+                Visit::Kept
+            }
+            Verdict::Evict => {
+                let before = shard.table.memory_bytes();
+                self.txn.remove(Place { key, hash }, Change::Evict);
+                let after = self.txn.only_shard().map_or(0, |shard| shard.table.memory_bytes());
+                Visit::Evicted { bytes: before.saturating_sub(after).max(1) }
+            }
+        }
+    }
+}
+
+/// Appends Array[value or Missing, version]; `version` is told where there is no entry.
+pub fn put_versioned(entry: Option<(Stored<'_>, u64)>, version: u64, out: &mut ReplyBuf) {
+    out.container(data_bridge_kv_model::Shape::Array, 2);
+    match entry {
+        Some((stored, version)) => {
+            put_value(stored, out);
+            out.version(version);
+        }
+        None => {
+            out.missing();
+            out.version(version);
+        }
+    }
+}
+
+/// Whether a scan or count may show this entry at `now`.
+pub fn is_live(entry: EntryRef<'_>, now: u64) -> bool {
+    !is_expired(entry, || now)
+}

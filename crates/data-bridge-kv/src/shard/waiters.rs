@@ -1,0 +1,163 @@
+//! Who waits for a change of a key: kept beside the table by key, so that absent keys can be waited for.
+
+use std::sync::Arc;
+
+use data_bridge_kv_model::ValueRef;
+use hashbrown::HashMap;
+
+use super::notice::Completions;
+use crate::collections::{Collection, Packed};
+use crate::table::Stored;
+
+/// When a wait ends; the owned form of the command's condition.
+#[derive(Debug)]
+pub enum Condition {
+    /// At the next change.
+    Change,
+    /// When the key exists.
+    Exists,
+    /// When the version is greater.
+    NewerThan(u64),
+    /// When the value (or the field) is one of these; encoded values, untyped ones as Bytes.
+    States {
+        /// The field; `None` = the value itself.
+        field: Option<Box<[u8]>>,
+        /// The states.
+        states: Vec<State>,
+    },
+}
+
+/// A state that is waited for.
+#[derive(Debug)]
+pub struct State {
+    /// The encoded value.
+    pub encoded: Box<[u8]>,
+    /// Whether it came from an untyped client, and so matches by shown text.
+    pub untyped: bool,
+}
+
+/// One that waits once.
+pub struct Waiter {
+    /// Who asked, for disconnects.
+    pub caller: u64,
+    /// The caller's number for the answer.
+    pub token: u64,
+    /// When it ends.
+    pub condition: Condition,
+    /// Where the answer goes.
+    pub completions: Arc<dyn Completions>,
+}
+
+/// One that is told every change.
+pub struct Watcher {
+    /// Who asked.
+    pub caller: u64,
+    /// Number of the watch.
+    pub watch: u64,
+    /// Where events go.
+    pub completions: Arc<dyn Completions>,
+}
+
+/// Those who wait for one key.
+#[derive(Default)]
+pub struct Party {
+    /// Once each.
+    pub waiters: Vec<Waiter>,
+    /// Every change.
+    pub watchers: Vec<Watcher>,
+}
+
+/// All who wait for keys of one shard.
+#[derive(Default)]
+pub struct Waiters {
+    by_key: HashMap<Box<[u8]>, Party, std::hash::RandomState>,
+}
+
+impl Waiters {
+    /// Whether nobody waits.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.by_key.is_empty()
+    }
+
+    /// How many wait or watch.
+    pub fn len(&self) -> usize {
+        self.by_key.values().map(|party| party.waiters.len() + party.watchers.len()).sum()
+    }
+
+    /// Takes the waiter of a key that `ours` picks.
+    pub fn take_one(&mut self, key: &[u8], ours: impl Fn(&Waiter) -> bool) -> Option<Waiter> {
+        let party = self.by_key.get_mut(key)?;
+        let index = party.waiters.iter().position(ours)?;
+        let waiter = party.waiters.swap_remove(index);
+        self.tidy(key);
+        Some(waiter)
+    }
+
+    /// Those who wait for a key.
+    pub fn get_mut(&mut self, key: &[u8]) -> Option<&mut Party> {
+        self.by_key.get_mut(key)
+    }
+
+    /// The party of a key, made if there is none yet.
+    pub fn party(&mut self, key: &[u8]) -> &mut Party {
+        self.by_key.entry(key.into()).or_default()
+    }
+
+    /// Forgets the key if nobody waits for it any more.
+    pub fn tidy(&mut self, key: &[u8]) {
+        if self.by_key.get(key).is_some_and(|party| party.waiters.is_empty() && party.watchers.is_empty()) {
+            self.by_key.remove(key);
+        }
+    }
+
+    /// Takes out every waiter that `goes` picks, and drops every watcher that `drops` picks.
+    pub fn take(
+        &mut self,
+        mut goes: impl FnMut(&Waiter) -> bool,
+        mut drops: impl FnMut(&Watcher) -> bool,
+    ) -> Vec<Waiter> {
+        let mut taken = Vec::new();
+        self.by_key.retain(|_, party| {
+            taken.extend(party.waiters.extract_if(.., |waiter| goes(waiter)));
+            party.watchers.retain(|watcher| !drops(watcher));
+            !party.waiters.is_empty() || !party.watchers.is_empty()
+        });
+        taken
+    }
+}
+
+impl Condition {
+    /// Whether a key in this state ends the wait; `changed` tells whether this is a change or the first look.
+    pub fn holds(&self, entry: Option<(Stored<'_>, u64)>, changed: bool) -> bool {
+        match (self, entry) {
+            (Condition::Change, _) => changed,
+            (Condition::Exists, entry) => entry.is_some(),
+            (Condition::NewerThan(version), entry) => match entry {
+                Some((_, current)) => current > *version,
+                None => changed,
+            },
+            (Condition::States { .. }, None) => false,
+            (Condition::States { field: None, states }, Some((stored, _))) => {
+                super::scalar(stored).is_some_and(|value| states.iter().any(|state| state.matches(value)))
+            }
+            (Condition::States { field: Some(field), states }, Some((stored, _))) => {
+                let Some(Collection::Hash(hash)) = stored.collection() else { return false };
+                let Ok(field) = ValueRef::decode(field) else { return false };
+                let Some(value) = hash.get(field).map(Packed::value) else { return false };
+                states.iter().any(|state| state.matches(value))
+            }
+        }
+    }
+}
+
+impl State {
+    fn matches(&self, value: ValueRef<'_>) -> bool {
+        let Ok(state) = ValueRef::decode(&self.encoded) else { return false };
+        match state.content() {
+            Some(content) if self.untyped => data_bridge_kv_model::show::matches_untyped(value, content),
+            Some(content) => value.content() == Some(content),
+            None => data_bridge_kv_model::identity::exact_eq(state, value),
+        }
+    }
+}

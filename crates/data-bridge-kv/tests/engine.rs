@@ -1,0 +1,307 @@
+//! The engine through its door: one command at a time, batches, atomic steps, waits, expiry, eviction.
+
+use std::sync::Arc;
+
+use data_bridge_kv::settings::Eviction;
+use data_bridge_kv::{
+    Caller, Completions, Engine, ManualClock, OnError, Progress, Settings, TransitionGraph,
+};
+use data_bridge_kv_model::command::table;
+use data_bridge_kv_model::{Arg, ErrorKind, Key, Reply, ReplyBuf, ReplyReader, Shape, Value};
+use parking_lot::Mutex;
+
+const START_MS: u64 = 1_700_000_000_000;
+
+struct Store {
+    engine: Engine,
+    clock: Arc<ManualClock>,
+    caller: Caller,
+}
+
+impl Store {
+    fn new(change: impl FnOnce(&mut Settings)) -> Store {
+        let clock = Arc::new(ManualClock::new(START_MS));
+        let mut settings = Settings {
+            clock: clock.clone(),
+            seed: Some(1),
+            shards: Some(4),
+            background: false,
+            ..Settings::default()
+        };
+        change(&mut settings);
+        let engine = Engine::open(settings).unwrap();
+        let caller = engine.caller();
+        Store { engine, clock, caller }
+    }
+
+    /// Runs a line of words as an untyped client would.
+    fn run(&self, line: &str) -> Reply {
+        let words: Vec<&str> = line.split(' ').collect();
+        let args: Vec<Arg<'_>> = words[1..].iter().map(|word| Arg::Untyped(word.as_bytes())).collect();
+        self.call(words[0], &args, 0).unwrap_or_else(|| panic!("pending: {line}"))
+    }
+
+    fn call(&self, name: &str, args: &[Arg<'_>], token: u64) -> Option<Reply> {
+        let call = table::by_name(name.as_bytes()).unwrap().call(args).unwrap();
+        let mut out = ReplyBuf::new();
+        let progress = self.engine.execute(&self.caller, token, &call, &mut out);
+        let mut reader = ReplyReader::new(out.as_bytes());
+        let reply = (progress == Progress::Done).then(|| reader.reply().unwrap());
+        assert!(reader.is_done());
+        reply
+    }
+
+    fn atomic(&self, lines: &[&str], on_error: OnError, watched: &[(&str, u64)]) -> Reply {
+        let words: Vec<Vec<Arg<'_>>> = lines
+            .iter()
+            .map(|line| line.split(' ').map(|word| Arg::Untyped(word.as_bytes())).collect())
+            .collect();
+        let calls: Vec<_> = words
+            .iter()
+            .map(|words| table::by_name(words[0].content().unwrap()).unwrap().call(&words[1..]).unwrap())
+            .collect();
+        let watched: Vec<_> =
+            watched.iter().map(|(key, version)| (Key::new(key.as_bytes()).unwrap(), *version)).collect();
+        let mut out = ReplyBuf::new();
+        self.engine.execute_atomic(&self.caller, &calls, on_error, &watched, &mut out);
+        ReplyReader::new(out.as_bytes()).reply().unwrap()
+    }
+}
+
+fn bytes(text: &str) -> Reply {
+    Reply::Value(Value::Bytes(text.as_bytes().into()))
+}
+
+fn error_kind(reply: &Reply) -> ErrorKind {
+    match reply {
+        Reply::Error(error) => error.kind(),
+        other => panic!("no error: {other:?}"),
+    }
+}
+
+#[test]
+fn everyday_commands() {
+    let store = Store::new(|_| {});
+    assert_eq!(store.run("SET a 1"), Reply::Ok);
+    assert_eq!(store.run("GET a"), bytes("1"));
+    assert_eq!(store.run("INCR a"), Reply::Integer(2));
+    assert_eq!(store.run("RPUSH l x y z"), Reply::Integer(3));
+    assert_eq!(error_kind(&store.run("GET l")), ErrorKind::WrongType);
+    assert_eq!(
+        store.run("LRANGE l 0 -1"),
+        Reply::Container(Shape::Array, vec![bytes("x"), bytes("y"), bytes("z")])
+    );
+    assert_eq!(store.run("HSET h f 1 g 2"), Reply::Integer(2));
+    assert_eq!(store.run("HGET h g"), bytes("2"));
+    assert_eq!(store.run("ZADD z 2 b 1 a"), Reply::Integer(2));
+    assert_eq!(store.run("ZRANGE z 0 -1"), Reply::Container(Shape::Array, vec![bytes("a"), bytes("b")]));
+    assert_eq!(store.run("SADD s a b a"), Reply::Integer(2));
+    assert_eq!(store.run("DBSIZE"), Reply::Integer(5));
+    assert_eq!(store.run("DEL a l h nosuch"), Reply::Integer(3));
+}
+
+#[test]
+fn a_scan_shows_every_key_once() {
+    let store = Store::new(|_| {});
+    for number in 0..500 {
+        store.run(&format!("SET key:{number} x"));
+    }
+    let mut seen = std::collections::HashSet::new();
+    let mut cursor = "0".to_owned();
+    loop {
+        let Reply::Container(Shape::Array, parts) = store.run(&format!("SCAN {cursor} COUNT 7")) else {
+            panic!()
+        };
+        let [Reply::Value(Value::Text(next)), Reply::Container(_, keys)] = &parts[..] else {
+            panic!("{parts:?}")
+        };
+        for key in keys {
+            assert!(seen.insert(format!("{key:?}")), "{key:?} twice");
+        }
+        if &**next == "0" {
+            break;
+        }
+        cursor = next.to_string();
+    }
+    assert_eq!(seen.len(), 500);
+}
+
+#[test]
+fn keys_expire_on_access_and_by_the_tick() {
+    let store = Store::new(|_| {});
+    store.run("SET a 1 PX 100");
+    store.run("SET b 1 PX 100");
+    store.run("SET c 1 PX 5000");
+    assert_eq!(store.run("PTTL a"), Reply::Integer(100));
+    store.clock.advance(99);
+    assert_eq!(store.run("GET a"), bytes("1"));
+    store.clock.advance(1);
+    assert_eq!(store.run("GET a"), Reply::Missing);
+    assert_eq!(store.run("DBSIZE"), Reply::Integer(2));
+    store.clock.advance(32);
+    store.engine.tick();
+    assert_eq!(store.run("DBSIZE"), Reply::Integer(1));
+    assert_eq!(store.engine.stats().namespaces[0].expired, 2);
+}
+
+#[test]
+fn an_atomic_step_with_a_wrong_type_in_the_middle_changes_nothing() {
+    let store = Store::new(|_| {});
+    store.run("SET text x");
+    store.run("RPUSH list a");
+    let steps = ["SET new 1", "RPUSH list b", "DEL text", "INCR list", "SET after 1"];
+    assert_eq!(error_kind(&store.atomic(&steps, OnError::Abort, &[])), ErrorKind::WrongType);
+    assert_eq!(store.run("EXISTS new after"), Reply::Integer(0));
+    assert_eq!(store.run("GET text"), bytes("x"));
+    assert_eq!(store.run("LRANGE list 0 -1"), Reply::Container(Shape::Array, vec![bytes("a")]));
+    let Reply::Container(_, answers) = store.atomic(&steps, OnError::Continue, &[]) else { panic!() };
+    assert_eq!(answers.len(), 5);
+    assert_eq!(error_kind(&answers[3]), ErrorKind::WrongType);
+    assert_eq!(store.run("EXISTS new after text"), Reply::Integer(2));
+}
+
+#[test]
+fn a_watched_key_that_changed_stops_the_step() {
+    let store = Store::new(|_| {});
+    store.run("SET a 1");
+    let version = store.engine.version(&store.caller, Key::new(b"a").unwrap());
+    assert!(matches!(store.atomic(&["INCR a"], OnError::Continue, &[("a", version)]), Reply::Container(..)));
+    let reply = store.atomic(&["INCR a"], OnError::Continue, &[("a", version)]);
+    assert_eq!(error_kind(&reply), ErrorKind::Aborted);
+    assert_eq!(store.run("GET a"), bytes("2"));
+}
+
+#[test]
+fn versions_from_before_a_restart_never_match() {
+    let first = Store::new(|_| {});
+    first.run("SET a 1");
+    let key = Key::new(b"a").unwrap();
+    let version = first.engine.version(&first.caller, key);
+    let second = Store::new(|settings| settings.clock = Arc::new(ManualClock::new(START_MS + 1)));
+    for _ in 0..1000 {
+        second.run("SET a 1");
+        assert!(second.engine.version(&second.caller, key) > version);
+    }
+    let line = format!("KV.SETV a 2 {version}");
+    assert_eq!(error_kind(&second.run(&line)), ErrorKind::Conflict);
+}
+
+#[test]
+fn transitions_follow_states_fences_and_the_graph() {
+    let graph =
+        TransitionGraph::parse("status", "->PENDING, PENDING->STARTED, STARTED->SUCCESS|FAILURE").unwrap();
+    let store = Store::new(|settings| settings.namespaces[0].graph = Some(graph));
+    let moved = |line: &str| matches!(store.run(line), Reply::Container(Shape::Array, _));
+    assert!(moved("KV.TRANSITION t status TO PENDING MISSING"));
+    assert_eq!(error_kind(&store.run("KV.TRANSITION t status TO SUCCESS FROM 1 PENDING")), ErrorKind::State);
+    assert_eq!(
+        error_kind(&store.run("KV.TRANSITION t status TO SUCCESS FROM 1 STARTED")),
+        ErrorKind::Conflict
+    );
+    let Reply::Container(_, parts) =
+        store.run("KV.TRANSITION t status TO STARTED FROM 1 PENDING UPDATE 1 worker 7")
+    else {
+        panic!()
+    };
+    let Reply::Integer(fence) = parts[1] else { panic!() };
+    assert_eq!(parts[0], bytes("PENDING"));
+    assert_eq!(error_kind(&store.run("HSET t status PENDING")), ErrorKind::State);
+    assert_eq!(error_kind(&store.run("HDEL t status")), ErrorKind::State);
+    let stale = format!("KV.TRANSITION t status TO SUCCESS FROM 1 STARTED FENCE {}", fence - 1);
+    assert_eq!(error_kind(&store.run(&stale)), ErrorKind::Conflict);
+    assert!(moved(&format!("KV.TRANSITION t status TO SUCCESS FROM 1 STARTED FENCE {fence}")));
+    assert_eq!(store.run("HGET t worker"), bytes("7"));
+}
+
+#[derive(Default)]
+struct Collected(Mutex<Vec<(u64, Reply)>>);
+
+impl Completions for Collected {
+    fn complete(&self, token: u64, reply: &[u8]) {
+        self.0.lock().push((token, ReplyReader::new(reply).reply().unwrap()));
+    }
+
+    fn event(&self, watch: u64, event: &[u8]) {
+        self.complete(watch, event);
+    }
+}
+
+#[test]
+fn waits_end_by_change_timeout_cancel_and_close() {
+    let mut store = Store::new(|_| {});
+    let collected = Arc::new(Collected::default());
+    store.caller.completions = Some(collected.clone());
+    let wait = |token, words: &[&str]| {
+        let args: Vec<Arg<'_>> = words.iter().map(|word| Arg::Untyped(word.as_bytes())).collect();
+        store.call("KV.WAIT", &args, token)
+    };
+    assert_eq!(wait(1, &["t", "FIELD", "status", "STATES", "2", "SUCCESS", "FAILURE"]), None);
+    assert_eq!(wait(2, &["t", "TIMEOUT", "50", "PRESENT"]), None);
+    assert_eq!(wait(3, &["never", "TIMEOUT", "50"]), None);
+    assert_eq!(wait(4, &["never"]), None);
+    assert_eq!(wait(5, &["never"]), None);
+    store.run("HSET t status PENDING");
+    assert_eq!(collected.0.lock().drain(..).map(|(token, _)| token).collect::<Vec<_>>(), [2]);
+    store.run("HSET t status SUCCESS");
+    assert_eq!(collected.0.lock().drain(..).map(|(token, _)| token).collect::<Vec<_>>(), [1]);
+    store.clock.advance(51);
+    store.engine.tick();
+    let ended: Vec<_> = collected.0.lock().drain(..).collect();
+    assert_eq!((ended.len(), ended[0].0, error_kind(&ended[0].1)), (1, 3, ErrorKind::Timeout));
+    store.engine.cancel(&store.caller, 4);
+    store.engine.close();
+    let ended: Vec<_> = collected.0.lock().drain(..).collect();
+    assert_eq!((ended.len(), ended[0].0, error_kind(&ended[0].1)), (1, 5, ErrorKind::Closed));
+    assert_eq!(error_kind(&store.run("GET a")), ErrorKind::Closed);
+}
+
+#[test]
+fn watches_tell_every_change() {
+    let mut store = Store::new(|_| {});
+    let collected = Arc::new(Collected::default());
+    store.caller.completions = Some(collected.clone());
+    let Reply::Integer(watch) = store.run("KV.WATCH PREFIX job:") else { panic!() };
+    store.run("SET job:1 a PX 10");
+    store.run("SET other a");
+    store.run("DEL job:2");
+    store.clock.advance(40);
+    store.engine.tick();
+    store.run(&format!("KV.UNWATCH {watch}"));
+    store.run("SET job:3 a");
+    let events: Vec<_> = collected.0.lock().drain(..).collect();
+    let words: Vec<String> = events
+        .iter()
+        .map(|(number, event)| {
+            assert_eq!(*number as i64, watch);
+            let Reply::Container(Shape::Array, parts) = event else { panic!() };
+            format!("{:?}", parts[0])
+        })
+        .collect();
+    assert_eq!(words, ["Status(\"set\")", "Status(\"expire\")"]);
+}
+
+#[test]
+fn a_cache_evicts_and_a_task_namespace_refuses() {
+    let limit = 1 << 20;
+    let store = Store::new(|settings| {
+        settings.max_memory = limit;
+        settings.namespaces[0].eviction = Eviction::Lru;
+    });
+    let value = "x".repeat(100);
+    for number in 0..20_000 {
+        assert_eq!(store.run(&format!("SET key:{number} {value}")), Reply::Ok);
+    }
+    let stats = store.engine.stats();
+    assert!(stats.namespaces[0].evicted > 5_000 && stats.namespaces[0].keys > 3_000, "{stats:?}");
+    assert!(stats.namespaces[0].bytes as u64 <= limit + limit / 16, "{stats:?}");
+
+    let mut tasks = Store::new(|settings| settings.max_memory = limit);
+    tasks.caller.namespace = tasks.engine.namespace("tasks").unwrap();
+    let refused = (0..20_000).find(|number| {
+        matches!(tasks.run(&format!("SET key:{number} {value}")), Reply::Error(error) if error.kind() == ErrorKind::OutOfMemory)
+    });
+    let refused = refused.expect("the budget was never full");
+    assert!(refused > 3_000);
+    assert_eq!(tasks.run("DEL key:0"), Reply::Integer(1));
+    assert_eq!(tasks.run("GET key:1"), bytes(&value));
+}
