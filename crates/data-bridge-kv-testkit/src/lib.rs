@@ -1,7 +1,6 @@
-//! Test support: a naive reference model, a seeded workload, a faulty disk, a history checker. Development only.
+//! Test support: a naive reference model, a seeded workload, a history checker. Development only.
 #![forbid(unsafe_code)]
 
-pub mod disk;
 pub mod random;
 pub mod reference;
 pub mod workload;

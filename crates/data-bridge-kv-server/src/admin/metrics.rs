@@ -1,0 +1,157 @@
+//! Prometheus text: our `kv_*` families, and the main `redis_*` names of redis_exporter so that dashboards work.
+
+use std::fmt::Write;
+
+use data_bridge_kv::engine::NamespaceStats;
+
+use crate::process;
+use crate::server::{Phase, Shared};
+
+/// Takes one figure of a namespace.
+type Pick = fn(&NamespaceStats) -> u64;
+
+/// One family of one sample or of one for each namespace.
+struct Page(String);
+
+impl Page {
+    fn head(&mut self, name: &str, kind: &str, help: &str) {
+        // Writing to a string cannot fail.
+        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    }
+
+    fn one(&mut self, name: &str, kind: &str, help: &str, value: impl std::fmt::Display) {
+        self.head(name, kind, help);
+        let _ = writeln!(self.0, "{name} {value}");
+    }
+
+    fn each<T: std::fmt::Display>(
+        &mut self,
+        name: &str,
+        kind: &str,
+        help: &str,
+        label: &str,
+        samples: &[(String, T)],
+    ) {
+        self.head(name, kind, help);
+        for (of, value) in samples {
+            let _ = writeln!(self.0, "{name}{{{label}=\"{of}\"}} {value}");
+        }
+    }
+}
+
+/// The page.
+pub fn text(shared: &Shared) -> String {
+    let mut page = Page(String::with_capacity(8 << 10));
+    process_families(shared, &mut page);
+    connection_families(shared, &mut page);
+    store_families(shared, &mut page);
+    page.0
+}
+
+fn process_families(shared: &Shared, page: &mut Page) {
+    let (user, system) = process::cpu_seconds();
+    page.head("kv_build_info", "gauge", "Version of the server.");
+    let _ = writeln!(page.0, "kv_build_info{{version=\"{}\"}} 1", crate::VERSION);
+    page.one(
+        "kv_uptime_seconds",
+        "gauge",
+        "Seconds since the server started.",
+        shared.started.elapsed().as_secs(),
+    );
+    page.one("kv_ready", "gauge", "1 while ready to serve.", u8::from(shared.phase() == Phase::Ready));
+    page.one("kv_process_cpu_seconds_total", "counter", "CPU time, user and system.", user + system);
+    page.one("kv_process_resident_bytes", "gauge", "Resident memory.", process::resident_bytes());
+    page.one("kv_worker_threads", "gauge", "Worker threads.", shared.threads);
+    page.one("redis_up", "gauge", "1 while the server answers.", 1);
+    page.one(
+        "redis_uptime_in_seconds",
+        "gauge",
+        "Seconds since the server started.",
+        shared.started.elapsed().as_secs(),
+    );
+    page.one("redis_cpu_user_seconds_total", "counter", "CPU time in user mode.", user);
+    page.one("redis_cpu_sys_seconds_total", "counter", "CPU time in system mode.", system);
+}
+
+fn connection_families(shared: &Shared, page: &mut Page) {
+    let totals = shared.clients.totals();
+    let connected = shared.clients.len();
+    page.one("kv_connections", "gauge", "Open connections.", connected);
+    page.one("kv_connections_accepted_total", "counter", "Connections accepted.", totals.accepted);
+    page.one("kv_connections_refused_total", "counter", "Connections refused by a limit.", totals.refused);
+    page.one("kv_connections_ended_total", "counter", "Connections ended by a limit.", totals.ended);
+    page.one("kv_commands_total", "counter", "Commands carried out.", totals.commands);
+    page.one("kv_received_bytes_total", "counter", "Bytes received from clients.", totals.received);
+    page.one("kv_sent_bytes_total", "counter", "Bytes sent to clients.", totals.sent);
+    page.one("redis_connected_clients", "gauge", "Open connections.", connected);
+    page.one("redis_config_maxclients", "gauge", "Most connections.", shared.config.max_clients);
+    page.one("redis_connections_received_total", "counter", "Connections accepted.", totals.accepted);
+    page.one(
+        "redis_rejected_connections_total",
+        "counter",
+        "Connections refused by a limit.",
+        totals.refused,
+    );
+    page.one("redis_commands_processed_total", "counter", "Commands carried out.", totals.commands);
+    page.one("redis_net_input_bytes_total", "counter", "Bytes received from clients.", totals.received);
+    page.one("redis_net_output_bytes_total", "counter", "Bytes sent to clients.", totals.sent);
+}
+
+fn store_families(shared: &Shared, page: &mut Page) {
+    let stats = shared.engine.stats();
+    let limit = if stats.max_memory == u64::MAX { 0 } else { stats.max_memory };
+    page.one("kv_memory_used_bytes", "gauge", "Bytes of data, as the budget counts them.", stats.used_memory);
+    page.one("kv_memory_limit_bytes", "gauge", "Memory budget; 0 = none.", limit);
+    page.one("kv_waiting", "gauge", "Waits and watches that are open.", stats.waiting);
+    page.one("redis_memory_used_bytes", "gauge", "Bytes of data.", stats.used_memory);
+    page.one("redis_memory_max_bytes", "gauge", "Memory budget; 0 = none.", limit);
+    page.one("redis_memory_used_rss_bytes", "gauge", "Resident memory.", process::resident_bytes());
+    page.one("redis_blocked_clients", "gauge", "Waits and watches that are open.", stats.waiting);
+    let names: Vec<String> = (0..stats.namespaces.len())
+        .map(|number| {
+            let found = shared.engine.namespace(&number.to_string());
+            found.map_or_else(|_| number.to_string(), |id| shared.engine.settings(id).name.clone())
+        })
+        .collect();
+    let by_name = |pick: Pick| -> Vec<(String, u64)> {
+        names.iter().cloned().zip(stats.namespaces.iter().map(pick)).collect()
+    };
+    let namespaces: [(&str, &str, &str, Pick); 7] = [
+        ("kv_keys", "gauge", "Keys, expired ones that are not removed yet included.", |one| one.keys as u64),
+        ("kv_keys_expiring", "gauge", "Keys with a deadline.", |one| one.expiring as u64),
+        ("kv_namespace_bytes", "gauge", "Bytes of keys, values and tables.", |one| one.bytes as u64),
+        ("kv_hits_total", "counter", "Reads that found their key.", |one| one.hits),
+        ("kv_misses_total", "counter", "Reads that found no key.", |one| one.misses),
+        ("kv_expired_total", "counter", "Keys removed because their deadline passed.", |one| one.expired),
+        ("kv_evicted_total", "counter", "Keys removed because memory was needed.", |one| one.evicted),
+    ];
+    for (name, kind, help, pick) in namespaces {
+        page.each(name, kind, help, "namespace", &by_name(pick));
+    }
+    let sum = |pick: Pick| stats.namespaces.iter().map(pick).sum::<u64>();
+    page.one("redis_keyspace_hits_total", "counter", "Reads that found their key.", sum(|one| one.hits));
+    page.one("redis_keyspace_misses_total", "counter", "Reads that found no key.", sum(|one| one.misses));
+    page.one(
+        "redis_expired_keys_total",
+        "counter",
+        "Keys removed because their deadline passed.",
+        sum(|one| one.expired),
+    );
+    page.one(
+        "redis_evicted_keys_total",
+        "counter",
+        "Keys removed because memory was needed.",
+        sum(|one| one.evicted),
+    );
+    let by_number = |pick: fn(&NamespaceStats) -> usize| -> Vec<(String, usize)> {
+        stats.namespaces.iter().enumerate().map(|(number, one)| (format!("db{number}"), pick(one))).collect()
+    };
+    page.each("redis_db_keys", "gauge", "Keys.", "db", &by_number(|one| one.keys));
+    page.each(
+        "redis_db_keys_expiring",
+        "gauge",
+        "Keys with a deadline.",
+        "db",
+        &by_number(|one| one.expiring),
+    );
+}

@@ -1,0 +1,146 @@
+//! The command line.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::ConfigError;
+use crate::config::keys::KeyName;
+use crate::config::layers::{FILE_VARIABLE, Layers};
+
+/// A typed key-value store that speaks RESP2, RESP3 and its own protocol on one port.
+#[derive(Debug, Parser)]
+#[command(name = "data-bridge-kv", version, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub action: Action,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Action {
+    /// Serve clients until SIGTERM or Ctrl-C
+    Serve(ServeArgs),
+    /// Ask a running server whether it is alive: exit code 0 if it is, 1 if not (a container's health check)
+    Health {
+        /// Address of its admin port
+        #[arg(long, default_value = "127.0.0.1:9121", env = "KV_ADMIN")]
+        admin: String,
+        /// Ask whether it is ready instead
+        #[arg(long)]
+        ready: bool,
+    },
+    /// About the configuration
+    Config {
+        /// What to do with it
+        #[command(subcommand)]
+        action: ConfigAction,
+    },
+}
+
+/// What to do with the configuration.
+#[derive(Debug, Subcommand)]
+pub enum ConfigAction {
+    /// Print it
+    Print {
+        /// As `serve` with the same flags, environment and file would use it, with each value's source
+        #[arg(long, required = true)]
+        effective: bool,
+        /// The flags of `serve`
+        #[command(flatten)]
+        serve: ServeArgs,
+    },
+}
+
+/// Flags of `serve`. Each setting is also read from the environment (KV_LISTEN, KV_MAX_MEMORY, ...) and from a TOML
+/// file (listen, max_memory, ...); a flag wins over the environment, and that over the file.
+#[derive(Debug, Default, Args)]
+pub struct ServeArgs {
+    /// Address for clients, may be repeated; port 0 takes a free one [default: 127.0.0.1:7379]
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Vec<String>,
+    /// Address for probes and metrics, or off [default: 127.0.0.1:9121]
+    #[arg(long, value_name = "ADDRESS")]
+    admin: Option<String>,
+    /// Directory for data; not available yet
+    #[arg(long, value_name = "DIR")]
+    data: Option<String>,
+    /// Memory budget: 512MB, 4GiB, 75%, or auto = 75 % of the container's or machine's memory [default: auto]
+    #[arg(long, value_name = "SIZE")]
+    max_memory: Option<String>,
+    /// Worker threads [default: the cores this process may use]
+    #[arg(long, value_name = "N")]
+    threads: Option<String>,
+    /// TOML file with settings
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// A namespace's policy, may be repeated: mode cache or task, durability none (others are not available yet)
+    #[arg(long, value_name = "NAME:MODE[:DURABILITY]")]
+    namespace: Vec<String>,
+    /// File whose first line is the password of all clients
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<String>,
+    /// Serve a public address although nobody has to authenticate
+    #[arg(long)]
+    insecure_no_auth: bool,
+    /// Seconds to serve on, not ready, after SIGTERM [default: 5]
+    #[arg(long, value_name = "SECONDS")]
+    drain_delay: Option<String>,
+    /// Most connections [default: 10000]
+    #[arg(long, value_name = "N")]
+    max_clients: Option<String>,
+    /// Most connections of one address [default: 1000]
+    #[arg(long, value_name = "N")]
+    max_clients_per_address: Option<String>,
+    /// text or json [default: text]
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<String>,
+    /// error, warn, info, debug or trace [default: info]
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<String>,
+}
+
+impl ServeArgs {
+    /// These flags over the environment over the file that a flag or `KV_CONFIG` names.
+    pub fn layers(
+        self,
+        environment: impl Iterator<Item = (OsString, OsString)>,
+    ) -> Result<Layers, ConfigError> {
+        let environment: Vec<(String, String)> = environment
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect();
+        let named =
+            environment.iter().find(|(name, _)| name == FILE_VARIABLE).map(|(_, path)| PathBuf::from(path));
+        let file = match self.config.or(named) {
+            Some(path) => {
+                let text = std::fs::read_to_string(&path).map_err(|error| {
+                    ConfigError(format!("can't read the configuration {}: {error}", path.display()))
+                })?;
+                Some((path.display().to_string(), text))
+            }
+            None => None,
+        };
+        let mut flags: Vec<(KeyName, String)> = Vec::new();
+        let lists = [(KeyName::Listen, self.listen), (KeyName::Namespace, self.namespace)];
+        for (key, values) in lists {
+            flags.extend(values.into_iter().map(|value| (key, value)));
+        }
+        let values = [
+            (KeyName::Admin, self.admin),
+            (KeyName::Data, self.data),
+            (KeyName::MaxMemory, self.max_memory),
+            (KeyName::Threads, self.threads),
+            (KeyName::PasswordFile, self.password_file),
+            (KeyName::InsecureNoAuth, self.insecure_no_auth.then(|| "true".to_owned())),
+            (KeyName::DrainDelay, self.drain_delay),
+            (KeyName::MaxClients, self.max_clients),
+            (KeyName::MaxClientsPerAddress, self.max_clients_per_address),
+            (KeyName::LogFormat, self.log_format),
+            (KeyName::LogLevel, self.log_level),
+        ];
+        flags.extend(values.into_iter().filter_map(|(key, value)| Some((key, value?))));
+        Ok(Layers { flags, environment, file })
+    }
+}

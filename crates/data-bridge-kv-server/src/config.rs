@@ -1,0 +1,199 @@
+//! The server's settings: flags over `KV_*` environment over a TOML file over defaults. Unknown keys are errors, and
+//! each value remembers where it came from.
+//!
+//! `keys` lists the settings once; `layers` merges their sources as text; this file reads the text.
+
+pub mod cgroup;
+pub mod keys;
+pub mod layers;
+pub mod namespaces;
+pub mod size;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use data_bridge_kv::NamespaceSettings;
+use keys::KeyName;
+use layers::{Layers, Merged};
+use size::Size;
+
+/// Why the server doesn't start: one line that names the setting and the remedy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError(pub String);
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// What the log looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Where the password comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PasswordSource {
+    /// Nobody has to authenticate.
+    None,
+    /// The first line of this file.
+    File(PathBuf),
+    /// The environment: accepted with a warning, because other processes may read it.
+    Environment(String),
+}
+
+/// Everything that is decided before the server starts.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Addresses for clients.
+    pub listen: Vec<SocketAddr>,
+    /// Address of the admin port; `None` = no such port.
+    pub admin: Option<SocketAddr>,
+    /// The memory budget as asked for.
+    pub max_memory: Size,
+    /// Worker threads; `None` = as many as the machine or container gives.
+    pub threads: Option<usize>,
+    /// The policies of the 16 namespaces.
+    pub namespaces: Vec<NamespaceSettings>,
+    /// The password.
+    pub password: PasswordSource,
+    /// Whether a public address without a password is meant.
+    pub insecure_no_auth: bool,
+    /// How long the server goes on serving after SIGTERM, not ready, before it stops to accept.
+    pub drain_delay: Duration,
+    /// The log's format.
+    pub log_format: LogFormat,
+    /// The log's level: error, warn, info, debug or trace.
+    pub log_level: String,
+    /// Most connections.
+    pub max_clients: usize,
+    /// Most connections of one address.
+    pub max_clients_per_address: usize,
+}
+
+impl Config {
+    /// Merges the layers and reads every value; also answers the merged text for `config print`.
+    pub fn read(layers: &Layers) -> Result<(Config, Merged), ConfigError> {
+        let merged = layers.merge()?;
+        if let Some(value) = merged.text(KeyName::Data) {
+            let found = merged.source(KeyName::Data);
+            return Err(ConfigError(format!(
+                "a data directory ('{value}', from {found}) is not available yet: this version keeps everything in memory only"
+            )));
+        }
+        let config = Config {
+            listen: list(&merged, KeyName::Listen, address)?,
+            admin: one(&merged, KeyName::Admin, |text| match text {
+                "off" | "" => Ok(None),
+                text => address(text).map(Some),
+            })?,
+            max_memory: one(&merged, KeyName::MaxMemory, Size::parse)?,
+            threads: one(&merged, KeyName::Threads, |text| match text {
+                "auto" => Ok(None),
+                text => whole(text, 1, 1024).map(Some),
+            })?,
+            namespaces: namespaces::read(&merged)?,
+            password: password(&merged),
+            insecure_no_auth: one(&merged, KeyName::InsecureNoAuth, truth)?,
+            drain_delay: one(&merged, KeyName::DrainDelay, seconds)?,
+            log_format: one(&merged, KeyName::LogFormat, |text| match text {
+                "text" => Ok(LogFormat::Text),
+                "json" => Ok(LogFormat::Json),
+                _ => Err("text or json".to_owned()),
+            })?,
+            log_level: one(&merged, KeyName::LogLevel, |text| {
+                let known = ["error", "warn", "info", "debug", "trace"].contains(&text);
+                known.then(|| text.to_owned()).ok_or_else(|| "error, warn, info, debug or trace".to_owned())
+            })?,
+            max_clients: one(&merged, KeyName::MaxClients, |text| whole(text, 1, 1_000_000))?,
+            max_clients_per_address: one(&merged, KeyName::MaxClientsPerAddress, |text| {
+                whole(text, 1, 1_000_000)
+            })?,
+        };
+        config.check()?;
+        Ok((config, merged))
+    }
+
+    /// Refuses a public address without authentication unless that is meant.
+    fn check(&self) -> Result<(), ConfigError> {
+        let public = self.listen.iter().find(|address| !address.ip().is_loopback());
+        match public {
+            Some(address) if self.password == PasswordSource::None && !self.insecure_no_auth => {
+                Err(ConfigError(format!(
+                    "refusing to listen on {address} without authentication: give --password-file FILE, or \
+                     --insecure-no-auth if everybody who reaches this address may read and write everything"
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn password(merged: &Merged) -> PasswordSource {
+    if let Some(file) = merged.text(KeyName::PasswordFile) {
+        return PasswordSource::File(Path::new(file).to_owned());
+    }
+    match merged.text(KeyName::Password) {
+        Some(password) => PasswordSource::Environment(password.to_owned()),
+        None => PasswordSource::None,
+    }
+}
+
+/// Reads a setting with one value.
+fn one<T>(merged: &Merged, key: KeyName, read: impl Fn(&str) -> Result<T, String>) -> Result<T, ConfigError> {
+    let text = merged.text(key).unwrap_or_default();
+    read(text).map_err(|expected| wrong(merged, key, text, &expected))
+}
+
+/// Reads a setting with several values.
+fn list<T>(
+    merged: &Merged,
+    key: KeyName,
+    read: impl Fn(&str) -> Result<T, String>,
+) -> Result<Vec<T>, ConfigError> {
+    let values = merged.values(key);
+    values.iter().map(|text| read(text).map_err(|expected| wrong(merged, key, text, &expected))).collect()
+}
+
+fn wrong(merged: &Merged, key: KeyName, text: &str, expected: &str) -> ConfigError {
+    let (name, source) = (key.toml_name(), merged.source(key));
+    ConfigError(format!("{name} = '{text}' (from {source}) is not understood: expected {expected}"))
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.replacen("localhost:", "127.0.0.1:", 1)
+        .parse()
+        .map_err(|_| "an IP address and a port, such as 127.0.0.1:7379 or [::1]:7379".to_owned())
+}
+
+fn whole(text: &str, low: usize, high: usize) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|number| (low..=high).contains(number));
+    number.ok_or_else(|| format!("a whole number from {low} to {high}"))
+}
+
+fn truth(text: &str) -> Result<bool, String> {
+    match text {
+        "true" | "1" | "yes" => Ok(true),
+        "false" | "0" | "no" => Ok(false),
+        _ => Err("true or false".to_owned()),
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let number: Option<f64> = text.parse().ok();
+    let duration = number.and_then(|number| Duration::try_from_secs_f64(number).ok());
+    duration.filter(|duration| duration.as_secs() <= 3600).ok_or_else(|| "seconds from 0 to 3600".to_owned())
+}
+
+#[cfg(test)]
+#[path = "config/tests.rs"]
+mod tests;

@@ -1,0 +1,100 @@
+//! The one list of settings: name, default, whether it may repeat, whether it is a secret.
+
+/// A setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum KeyName {
+    /// Addresses for clients.
+    Listen,
+    /// Address of the admin port.
+    Admin,
+    /// Memory budget.
+    MaxMemory,
+    /// Worker threads.
+    Threads,
+    /// Namespaces as `NAME:MODE[:DURABILITY]`.
+    Namespace,
+    /// File with the password.
+    PasswordFile,
+    /// The password itself, from the environment only.
+    Password,
+    /// A public address without a password is meant.
+    InsecureNoAuth,
+    /// Seconds between SIGTERM and the end of accepting.
+    DrainDelay,
+    /// Text or JSON.
+    LogFormat,
+    /// The least level that is logged.
+    LogLevel,
+    /// Most connections.
+    MaxClients,
+    /// Most connections of one address.
+    MaxClientsPerAddress,
+    /// Data directory; refused until there is a log.
+    Data,
+}
+
+/// One row of the list.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    /// Which setting.
+    pub name: KeyName,
+    /// Its name in the TOML file; the flag has `-` for `_`, the environment `KV_` and capitals.
+    pub toml: &'static str,
+    /// The default; `None` = unset.
+    pub default: Option<&'static str>,
+    /// Whether several values may be given.
+    pub repeats: bool,
+    /// Whether it may stand in the file, or is for the environment only.
+    pub in_file: bool,
+}
+
+const fn key(name: KeyName, toml: &'static str, default: Option<&'static str>) -> Key {
+    Key { name, toml, default, repeats: false, in_file: true }
+}
+
+/// Every setting.
+pub const KEYS: [Key; 14] = [
+    Key { repeats: true, ..key(KeyName::Listen, "listen", Some("127.0.0.1:7379")) },
+    key(KeyName::Admin, "admin", Some("127.0.0.1:9121")),
+    key(KeyName::MaxMemory, "max_memory", Some("auto")),
+    key(KeyName::Threads, "threads", Some("auto")),
+    Key { repeats: true, ..key(KeyName::Namespace, "namespace", None) },
+    key(KeyName::PasswordFile, "password_file", None),
+    Key { in_file: false, ..key(KeyName::Password, "password", None) },
+    key(KeyName::InsecureNoAuth, "insecure_no_auth", Some("false")),
+    key(KeyName::DrainDelay, "drain_delay", Some("5")),
+    key(KeyName::LogFormat, "log_format", Some("text")),
+    key(KeyName::LogLevel, "log_level", Some("info")),
+    key(KeyName::MaxClients, "max_clients", Some("10000")),
+    key(KeyName::MaxClientsPerAddress, "max_clients_per_address", Some("1000")),
+    key(KeyName::Data, "data", None),
+];
+
+impl KeyName {
+    /// The row of this setting.
+    pub fn row(self) -> &'static Key {
+        KEYS.iter().find(|key| key.name == self).unwrap_or(&KEYS[0])
+    }
+
+    /// Its name in the TOML file.
+    pub fn toml_name(self) -> &'static str {
+        self.row().toml
+    }
+
+    /// Whether its value must not be shown.
+    pub fn is_secret(self) -> bool {
+        self == KeyName::Password
+    }
+}
+
+impl Key {
+    /// Name of the environment variable.
+    pub fn variable(&self) -> String {
+        format!("KV_{}", self.toml.to_ascii_uppercase())
+    }
+
+    /// Name of the flag.
+    pub fn flag(&self) -> String {
+        format!("--{}", self.toml.replace('_', "-"))
+    }
+}

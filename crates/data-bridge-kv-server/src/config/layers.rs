@@ -1,0 +1,179 @@
+//! Where settings come from, merged as text: flags, then environment, then file, then defaults.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::ConfigError;
+use super::keys::{KEYS, Key, KeyName};
+
+/// The variable that names the TOML file.
+pub const FILE_VARIABLE: &str = "KV_CONFIG";
+
+/// The sources of settings, as found.
+#[derive(Clone, Debug, Default)]
+pub struct Layers {
+    /// Values of flags.
+    pub flags: Vec<(KeyName, String)>,
+    /// All environment variables; those that start with `KV_` are ours.
+    pub environment: Vec<(String, String)>,
+    /// Path and text of the TOML file.
+    pub file: Option<(String, String)>,
+}
+
+/// Where a value came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// A flag.
+    Flag(String),
+    /// An environment variable.
+    Environment(String),
+    /// The file.
+    File(String),
+    /// Nobody set it.
+    Default,
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Source::Flag(name) => write!(f, "flag {name}"),
+            Source::Environment(name) => write!(f, "environment {name}"),
+            Source::File(path) => write!(f, "file {path}"),
+            Source::Default => f.write_str("default"),
+        }
+    }
+}
+
+/// All settings as text with their sources, and the file's namespace tables.
+#[derive(Clone, Debug)]
+pub struct Merged {
+    values: BTreeMap<KeyName, (Vec<String>, Source)>,
+    /// `[namespaces.NAME]` tables of the file.
+    pub namespaces: toml::Table,
+    /// Namespace texts of lower layers, applied before those of [`KeyName::Namespace`].
+    pub lower_namespaces: Vec<String>,
+}
+
+impl Merged {
+    /// The value of a setting, if it has one.
+    pub fn text(&self, key: KeyName) -> Option<&str> {
+        self.values(key).first().map(String::as_str)
+    }
+
+    /// All values of a setting.
+    pub fn values(&self, key: KeyName) -> &[String] {
+        self.values.get(&key).map_or(&[], |(values, _)| values)
+    }
+
+    /// Where a setting's value came from.
+    pub fn source(&self, key: KeyName) -> &Source {
+        self.values.get(&key).map_or(&Source::Default, |(_, source)| source)
+    }
+
+    /// One line for each setting: name, value and source, secrets masked.
+    pub fn report(&self) -> String {
+        let mut text = String::new();
+        for key in &KEYS {
+            let values = self.values(key.name).join(", ");
+            let shown = match values.as_str() {
+                "" => "(not set)",
+                _ if key.name.is_secret() => "********",
+                values => values,
+            };
+            text.push_str(&format!("{:<24} {shown:<28} # {}\n", key.toml, self.source(key.name)));
+        }
+        for (name, table) in &self.namespaces {
+            text.push_str(&format!("namespaces.{name:<13} {}\n", table.to_string().replace('\n', " ")));
+        }
+        text
+    }
+}
+
+impl Layers {
+    /// Takes the highest layer's value of each setting; refuses keys that do not exist.
+    pub fn merge(&self) -> Result<Merged, ConfigError> {
+        let mut merged =
+            Merged { values: BTreeMap::new(), namespaces: toml::Table::new(), lower_namespaces: Vec::new() };
+        for key in &KEYS {
+            if let Some(default) = key.default {
+                merged.put(key.name, vec![default.to_owned()], Source::Default);
+            }
+        }
+        if let Some((path, text)) = &self.file {
+            merged.take_file(path, text)?;
+        }
+        for (variable, value) in &self.environment {
+            if let Some(key) = key_of_variable(variable)? {
+                let source = Source::Environment(variable.clone());
+                merged.put(key.name, split(key, value), source);
+            }
+        }
+        for key in &KEYS {
+            let given = self.flags.iter().filter(|(name, _)| *name == key.name);
+            let values: Vec<String> = given.flat_map(|(_, value)| split(key, value)).collect();
+            if !values.is_empty() {
+                merged.put(key.name, values, Source::Flag(key.flag()));
+            }
+        }
+        Ok(merged)
+    }
+}
+
+impl Merged {
+    fn put(&mut self, key: KeyName, values: Vec<String>, source: Source) {
+        if let Some((lower, _)) = self.values.insert(key, (values, source))
+            && key == KeyName::Namespace
+        {
+            self.lower_namespaces.extend(lower);
+        }
+    }
+
+    fn take_file(&mut self, path: &str, text: &str) -> Result<(), ConfigError> {
+        let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
+            ConfigError(format!("{path} is not valid TOML: {}", error.message().replace('\n', " ")))
+        })?;
+        for (name, value) in table {
+            if name == "namespaces" {
+                let toml::Value::Table(namespaces) = value else {
+                    return Err(ConfigError(format!(
+                        "{path}: namespaces must be tables, as [namespaces.jobs]"
+                    )));
+                };
+                self.namespaces = namespaces;
+                continue;
+            }
+            let known = KEYS.iter().find(|key| key.toml == name && key.in_file);
+            let key = known.ok_or_else(|| ConfigError(format!("{path}: unknown key '{name}'")))?;
+            let values = match value {
+                toml::Value::Array(values) if key.repeats => values.iter().map(plain).collect(),
+                value => vec![plain(&value)],
+            };
+            self.put(key.name, values, Source::File(path.to_owned()));
+        }
+        Ok(())
+    }
+}
+
+/// The text of a TOML scalar.
+pub fn plain(value: &toml::Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+fn split(key: &Key, value: &str) -> Vec<String> {
+    if key.repeats {
+        return value.split(',').map(|one| one.trim().to_owned()).filter(|one| !one.is_empty()).collect();
+    }
+    vec![value.to_owned()]
+}
+
+/// The setting that a variable stands for. Kubernetes sets variables for a Service called `kv` (KV_PORT,
+/// KV_SERVICE_HOST …): those are no settings, anything else that starts with `KV_` is one or a mistake.
+fn key_of_variable(variable: &str) -> Result<Option<&'static Key>, ConfigError> {
+    let Some(name) = variable.strip_prefix("KV_") else { return Ok(None) };
+    let of_service = name == "PORT" || name.starts_with("PORT_") || name.contains("SERVICE_");
+    if variable == FILE_VARIABLE || of_service {
+        return Ok(None);
+    }
+    let known = KEYS.iter().find(|key| key.variable() == variable);
+    known.map(Some).ok_or_else(|| ConfigError(format!("unknown environment variable {variable}")))
+}

@@ -1,0 +1,130 @@
+//! The policies of the 16 namespaces from the file's tables and from `NAME:MODE[:DURABILITY]` texts.
+
+use data_bridge_kv::{Durability, Eviction, Mode, NamespaceSettings, TransitionGraph};
+use data_bridge_kv_model::limits::NAMESPACES;
+
+use super::keys::KeyName;
+use super::layers::{Merged, plain};
+use super::{ConfigError, size};
+
+/// Reads the namespaces: presets, then the file's tables, then the short texts by rising precedence.
+pub fn read(merged: &Merged) -> Result<Vec<NamespaceSettings>, ConfigError> {
+    let mut all: Vec<NamespaceSettings> = (0..NAMESPACES).map(NamespaceSettings::preset).collect();
+    for (name, table) in &merged.namespaces {
+        let wrong = |text: String| ConfigError(format!("namespaces.{name}: {text}"));
+        let toml::Value::Table(table) = table else { return Err(wrong("must be a table".to_owned())) };
+        let namespace = named(&mut all, name)?;
+        // The mode first: it resets what depends on it.
+        if let Some(mode) = table.get("mode") {
+            set_mode(namespace, &plain(mode)).map_err(wrong)?;
+        }
+        for (key, value) in table.iter().filter(|(key, _)| *key != "mode") {
+            set(namespace, key, value, table).map_err(wrong)?;
+        }
+    }
+    for text in merged.lower_namespaces.iter().chain(merged.values(KeyName::Namespace)) {
+        short(&mut all, text).map_err(|reason| ConfigError(format!("namespace '{text}': {reason}")))?;
+    }
+    for namespace in &all {
+        if namespace.durability != Durability::None {
+            return Err(ConfigError(format!(
+                "namespace '{}': durability other than none is not available yet: this version keeps everything in memory only",
+                namespace.name
+            )));
+        }
+    }
+    Ok(all)
+}
+
+fn short(all: &mut [NamespaceSettings], text: &str) -> Result<(), String> {
+    let mut parts = text.split(':');
+    let (name, mode) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    let durability = parts.next();
+    if name.is_empty() || mode.is_empty() || parts.next().is_some() {
+        return Err("expected NAME:MODE[:DURABILITY], as jobs:task".to_owned());
+    }
+    let namespace = named(all, name).map_err(|error| error.0)?;
+    set_mode(namespace, mode)?;
+    if let Some(word) = durability {
+        namespace.durability = self::durability(word)?;
+    }
+    Ok(())
+}
+
+/// The namespace with this name or number; a new name takes the first unnamed number from 3 on.
+fn named<'a>(all: &'a mut [NamespaceSettings], name: &str) -> Result<&'a mut NamespaceSettings, ConfigError> {
+    let valid = !name.is_empty()
+        && name.len() <= 64
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
+    if !valid {
+        return Err(ConfigError(format!(
+            "'{name}' is no name of a namespace: letters, digits, '-', '_', '.'"
+        )));
+    }
+    let known = all.iter().position(|namespace| namespace.name == name);
+    let numbered = name.parse().ok().filter(|number: &usize| *number < NAMESPACES);
+    let free =
+        || all.iter().enumerate().position(|(number, one)| number > 2 && one.name == number.to_string());
+    let position = known.or(numbered).or_else(free);
+    let number =
+        position.ok_or_else(|| ConfigError(format!("no room for namespace '{name}': there are 16")))?;
+    let namespace = &mut all[number];
+    if known.is_none() && numbered.is_none() {
+        name.clone_into(&mut namespace.name);
+    }
+    Ok(namespace)
+}
+
+fn set_mode(namespace: &mut NamespaceSettings, word: &str) -> Result<(), String> {
+    let mode = match word {
+        "cache" => Mode::Cache,
+        "task" => Mode::Task,
+        _ => return Err(format!("mode '{word}' is not understood: cache or task")),
+    };
+    if mode != namespace.mode {
+        namespace.mode = mode;
+        namespace.eviction = if mode == Mode::Task { Eviction::None } else { Eviction::Lru };
+        namespace.allow_flush = mode == Mode::Cache;
+    }
+    Ok(())
+}
+
+fn durability(word: &str) -> Result<Durability, String> {
+    match word {
+        "none" => Ok(Durability::None),
+        "everysec" => Ok(Durability::EverySecond),
+        "always" => Ok(Durability::Always),
+        _ => Err(format!("durability '{word}' is not understood: none, everysec or always")),
+    }
+}
+
+fn set(
+    namespace: &mut NamespaceSettings,
+    key: &str,
+    value: &toml::Value,
+    table: &toml::Table,
+) -> Result<(), String> {
+    let text = plain(value);
+    match key {
+        "durability" => namespace.durability = durability(&text)?,
+        "eviction" => {
+            namespace.eviction = Eviction::parse(&text).map_err(|error| error.message().to_owned())?;
+        }
+        "default_ttl_ms" => {
+            let ms: u64 = text.parse().map_err(|_| "default_ttl_ms must be a whole number".to_owned())?;
+            namespace.default_ttl_ms = (ms > 0).then_some(ms);
+        }
+        "floor" => namespace.floor_bytes = size::bytes(&text)?,
+        "allow_flush" => {
+            namespace.allow_flush = value.as_bool().ok_or("allow_flush must be true or false")?;
+        }
+        "transitions" => {
+            let field = table.get("state_field").map_or_else(|| "status".to_owned(), plain);
+            let graph = TransitionGraph::parse(&field, &text).map_err(|error| error.message().to_owned())?;
+            namespace.graph = Some(graph);
+        }
+        "state_field" => {}
+        unknown => return Err(format!("unknown key '{unknown}'")),
+    }
+    Ok(())
+}

@@ -1,0 +1,102 @@
+//! What is read from where, and what is refused.
+
+use super::*;
+use data_bridge_kv::{Eviction, Mode};
+
+fn layers(flags: &[(KeyName, &str)], environment: &[(&str, &str)], file: Option<&str>) -> Layers {
+    let own = |text: &&str| (*text).to_owned();
+    Layers {
+        flags: flags.iter().map(|(key, value)| (*key, own(value))).collect(),
+        environment: environment.iter().map(|(name, value)| (own(name), own(value))).collect(),
+        file: file.map(|text| ("kv.toml".to_owned(), text.to_owned())),
+    }
+}
+
+fn refused(layers: &Layers) -> String {
+    Config::read(layers).err().unwrap().0
+}
+
+#[test]
+fn a_flag_beats_the_environment_beats_the_file_beats_the_default() {
+    let file =
+        "threads = 3\nmax_memory = \"1GiB\"\nlisten = [\"127.0.0.1:1\", \"[::1]:1\"]\ndrain_delay = 0.5";
+    let all =
+        layers(&[(KeyName::Threads, "5")], &[("KV_THREADS", "4"), ("KV_MAX_MEMORY", "2GiB")], Some(file));
+    let (config, merged) = Config::read(&all).unwrap();
+    assert_eq!(config.threads, Some(5));
+    assert_eq!(config.max_memory, Size::Bytes(2 << 30));
+    assert_eq!(config.listen.len(), 2);
+    assert_eq!(config.drain_delay, Duration::from_millis(500));
+    let report = merged.report();
+    for line in ["flag --threads", "environment KV_MAX_MEMORY", "file kv.toml", "# default"] {
+        assert!(report.contains(line), "{line} in {report}");
+    }
+    let (config, _) = Config::read(&Layers::default()).unwrap();
+    assert_eq!(config.listen, [SocketAddr::from(([127, 0, 0, 1], 7379))]);
+}
+
+#[test]
+fn unknown_keys_are_errors() {
+    assert!(refused(&layers(&[], &[("KV_TREADS", "4")], None)).contains("KV_TREADS"));
+    assert!(refused(&layers(&[], &[], Some("treads = 4"))).contains("treads"));
+    assert!(refused(&layers(&[], &[], Some("password = 'x'"))).contains("password"));
+    assert!(refused(&layers(&[], &[], Some("[namespaces.a]\nmod = 'task'"))).contains("unknown key 'mod'"));
+    assert!(refused(&layers(&[], &[], Some("= 1"))).contains("not valid TOML"));
+    let kubernetes = [("KV_PORT", "tcp://1.2.3.4:5"), ("KV_SERVICE_HOST", "x"), ("KV_PORT_7379_TCP", "y")];
+    Config::read(&layers(&[], &kubernetes, None)).unwrap();
+}
+
+#[test]
+fn values_that_cannot_be_are_refused_with_their_source() {
+    let bad = refused(&layers(&[], &[("KV_THREADS", "0")], None));
+    assert_eq!(
+        bad,
+        "threads = '0' (from environment KV_THREADS) is not understood: expected a whole number from 1 to 1024"
+    );
+    for (key, text) in [
+        (KeyName::Listen, "7379"),
+        (KeyName::MaxMemory, "much"),
+        (KeyName::LogFormat, "xml"),
+        (KeyName::DrainDelay, "-1"),
+        (KeyName::InsecureNoAuth, "perhaps"),
+    ] {
+        assert!(refused(&layers(&[(key, text)], &[], None)).contains(text), "{text}");
+    }
+}
+
+#[test]
+fn what_needs_a_disk_is_not_available_yet() {
+    assert!(refused(&layers(&[(KeyName::Data, "d")], &[], None)).contains("not available yet"));
+    for durability in ["everysec", "always"] {
+        let text = format!("jobs:task:{durability}");
+        assert!(refused(&layers(&[(KeyName::Namespace, &text)], &[], None)).contains("not available yet"));
+    }
+}
+
+#[test]
+fn a_public_address_needs_a_password() {
+    let public = (KeyName::Listen, "0.0.0.0:7379");
+    assert!(refused(&layers(&[public], &[], None)).contains("--insecure-no-auth"));
+    Config::read(&layers(&[public, (KeyName::InsecureNoAuth, "true")], &[], None)).unwrap();
+    Config::read(&layers(&[public, (KeyName::PasswordFile, "p")], &[], None)).unwrap();
+    let (_, merged) = Config::read(&layers(&[public], &[("KV_PASSWORD", "hush")], None)).unwrap();
+    assert!(!merged.report().contains("hush"));
+}
+
+#[test]
+fn namespaces_come_from_tables_and_short_texts() {
+    let file =
+        "[namespaces.jobs]\nmode = 'task'\ntransitions = '->A, A->B'\n[namespaces.default]\neviction = 'lfu'";
+    let all =
+        layers(&[(KeyName::Namespace, "hot:cache")], &[("KV_NAMESPACE", "5:task,tasks:task")], Some(file));
+    let (config, _) = Config::read(&all).unwrap();
+    let of = |name: &str| config.namespaces.iter().find(|namespace| namespace.name == name).unwrap();
+    assert_eq!(of("jobs").mode, Mode::Task);
+    assert!(of("jobs").graph.is_some() && !of("jobs").allow_flush);
+    assert_eq!(of("default").eviction, Eviction::Lfu);
+    assert_eq!((of("5").mode, of("5").eviction), (Mode::Task, Eviction::None));
+    assert_eq!(of("hot").mode, Mode::Cache);
+    for bad in ["x", "x:y", "x:task:daily", ":task", "a b:task", "x:task:none:z"] {
+        assert!(refused(&layers(&[(KeyName::Namespace, bad)], &[], None)).contains(bad), "{bad}");
+    }
+}

@@ -1,0 +1,250 @@
+//! One connection: a task that reads what the socket has, lets the dialogue carry it out, and writes the replies in
+//! one go. It waits for the socket and its mailbox, never for a lock that is held across a wait.
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use data_bridge_kv_model::limits::OUTPUT_BYTES_SOFT;
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::clients::Client;
+use crate::dialogue::{Dialogue, Next};
+use crate::mailbox::{DRAIN, END, LETTER, TRIM};
+use crate::server::Shared;
+
+/// Room for one read at first.
+const SMALL_READ: usize = 16 << 10;
+/// Room for one read of a client that fills it.
+const LARGE_READ: usize = 64 << 10;
+/// Input that a client may send ahead while it is waiting for an answer.
+const AHEAD_BYTES: usize = 1 << 20;
+/// Output memory that is kept when everything was sent.
+const KEPT_BYTES: usize = 256 << 10;
+/// How long a connection that ends waits for its last output to be taken.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// Bytes that were received and not used up yet.
+#[derive(Default)]
+struct Input {
+    bytes: Vec<u8>,
+    used: usize,
+    room: usize,
+}
+
+impl Input {
+    fn rest(&self) -> &[u8] {
+        self.bytes.get(self.used..).unwrap_or_default()
+    }
+
+    /// Makes room for a read: unused bytes move to the front, memory grows with what really came.
+    fn prepare(&mut self) {
+        if self.used == self.bytes.len() {
+            self.bytes.clear();
+        } else if self.used > 0 {
+            self.bytes.drain(..self.used);
+        }
+        self.used = 0;
+        self.room = self.room.clamp(SMALL_READ, LARGE_READ);
+        if self.bytes.is_empty() && self.bytes.capacity() > 4 * LARGE_READ {
+            self.bytes = Vec::new();
+        }
+        self.bytes.reserve(self.room);
+    }
+
+    /// Learns from a read of `count` bytes.
+    fn learn(&mut self, count: usize) {
+        if count >= self.room {
+            self.room = LARGE_READ;
+        } else if count < SMALL_READ / 4 {
+            self.room = SMALL_READ;
+        }
+    }
+}
+
+/// Why the task woke.
+enum Event {
+    /// This many bytes came.
+    Read(usize),
+    /// All output was sent.
+    Sent,
+    /// Signals of the mailbox.
+    Signals(u8),
+    /// The other end is gone.
+    Gone,
+}
+
+struct Connection {
+    stream: TcpStream,
+    shared: Arc<Shared>,
+    client: Arc<Client>,
+    dialogue: Dialogue,
+    input: Input,
+    sent: usize,
+    draining: bool,
+}
+
+/// Serves a connection until it ends.
+pub async fn serve(stream: TcpStream, shared: Arc<Shared>, client: Arc<Client>) {
+    let dialogue = Dialogue::new(Arc::clone(&shared), Arc::clone(&client));
+    let mut connection = Connection {
+        stream,
+        shared: Arc::clone(&shared),
+        client: Arc::clone(&client),
+        dialogue,
+        input: Input::default(),
+        sent: 0,
+        draining: false,
+    };
+    let by_limit = connection.run().await;
+    if by_limit {
+        tracing::info!(address = %client.address, id = client.id, "connection ended by a limit");
+    }
+    shared.engine.disconnect(&connection.dialogue.session.caller);
+    shared.clients.remove(&client, by_limit);
+}
+
+impl Connection {
+    /// Answers whether the server ended the connection because of a limit.
+    async fn run(&mut self) -> bool {
+        loop {
+            let (used, next) = self.dialogue.feed(self.input.rest());
+            self.input.used = self.input.used.saturating_add(used);
+            self.note(used, next);
+            match next {
+                Next::End(by_limit) => {
+                    self.farewell().await;
+                    return by_limit;
+                }
+                Next::Pause(time) => {
+                    tokio::time::sleep(time).await;
+                    continue;
+                }
+                Next::Input | Next::Room | Next::Answer => {}
+            }
+            if self.draining && self.may_end(next) {
+                self.farewell().await;
+                return false;
+            }
+            match poll_fn(|cx| self.poll(cx, next)).await {
+                Event::Read(count) => {
+                    self.input.learn(count);
+                    let received = self.client.received.load(Relaxed).wrapping_add(count as u64);
+                    self.client.received.store(received, Relaxed);
+                }
+                Event::Sent => {}
+                Event::Gone => return false,
+                Event::Signals(signals) => {
+                    if signals & END != 0 {
+                        return true;
+                    }
+                    self.obey(signals);
+                }
+            }
+        }
+    }
+
+    /// Whether nothing is owed to the client: a wait is not finished, it is ended.
+    fn may_end(&mut self, next: Next) -> bool {
+        if next == Next::Answer {
+            self.dialogue.end_wait();
+        }
+        next == Next::Answer || next == Next::Input && self.input.rest().is_empty()
+    }
+
+    /// Sends what can be sent, then waits for the first thing that happens.
+    fn poll(&mut self, cx: &mut Context<'_>, next: Next) -> Poll<Event> {
+        match self.poll_send(cx) {
+            Poll::Ready(Ok(true)) if next == Next::Room => return Poll::Ready(Event::Sent),
+            Poll::Ready(Err(_)) => return Poll::Ready(Event::Gone),
+            Poll::Ready(Ok(_)) | Poll::Pending => {}
+        }
+        if let Poll::Ready(signals) = self.client.mailbox.poll(cx) {
+            return Poll::Ready(Event::Signals(signals));
+        }
+        // Who does not read its replies, or waits for one, may not send ahead without end.
+        let wants = match next {
+            Next::Input => true,
+            _ => self.input.rest().len() < AHEAD_BYTES,
+        };
+        if !wants {
+            return Poll::Pending;
+        }
+        self.input.prepare();
+        match pin!(self.stream.read_buf(&mut self.input.bytes)).poll(cx) {
+            Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Event::Gone),
+            Poll::Ready(Ok(count)) => Poll::Ready(Event::Read(count)),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Writes output; ready with `true` if this call sent the last of it.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<bool>> {
+        if self.dialogue.out.is_empty() {
+            return Poll::Ready(Ok(false));
+        }
+        while self.sent < self.dialogue.out.len() {
+            let rest = self.dialogue.out.get(self.sent..).unwrap_or_default();
+            match Pin::new(&mut self.stream).poll_write(cx, rest) {
+                Poll::Ready(Ok(count)) => self.sent = self.sent.saturating_add(count),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+        let sent = self.client.sent.load(Relaxed).wrapping_add(self.sent as u64);
+        self.client.sent.store(sent, Relaxed);
+        self.sent = 0;
+        self.dialogue.out.clear();
+        self.dialogue.out.shrink_to(KEPT_BYTES);
+        Poll::Ready(Ok(true))
+    }
+
+    fn obey(&mut self, signals: u8) {
+        if signals & LETTER != 0 {
+            let letters = self.client.mailbox.take();
+            self.dialogue.read_letters(&letters);
+        }
+        if signals & DRAIN != 0 {
+            self.draining = true;
+        }
+        if signals & TRIM != 0 {
+            self.dialogue.trim();
+            if self.input.rest().is_empty() {
+                self.input = Input::default();
+            }
+        }
+    }
+
+    /// Tells the register what the janitor and `CLIENT LIST` look at.
+    fn note(&self, used: usize, next: Next) {
+        let client = &self.client;
+        let now = self.shared.seconds();
+        client.active_at.store(now, Relaxed);
+        let since = now.saturating_add(1);
+        let mark = |cell: &std::sync::atomic::AtomicU32, on: bool| match (on, cell.load(Relaxed)) {
+            (true, 0) => cell.store(since, Relaxed),
+            (false, 1..) => cell.store(0, Relaxed),
+            _ => {}
+        };
+        // Another request is another beginning.
+        mark(&client.incomplete_since, used == 0 && next == Next::Input && !self.input.rest().is_empty());
+        mark(&client.full_since, self.dialogue.out.len() > OUTPUT_BYTES_SOFT);
+        client.input_bytes.store(self.input.bytes.capacity(), Relaxed);
+        client.output_bytes.store(self.dialogue.bytes(), Relaxed);
+    }
+
+    /// Sends the last output, then closes.
+    async fn farewell(&mut self) {
+        let rest = self.dialogue.out.get(self.sent..).unwrap_or_default();
+        let last = async {
+            self.stream.write_all(rest).await?;
+            self.stream.shutdown().await
+        };
+        // Who does not take it in time loses it.
+        let _ = tokio::time::timeout(LINGER, last).await;
+    }
+}

@@ -1,0 +1,402 @@
+//! What is said on a connection: bytes in, commands carried out, bytes out. No sockets here, so tests and fuzzers
+//! drive it like the connection's task does.
+//!
+//! The first byte decides the protocol. A RESP client's requests are carried out in batches: parse what is there,
+//! build the commands, let the engine prefetch and execute them, encode the replies. See `native` for the other one.
+#![deny(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use data_bridge_kv::Progress;
+use data_bridge_kv_model::command::table::{BLOCKING, CONNECTION, NO_AUTH, STREAM};
+use data_bridge_kv_model::error::{Error, ErrorKind};
+use data_bridge_kv_model::frame::PREFACE;
+use data_bridge_kv_model::limits::{
+    ARGUMENTS, INLINE_BYTES, OUTPUT_BYTES_HARD, REQUEST_BYTES, UNAUTHENTICATED_ARGUMENTS,
+    UNAUTHENTICATED_OUTPUT_BYTES, UNAUTHENTICATED_REQUEST_BYTES, VALUE_BYTES,
+};
+use data_bridge_kv_model::{Arg, Call, Command, ReplyBuf};
+
+use crate::clients::Client;
+use crate::commands::{self, Effect};
+use crate::mailbox::{Letter, Letters};
+use crate::recycle::recycle;
+use crate::requests::{self, Request, Scratch, Tail};
+use crate::resp::encode::{Encoder, Form, form_of, put_error};
+use crate::resp::parse::Limits;
+use crate::resp::scan::Scan;
+use crate::server::Shared;
+use crate::session::Session;
+use crate::transaction;
+
+/// Output that waits before no further command is carried out: the client has to read first.
+pub const ROOM_BYTES: usize = 256 << 10;
+/// Reply memory that is kept from one batch to the next.
+const KEPT_BYTES: usize = 64 << 10;
+/// Most requests in a batch: enough for prefetching, few enough to keep replies in the cache.
+const BATCH: usize = 128;
+
+/// How a dialogue goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// Everything whole was carried out: more input is needed.
+    Input,
+    /// The client has to read its replies first.
+    Room,
+    /// A RESP client waits for an answer that comes later; what it sent meanwhile is held.
+    Answer,
+    /// Nothing more for this long, then on.
+    Pause(Duration),
+    /// The connection ends when the output is sent; `true` = because a limit was broken.
+    End(bool),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Protocol {
+    Unknown,
+    Resp,
+    Native,
+}
+
+/// One connection's dialogue.
+pub struct Dialogue {
+    /// Its state.
+    pub session: Session,
+    /// Bytes for the client.
+    pub out: Vec<u8>,
+    protocol: Protocol,
+    pub(crate) memory: Memory,
+    scan: Option<Scan>,
+    /// The token of the answer that holds a RESP client, and how to write it.
+    awaited: Option<(u64, Form)>,
+    last_token: u64,
+    /// Watches of a native client: number and the request that started it.
+    pub(crate) watches: Vec<(u64, u32)>,
+}
+
+/// Memory that is used again for every batch.
+#[derive(Default)]
+pub(crate) struct Memory {
+    pub(crate) args: Vec<Arg<'static>>,
+    pub(crate) calls: Vec<Call<'static>>,
+    pub(crate) scratch: Scratch,
+    pub(crate) requests: Vec<Request>,
+    pub(crate) replies: ReplyBuf,
+    pub(crate) ends: Vec<Option<usize>>,
+    pub(crate) encoder: Encoder,
+}
+
+impl Dialogue {
+    /// The dialogue of a new connection.
+    pub fn new(shared: Arc<Shared>, client: Arc<Client>) -> Dialogue {
+        Dialogue {
+            session: Session::new(shared, client),
+            out: Vec::new(),
+            protocol: Protocol::Unknown,
+            memory: Memory::default(),
+            scan: None,
+            awaited: None,
+            last_token: 0,
+            watches: Vec::new(),
+        }
+    }
+
+    /// Carries out what is whole in `input`; answers how many bytes were used up.
+    pub fn feed(&mut self, input: &[u8]) -> (usize, Next) {
+        if self.awaited.is_some() {
+            return (0, Next::Answer);
+        }
+        let mut used: usize = 0;
+        loop {
+            let rest = input.get(used..).unwrap_or_default();
+            if rest.is_empty() {
+                return (used, Next::Input);
+            }
+            if self.out.len() > self.hard_limit() {
+                return (used, Next::End(true));
+            }
+            if self.out.len() > ROOM_BYTES {
+                return (used, Next::Room);
+            }
+            let (taken, next) = match self.protocol {
+                Protocol::Unknown => self.choose(rest),
+                Protocol::Resp => self.resp_batch(rest),
+                Protocol::Native => self.native_batch(rest),
+            };
+            used = used.saturating_add(taken);
+            if let Some(next) = next {
+                return (used, next);
+            }
+        }
+    }
+
+    /// Ends the wait that holds a RESP client: the server shuts down.
+    pub fn end_wait(&mut self) {
+        if self.awaited.take().is_some() {
+            put_error(&Error::new(ErrorKind::Closed, "the server is shutting down"), &mut self.out);
+        }
+    }
+
+    /// Most output that is kept for this client.
+    fn hard_limit(&self) -> usize {
+        match self.session.authenticated {
+            true => OUTPUT_BYTES_HARD.saturating_add(ROOM_BYTES),
+            false => UNAUTHENTICATED_OUTPUT_BYTES,
+        }
+    }
+
+    /// Largest request of this client in bytes.
+    pub(crate) fn request_limit(&self) -> usize {
+        if self.session.authenticated {
+            // A value of the largest size, its key and options beside it.
+            return REQUEST_BYTES.saturating_add(INLINE_BYTES);
+        }
+        UNAUTHENTICATED_REQUEST_BYTES
+    }
+
+    fn limits(&self) -> Limits {
+        match self.session.authenticated {
+            true => Limits { arguments: ARGUMENTS, bulk_bytes: VALUE_BYTES, inline_bytes: INLINE_BYTES },
+            false => Limits {
+                arguments: UNAUTHENTICATED_ARGUMENTS,
+                bulk_bytes: UNAUTHENTICATED_REQUEST_BYTES,
+                inline_bytes: UNAUTHENTICATED_REQUEST_BYTES,
+            },
+        }
+    }
+
+    /// Reads the first bytes of a connection.
+    fn choose(&mut self, input: &[u8]) -> (usize, Option<Next>) {
+        if input.first() != PREFACE.first() {
+            self.protocol = Protocol::Resp;
+            return (0, None);
+        }
+        if input.starts_with(&PREFACE) {
+            self.protocol = Protocol::Native;
+            self.session.native = true;
+            self.session.client.protocol.store(0, Relaxed);
+            self.out.extend_from_slice(&PREFACE);
+            return (PREFACE.len(), None);
+        }
+        if PREFACE.starts_with(input) { (0, Some(Next::Input)) } else { (0, Some(Next::End(true))) }
+    }
+
+    fn resp_batch(&mut self, input: &[u8]) -> (usize, Option<Next>) {
+        let limits = self.limits();
+        if let Some(scan) = &mut self.scan {
+            match scan.is_whole(input, &limits) {
+                Ok(true) => self.scan = None,
+                Ok(false) if input.len() > self.request_limit() => return (0, Some(Next::End(true))),
+                Ok(false) => return (0, Some(Next::Input)),
+                Err(wrong) => return self.protocol_error(wrong.0),
+            }
+        }
+        let mut scratch = std::mem::take(&mut self.memory.scratch);
+        let mut requests = std::mem::take(&mut self.memory.requests);
+        let mut args: Vec<Arg<'_>> = recycle(std::mem::take(&mut self.memory.args));
+        scratch.bytes.clear();
+        scratch.placed.clear();
+        requests.clear();
+        // Who has not authenticated may do so with the next request, so the limits hold for one only.
+        let most = if self.session.authenticated { BATCH } else { 1 };
+        let tail = requests::read(input, &limits, most, &mut args, &mut scratch, &mut requests);
+        requests::complete(&mut args, &scratch, &mut requests);
+        let (used, next) = self.carry_out(input, &requests, &args);
+        self.memory.args = recycle(args);
+        self.memory.requests = requests;
+        self.memory.scratch = scratch;
+        if next.is_some() {
+            return (used, next);
+        }
+        match tail {
+            Tail::More => (used, None),
+            Tail::Cut => {
+                let rest = input.get(used..).unwrap_or_default();
+                if rest.len() > self.request_limit() {
+                    return (used, Some(Next::End(true)));
+                }
+                // A first look decides how far it is; it was parsed in vain only once.
+                let mut scan = Scan::default();
+                if !rest.is_empty() && scan.is_whole(rest, &limits) == Ok(false) {
+                    self.scan = Some(scan);
+                }
+                (used, Some(Next::Input))
+            }
+            Tail::Wrong(wrong) => {
+                let (_, next) = self.protocol_error(wrong.0);
+                (used, next)
+            }
+        }
+    }
+
+    fn protocol_error(&mut self, text: &'static str) -> (usize, Option<Next>) {
+        put_error(&Error::invalid(format!("Protocol error: {text}")), &mut self.out);
+        (0, Some(Next::End(true)))
+    }
+
+    /// Carries out parsed requests in order. Runs of engine commands are executed as one batch.
+    fn carry_out(&mut self, input: &[u8], requests: &[Request], args: &[Arg<'_>]) -> (usize, Option<Next>) {
+        let mut calls: Vec<Call<'_>> = recycle(std::mem::take(&mut self.memory.calls));
+        let mut used = 0;
+        let mut next = None;
+        for request in requests {
+            if !request.is_empty() {
+                let plain = self.session.authenticated
+                    && self.session.transaction.is_none()
+                    && request.spec.is_some_and(|spec| spec.flags & (CONNECTION | BLOCKING | STREAM) == 0);
+                match plain.then(|| request.call(args)) {
+                    Some(Ok(call)) => calls.push(call),
+                    Some(Err(error)) => {
+                        self.execute(&mut calls);
+                        put_error(&error, &mut self.out);
+                    }
+                    None => {
+                        self.execute(&mut calls);
+                        next = self.apart(request, args, input);
+                    }
+                }
+            }
+            used = request.bytes.end;
+            if next.is_some() {
+                break;
+            }
+        }
+        self.execute(&mut calls);
+        self.memory.calls = recycle(calls);
+        let client = &self.session.client;
+        let done = u64::try_from(requests.len()).unwrap_or(0);
+        client.commands.store(client.commands.load(Relaxed).wrapping_add(done), Relaxed);
+        if let Some(spec) = requests.last().and_then(|request| request.spec) {
+            client.last_opcode.store(spec.opcode, Relaxed);
+        }
+        (used, next)
+    }
+
+    /// Executes a run of engine commands and encodes their replies.
+    fn execute(&mut self, calls: &mut Vec<Call<'_>>) {
+        let Memory { replies, ends, encoder, .. } = &mut self.memory;
+        let mut rest = calls.as_slice();
+        while !rest.is_empty() {
+            ends.clear();
+            self.session.shared.engine.execute_batch(&self.session.caller, 0, rest, replies, ends);
+            let mut start = 0;
+            for (call, end) in rest.iter().zip(ends.iter()) {
+                // None of these commands waits, so each was answered.
+                let end = end.unwrap_or(start);
+                let reply = replies.as_bytes().get(start..end).unwrap_or_default();
+                encoder.reply(reply, self.session.skin, form_of(&call.command), &mut self.out);
+                start = end;
+            }
+            replies.reset(KEPT_BYTES);
+            rest = rest.get(ends.len().max(1)..).unwrap_or_default();
+        }
+        calls.clear();
+    }
+
+    /// Carries out a request that is no plain engine command.
+    fn apart(&mut self, request: &Request, args: &[Arg<'_>], input: &[u8]) -> Option<Next> {
+        if !self.session.authenticated && !request.spec.is_some_and(|spec| spec.has(NO_AUTH)) {
+            put_error(&Error::new(ErrorKind::Auth, "Authentication required."), &mut self.out);
+            return None;
+        }
+        if self.session.transaction.is_some() && !request.spec.is_some_and(commands::steers_transaction) {
+            transaction::queue(&mut self.session, request, args, input, &mut self.out);
+            return None;
+        }
+        let call = match request.call(args) {
+            Ok(call) => call,
+            Err(error) => {
+                put_error(&error, &mut self.out);
+                return None;
+            }
+        };
+        match &call.command {
+            Command::Connection(command) if commands::is_exec(command) => {
+                let limits = self.limits();
+                transaction::exec(&mut self.session, &limits, &mut self.memory.encoder, &mut self.out);
+                None
+            }
+            Command::Connection(command) => {
+                let form = commands::form_of(command);
+                let effect = commands::carry_out(&mut self.session, command, &mut self.memory.replies);
+                self.flush(form);
+                effect.next()
+            }
+            _ => self.wait(&call),
+        }
+    }
+
+    /// Encodes the one reply that stands in the reply buffer.
+    fn flush(&mut self, form: Form) {
+        let Memory { replies, encoder, .. } = &mut self.memory;
+        encoder.reply(replies.as_bytes(), self.session.skin, form, &mut self.out);
+        replies.reset(KEPT_BYTES);
+    }
+
+    /// Executes a command whose answer may come later.
+    fn wait(&mut self, call: &Call<'_>) -> Option<Next> {
+        if call.spec.has(STREAM) && !self.session.skin.resp3 {
+            let text = format!("{} needs RESP3: its events are pushes", call.spec.name);
+            put_error(&Error::new(ErrorKind::Unavailable, text), &mut self.out);
+            return None;
+        }
+        self.last_token = self.last_token.wrapping_add(1);
+        let (session, replies) = (&self.session, &mut self.memory.replies);
+        match session.shared.engine.execute(&session.caller, self.last_token, call, replies) {
+            Progress::Done => {
+                self.flush(form_of(&call.command));
+                None
+            }
+            Progress::Pending => {
+                self.awaited = Some((self.last_token, form_of(&call.command)));
+                Some(Next::Answer)
+            }
+        }
+    }
+
+    /// Writes what came from the engine meanwhile.
+    pub fn read_letters(&mut self, letters: &Letters) {
+        for (letter, item) in letters.iter() {
+            if self.protocol == Protocol::Native {
+                self.native_letter(letter, item);
+                continue;
+            }
+            let encoder = &mut self.memory.encoder;
+            match letter {
+                Letter::Answer(token) => {
+                    if let Some((_, form)) = self.awaited.take_if(|(awaited, _)| *awaited == token) {
+                        encoder.reply(item, self.session.skin, form, &mut self.out);
+                    }
+                }
+                Letter::Event(watch) => encoder.push(watch, item, self.session.skin, &mut self.out),
+            }
+        }
+    }
+
+    /// Gives back memory that an idle connection does not need.
+    pub fn trim(&mut self) {
+        self.memory = Memory::default();
+        if self.out.is_empty() {
+            self.out = Vec::new();
+        }
+    }
+
+    /// Memory of everything but the input, in bytes.
+    pub fn bytes(&self) -> usize {
+        let queued = self.session.transaction.as_ref().map_or(0, |transaction| transaction.bytes());
+        self.out.capacity().saturating_add(queued)
+    }
+}
+
+impl Effect {
+    pub(crate) fn next(self) -> Option<Next> {
+        match self {
+            Effect::None => None,
+            Effect::End => Some(Next::End(false)),
+            Effect::Refuse => Some(Next::End(true)),
+            Effect::Pause(time) => Some(Next::Pause(time)),
+        }
+    }
+}

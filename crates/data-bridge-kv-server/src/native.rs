@@ -1,0 +1,244 @@
+//! The native protocol on a connection: frames in, frames out, answers by id. `frame.rs` of the model has the bytes.
+#![deny(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use data_bridge_kv::Progress;
+use data_bridge_kv_model::command::table::{self, BLOCKING, CONNECTION, NO_AUTH, STREAM, Spec};
+use data_bridge_kv_model::command::{ConnectionCommand, StateCommand};
+use data_bridge_kv_model::error::{Error, ErrorKind};
+use data_bridge_kv_model::frame::{self, PUSH, RequestHead};
+use data_bridge_kv_model::limits::{ARGUMENTS, UNAUTHENTICATED_ARGUMENTS};
+use data_bridge_kv_model::{Arg, Call, Command, Item, ReplyBuf, ReplyReader};
+
+use crate::commands;
+use crate::dialogue::{Dialogue, Memory, Next};
+use crate::mailbox::Letter;
+use crate::recycle::recycle;
+use crate::transaction;
+
+/// Most requests in a batch.
+const BATCH: usize = 128;
+/// Reply memory that is kept from one batch to the next.
+const KEPT_BYTES: usize = 64 << 10;
+
+/// A request of a batch.
+struct Framed {
+    head: RequestHead,
+    args: std::ops::Range<usize>,
+    end: usize,
+}
+
+impl Dialogue {
+    pub(crate) fn native_batch(&mut self, input: &[u8]) -> (usize, Option<Next>) {
+        let most = if self.session.authenticated { BATCH } else { 1 };
+        let arguments = if self.session.authenticated { ARGUMENTS } else { UNAUTHENTICATED_ARGUMENTS };
+        let limit = self.request_limit();
+        let mut args: Vec<Arg<'_>> = recycle(std::mem::take(&mut self.memory.args));
+        let mut framed: Vec<Framed> = Vec::with_capacity(most.min(16));
+        let (mut read, mut stop) = (0usize, None);
+        while framed.len() < most {
+            let rest = input.get(read..).unwrap_or_default();
+            let first = args.len();
+            let whole = match frame::split(rest, limit) {
+                Ok(Some(whole)) => whole,
+                Ok(None) => {
+                    stop = Some(Next::Input);
+                    break;
+                }
+                Err(_) => {
+                    stop = Some(Next::End(true));
+                    break;
+                }
+            };
+            match frame::read_request(whole.0, arguments, &mut args) {
+                Ok(head) => {
+                    read = read.saturating_add(whole.1);
+                    framed.push(Framed { head, args: first..args.len(), end: read });
+                }
+                Err(error) => {
+                    args.truncate(first);
+                    stop = Some(Next::End(true));
+                    // Who can't write values can't be trusted to write frames either: the answer, then the end.
+                    if let Ok((head, _)) = frame::read_head(whole.0) {
+                        framed.push(Framed { head, args: first..first, end: read });
+                        self.answer_frames(&framed, &args, Some(&error));
+                        framed.clear();
+                    }
+                    break;
+                }
+            }
+        }
+        let (used, next) = self.answer_frames(&framed, &args, None);
+        self.memory.args = recycle(args);
+        (used, next.or(stop))
+    }
+
+    /// Carries out requests in order; the last one failed to parse if there is a `fault`.
+    fn answer_frames(
+        &mut self,
+        framed: &[Framed],
+        args: &[Arg<'_>],
+        fault: Option<&Error>,
+    ) -> (usize, Option<Next>) {
+        let mut calls: Vec<Call<'_>> = recycle(std::mem::take(&mut self.memory.calls));
+        let mut ids: Vec<u32> = Vec::with_capacity(framed.len());
+        let (mut used, mut next) = (0, None);
+        for (index, one) in framed.iter().enumerate() {
+            let own = args.get(one.args.clone()).unwrap_or_default();
+            let faulty = fault.filter(|_| index.saturating_add(1) == framed.len());
+            match table::by_opcode(one.head.opcode) {
+                Some(spec)
+                    if faulty.is_none()
+                        && self.session.authenticated
+                        && spec.flags & (CONNECTION | BLOCKING | STREAM) == 0 =>
+                {
+                    match spec.call(own) {
+                        Ok(call) => {
+                            calls.push(call);
+                            ids.push(one.head.id);
+                        }
+                        Err(error) => self.answer_error(one.head.id, &error),
+                    }
+                }
+                spec => {
+                    self.execute_frames(&mut calls, &mut ids);
+                    next = match faulty {
+                        Some(error) => {
+                            self.answer_error(one.head.id, error);
+                            None
+                        }
+                        None => self.native_apart(one.head, spec, own),
+                    };
+                }
+            }
+            used = one.end;
+            if next.is_some() {
+                break;
+            }
+        }
+        self.execute_frames(&mut calls, &mut ids);
+        self.memory.calls = recycle(calls);
+        let client = &self.session.client;
+        let done = u64::try_from(framed.len()).unwrap_or(0);
+        client.commands.store(client.commands.load(Relaxed).wrapping_add(done), Relaxed);
+        if let Some(one) = framed.last() {
+            client.last_opcode.store(one.head.opcode, Relaxed);
+        }
+        (used, next)
+    }
+
+    fn execute_frames(&mut self, calls: &mut Vec<Call<'_>>, ids: &mut Vec<u32>) {
+        let Memory { replies, ends, .. } = &mut self.memory;
+        let (mut rest, mut names) = (calls.as_slice(), ids.as_slice());
+        while !rest.is_empty() {
+            ends.clear();
+            self.session.shared.engine.execute_batch(&self.session.caller, 0, rest, replies, ends);
+            let mut start = 0;
+            for (id, end) in names.iter().zip(ends.iter()) {
+                let end = end.unwrap_or(start);
+                put_response(*id, 0, replies.as_bytes().get(start..end).unwrap_or_default(), &mut self.out);
+                start = end;
+            }
+            replies.reset(KEPT_BYTES);
+            let done = ends.len().max(1);
+            rest = rest.get(done..).unwrap_or_default();
+            names = names.get(done..).unwrap_or_default();
+        }
+        calls.clear();
+        ids.clear();
+    }
+
+    /// Carries out a request that is no plain engine command.
+    fn native_apart(
+        &mut self,
+        head: RequestHead,
+        spec: Option<&'static Spec>,
+        args: &[Arg<'_>],
+    ) -> Option<Next> {
+        let id = head.id;
+        let Some(spec) = spec else {
+            self.answer_error(id, &Error::new(ErrorKind::UnknownCommand, "unknown opcode"));
+            return None;
+        };
+        if !self.session.authenticated && !spec.has(NO_AUTH) {
+            self.answer_error(id, &Error::new(ErrorKind::Auth, "Authentication required."));
+            return None;
+        }
+        let call = match spec.call(args) {
+            Ok(call) => call,
+            Err(error) => {
+                self.answer_error(id, &error);
+                return None;
+            }
+        };
+        match &call.command {
+            Command::Connection(ConnectionCommand::Atomic { args }) => {
+                let mark = self.memory.replies.len();
+                if let Err(error) = transaction::atomic(&self.session, args, &mut self.memory.replies) {
+                    self.memory.replies.truncate(mark);
+                    self.memory.replies.error(&error);
+                }
+                self.answer(id);
+                None
+            }
+            Command::Connection(command) if commands::is_resp_only(command) => {
+                let text =
+                    format!("{} is for RESP clients; KV.ATOMIC runs several commands as one", spec.name);
+                self.answer_error(id, &Error::new(ErrorKind::Unavailable, text));
+                None
+            }
+            Command::Connection(command) => {
+                let effect = commands::carry_out(&mut self.session, command, &mut self.memory.replies);
+                self.answer(id);
+                effect.next()
+            }
+            command => {
+                let (session, replies) = (&self.session, &mut self.memory.replies);
+                let progress = session.shared.engine.execute(&session.caller, u64::from(id), &call, replies);
+                if let Command::State(StateCommand::Watch { .. }) = command
+                    && let Ok(Item::Integer(watch)) = ReplyReader::new(replies.as_bytes()).item()
+                {
+                    self.watches.push((watch.cast_unsigned(), id));
+                }
+                if progress == Progress::Done {
+                    self.answer(id);
+                }
+                None
+            }
+        }
+    }
+
+    /// Sends the one reply that stands in the reply buffer.
+    fn answer(&mut self, id: u32) {
+        put_response(id, 0, self.memory.replies.as_bytes(), &mut self.out);
+        self.memory.replies.reset(KEPT_BYTES);
+    }
+
+    fn answer_error(&mut self, id: u32, error: &Error) {
+        let mut reply = ReplyBuf::new();
+        reply.error(error);
+        put_response(id, 0, reply.as_bytes(), &mut self.out);
+    }
+
+    /// Writes what came from the engine meanwhile.
+    pub(crate) fn native_letter(&mut self, letter: Letter, item: &[u8]) {
+        match letter {
+            Letter::Answer(token) => put_response(u32::try_from(token).unwrap_or(0), 0, item, &mut self.out),
+            Letter::Event(watch) => {
+                let known = self.watches.iter().find(|(number, _)| *number == watch);
+                if let Some((_, id)) = known {
+                    put_response(*id, PUSH, item, &mut self.out);
+                }
+            }
+        }
+    }
+}
+
+#[inline]
+fn put_response(id: u32, flags: u8, item: &[u8], out: &mut Vec<u8>) {
+    out.reserve(item.len().saturating_add(frame::RESPONSE_HEAD));
+    let at = frame::start_response(id, flags, out);
+    out.extend_from_slice(item);
+    frame::finish(at, out);
+}

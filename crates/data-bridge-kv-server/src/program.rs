@@ -1,0 +1,135 @@
+//! The program: reads the command line, decides, and runs. Its exit codes: 0 stopped in good order, 1 unhealthy or
+//! failed, 2 bad configuration.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Parser;
+use data_bridge_kv::{Engine, Settings};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::runtime::{Builder, Runtime};
+
+use crate::cli::{Action, Cli, ConfigAction, ServeArgs};
+use crate::config::cgroup::{Host, budget};
+use crate::config::{Config, ConfigError};
+use crate::server::{Server, StartError};
+use crate::shutdown::{Signals, until_signal};
+use crate::startline;
+
+const FAILED: u8 = 1;
+const BAD_CONFIGURATION: u8 = 2;
+/// How long a health check waits.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// Runs the program with these arguments, the first of which is its name. Standard output and error are the process's
+/// own; the answer is its exit code.
+pub fn run<I, T>(args: I) -> ExitCode
+where
+    I: IntoIterator<Item = T>,
+    T: Into<OsString> + Clone,
+{
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version go to standard output and are no failure.
+            let code = if error.use_stderr() { BAD_CONFIGURATION } else { 0 };
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    match cli.action {
+        Action::Serve(args) => serve(args),
+        Action::Health { admin, ready } => health(&admin, if ready { "/readyz" } else { "/livez" }),
+        Action::Config { action: ConfigAction::Print { serve, .. } } => print_config(serve),
+    }
+}
+
+fn serve(args: ServeArgs) -> ExitCode {
+    let config = match args.layers(std::env::vars_os()).and_then(|layers| Config::read(&layers)) {
+        Ok((config, _)) => config,
+        Err(error) => return fail(BAD_CONFIGURATION, &error),
+    };
+    startline::open_log(&config);
+    let budget = budget(config.max_memory, &Host::default());
+    let settings =
+        Settings { max_memory: budget.bytes, namespaces: config.namespaces.clone(), ..Settings::default() };
+    let engine = match Engine::open(settings) {
+        Ok(engine) => Arc::new(engine),
+        Err(error) => return fail(BAD_CONFIGURATION, &ConfigError(error.to_string())),
+    };
+    let runtime = match runtime(&config) {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(FAILED, &error),
+    };
+    let drain_delay = config.drain_delay;
+    let outcome = runtime.block_on(async {
+        let signals = Signals::listen().map_err(|error| (FAILED, error.to_string()))?;
+        let server = Server::start(config, engine).await.map_err(|error| match &error {
+            StartError::Config(_) => (BAD_CONFIGURATION, error.to_string()),
+            StartError::Bind(..) => (FAILED, error.to_string()),
+        })?;
+        startline::announce(&server, &budget);
+        until_signal(server, signals, drain_delay).await;
+        Ok(())
+    });
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err((code, text)) => fail::<String>(code, &text),
+    }
+}
+
+fn runtime(config: &Config) -> std::io::Result<Runtime> {
+    let mut builder = Builder::new_multi_thread();
+    if let Some(threads) = config.threads {
+        builder.worker_threads(threads);
+    }
+    builder.enable_all().thread_name("kv-worker").build()
+}
+
+fn print_config(args: ServeArgs) -> ExitCode {
+    match args.layers(std::env::vars_os()).and_then(|layers| Config::read(&layers)) {
+        Ok((_, merged)) => say(&merged.report()),
+        Err(error) => fail(BAD_CONFIGURATION, &error),
+    }
+}
+
+fn health(address: &str, path: &str) -> ExitCode {
+    let runtime = match Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(FAILED, &error),
+    };
+    let asked = runtime.block_on(async { tokio::time::timeout(PATIENCE, ask(address, path)).await });
+    match asked {
+        Ok(Ok(answer)) if answer.starts_with("HTTP/1.1 200") => say("ok\n"),
+        Ok(Ok(answer)) => fail(FAILED, &answer.lines().next_back().unwrap_or("no answer").to_owned()),
+        Ok(Err(error)) => fail(FAILED, &format!("{address}: {error}")),
+        Err(_) => fail(FAILED, &format!("{address}: no answer within {} s", PATIENCE.as_secs())),
+    }
+}
+
+async fn ask(address: &str, path: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(address).await?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.take(64 << 10).read_to_string(&mut answer).await?;
+    Ok(answer)
+}
+
+fn say(text: &str) -> ExitCode {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::from(FAILED),
+    }
+}
+
+fn fail<E: std::fmt::Display + ?Sized>(code: u8, error: &E) -> ExitCode {
+    // Nobody may be there to read it.
+    let _ = writeln!(std::io::stderr(), "error: {error}");
+    ExitCode::from(code)
+}

@@ -1,0 +1,201 @@
+//! RESP requests of a batch: parsed, named and ready to be built into commands.
+#![deny(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+use std::ops::Range;
+
+use data_bridge_kv_model::command::table::{self, CONNECTION, KeyPositions, Spec};
+use data_bridge_kv_model::error::{Error, ErrorKind};
+use data_bridge_kv_model::{Arg, Call, Kind};
+
+use crate::resp::parse::{self, Intake, Limits, Placed, ProtocolError};
+
+/// Longest piece of a client's input that an error repeats.
+const QUOTED_BYTES: usize = 128;
+
+/// One request of a batch.
+#[derive(Debug)]
+pub struct Request {
+    /// The command it names, if there is one.
+    pub spec: Option<&'static Spec>,
+    /// Where its arguments are, without the name.
+    args: Range<usize>,
+    /// Bytes of the input that it takes.
+    pub bytes: Range<usize>,
+    /// Why it can't be carried out although its bytes are well-formed.
+    fault: Option<Box<Error>>,
+}
+
+/// How the input goes on after the last whole request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tail {
+    /// There may be another one.
+    More,
+    /// It ends within a request, or there is nothing left.
+    Cut,
+    /// What follows is no request.
+    Wrong(ProtocolError),
+}
+
+/// Memory that is used again for every batch.
+#[derive(Debug, Default)]
+pub struct Scratch {
+    /// Bytes of arguments that don't stand in the input as they are.
+    pub bytes: Vec<u8>,
+    /// Which ones.
+    pub placed: Vec<Placed>,
+}
+
+/// Reads up to `most` requests; their arguments are appended to `args`. Call [`complete`] before using them.
+pub fn read<'a>(
+    input: &'a [u8],
+    limits: &Limits,
+    most: usize,
+    args: &mut Vec<Arg<'a>>,
+    scratch: &mut Scratch,
+    requests: &mut Vec<Request>,
+) -> Tail {
+    let mut rest = input;
+    let mut intake = Intake { args, scratch: &mut scratch.bytes, placed: &mut scratch.placed, fault: None };
+    while requests.len() < most {
+        let first = intake.args.len();
+        let start = input.len().saturating_sub(rest.len());
+        match parse::request(rest, limits, &mut intake) {
+            Ok(Some(next)) => rest = next,
+            Ok(None) => return Tail::Cut,
+            Err(wrong) => return Tail::Wrong(wrong),
+        }
+        let fault = intake.fault.take().map(Box::new);
+        let name = intake.args.get(first).and_then(|name| name.content());
+        let bytes = start..input.len().saturating_sub(rest.len());
+        let args = first.saturating_add(1)..intake.args.len();
+        requests.push(Request { spec: name.and_then(table::by_name), args, bytes, fault });
+    }
+    Tail::More
+}
+
+/// Puts arguments from the scratch in place and applies `AS kind`.
+pub fn complete<'a>(args: &mut [Arg<'a>], scratch: &'a Scratch, requests: &mut [Request]) {
+    parse::place(args, &scratch.bytes, &scratch.placed);
+    for request in requests {
+        if request.spec.is_some_and(|spec| spec.name.as_bytes().starts_with(b"KV.")) {
+            request.read_as_kind(args);
+        }
+    }
+}
+
+impl Request {
+    /// Whether it is an empty line or array, which asks for nothing.
+    pub fn is_empty(&self) -> bool {
+        self.args.start > self.args.end
+    }
+
+    /// Its arguments.
+    #[inline]
+    pub fn args<'v, 'a>(&self, args: &'v [Arg<'a>]) -> &'v [Arg<'a>] {
+        args.get(self.args.clone()).unwrap_or_default()
+    }
+
+    /// Builds its command.
+    #[inline]
+    pub fn call<'a>(&self, args: &'a [Arg<'a>]) -> Result<Call<'a>, Error> {
+        if let Some(fault) = &self.fault {
+            return Err(Error::clone(fault));
+        }
+        match self.spec {
+            Some(spec) => spec.call(self.args(args)),
+            None => Err(self.unknown(args)),
+        }
+    }
+
+    /// Whether its command exists and has a possible number of arguments: what MULTI checks before it queues.
+    pub fn check_arity(&self, args: &[Arg<'_>]) -> Result<&'static Spec, Error> {
+        let Some(spec) = self.spec else { return Err(self.unknown(args)) };
+        let given = self.args.len();
+        if given < spec.min_args || given > spec.max_args {
+            let name = spec.name.to_ascii_lowercase();
+            return Err(Error::invalid(format!("wrong number of arguments for '{name}' command")));
+        }
+        Ok(spec)
+    }
+
+    /// `… AS kind` at the end of a KV command: its untyped arguments are literals of this kind.
+    fn read_as_kind(&mut self, args: &mut [Arg<'_>]) {
+        let Some(spec) = self.spec.filter(|spec| !spec.has(CONNECTION) && !takes_only_keys(spec.keys)) else {
+            return;
+        };
+        let Some([rest @ .., word, kind]) = args.get_mut(self.args.clone()) else { return };
+        if rest.len() < spec.min_args || !word.is_word("AS") {
+            return;
+        }
+        let Some(kind) = kind.text().ok().and_then(|name| Kind::from_name(&name.to_ascii_lowercase())) else {
+            self.fault = Some(Box::new(Error::invalid("AS names no kind of value")));
+            return;
+        };
+        for arg in rest {
+            if let Arg::Untyped(text) = *arg {
+                *arg = Arg::Literal(kind, text);
+            }
+        }
+        self.args.end = self.args.end.saturating_sub(2);
+    }
+
+    #[cold]
+    fn unknown(&self, args: &[Arg<'_>]) -> Error {
+        let shown = |arg: &Arg<'_>| {
+            let bytes = arg.content().unwrap_or_default();
+            let bytes = bytes.get(..QUOTED_BYTES).unwrap_or(bytes);
+            String::from_utf8_lossy(bytes).escape_debug().to_string()
+        };
+        let name = self.args.start.checked_sub(1).and_then(|first| args.get(first));
+        let mut text =
+            format!("unknown command '{}', with args beginning with: ", name.map(shown).unwrap_or_default());
+        for arg in self.args(args).iter().take(QUOTED_BYTES) {
+            if text.len() > QUOTED_BYTES {
+                break;
+            }
+            text.push_str(&format!("'{}' ", shown(arg)));
+        }
+        Error::new(ErrorKind::UnknownCommand, text)
+    }
+}
+
+/// Whether every argument is a key: then a last `AS kind` is two keys.
+fn takes_only_keys(keys: KeyPositions) -> bool {
+    keys.first == 1 && keys.last == -1 && keys.step == 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits { arguments: 100, bulk_bytes: 1000, inline_bytes: 1000 };
+
+    /// The first request of an inline line, as its arguments and the error of building it.
+    fn built(line: &str) -> (Vec<String>, Option<String>) {
+        let (mut args, mut scratch, mut requests) = (Vec::new(), Scratch::default(), Vec::new());
+        let tail = read(line.as_bytes(), &LIMITS, 10, &mut args, &mut scratch, &mut requests);
+        assert_eq!(tail, Tail::Cut);
+        complete(&mut args, &scratch, &mut requests);
+        let error = requests[0].call(&args).err().map(|error| error.to_string());
+        (requests[0].args(&args).iter().map(|arg| format!("{arg:?}")).collect(), error)
+    }
+
+    #[test]
+    fn as_turns_untyped_arguments_into_literals() {
+        let (args, error) = built("kv.set price 1.10 as decimal\n");
+        assert_eq!(args.len(), 2);
+        assert!(args[1].starts_with("Literal(Decimal"), "{args:?}");
+        assert_eq!(error, None);
+        assert_eq!(built("KV.MGET a AS int\n").0.len(), 3);
+        assert_eq!(built("KV.SET AS int\n").0.len(), 2);
+        assert_eq!(built("KV.SET k 1 AS nothing\n").1.unwrap(), "AS names no kind of value");
+        assert_eq!(built("SET k 1 AS int\n").1.unwrap(), "syntax error");
+    }
+
+    #[test]
+    fn unknown_commands_are_told_as_redis_does() {
+        let error = built("FOO a \"b\\r\\n\"\n").1.unwrap();
+        assert_eq!(error, "unknown command 'FOO', with args beginning with: 'a' 'b\\r\\n' ");
+        assert_eq!(built("GET\n").1.unwrap(), "wrong number of arguments for 'get' command");
+    }
+}

@@ -1,0 +1,237 @@
+//! The running server: what all connections share, and how it starts and ends. Works on the caller's tokio runtime.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use data_bridge_kv::Engine;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::admin;
+use crate::auth::Gate;
+use crate::clients::Clients;
+use crate::config::{Config, ConfigError};
+use crate::janitor;
+use crate::listener;
+use crate::mailbox::{DRAIN, END};
+
+/// How long commands in flight may take once the server stopped accepting.
+pub const FINISH: Duration = Duration::from_secs(30);
+
+/// Seconds without a turn of the runtime's threads after which the server counts as dead.
+const STALE_SECONDS: u32 = 15;
+
+/// Where the server stands in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Ports are bound, nothing is served yet.
+    Starting,
+    /// Serving.
+    Ready,
+    /// Serving on, but not ready: SIGTERM came.
+    Draining,
+}
+
+/// What all connections share.
+pub struct Shared {
+    /// The store.
+    pub engine: Arc<Engine>,
+    /// The settings.
+    pub config: Config,
+    /// The password.
+    pub gate: Gate,
+    /// Who is connected.
+    pub clients: Clients,
+    /// When the server started.
+    pub started: Instant,
+    /// Tells this run from others.
+    pub run_id: String,
+    /// Worker threads.
+    pub threads: usize,
+    addresses: OnceLock<Vec<SocketAddr>>,
+    phase: AtomicU8,
+    rate: AtomicU64,
+    beat_at: AtomicU32,
+}
+
+impl Shared {
+    /// Shares an engine among connections.
+    pub fn new(config: Config, engine: Arc<Engine>) -> Result<Shared, ConfigError> {
+        let gate = Gate::open(&config.password)?;
+        let clients = Clients::new(config.max_clients, config.max_clients_per_address);
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Ok(Shared {
+            threads: config.threads.unwrap_or(cores),
+            run_id: run_id(),
+            engine,
+            config,
+            gate,
+            clients,
+            started: Instant::now(),
+            addresses: OnceLock::new(),
+            phase: AtomicU8::new(0),
+            rate: AtomicU64::new(0),
+            beat_at: AtomicU32::new(0),
+        })
+    }
+
+    /// Seconds of the server's life.
+    pub fn seconds(&self) -> u32 {
+        u32::try_from(self.started.elapsed().as_secs()).unwrap_or(u32::MAX)
+    }
+
+    /// Addresses for clients, as bound.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        self.addresses.get().map_or(&[], Vec::as_slice)
+    }
+
+    /// Where the server stands.
+    pub fn phase(&self) -> Phase {
+        match self.phase.load(Ordering::Acquire) {
+            0 => Phase::Starting,
+            1 => Phase::Ready,
+            _ => Phase::Draining,
+        }
+    }
+
+    fn enter(&self, phase: Phase) {
+        self.phase.store(phase as u8, Ordering::Release);
+    }
+
+    /// Commands a second, measured over the last second.
+    pub fn rate(&self) -> u64 {
+        self.rate.load(Ordering::Relaxed)
+    }
+
+    /// Notes that the runtime's threads take turns.
+    pub fn beat(&self) {
+        self.beat_at.store(self.seconds(), Ordering::Relaxed);
+    }
+
+    /// Whether the runtime's threads took a turn lately.
+    pub fn is_alive(&self) -> bool {
+        self.seconds().saturating_sub(self.beat_at.load(Ordering::Relaxed)) < STALE_SECONDS
+    }
+
+    /// Notes the commands of the last second.
+    pub fn set_rate(&self, rate: u64) {
+        self.rate.store(rate, Ordering::Relaxed);
+    }
+}
+
+/// Forty hexadecimal digits that differ from run to run.
+fn run_id() -> String {
+    use std::hash::{BuildHasher, RandomState};
+    (0..3).map(|part: u8| format!("{:016x}", RandomState::new().hash_one(part))).collect::<String>()[..40]
+        .to_owned()
+}
+
+/// Why a server did not start.
+#[derive(Debug)]
+pub enum StartError {
+    /// The configuration can't be.
+    Config(ConfigError),
+    /// An address can't be had.
+    Bind(SocketAddr, std::io::Error),
+}
+
+impl std::fmt::Display for StartError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            StartError::Config(error) => error.fmt(f),
+            StartError::Bind(address, error) if error.kind() == std::io::ErrorKind::AddrInUse => write!(
+                f,
+                "{address} is in use by another process: stop it, or choose another address with --listen or --admin"
+            ),
+            StartError::Bind(address, error) => write!(f, "can't listen on {address}: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl From<ConfigError> for StartError {
+    fn from(error: ConfigError) -> StartError {
+        StartError::Config(error)
+    }
+}
+
+/// A running server. Dropping it ends its tasks at once; [`Server::stop`] lets them finish.
+pub struct Server {
+    shared: Arc<Shared>,
+    admin: Option<SocketAddr>,
+    accepting: watch::Sender<bool>,
+    tasks: JoinSet<()>,
+}
+
+impl Server {
+    /// Binds the addresses of the configuration and serves.
+    pub async fn start(config: Config, engine: Arc<Engine>) -> Result<Server, StartError> {
+        let shared = Arc::new(Shared::new(config, engine)?);
+        let mut listeners = Vec::new();
+        for address in &shared.config.listen {
+            listeners.push(listener::bind(*address).map_err(|error| StartError::Bind(*address, error))?);
+        }
+        let admin = match shared.config.admin {
+            Some(address) => Some(listener::bind(address).map_err(|error| StartError::Bind(address, error))?),
+            None => None,
+        };
+        let bound = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+        // Nothing has set them before.
+        let _ = shared.addresses.set(bound);
+        let admin_address = admin.as_ref().and_then(|listener| listener.local_addr().ok());
+        let (accepting, accepts) = watch::channel(true);
+        let mut tasks = JoinSet::new();
+        for listener in listeners {
+            tasks.spawn(listener::accept(listener, Arc::clone(&shared), accepts.clone()));
+        }
+        if let Some(listener) = admin {
+            tasks.spawn(admin::serve(listener, Arc::clone(&shared)));
+        }
+        tasks.spawn(janitor::look_after(Arc::clone(&shared)));
+        shared.enter(Phase::Ready);
+        Ok(Server { shared, admin: admin_address, accepting, tasks })
+    }
+
+    /// Addresses for clients, as bound.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        self.shared.addresses()
+    }
+
+    /// Address of the admin port, as bound.
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin
+    }
+
+    /// What its connections share.
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    /// Not ready from now on, but serving: whoever balances load has time to notice.
+    pub fn drain(&self) {
+        self.shared.enter(Phase::Draining);
+    }
+
+    /// Stops accepting, lets every connection finish what was begun for at most `limit`, then ends the rest and
+    /// closes the engine. Answers how many connections had to be ended.
+    pub async fn stop(mut self, limit: Duration) -> usize {
+        self.drain();
+        // The accepting tasks may have ended already.
+        let _ = self.accepting.send(false);
+        let deadline = Instant::now() + limit;
+        while !self.shared.clients.is_empty() && Instant::now() < deadline {
+            // Again each time: a connection may have been accepted just before.
+            self.shared.clients.list().iter().for_each(|client| client.mailbox.signal(DRAIN));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let left = self.shared.clients.list();
+        left.iter().for_each(|client| client.mailbox.signal(END));
+        self.shared.engine.close();
+        self.tasks.shutdown().await;
+        left.len()
+    }
+}

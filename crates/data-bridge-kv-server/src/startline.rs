@@ -1,0 +1,70 @@
+//! The one line that says what was decided at the start and why, and the log it goes to.
+
+use data_bridge_kv::{Mode, NamespaceSettings};
+
+use crate::config::cgroup::Budget;
+use crate::config::{Config, LogFormat, PasswordSource, size};
+use crate::process;
+use crate::server::Server;
+
+/// Sets up the log on standard error.
+pub fn open_log(config: &Config) {
+    let level = config.log_level.parse().unwrap_or(tracing::Level::INFO);
+    let log = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_target(false);
+    // A caller of the library may have set up its own.
+    let _ = match config.log_format {
+        LogFormat::Text => tracing::subscriber::set_global_default(log.with_ansi(false).finish()),
+        LogFormat::Json => tracing::subscriber::set_global_default(log.json().flatten_event(true).finish()),
+    };
+}
+
+/// Logs what was decided.
+pub fn announce(server: &Server, budget: &Budget) {
+    let shared = server.shared();
+    let config = &shared.config;
+    let listen: Vec<String> = server.addresses().iter().map(ToString::to_string).collect();
+    let admin = server.admin_address().map_or_else(|| "off".to_owned(), |address| address.to_string());
+    let memory = match budget.bytes {
+        u64::MAX => "unlimited".to_owned(),
+        bytes => size::show(bytes),
+    };
+    let auth = match &config.password {
+        PasswordSource::None => "off",
+        PasswordSource::File(_) => "password file",
+        PasswordSource::Environment(_) => "password from the environment",
+    };
+    let threads = if config.threads.is_some() { "as configured" } else { "the cores of this process" };
+    tracing::info!(
+        "data-bridge-kv {} serves RESP and native on {}, admin on {admin}; threads {} ({threads}); memory budget {memory} ({}); \
+         authentication {auth}; namespaces {}; task namespaces are in memory only",
+        crate::VERSION,
+        listen.join(", "),
+        shared.threads,
+        budget.origin,
+        namespaces(&config.namespaces),
+    );
+    if matches!(config.password, PasswordSource::Environment(_)) {
+        tracing::warn!(
+            "the password comes from the environment, which other processes may read: a file is safer"
+        );
+    }
+    if let Some(files) = process::open_files_limit()
+        && files < config.max_clients.saturating_add(64)
+    {
+        tracing::warn!(
+            files,
+            max_clients = config.max_clients,
+            "the limit of open files is below max_clients"
+        );
+    }
+}
+
+/// The named namespaces with their policies.
+fn namespaces(all: &[NamespaceSettings]) -> String {
+    let named = all.iter().enumerate().filter(|(number, one)| one.name != number.to_string());
+    let shown = named.map(|(number, one)| {
+        let mode = if one.mode == Mode::Task { "task" } else { "cache" };
+        format!("{number} {} ({mode}, {})", one.name, one.eviction.redis_word())
+    });
+    shown.collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,230 @@
+//! MULTI/EXEC with Redis's semantics, and `KV.ATOMIC` of the native protocol, which is all or nothing.
+//!
+//! A queued command is kept as the bytes it came in and parsed again by EXEC: no second form of a command exists.
+#![deny(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+use data_bridge_kv::OnError;
+use data_bridge_kv_model::command::table::{self, BLOCKING, CONNECTION, STREAM, Spec};
+use data_bridge_kv_model::error::{Error, ErrorKind, Result};
+use data_bridge_kv_model::limits::{ATOMIC_COMMANDS, REQUEST_BYTES};
+use data_bridge_kv_model::{Arg, Call, Command, Item, Key, ReplyBuf, ReplyReader};
+
+use crate::commands;
+use crate::requests::{self, Request, Scratch};
+use crate::resp::encode::{Encoder, PLAIN, Skin, form_of, head, put_error};
+use crate::resp::parse::Limits;
+use crate::session::Session;
+
+/// Commands queued by MULTI.
+#[derive(Debug, Default)]
+pub struct Transaction {
+    raw: Vec<u8>,
+    count: usize,
+    broken: bool,
+}
+
+impl Transaction {
+    /// Queues a command: its bytes as they came.
+    pub fn queue(&mut self, raw: &[u8]) -> Result<()> {
+        if self.count >= ATOMIC_COMMANDS || self.raw.len().saturating_add(raw.len()) > REQUEST_BYTES {
+            self.broken = true;
+            return Err(Error::new(ErrorKind::Limit, "transaction is larger than the limit"));
+        }
+        self.raw.extend_from_slice(raw);
+        self.count = self.count.saturating_add(1);
+        Ok(())
+    }
+
+    /// A command was refused: EXEC will refuse all.
+    pub fn break_off(&mut self) {
+        self.broken = true;
+    }
+
+    /// How many commands are queued, as `CLIENT LIST` shows it.
+    pub fn count_shown(&self) -> i64 {
+        i64::try_from(self.count).unwrap_or(i64::MAX)
+    }
+
+    /// Bytes it holds.
+    pub fn bytes(&self) -> usize {
+        self.raw.capacity()
+    }
+}
+
+/// Whether a command can't stand in a transaction, and why.
+pub fn refusal(spec: &Spec) -> Option<Error> {
+    let opcode = spec.opcode;
+    if spec.has(BLOCKING) || spec.has(STREAM) {
+        return Some(Error::invalid("a transaction can't wait or watch"));
+    }
+    let changes_connection = spec.has(CONNECTION)
+        && [
+            table::opcode::SELECT,
+            table::opcode::HELLO,
+            table::opcode::AUTH,
+            table::opcode::KV_TYPED,
+            table::opcode::KV_ATOMIC,
+        ]
+        .contains(&opcode);
+    changes_connection.then(|| Error::invalid(format!("{} is not allowed in a transaction", spec.name)))
+}
+
+/// Whether the engine can run a command as part of one locked step: it names its keys.
+fn is_keyed(call: &Call<'_>) -> bool {
+    !matches!(call.command, Command::Key(_)) || call.spec.keys.first != 0
+}
+
+/// Runs a transaction and appends its reply.
+pub fn exec(session: &mut Session, limits: &Limits, encoder: &mut Encoder, out: &mut Vec<u8>) {
+    let Some(transaction) = session.transaction.take() else {
+        return put_error(&Error::invalid("EXEC without MULTI"), out);
+    };
+    let watched = std::mem::take(&mut session.watched);
+    if transaction.broken {
+        let text = "Transaction discarded because of previous errors.";
+        return put_error(&Error::new(ErrorKind::Aborted, text), out);
+    }
+    let (mut args, mut scratch, mut requests) = (Vec::new(), Scratch::default(), Vec::new());
+    requests::read(&transaction.raw, limits, usize::MAX, &mut args, &mut scratch, &mut requests);
+    requests::complete(&mut args, &scratch, &mut requests);
+    let built: Vec<Result<Call<'_>>> = requests.iter().map(|request| request.call(&args)).collect();
+
+    let (mut here, mut elsewhere) = (Vec::new(), false);
+    for one in &watched {
+        let Ok(key) = Key::new(one.key.as_bytes()) else { continue };
+        if one.namespace == session.caller.namespace {
+            here.push((key, one.version));
+        } else {
+            let caller = data_bridge_kv::Caller { namespace: one.namespace, ..session.caller.clone() };
+            elsewhere |= session.shared.engine.version(&caller, key) != one.version;
+        }
+    }
+    let mark = out.len();
+    head(b'*', requests.len(), out);
+    let unchanged = !elsewhere && steps(session, &built, &here, encoder, out);
+    if !unchanged {
+        out.truncate(mark);
+        out.extend_from_slice(if session.skin.resp3 { b"_\r\n" } else { b"*-1\r\n" });
+    }
+}
+
+/// Runs the commands in order: as one locked step where they name their keys. Commands over the whole namespace
+/// (FLUSHDB, KEYS …) and those of the connection run between such steps. False where a watched key has changed.
+fn steps(
+    session: &mut Session,
+    built: &[Result<Call<'_>>],
+    watched: &[(Key<'_>, u64)],
+    encoder: &mut Encoder,
+    out: &mut Vec<u8>,
+) -> bool {
+    let mut watched = watched;
+    let mut rest = built;
+    let mut replies = ReplyBuf::new();
+    if rest.is_empty() {
+        return locked_step(session, &[], watched, encoder, out);
+    }
+    while !rest.is_empty() {
+        let stops = |one: &Result<Call<'_>>| {
+            one.as_ref().is_ok_and(|call| call.spec.has(CONNECTION) || !is_keyed(call))
+        };
+        let until = rest.iter().position(stops).unwrap_or(rest.len());
+        let (step, after) = rest.split_at_checked(until).unwrap_or((rest, &[]));
+        if (!step.is_empty() || !watched.is_empty()) && !locked_step(session, step, watched, encoder, out) {
+            return false;
+        }
+        watched = &[];
+        rest = after;
+        if let Some((Ok(call), after)) = rest.split_first() {
+            replies.reset(0);
+            let form = match call.command {
+                Command::Connection(command) => {
+                    let _ = commands::carry_out(session, &command, &mut replies);
+                    commands::form_of(&command)
+                }
+                _ => {
+                    // Such a command is never pending: it waits for nothing.
+                    let _ = session.shared.engine.execute(&session.caller, 0, call, &mut replies);
+                    form_of(&call.command)
+                }
+            };
+            encoder.reply(replies.as_bytes(), session.skin, form, out);
+            rest = after;
+        }
+    }
+    true
+}
+
+fn locked_step(
+    session: &Session,
+    step: &[Result<Call<'_>>],
+    watched: &[(Key<'_>, u64)],
+    encoder: &mut Encoder,
+    out: &mut Vec<u8>,
+) -> bool {
+    let calls: Vec<Call<'_>> = step.iter().filter_map(|one| one.as_ref().ok().copied()).collect();
+    let mut replies = ReplyBuf::new();
+    let engine = &session.shared.engine;
+    engine.execute_atomic(&session.caller, &calls, OnError::Continue, watched, &mut replies);
+    let mut reader = ReplyReader::new(replies.as_bytes());
+    match reader.item() {
+        Ok(Item::Container(..)) => {}
+        Ok(Item::Error(error)) if error.kind() == ErrorKind::Aborted => return false,
+        Ok(Item::Error(error)) => {
+            step.iter().for_each(|_| put_error(&error, out));
+            return true;
+        }
+        _ => return true,
+    }
+    for one in step {
+        match one {
+            Ok(call) => encoder.items(&mut reader, 1, session.skin, form_of(&call.command), out),
+            Err(error) => put_error(error, out),
+        }
+    }
+    true
+}
+
+/// `KV.ATOMIC [opcode argc arg…]…`: all of the commands in one step, or none and the first error.
+pub fn atomic(session: &Session, args: &[Arg<'_>], replies: &mut ReplyBuf) -> Result<()> {
+    let mut calls = Vec::new();
+    let mut rest = args;
+    while let [opcode, count, after @ ..] = rest {
+        let spec = u16::try_from(opcode.int()?).ok().and_then(table::by_opcode);
+        let spec = spec.ok_or_else(|| Error::new(ErrorKind::UnknownCommand, "unknown opcode"))?;
+        let (own, after) = after.split_at_checked(count.count()?).ok_or_else(Error::syntax)?;
+        if calls.len() >= ATOMIC_COMMANDS {
+            return Err(Error::new(ErrorKind::Limit, "too many commands in one step"));
+        }
+        let call = spec.call(own)?;
+        if spec.has(CONNECTION) || !is_keyed(&call) || refusal(spec).is_some() {
+            return Err(Error::invalid(format!("{} can't be part of an atomic step", spec.name)));
+        }
+        calls.push(call);
+        rest = after;
+    }
+    if !rest.is_empty() {
+        return Err(Error::syntax());
+    }
+    session.shared.engine.execute_atomic(&session.caller, &calls, OnError::Abort, &[], replies);
+    Ok(())
+}
+
+/// Queues a request, or says why not; answers the line for the client.
+pub fn queue(session: &mut Session, request: &Request, args: &[Arg<'_>], input: &[u8], out: &mut Vec<u8>) {
+    let Some(transaction) = &mut session.transaction else { return };
+    let checked = request.check_arity(args).and_then(|spec| match refusal(spec) {
+        Some(error) => Err(error),
+        None => transaction.queue(input.get(request.bytes.clone()).unwrap_or_default()),
+    });
+    match checked {
+        Ok(()) => {
+            let mut queued = ReplyBuf::new();
+            queued.status("QUEUED");
+            Encoder::default().reply(queued.as_bytes(), Skin::default(), PLAIN, out);
+        }
+        Err(error) => {
+            transaction.break_off();
+            put_error(&error, out);
+        }
+    }
+}
