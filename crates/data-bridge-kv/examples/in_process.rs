@@ -1,0 +1,185 @@
+//! Speed of the engine inside a Rust process: what `make bench NAME=engine` runs.
+//!
+//! `in_process KEYS THREADS BATCH SECONDS`: keys of 16 bytes with 32-byte values are filled in, then every thread reads
+//! (95 %) and writes (5 %) keys drawn by Zipf's law (exponent 0.99), one at a time or in batches. Prints one line: operations
+//! a second of all threads together, and nanoseconds of CPU time of one operation. Writing the key's digits is part of an operation, looking up a sampled key is not
+//! (the samples are read in order).
+#![allow(
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "a program that measures time and prints it"
+)]
+
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Barrier, LazyLock};
+use std::time::{Duration, Instant};
+
+use data_bridge_kv::{Caller, Engine, Settings};
+use data_bridge_kv_model::command::{Call, ScalarCommand, SetOptions, table};
+use data_bridge_kv_model::{Arg, Command, Key, ReplyBuf, ValueRef};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Samples a thread goes through again and again.
+const SAMPLES: usize = 1 << 20;
+/// One in so many operations is a write.
+const WRITE_EVERY: usize = 20;
+/// Operations between two looks at the stop flag.
+const CHUNK: usize = 1 << 12;
+
+fn main() -> ExitCode {
+    let numbers: Vec<f64> = std::env::args().skip(1).filter_map(|text| text.parse().ok()).collect();
+    let [keys, threads, batch, seconds] = numbers[..] else {
+        println!("usage: in_process KEYS THREADS BATCH SECONDS");
+        return ExitCode::from(2);
+    };
+    let (keys, threads, batch) = (keys as usize, threads as usize, batch as usize);
+    let engine = Engine::open(Settings::default()).expect("the default settings are valid");
+    fill(&engine, keys);
+    let (start, stop) = (Barrier::new(threads + 1), AtomicBool::new(false));
+    let samples: Vec<Vec<u32>> = (0..threads).map(|thread| zipf(keys, thread as u64 + 1)).collect();
+    let measured: Vec<Measured> = std::thread::scope(|scope| {
+        let mut workers = Vec::new();
+        for samples in &samples {
+            let (engine, start, stop) = (&engine, &start, &stop);
+            workers.push(scope.spawn(move || {
+                start.wait();
+                work(engine, samples, batch, stop)
+            }));
+        }
+        start.wait();
+        std::thread::sleep(Duration::from_secs_f64(seconds));
+        stop.store(true, Ordering::Relaxed);
+        workers.into_iter().map(|worker| worker.join().expect("a worker does not panic")).collect()
+    });
+    let rate: f64 = measured.iter().map(|one| one.operations / one.seconds).sum();
+    let cpu: f64 = measured.iter().map(|one| one.cpu_ns / one.operations).sum::<f64>() / threads as f64;
+    println!("{rate:.0} {cpu:.2}");
+    ExitCode::SUCCESS
+}
+
+/// What one thread did.
+struct Measured {
+    operations: f64,
+    seconds: f64,
+    cpu_ns: f64,
+}
+
+fn fill(engine: &Engine, keys: usize) {
+    let (caller, mut out) = (engine.caller(), ReplyBuf::new());
+    for number in 0..keys {
+        let digits = digits(number as u32);
+        let _ = engine.execute(&caller, 0, &set(&digits), &mut out);
+        out.truncate(0);
+    }
+}
+
+/// Works in one thread until it is told to stop.
+fn work(engine: &Engine, samples: &[u32], batch: usize, stop: &AtomicBool) -> Measured {
+    let (caller, mut out) = (engine.caller(), ReplyBuf::new());
+    let mut answers = Vec::with_capacity(batch);
+    let (start, cpu) = (Instant::now(), thread_cpu_ns());
+    let mut done = 0_usize;
+    for chunk in samples.chunks(CHUNK).cycle() {
+        if batch == 1 {
+            one_by_one(engine, &caller, chunk, &mut out);
+        } else {
+            for part in chunk.chunks(batch) {
+                in_batches(engine, &caller, part, &mut out, &mut answers);
+            }
+        }
+        done += chunk.len();
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+    }
+    Measured {
+        operations: done as f64,
+        seconds: start.elapsed().as_secs_f64(),
+        cpu_ns: thread_cpu_ns() - cpu,
+    }
+}
+
+/// CPU time of this thread so far.
+fn thread_cpu_ns() -> f64 {
+    let schedstat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    schedstat.split(' ').next().and_then(|field| field.parse().ok()).unwrap_or(f64::NAN)
+}
+
+fn one_by_one(engine: &Engine, caller: &Caller, chunk: &[u32], out: &mut ReplyBuf) {
+    for (place, number) in chunk.iter().enumerate() {
+        let digits = digits(*number);
+        let _ = engine.execute(caller, 0, &call(place, &digits), out);
+        out.truncate(0);
+    }
+}
+
+fn in_batches(
+    engine: &Engine,
+    caller: &Caller,
+    part: &[u32],
+    out: &mut ReplyBuf,
+    answers: &mut Vec<Option<usize>>,
+) {
+    let mut keys = [[0; 16]; 64];
+    let used = part.len().min(keys.len());
+    for (key, number) in keys.iter_mut().zip(part) {
+        *key = digits(*number);
+    }
+    let calls: Vec<Call<'_>> = keys[..used].iter().enumerate().map(|(place, key)| call(place, key)).collect();
+    engine.execute_batch(caller, 0, &calls, out, answers);
+    answers.clear();
+    out.truncate(0);
+}
+
+fn call(place: usize, digits: &[u8]) -> Call<'_> {
+    if place.is_multiple_of(WRITE_EVERY) { set(digits) } else { get(digits) }
+}
+
+fn get(digits: &[u8]) -> Call<'_> {
+    Call { spec: *GET, command: Command::Scalar(ScalarCommand::Get { key: key(digits), any_kind: true }) }
+}
+
+fn set(digits: &[u8]) -> Call<'_> {
+    let (value, options) = (Arg::Value(ValueRef::bytes(&[b'x'; 32])), SetOptions::PLAIN);
+    Call { spec: *SET, command: Command::Scalar(ScalarCommand::Set { key: key(digits), value, options }) }
+}
+
+static GET: LazyLock<&table::Spec> = LazyLock::new(|| table::by_name(b"GET").expect("the table has it"));
+static SET: LazyLock<&table::Spec> = LazyLock::new(|| table::by_name(b"SET").expect("the table has it"));
+
+fn key(digits: &[u8]) -> Key<'_> {
+    Key::new(digits).expect("digits are a key")
+}
+
+fn digits(mut number: u32) -> [u8; 16] {
+    let mut text = *b"key:000000000000";
+    for place in text[6..].iter_mut().rev() {
+        *place = b'0' + (number % 10) as u8;
+        number /= 10;
+    }
+    text
+}
+
+/// Keys drawn by Zipf's law with exponent 0.99 by inverting its distribution; ranks are spread over the key numbers.
+fn zipf(keys: usize, seed: u64) -> Vec<u32> {
+    let mut total = 0.0;
+    let cumulated: Vec<f64> = (1..=keys)
+        .map(|rank| {
+            total += (rank as f64).powf(-0.99);
+            total
+        })
+        .collect();
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let draw = |_| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        let at = (state >> 11) as f64 / (1_u64 << 53) as f64 * total;
+        let rank = cumulated.partition_point(|sum| *sum < at).min(keys - 1) as u64;
+        (rank.wrapping_mul(0x9E37_79B1) % keys as u64) as u32
+    };
+    (0..SAMPLES).map(draw).collect()
+}
