@@ -1,6 +1,9 @@
-//! Test support: a naive reference model, a seeded workload, a history checker. Development only.
+//! Test support: a naive reference model, a seeded workload, a history checker, arbitrary values, fuzz bodies.
+//! Development only.
 #![forbid(unsafe_code)]
 
+pub mod fuzz;
 pub mod random;
 pub mod reference;
+pub mod values;
 pub mod workload;
