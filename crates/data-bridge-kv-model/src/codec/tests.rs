@@ -164,3 +164,26 @@ fn each_value_has_the_whole_element_budget() {
     assert!(reader.value().is_ok() && reader.value().is_ok() && reader.finish().is_ok());
     assert!(ValueRef::decode(&value(Kind::List, &[2].into_iter().chain(two).collect::<Vec<_>>())).is_err());
 }
+
+#[test]
+fn names_are_short_texts() {
+    let named = |name: &[u8]| {
+        let mut bytes = vec![Kind::Tagged.number()];
+        put_counted(name, &mut bytes);
+        bytes.push(Kind::Null.number());
+        ValueRef::decode(&bytes).is_ok()
+    };
+    assert!(named(b"x") && named(&[b'x'; crate::limits::NAME_BYTES]));
+    assert!(!named(b"") && !named(&[b'x'; crate::limits::NAME_BYTES + 1]) && !named(b"\xff"));
+}
+
+#[test]
+fn dates_end_with_the_calendar() {
+    let date = |days: i32| ValueRef::decode(&Value::Date(days).encode()).is_ok();
+    assert!(date(-719_162) && date(2_932_896) && !date(-719_163) && !date(2_932_897));
+    let span = |days, micros| ValueRef::decode(&Value::Duration(days, micros).encode()).is_ok();
+    assert!(span(-DURATION_DAYS, 0) && span(DURATION_DAYS, DAY_US - 1));
+    assert!(
+        !span(-DURATION_DAYS - 1, 0) && !span(DURATION_DAYS + 1, 0) && !span(i32::MIN, 0) && !span(0, -1)
+    );
+}
