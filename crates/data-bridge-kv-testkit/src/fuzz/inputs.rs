@@ -1,9 +1,11 @@
 //! Random bytes and mutations of valid ones, from a seed.
 
+use crate::random::Random;
+
 /// A deterministic source of inputs: the same seed and corpus give the same inputs.
 #[derive(Debug)]
 pub struct Inputs {
-    state: u64,
+    random: Random,
     corpus: Vec<Vec<u8>>,
 }
 
@@ -13,7 +15,7 @@ const EDGES: [u8; 16] = [0, 1, 2, 3, 7, 10, 17, 20, 21, 0x7f, 0x80, 0xe4, 0xe8, 
 impl Inputs {
     /// Inputs from a seed that mutate these valid ones.
     pub fn new(seed: u64, corpus: Vec<Vec<u8>>) -> Inputs {
-        Inputs { state: seed, corpus }
+        Inputs { random: Random::new(seed), corpus }
     }
 
     /// Calls `body` with `count` inputs, a quarter of them random; answers how many it accepted.
@@ -60,19 +62,11 @@ impl Inputs {
     }
 
     fn byte(&mut self) -> u8 {
-        let number = self.number();
-        if number & 0x100 == 0 { number as u8 } else { EDGES[(number >> 16) as usize % EDGES.len()] }
+        if self.random.one_in(2) { *self.random.pick(&EDGES) } else { self.random.bits() as u8 }
     }
 
+    /// A number below `end`, 0 if that is 0.
     fn below(&mut self, end: usize) -> usize {
-        (self.number() % end.max(1) as u64) as usize
-    }
-
-    /// SplitMix64.
-    fn number(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.state ^ (self.state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
+        self.random.below(end.max(1))
     }
 }
