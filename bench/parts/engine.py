@@ -1,4 +1,4 @@
-"""The engine inside a Rust process, by its example `in_process`: nanoseconds of one operation, and two threads beside one."""
+"""The engine inside a Rust process, by its example `in_process`: time of one operation, and two threads beside one."""
 
 from __future__ import annotations
 
