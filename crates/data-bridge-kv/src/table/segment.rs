@@ -72,7 +72,36 @@ struct Group([Slot; GROUP_SLOTS]);
 impl Group {
     /// A bit for each slot with this tag; empty slots count as tag 0.
     #[inline]
+    #[cfg(target_arch = "x86_64")]
     fn matches(&self, tag: u16) -> u32 {
+        use std::arch::x86_64::*;
+        let pairs = std::ptr::from_ref(&self.0).cast::<__m128>();
+        // SAFETY: the group is four aligned vectors of two slots, and every x86_64 has these instructions.
+        unsafe {
+            // The upper halves of the slots: four numbers a vector, each the tag above 16 address bits.
+            let low =
+                _mm_shuffle_ps::<0b11_01_11_01>(_mm_load_ps(pairs.cast()), _mm_load_ps(pairs.add(1).cast()));
+            let high = _mm_shuffle_ps::<0b11_01_11_01>(
+                _mm_load_ps(pairs.add(2).cast()),
+                _mm_load_ps(pairs.add(3).cast()),
+            );
+            let (low, high) = (_mm_castps_si128(low), _mm_castps_si128(high));
+            // Sign-extended tags pack to 16 bits without saturating.
+            let tags = _mm_packs_epi32(_mm_srai_epi32::<16>(low), _mm_srai_epi32::<16>(high));
+            let equal = _mm_cmpeq_epi16(tags, _mm_set1_epi16(tag as i16));
+            _mm_movemask_epi8(_mm_packs_epi16(equal, _mm_setzero_si128())) as u32
+        }
+    }
+
+    /// A bit for each slot with this tag; empty slots count as tag 0.
+    #[inline]
+    #[cfg(not(target_arch = "x86_64"))]
+    fn matches(&self, tag: u16) -> u32 {
+        self.matches_one_by_one(tag)
+    }
+
+    #[cfg(any(test, not(target_arch = "x86_64")))]
+    fn matches_one_by_one(&self, tag: u16) -> u32 {
         let mut mask = 0;
         for (index, slot) in self.0.iter().enumerate() {
             mask |= u32::from(slot.tag() == tag) << index;
@@ -462,4 +491,27 @@ fn layout(group_count: usize, aligned: bool) -> Layout {
 /// How many entries so many groups take before they grow: seven eighths.
 const fn capacity(group_count: usize) -> usize {
     group_count * (GROUP_SLOTS - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn vectors_match_what_a_loop_matches() {
+        for tag in [0u16, 1, 0x7fff, 0x8000, 0xffff] {
+            for pattern in 0u32..256 {
+                let mut group = Group([Slot::EMPTY; GROUP_SLOTS]);
+                for (index, slot) in group.0.iter_mut().enumerate() {
+                    let same = pattern >> index & 1 == 1;
+                    let address = 0x7fff_ffff_fff0 - index as u64;
+                    *slot = Slot(u64::from(if same { tag } else { tag ^ 0x8001 }) << 48 | address);
+                }
+                assert_eq!(group.matches(tag), pattern);
+                assert_eq!(group.matches_one_by_one(tag), pattern);
+            }
+        }
+        let empty = Group([Slot::EMPTY; GROUP_SLOTS]);
+        assert_eq!((empty.matches(0), empty.matches(1)), (0xff, 0));
+    }
 }
