@@ -7,13 +7,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use data_bridge_kv_model::command::StateCommand;
 use data_bridge_kv_model::command::table::GROWS;
 use data_bridge_kv_model::limits::NAMESPACES;
-use data_bridge_kv_model::{Call, Command, Error, ErrorKind, Key, ReplyBuf, Result, Shape};
+use data_bridge_kv_model::{Call, Command, Error, ErrorKind, Key, KeySet, ReplyBuf, Result, Shape};
+
+use smallvec::SmallVec;
 
 use crate::budget::Budget;
 use crate::clock::Clock;
-use crate::hash::KeyHasher;
+use crate::hash::{KeyHash, KeyHasher};
 use crate::random::process_seed;
-use crate::router::{lock_call, lock_calls, lock_one};
+use crate::router::{lock_calls, lock_keys, lock_one};
 use crate::settings::{NamespaceSettings, Settings};
 use crate::shard::notice::Completions;
 use crate::shard::txn::Guards;
@@ -73,6 +75,9 @@ pub enum OnError {
     /// Goes on: the error is that command's answer, as in Redis's EXEC.
     Continue,
 }
+
+/// Hashes of a batch's keys, by position; `None` for a command that has not exactly one.
+type Hashes = SmallVec<[Option<KeyHash>; 32]>;
 
 /// The store.
 pub struct Engine {
@@ -152,8 +157,20 @@ impl Engine {
     /// the caller's completions get the item with this `token` later.
     #[inline]
     pub fn execute(&self, caller: &Caller, token: u64, call: &Call<'_>, out: &mut ReplyBuf) -> Progress {
+        self.execute_hashed(caller, token, call, None, out)
+    }
+
+    #[inline]
+    fn execute_hashed(
+        &self,
+        caller: &Caller,
+        token: u64,
+        call: &Call<'_>,
+        hash: Option<KeyHash>,
+        out: &mut ReplyBuf,
+    ) -> Progress {
         let mark = out.len();
-        match self.core.run(caller, token, call, out) {
+        match self.core.run(caller, token, call, hash, out) {
             Ok(progress) => progress,
             Err(error) => {
                 out.truncate(mark);
@@ -173,11 +190,10 @@ impl Engine {
         out: &mut ReplyBuf,
         answers: &mut Vec<Option<usize>>,
     ) {
-        if calls.len() > 1 {
-            self.core.prefetch(caller, calls);
-        }
-        for (token, call) in (first_token..).zip(calls) {
-            let progress = self.execute(caller, token, call, out);
+        let hashes = if calls.len() > 1 { self.core.prefetch(caller, calls) } else { Hashes::new() };
+        for (index, (token, call)) in (first_token..).zip(calls).enumerate() {
+            let hash = hashes.get(index).copied().flatten();
+            let progress = self.execute_hashed(caller, token, call, hash, out);
             answers.push((progress == Progress::Done).then(|| out.len()));
         }
     }
@@ -272,7 +288,14 @@ impl Core {
     }
 
     #[inline]
-    fn run(&self, caller: &Caller, token: u64, call: &Call<'_>, out: &mut ReplyBuf) -> Result<Progress> {
+    fn run(
+        &self,
+        caller: &Caller,
+        token: u64,
+        call: &Call<'_>,
+        hash: Option<KeyHash>,
+        out: &mut ReplyBuf,
+    ) -> Result<Progress> {
         self.check_open()?;
         let space = self.space(caller.namespace);
         if call.spec.has(GROWS) && self.budget.is_near() {
@@ -288,10 +311,16 @@ impl Core {
                 self.walk(caller.namespace, command, out)?
             }
             command => {
-                let Some(guards) = lock_call(space, call) else {
-                    return Err(Error::invalid("a connection's command came to the engine"));
+                let mut txn = match command.keys() {
+                    KeySet::None => return Err(Error::invalid("a connection's command came to the engine")),
+                    KeySet::One(key) => {
+                        let hash = hash.unwrap_or_else(|| space.hash(key.as_bytes()));
+                        let mut txn = self.begin_at(space, space.shard_of(hash));
+                        txn.know(key, hash);
+                        txn
+                    }
+                    several => self.begin(space, lock_keys(space, several)),
                 };
-                let mut txn = self.begin(space, guards);
                 let result = exec::run(&mut txn, command, out);
                 if result.is_err() {
                     txn.roll_back();
@@ -326,27 +355,29 @@ impl Core {
         result
     }
 
-    /// Asks the processor for slots, then for entries, of the keys that the commands begin with.
-    fn prefetch(&self, caller: &Caller, calls: &[Call<'_>]) {
+    /// Asks the processor for slots, then for entries, of the keys that the commands have; answers the hashes.
+    fn prefetch(&self, caller: &Caller, calls: &[Call<'_>]) -> Hashes {
         let space = self.space(caller.namespace);
-        if !space.is_touched() {
-            return;
-        }
-        let hash_of = |call: &Call<'_>| match call.command.keys() {
-            data_bridge_kv_model::KeySet::One(key) => Some(space.hash(key.as_bytes())),
-            _ => None,
-        };
-        for entries in [false, true] {
-            for hash in calls.iter().filter_map(hash_of) {
+        let hashes: Hashes = calls
+            .iter()
+            .map(|call| match call.command.keys() {
+                KeySet::One(key) => Some(space.hash(key.as_bytes())),
+                KeySet::None | KeySet::Two(..) | KeySet::Many(..) => None,
+            })
+            .collect();
+        if space.is_touched() {
+            for hash in hashes.iter().copied().flatten() {
                 if let Some(shard) = space.try_lock(space.shard_of(hash)) {
-                    if entries {
-                        shard.table().prefetch_entry(hash);
-                    } else {
-                        shard.table().prefetch_slot(hash);
-                    }
+                    shard.table().prefetch_slot(hash);
+                }
+            }
+            for hash in hashes.iter().copied().flatten() {
+                if let Some(shard) = space.try_lock(space.shard_of(hash)) {
+                    shard.table().prefetch_entry(hash);
                 }
             }
         }
+        hashes
     }
 }
 

@@ -5,7 +5,7 @@ use data_bridge_kv_model::ValueRef;
 
 use crate::collections::{Collection, Inserted, Packed, Score};
 use crate::hash::KeyHash;
-use crate::table::{MAX_HEAT, NewEntry, NewValue, Table};
+use crate::table::{NewValue, Table};
 
 /// One effect on one entry.
 #[derive(Clone, Debug)]
@@ -43,39 +43,49 @@ pub enum Mutation<'a> {
     ScoreRemove(ValueRef<'a>),
 }
 
-/// Carries out one effect and gives the entry its version's sequence number. Answers whether anything changed: an
-/// effect on an entry that is not there, or of another kind, changes nothing.
-pub fn apply(table: &mut Table, hash: KeyHash, key: &[u8], sequence: u64, mutation: Mutation<'_>) -> bool {
+/// How an entry was before an effect and is after it: what expiry and eviction follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Applied {
+    /// The deadline before; the outer `None` = there was no entry.
+    pub before: Option<Option<u64>>,
+    /// The deadline after; the outer `None` = there is no entry.
+    pub after: Option<Option<u64>>,
+}
+
+/// Carries out one effect and gives the entry its version's sequence number. Answers `None` if nothing changed: an
+/// effect on an entry that is not there, or of another kind.
+#[inline]
+pub fn apply(
+    table: &mut Table,
+    hash: KeyHash,
+    key: &[u8],
+    sequence: u64,
+    mutation: Mutation<'_>,
+) -> Option<Applied> {
     match mutation {
         Mutation::Put { value, deadline } => {
-            match table.find_mut(hash, key) {
-                Some(mut entry) => {
-                    let heat = entry.entry().heat().saturating_add(1).min(MAX_HEAT);
-                    entry.set(NewEntry { value, sequence, deadline, heat });
-                }
-                None => {
-                    table.put(hash, key, NewEntry { value, sequence, deadline, heat: 0 });
-                }
-            }
-            true
+            let before = table.write(hash, key, value, sequence, deadline);
+            Some(Applied { before, after: Some(deadline) })
         }
-        Mutation::Delete => table.remove(hash, key).is_some(),
+        Mutation::Delete => {
+            let entry = table.remove(hash, key)?;
+            Some(Applied { before: Some(entry.entry().deadline()), after: None })
+        }
         Mutation::Deadline(deadline) => {
-            let Some(mut entry) = table.find_mut(hash, key) else { return false };
+            let mut entry = table.find_mut(hash, key)?;
+            let before = entry.entry().deadline();
             entry.set_deadline(deadline);
             entry.set_sequence(sequence);
-            true
+            Some(Applied { before: Some(before), after: Some(deadline) })
         }
         on_collection => {
-            let Some(mut entry) = table.find_mut(hash, key) else { return false };
-            let changed = match entry.collection_mut() {
-                Some(mut collection) => change_collection(&mut collection, on_collection),
-                None => false,
-            };
-            if changed {
-                entry.set_sequence(sequence);
+            let mut entry = table.find_mut(hash, key)?;
+            if !change_collection(&mut *entry.collection_mut()?, on_collection) {
+                return None;
             }
-            changed
+            entry.set_sequence(sequence);
+            let deadline = entry.entry().deadline();
+            Some(Applied { before: Some(deadline), after: Some(deadline) })
         }
     }
 }

@@ -5,18 +5,11 @@ use data_bridge_kv_model::{Call, KeySet};
 use crate::shard::Space;
 use crate::shard::txn::Guards;
 
-/// Locks the shards of a command's keys; `None` for a command without keys.
-#[inline]
-pub fn lock_call<'a>(space: &'a Space, call: &Call<'_>) -> Option<Guards<'a>> {
-    match call.command.keys() {
-        KeySet::None => None,
-        KeySet::One(key) => Some(lock_one(space, space.shard_of(space.hash(key.as_bytes())))),
-        several => {
-            let mut indexes = Vec::new();
-            several.for_each(|key| indexes.push(space.shard_of(space.hash(key.as_bytes()))));
-            Some(lock_many(space, indexes))
-        }
-    }
+/// Locks the shards of a command's keys.
+pub fn lock_keys<'a>(space: &'a Space, keys: KeySet<'_>) -> Guards<'a> {
+    let mut indexes = Vec::new();
+    keys.for_each(|key| indexes.push(space.shard_of(space.hash(key.as_bytes()))));
+    lock_many(space, indexes)
 }
 
 /// Locks the shards of all these commands together, and of the `watched` keys.

@@ -17,6 +17,7 @@ pub use txn::Txn;
 use crate::evict::{Balance, Order};
 use crate::expire::Wheel;
 use crate::hash::{KeyHash, KeyHasher};
+use crate::mutation::Applied;
 use crate::settings::Eviction;
 use waiters::Waiters;
 
@@ -52,12 +53,6 @@ pub struct Counters {
     pub evicted: u64,
     /// Entries with a deadline now.
     pub expiring: usize,
-}
-
-/// What eviction and expiry know of an entry.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Tracked {
-    deadline: Option<u64>,
 }
 
 impl Shard {
@@ -99,31 +94,22 @@ impl Shard {
         self.side_bytes = self.order.as_ref().map_or(0, Order::bytes) + self.wheel.bytes();
     }
 
-    /// What order and wheel know of a key before a change.
+    /// Lets order, wheel and counters follow a change.
     #[inline]
-    fn tracked(&self, hash: KeyHash, key: &[u8]) -> Option<Tracked> {
-        self.table.find(hash, key).map(|entry| Tracked { deadline: entry.deadline() })
-    }
-
-    /// Lets order and wheel follow a change.
-    #[inline]
-    fn track(&mut self, hash: KeyHash, key: &[u8], before: Option<Tracked>, policy: Eviction) {
-        let after = self.tracked(hash, key);
+    fn track(&mut self, hash: KeyHash, Applied { before, after }: Applied, policy: Eviction) {
         if before == after {
             return;
         }
         if let Some(order) = &mut self.order {
-            let takes_part = |tracked: Option<Tracked>| {
-                tracked.is_some_and(|tracked| policy.admits(tracked.deadline.is_some()))
-            };
+            let takes_part =
+                |deadline: Option<Option<u64>>| deadline.is_some_and(|at| policy.admits(at.is_some()));
             match (takes_part(before), takes_part(after)) {
                 (false, true) => order.insert(hash.position()),
                 (true, false) => order.remove(hash.position()),
                 (true, true) | (false, false) => {}
             }
         }
-        let (old, new) =
-            (before.and_then(|tracked| tracked.deadline), after.and_then(|tracked| tracked.deadline));
+        let (old, new) = (before.flatten(), after.flatten());
         self.counters.expiring += usize::from(new.is_some());
         self.counters.expiring -= usize::from(old.is_some());
         if let Some(deadline) = new

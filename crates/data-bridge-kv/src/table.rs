@@ -28,6 +28,16 @@ use directory::Directory;
 
 use crate::hash::{KeyHash, KeyHasher};
 
+/// What [`Table::look`] found.
+pub enum Look<'a> {
+    /// No entry.
+    Absent,
+    /// An entry whose deadline has passed.
+    Expired,
+    /// An entry.
+    Live(EntryRef<'a>),
+}
+
 /// The entries of one shard. Every hash handed in must come from the table's hasher; another one makes keys
 /// unfindable, but nothing worse.
 pub struct Table {
@@ -89,6 +99,22 @@ impl Table {
         Some(EntryMut::new(segment, position, &mut self.entry_bytes))
     }
 
+    /// Looks a key up for a command: a live entry is touched if `touch` (its heat grows) and returned, one whose
+    /// deadline has passed by `now` is left alone and reported. One probe.
+    #[inline]
+    pub fn look(&mut self, hash: KeyHash, key: &[u8], touch: bool, now: impl FnOnce() -> u64) -> Look<'_> {
+        let segment = self.directory.segment(hash);
+        let Some(position) = segment.find(hash, key) else { return Look::Absent };
+        let block = segment.block_at(position);
+        if block.deadline().is_some_and(|deadline| deadline <= now()) {
+            return Look::Expired;
+        }
+        if touch && block.heat() < MAX_HEAT {
+            block.set_heat(block.heat() + 1);
+        }
+        Look::Live(EntryRef::new(block))
+    }
+
     /// Writes an entry whether or not the key is there; an existing block is reused if its size class fits.
     /// Returns whether the key is new. The key must have 1 to 1024 bytes.
     pub fn put(&mut self, hash: KeyHash, key: &[u8], new: NewEntry<'_>) -> bool {
@@ -98,6 +124,26 @@ impl Table {
         }
         self.add(hash, new_block(key, new));
         true
+    }
+
+    /// Writes value, version and deadline; an entry that is there is touched (its heat grows), a new one is cold.
+    /// Returns the deadline of the one that was there, if one was.
+    #[inline]
+    pub fn write(
+        &mut self,
+        hash: KeyHash,
+        key: &[u8],
+        value: NewValue<'_>,
+        sequence: u64,
+        deadline: Option<u64>,
+    ) -> Option<Option<u64>> {
+        if let Some(mut entry) = self.find_mut(hash, key) {
+            let (before, heat) = (entry.entry().deadline(), entry.entry().heat());
+            entry.set(NewEntry { value, sequence, deadline, heat: heat.saturating_add(1).min(MAX_HEAT) });
+            return Some(before);
+        }
+        self.add(hash, new_block(key, NewEntry { value, sequence, deadline, heat: 0 }));
+        None
     }
 
     /// Like [`Table::put`], but keeps what was there: the old entry comes out whole, to be given back to

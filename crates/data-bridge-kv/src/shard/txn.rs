@@ -16,9 +16,9 @@ use crate::collections::{Collection, Packed};
 use crate::evict::{Residents, Verdict, Victim, Visit};
 use crate::expire::Wheel;
 use crate::hash::KeyHash;
-use crate::mutation::{self, Mutation};
+use crate::mutation::{self, Applied, Mutation};
 use crate::random::Random;
-use crate::table::{EntryRef, MAX_HEAT, NewValue, OwnedEntry, Stored};
+use crate::table::{EntryRef, Look, NewValue, OwnedEntry, Stored};
 
 /// A key with its hash: what every step of a command names an entry by.
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +58,8 @@ pub struct Txn<'a> {
     clock: &'a dyn Clock,
     now: Cell<Option<u64>>,
     guards: Guards<'a>,
+    /// The key (where it stands) that the step was begun for, and its hash.
+    known: Option<(*const [u8], KeyHash)>,
     undo: Option<Vec<Undo>>,
     touched: Vec<Touched>,
 }
@@ -65,7 +67,7 @@ pub struct Txn<'a> {
 impl<'a> Txn<'a> {
     /// Starts a step on locked shards of `space`.
     pub fn new(space: &'a Space, clock: &'a dyn Clock, guards: Guards<'a>) -> Txn<'a> {
-        Txn { space, clock, now: Cell::new(None), guards, undo: None, touched: Vec::new() }
+        Txn { space, clock, now: Cell::new(None), guards, known: None, undo: None, touched: Vec::new() }
     }
 
     /// Keeps undo images from now on, so that [`Txn::roll_back`] can take the step back.
@@ -92,7 +94,16 @@ impl<'a> Txn<'a> {
     /// Where a key stands.
     #[inline]
     pub fn place<'k>(&self, key: Key<'k>) -> Place<'k> {
-        Place { key, hash: self.space.hash(key.as_bytes()) }
+        match self.known {
+            Some((known, hash)) if std::ptr::eq(known, key.as_bytes()) => Place { key, hash },
+            _ => Place { key, hash: self.space.hash(key.as_bytes()) },
+        }
+    }
+
+    /// Tells the hash of this very key, which was computed to lock its shard.
+    #[inline]
+    pub fn know(&mut self, key: Key<'_>, hash: KeyHash) {
+        self.known = Some((std::ptr::from_ref(key.as_bytes()), hash));
     }
 
     #[inline]
@@ -121,24 +132,45 @@ impl<'a> Txn<'a> {
 
     #[inline]
     fn look(&mut self, place: Place<'_>, touch: bool) -> Option<EntryRef<'_>> {
-        let deadline = {
-            let shard = self.shard(place.hash);
-            let Some(mut entry) = shard.table.find_mut(place.hash, place.key.as_bytes()) else {
-                shard.counters.misses += u64::from(touch);
-                return None;
-            };
-            shard.counters.hits += u64::from(touch);
-            let heat = entry.entry().heat();
-            if touch && heat < MAX_HEAT {
-                entry.set_heat(heat + 1);
-            }
-            entry.entry().deadline()
-        };
-        if deadline.is_some_and(|deadline| deadline <= self.now()) {
-            self.remove(place, Change::Expire);
+        // Two probes, because a borrow that is returned on one path is held on all; hot paths use `with_entry`.
+        if !self.with_entry(place, touch, |entry| entry.is_some()) {
             return None;
         }
         self.shard(place.hash).table.find(place.hash, place.key.as_bytes())
+    }
+
+    /// Hands the live entry of a key to `use_it`, in one probe; a `touch` counts as a use of its value.
+    #[inline]
+    pub fn with_entry<R>(
+        &mut self,
+        place: Place<'_>,
+        touch: bool,
+        use_it: impl FnOnce(Option<EntryRef<'_>>) -> R,
+    ) -> R {
+        let (now, clock) = (self.now.get(), self.clock);
+        let mut read = now;
+        let shard = self.shard(place.hash);
+        let found = shard
+            .table
+            .look(place.hash, place.key.as_bytes(), touch, || *read.get_or_insert_with(|| clock.unix_ms()));
+        let result = match found {
+            Look::Live(entry) => {
+                shard.counters.hits += u64::from(touch);
+                use_it(Some(entry))
+            }
+            Look::Absent => {
+                shard.counters.misses += u64::from(touch);
+                use_it(None)
+            }
+            Look::Expired => {
+                shard.counters.misses += u64::from(touch);
+                self.now.set(read);
+                self.remove(place, Change::Expire);
+                use_it(None)
+            }
+        };
+        self.now.set(read);
+        result
     }
 
     /// The live collection of a key, read; an error if the key holds another kind.
@@ -236,12 +268,9 @@ impl<'a> Txn<'a> {
         let policy = space.settings().eviction;
         let shard = self.shard(place.hash);
         let key = place.key.as_bytes();
-        let before = shard.tracked(place.hash, key);
         let sequence = shard.next_sequence();
-        if !mutation::apply(&mut shard.table, place.hash, key, sequence, mutation) {
-            return None;
-        }
-        shard.track(place.hash, key, before, policy);
+        let applied = mutation::apply(&mut shard.table, place.hash, key, sequence, mutation)?;
+        shard.track(place.hash, applied, policy);
         shard.counters.expired += u64::from(change == Change::Expire);
         let told = !shard.waiters.is_empty() || space.has_prefix_watchers();
         let version = space.version(sequence);
@@ -268,12 +297,13 @@ impl<'a> Txn<'a> {
         let policy = self.space.settings().eviction;
         for image in self.undo.take().unwrap_or_default().into_iter().rev() {
             let shard = self.shard(image.hash);
-            let before = shard.tracked(image.hash, image.key.as_bytes());
-            match image.entry {
-                Some(entry) => drop(shard.table.restore(image.hash, entry)),
-                None => drop(shard.table.remove(image.hash, image.key.as_bytes())),
-            }
-            shard.track(image.hash, image.key.as_bytes(), before, policy);
+            let after = image.entry.as_ref().map(|entry| entry.entry().deadline());
+            let replaced = match image.entry {
+                Some(entry) => shard.table.restore(image.hash, entry),
+                None => shard.table.remove(image.hash, image.key.as_bytes()),
+            };
+            let before = replaced.map(|entry| entry.entry().deadline());
+            shard.track(image.hash, Applied { before, after }, policy);
         }
         self.touched.clear();
     }
@@ -361,8 +391,10 @@ impl<'a> Txn<'a> {
     /// dropping the locks.
     pub fn finish(mut self) -> Notices {
         let mut notices = Notices::default();
-        for touched in std::mem::take(&mut self.touched) {
-            self.notice(&touched, &mut notices);
+        if !self.touched.is_empty() {
+            for touched in std::mem::take(&mut self.touched) {
+                self.notice(&touched, &mut notices);
+            }
         }
         let budget = self.space.budget();
         let report = |shard: &mut Shard| {

@@ -51,11 +51,13 @@ fn readable<'a>(entry: EntryRef<'a>, any_kind: bool) -> Result<Stored<'a>> {
 #[inline]
 fn get(txn: &mut Txn<'_>, key: Key<'_>, any_kind: bool, out: &mut ReplyBuf) -> Result<()> {
     let place = txn.place(key);
-    match txn.find(place) {
-        Some(entry) => put_value(readable(entry, any_kind)?, out),
-        None => out.missing(),
-    }
-    Ok(())
+    txn.with_entry(place, true, |entry| {
+        match entry {
+            Some(entry) => put_value(readable(entry, any_kind)?, out),
+            None => out.missing(),
+        }
+        Ok(())
+    })
 }
 
 #[inline]
