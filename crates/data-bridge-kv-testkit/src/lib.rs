@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod fuzz;
+pub mod history;
 pub mod random;
 pub mod reference;
 pub mod values;
