@@ -1,4 +1,5 @@
-//! The seeded generator of the test kit: the same seed gives the same run everywhere.
+//! The seeded generator of the test kit: the same seed gives the same run everywhere. Where a run starts and how long
+//! it is can be chosen from outside.
 
 /// SplitMix64 (Steele, Lea, Flood 2014).
 #[derive(Clone, Debug)]
@@ -34,4 +35,9 @@ impl Random {
     pub fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
         &from[self.below(from.len())]
     }
+}
+
+/// A number that whoever runs a test may give in the environment: `KV_SEED`, `KV_SEQUENCES`.
+pub fn setting(name: &str, otherwise: u64) -> u64 {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
 }

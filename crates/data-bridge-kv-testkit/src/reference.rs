@@ -22,7 +22,7 @@ mod set;
 mod state;
 mod zset;
 
-pub use agreement::{Follower, canonical};
+pub use agreement::{Follower, canonical, same_fault};
 pub use matching::{normal as stored, shown, value_of};
 pub use zset::{pairs_of, sorted_set};
 
@@ -128,17 +128,16 @@ impl Reference {
         Ok(replies)
     }
 
+    /// Empties the namespaces that allow it.
     fn flush_all(&mut self) -> Reply {
-        if self.spaces.iter().any(|space| !space.allow_flush && !space.entries.is_empty()) {
-            return Reply::Error(flush_refused());
-        }
-        self.spaces.iter_mut().for_each(|space| space.entries.clear());
+        let flushed = self.spaces.iter_mut().filter(|space| space.allow_flush);
+        flushed.for_each(|space| space.entries.clear());
         Reply::Ok
     }
 }
 
 fn flush_refused() -> Error {
-    Error::new(data_bridge_kv_model::ErrorKind::Unavailable, "flushing this namespace is not allowed")
+    Error::new(data_bridge_kv_model::ErrorKind::Auth, "flushing this namespace is not allowed")
 }
 
 impl Space {

@@ -3,6 +3,7 @@
 
 use data_bridge_kv_model::command::table::opcode;
 use data_bridge_kv_model::{Reply, Value};
+use data_bridge_kv_testkit::random::setting;
 use data_bridge_kv_testkit::reference::{Follower, Reference, shown};
 use data_bridge_kv_testkit::workload::{Request, Word, Workload};
 
@@ -186,9 +187,7 @@ fn untyped_commands_answer_as_redis_does() {
         println!("skipped: 1 test needs redis-server, which is not installed");
         return;
     };
-    let sequences: u64 =
-        std::env::var("KV_SEQUENCES").ok().and_then(|text| text.parse().ok()).unwrap_or(1000);
-    let first: u64 = std::env::var("KV_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
+    let (first, sequences) = (setting("KV_SEED", 1), setting("KV_SEQUENCES", 1000));
     let mut counts = Counts::default();
     // The first failure of each command.
     let mut failures = std::collections::BTreeMap::new();

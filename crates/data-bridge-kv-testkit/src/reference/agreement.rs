@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use data_bridge_kv_model::command::{
     Command, HashCommand, KeyCommand, SetCommand, StateCommand, ZSetCommand,
 };
-use data_bridge_kv_model::{Key, KeySet, Reply, Shape, Value};
+use data_bridge_kv_model::{Error, ErrorKind, Key, KeySet, Reply, Shape, Value};
 
 use super::{Reference, pairs_of, shown};
 
@@ -107,7 +107,12 @@ impl Follower {
         let untyped = self.untyped;
         let same = |expected: &Reply, observed: &Reply| print(expected, untyped) == print(observed, untyped);
         let agrees = match check {
-            _ if matches!(expected, Reply::Error(_)) => same(&expected, &observed),
+            _ if matches!(expected, Reply::Error(_)) => match (&expected, &observed) {
+                (Reply::Error(one), Reply::Error(other)) if one.kind() != other.kind() => {
+                    same_fault(one, other)
+                }
+                _ => same(&expected, &observed),
+            },
             Check::Exact => same(&expected, &observed),
             Check::AnyOrder => same(&sorted(&expected), &sorted(&observed)),
             Check::Picks { whole, width, repeats } => {
@@ -254,6 +259,15 @@ impl Follower {
         }
         Ok(())
     }
+}
+
+/// Whether two errors may be the answer to one command: they are of one kind, or one finds fault with an argument and
+/// the other with what is stored. Where both are wrong, either may be told.
+pub fn same_fault(one: &Error, other: &Error) -> bool {
+    let is_stored = |error: &Error| {
+        matches!(error.kind(), ErrorKind::WrongType | ErrorKind::Conflict | ErrorKind::NotFound)
+    };
+    one.kind() == other.kind() || is_stored(one) != is_stored(other)
 }
 
 fn encoded(reply: &Reply) -> Option<Vec<u8>> {

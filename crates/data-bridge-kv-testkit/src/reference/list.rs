@@ -166,10 +166,10 @@ impl Space {
 
     fn move_element(&mut self, from: &str, to: &str, take: End, put: End) -> Answer {
         let Some(mut source) = self.elements(from)? else { return Ok(Reply::Missing) };
-        self.elements(to)?;
         if source.is_empty() {
             return Ok(Reply::Missing);
         }
+        self.elements(to)?;
         let element = source.remove(if take == End::Head { 0 } else { source.len() - 1 });
         let mut target = if from == to { source.clone() } else { self.elements(to)?.unwrap_or_default() };
         target.insert(if put == End::Head { 0 } else { target.len() }, element.clone());

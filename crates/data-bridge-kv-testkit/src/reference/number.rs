@@ -67,7 +67,8 @@ impl Space {
         let sum = add(start.as_ref(), *by, *negate, *convert, *style)?;
         for (bound, is_beyond) in [(minimum, -1), (maximum, 1)] {
             let Some(bound) = bound else { continue };
-            if compare(&sum, &number_of(*bound)?) == is_beyond {
+            let order = compare(&sum, &number_of(*bound)?);
+            if order == is_beyond || order == NO_ORDER {
                 return Err(Error::out_of_range("beyond the bound"));
             }
         }
@@ -213,7 +214,10 @@ fn float(value: &Value) -> Option<f64> {
     }
 }
 
-/// -1, 0 or 1; 2 where the two have no order.
+/// What a NaN answers to a comparison.
+const NO_ORDER: i32 = 2;
+
+/// -1, 0 or 1, or [`NO_ORDER`].
 fn compare(one: &Value, other: &Value) -> i32 {
     let exact = |value: &Value| match value {
         Value::Int(number) => Some(Decimal::from(*number)),
@@ -224,7 +228,7 @@ fn compare(one: &Value, other: &Value) -> i32 {
         (Some(one), Some(other)) => Some(one.numeric_cmp(other)),
         _ => float(one).zip(float(other)).and_then(|(one, other)| one.partial_cmp(&other)),
     };
-    order.map_or(2, |order| order as i32)
+    order.map_or(NO_ORDER, |order| order as i32)
 }
 
 fn overflow(error: data_bridge_kv_model::DecimalError) -> Error {

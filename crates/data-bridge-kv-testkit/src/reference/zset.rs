@@ -117,8 +117,9 @@ impl Space {
                 Ok(count(removed))
             }
             ZSetCommand::RemoveRange { key, by } => {
-                let set = self.scored(key.as_str())?;
-                let removed = range(&set, *by, false)?;
+                let stored = self.sorted_set(key.as_str())?;
+                let removed = range(&stored, *by, false)?;
+                let set = stored.map(|(_, members)| members).unwrap_or_default();
                 let kept: Vec<Scored> = set.iter().filter(|pair| !removed.contains(pair)).cloned().collect();
                 self.keep_scored(key.as_str(), set.len(), kept);
                 Ok(count(removed.len()))
@@ -169,7 +170,7 @@ impl Space {
             }
             ZSetCommand::Length { key } => count(self.scored(key.as_str())?.len()),
             ZSetCommand::Count { key, low, high } => {
-                let set = self.scored(key.as_str())?;
+                let set = self.sorted_set(key.as_str())?;
                 let by = RangeBy::Score { low: *low, high: *high, offset: 0, count: -1 };
                 count(range(&set, by, false)?.len())
             }
@@ -181,7 +182,7 @@ impl Space {
                 if *with_score { Reply::Container(Shape::Array, vec![rank, score]) } else { rank }
             }
             ZSetCommand::Range { key, by, reverse, with_scores } => {
-                let set = self.scored(key.as_str())?;
+                let set = self.sorted_set(key.as_str())?;
                 shown_range(&range(&set, *by, *reverse)?, *with_scores)
             }
             ZSetCommand::Random { key, count, with_scores } => {
@@ -266,14 +267,21 @@ fn shown_range(members: &[Scored], with_scores: bool) -> Reply {
 }
 
 /// The members of a range, from the highest if reversed.
-fn range(set: &[Scored], by: RangeBy<'_>, reverse: bool) -> Result<Vec<Scored>> {
-    let mut set = set.to_vec();
+///
+/// A bound that is no score is refused even where nothing would be compared with it.
+fn range(stored: &Option<(Kind, Vec<Scored>)>, by: RangeBy<'_>, reverse: bool) -> Result<Vec<Scored>> {
+    let Some((kind, mut set)) = stored.clone() else { return Ok(Vec::new()) };
     if reverse {
         set.reverse();
     }
     match by {
         RangeBy::Rank { start, end } => Ok(set[super::list::range(set.len(), start, end)].to_vec()),
         RangeBy::Score { low, high, offset, count } => {
+            for bound in [low, high] {
+                if let ScoreBound::Included(arg) | ScoreBound::Excluded(arg) = bound {
+                    score(arg, kind)?;
+                }
+            }
             let count = usize::try_from(count).unwrap_or(usize::MAX);
             let mut inside = Vec::new();
             for pair in set {

@@ -1,7 +1,7 @@
 //! Executors: one file per family of commands, each a function from a command and a running step to reply items.
 //! An error means that the command changed nothing.
 
-use data_bridge_kv_model::{Arg, Command, Error, ErrorKind, Kind, ReplyBuf, Result, ValueRef};
+use data_bridge_kv_model::{Arg, Command, Error, ErrorKind, Kind, ReplyBuf, Result, ValueRef, show};
 
 use super::Txn;
 use crate::collections::{Collection, Packed};
@@ -46,7 +46,7 @@ pub fn new_value<'a>(value: ValueRef<'a>) -> Result<NewValue<'a>> {
 /// Whether a stored scalar is what a command expects: untyped bytes match by the shown text, typed values exactly.
 pub fn is_expected(stored: ValueRef<'_>, expected: Arg<'_>) -> Result<bool> {
     match expected {
-        Arg::Untyped(bytes) => Ok(data_bridge_kv_model::show::matches_untyped(stored, bytes)),
+        Arg::Untyped(bytes) => Ok(show::matches_untyped(stored, bytes)),
         Arg::Value(value) => Ok(data_bridge_kv_model::identity::exact_eq(stored, value)),
         Arg::Literal(..) => {
             let mut scratch = Vec::new();
@@ -81,5 +81,8 @@ pub fn named_by_bytes(arg: Arg<'_>, stored: impl Fn(ValueRef<'_>) -> Option<Pack
     if stored(ValueRef::bytes(bytes)).is_some() {
         return None;
     }
-    data_bridge_kv_model::show::typed_readings(bytes, stored)
+    show::typed_readings(bytes, |value| {
+        // Decimals compare by number, but bytes name what is shown as them: `1.10` is not the stored `1.1`.
+        stored(value).filter(|found| show::matches_untyped(found.value(), bytes))
+    })
 }

@@ -112,7 +112,7 @@ fn scan(fields: Option<&Fields>, cursor: u64, options: &ScanOptions<'_>, out: &m
     Ok(())
 }
 
-fn read<'t>(txn: &'t mut Txn<'_>, key: Key<'_>) -> Result<Option<&'t Fields>> {
+pub(super) fn read<'t>(txn: &'t mut Txn<'_>, key: Key<'_>) -> Result<Option<&'t Fields>> {
     let place = txn.place(key);
     match txn.collection(place, Kind::Hash)? {
         Some(Collection::Hash(fields)) => Ok(Some(fields)),
@@ -121,7 +121,10 @@ fn read<'t>(txn: &'t mut Txn<'_>, key: Key<'_>) -> Result<Option<&'t Fields>> {
 }
 
 /// The stored field that an argument names, and its value.
-fn find<'t>(fields: Option<&'t Fields>, named: Arg<'_>) -> Result<Option<(&'t Packed, &'t Packed)>> {
+pub(super) fn find<'t>(
+    fields: Option<&'t Fields>,
+    named: Arg<'_>,
+) -> Result<Option<(&'t Packed, &'t Packed)>> {
     let mut scratch = Vec::new();
     let field = member(named, &mut scratch)?;
     let Some(fields) = fields else { return Ok(None) };

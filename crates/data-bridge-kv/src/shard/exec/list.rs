@@ -108,6 +108,10 @@ fn push(
         return Ok(());
     }
     let mut scratch = Vec::new();
+    for value in values.iter().filter(|value| matches!(value, Arg::Literal(..))) {
+        // Only a literal can be refused, and must be before the first write.
+        value.value(&mut scratch)?;
+    }
     let mut length_now = length.unwrap_or(0);
     for (index, value) in values.iter().enumerate() {
         let element = Packed::from(value.value(&mut scratch)?);
@@ -124,7 +128,9 @@ fn push(
 
 fn pop(txn: &mut Txn<'_>, key: Key<'_>, end: End, count: Option<usize>, out: &mut ReplyBuf) -> Result<()> {
     let place = txn.place(key);
-    let Some(length) = read(txn, key)?.map(List::len) else {
+    let length = read(txn, key)?.map(List::len);
+    // A list that was stored empty has no element to answer, as no list has.
+    let Some(length) = length.filter(|length| *length > 0 || count.is_some()) else {
         out.missing();
         return Ok(());
     };

@@ -36,8 +36,9 @@ pub fn run(txn: &mut Txn<'_>, command: &NumberCommand<'_>, out: &mut ReplyBuf) -
     let sum = match (stored, initial) {
         (Some(stored), _) => add(Some(stored), by, negate, convert, style)?,
         (None, Some(initial)) => {
-            let mut scratch = Vec::new();
-            add(Some(initial.value(&mut scratch)?), by, negate, convert, style)?
+            let initial = number_of(initial)?.into_sum();
+            let initial = ValueRef::from_parts(initial.kind, &initial.payload);
+            add(Some(initial), by, negate, convert, style)?
         }
         (None, None) => add(None, by, negate, convert, style)?,
     };
@@ -75,6 +76,9 @@ pub(super) fn add(
     }
 }
 
+/// Below it every integer is a Float of its own.
+const FLOAT_INTEGERS: u64 = 1 << 53;
+
 fn integer(value: ValueRef<'_>) -> Option<i64> {
     match value.kind() {
         Kind::Int => value.as_int(),
@@ -82,7 +86,7 @@ fn integer(value: ValueRef<'_>) -> Option<i64> {
         Kind::Decimal => value.as_decimal().and_then(|number| number.to_i64()),
         Kind::Float => {
             let number = value.as_float()?;
-            (number.fract() == 0.0 && number.abs() < 9_007_199_254_740_992.0).then_some(number as i64)
+            (number.fract() == 0.0 && number.abs() < FLOAT_INTEGERS as f64).then_some(number as i64)
         }
         _ => None,
     }
@@ -105,7 +109,16 @@ fn add_integer(stored: Option<ValueRef<'_>>, by: Arg<'_>, negate: bool) -> Resul
             show::put_int(sum, &mut text);
             text
         }
-        Kind::Decimal => Decimal::from(sum).to_payload().to_vec(),
+        Kind::Decimal => {
+            // The scale stays: 5.00 and 1 are 6.00.
+            let number = stored.and_then(ValueRef::as_decimal).ok_or_else(Error::not_an_integer)?;
+            let by = Decimal::from(by);
+            let sum = if negate { number.checked_sub(by) } else { number.checked_add(by) };
+            sum.map_err(overflow)?.to_payload().to_vec()
+        }
+        Kind::Float if sum.unsigned_abs() >= FLOAT_INTEGERS => {
+            return Err(Error::out_of_range("a Float counts exactly below 2^53 only"));
+        }
         Kind::Float => (sum as f64).to_le_bytes().to_vec(),
         _ => return Ok(Sum { kind: Kind::Int, payload: sum.to_le_bytes().to_vec() }),
     };
@@ -116,7 +129,12 @@ fn add_integer(stored: Option<ValueRef<'_>>, by: Arg<'_>, negate: bool) -> Resul
 fn add_fraction(stored: Option<ValueRef<'_>>, by: Arg<'_>) -> Result<Sum> {
     let exact = by.content().and_then(|text| Decimal::parse_bytes(text).ok());
     let infinite = || Error::invalid("increment would produce NaN or Infinity");
-    let Some(value) = stored else { return float_sum(0.0, by.float()?, infinite) };
+    let value = match (stored, by.content()) {
+        (Some(value), _) => value,
+        // What an untyped client writes is Bytes, so that 0.1 and 0.2 are 0.3 for it.
+        (None, Some(_)) => ValueRef::bytes(b"0"),
+        (None, None) => return float_sum(0.0, by.float()?, infinite),
+    };
     match value.kind() {
         Kind::Text | Kind::Bytes => {
             let current = parse_float(value.payload()).ok_or_else(Error::not_a_float)?;
@@ -179,15 +197,7 @@ fn float_sum(current: f64, by: f64, infinite: impl FnOnce() -> Error) -> Result<
 
 /// KV.INCR: kinds do not mix, except an Int into a Decimal, unless the caller asks for conversion.
 fn add_typed(stored: Option<ValueRef<'_>>, by: Arg<'_>, negate: bool, convert: bool) -> Result<Sum> {
-    let mut scratch = Vec::new();
-    let by = match by {
-        Arg::Untyped(text) => {
-            number_of_text(text).ok_or_else(|| Error::invalid("increment must be a number"))?
-        }
-        typed => {
-            number(typed.value(&mut scratch)?).ok_or_else(|| Error::invalid("increment must be a number"))?
-        }
-    };
+    let by = number_of(by)?;
     let current = match stored {
         None => by.zero(),
         Some(value) => number(value).ok_or_else(Error::wrong_type)?,
@@ -238,10 +248,16 @@ fn number(value: ValueRef<'_>) -> Option<Number> {
     }
 }
 
-/// How an untyped increment of a typed addition is read: an integer, else a decimal.
-fn number_of_text(text: &[u8]) -> Option<Number> {
-    let decimal = || Decimal::parse_bytes(text).ok().map(Number::Decimal);
-    parse_int(text).map(Number::Int).or_else(decimal)
+/// The number of an argument of a typed addition: untyped text is an integer if it can be, else a decimal.
+fn number_of(arg: Arg<'_>) -> Result<Number> {
+    let found = match arg {
+        Arg::Untyped(text) => {
+            let decimal = || Decimal::parse_bytes(text).ok().map(Number::Decimal);
+            parse_int(text).map(Number::Int).or_else(decimal)
+        }
+        typed => number(typed.value(&mut Vec::new())?),
+    };
+    found.ok_or_else(|| Error::invalid("an increment, a bound or a start must be a number"))
 }
 
 impl Number {
@@ -282,22 +298,14 @@ impl Number {
 }
 
 fn check_bounds(sum: &Sum, minimum: Option<Arg<'_>>, maximum: Option<Arg<'_>>) -> Result<()> {
-    let bound = |arg: Arg<'_>| {
-        let mut scratch = Vec::new();
-        match arg {
-            Arg::Untyped(text) => number_of_text(text),
-            typed => number(typed.value(&mut scratch)?),
-        }
-        .ok_or_else(|| Error::invalid("a bound must be a number"))
-    };
     let value = number(ValueRef::from_parts(sum.kind, &sum.payload)).ok_or_else(Error::wrong_type)?;
     if let Some(minimum) = minimum
-        && value.compare(bound(minimum)?).is_none_or(|order| order.is_lt())
+        && value.compare(number_of(minimum)?).is_none_or(|order| order.is_lt())
     {
         return Err(Error::out_of_range("the result would be below the minimum"));
     }
     if let Some(maximum) = maximum
-        && value.compare(bound(maximum)?).is_none_or(|order| order.is_gt())
+        && value.compare(number_of(maximum)?).is_none_or(|order| order.is_gt())
     {
         return Err(Error::out_of_range("the result would be above the maximum"));
     }

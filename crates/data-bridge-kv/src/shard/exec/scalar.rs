@@ -279,7 +279,10 @@ pub(super) fn range(start: i64, end: i64, length: usize) -> std::ops::Range<usiz
 fn get_range(txn: &mut Txn<'_>, key: Key<'_>, start: i64, end: i64, out: &mut ReplyBuf) -> Result<()> {
     let place = txn.place(key);
     let (bytes, ..) = shown(txn, place)?.unwrap_or((Vec::new(), Kind::Bytes, None));
-    let range = range(start, end, bytes.len());
+    // As Redis reads it: an end before the first byte is the first byte, unless both ends are negative and crossed.
+    let crossed = start < 0 && end < 0 && start > end;
+    let before = end < 0 && usize::try_from(end.unsigned_abs()).is_ok_and(|end| end > bytes.len());
+    let range = if crossed { 0..0 } else { range(start, if before { 0 } else { end }, bytes.len()) };
     out.value(ValueRef::bytes(bytes.get(range).unwrap_or_default()));
     Ok(())
 }

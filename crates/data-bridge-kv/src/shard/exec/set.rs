@@ -163,7 +163,9 @@ fn remove(txn: &mut Txn<'_>, key: Key<'_>, members: &[Arg<'_>], out: &mut ReplyB
 
 fn pop(txn: &mut Txn<'_>, key: Key<'_>, count: Option<usize>, out: &mut ReplyBuf) -> Result<()> {
     let place = txn.place(key);
-    let Some(length) = read(txn, key)?.map(Set::len) else {
+    let length = read(txn, key)?.map(Set::len);
+    // A set that was stored empty has no member to answer, as no set has.
+    let Some(length) = length.filter(|length| *length > 0) else {
         match count {
             Some(_) => out.container(Shape::Members, 0),
             None => out.missing(),
@@ -229,6 +231,10 @@ fn move_member(
     out: &mut ReplyBuf,
 ) -> Result<()> {
     let (source, target) = (txn.place(from), txn.place(to));
+    if read(txn, from)?.is_none() {
+        out.integer(0);
+        return Ok(());
+    }
     let target_is_there = read(txn, to)?.is_some();
     let mut scratch = Vec::new();
     let wanted = member(named, &mut scratch)?;

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use data_bridge_kv_model::command::{Expected, Expiry, StateCommand, Transition};
-use data_bridge_kv_model::{Arg, Error, ErrorKind, Found, Key, Kind, ReplyBuf, Result, Shape, ValueRef};
+use data_bridge_kv_model::{Arg, Error, ErrorKind, Found, Key, ReplyBuf, Result, Shape, ValueRef};
 
+use super::hash::find;
 use super::scalar::{deadline, put_or_delete};
 use super::{is_expected, member, new_value};
 use crate::collections::{Collection, Fields, Packed};
@@ -119,16 +120,16 @@ fn check_version(txn: &mut Txn<'_>, place: Place<'_>, expected: u64) -> Result<(
 fn transition(txn: &mut Txn<'_>, step: &Transition<'_>, out: &mut ReplyBuf) -> Result<()> {
     let place = txn.place(step.key);
     let (mut field_scratch, mut to_scratch) = (Vec::new(), Vec::new());
-    let field = member(step.field, &mut field_scratch)?;
+    let named = member(step.field, &mut field_scratch)?;
     let to = Packed::from(step.to.value(&mut to_scratch)?);
-    let update = updates(step.update)?;
-    let previous = match txn.collection(place, Kind::Hash)? {
-        Some(Collection::Hash(fields)) => fields.get(field).cloned(),
-        _ => None,
-    };
+    let hash = super::hash::read(txn, step.key)?;
+    let update = updates(hash, step.update)?;
+    // A field that is there keeps the form in which it is stored.
+    let (stored, previous) = find(hash, step.field)?.map(|(f, v)| (f.clone(), v.clone())).unzip();
+    let field = stored.as_ref().map_or(named, Packed::value);
     let version = txn.version(place);
     let allowed = match &previous {
-        None => step.or_missing,
+        None => step.or_missing || step.expect.is_empty(),
         Some(state) => {
             let mut any = false;
             for expected in step.expect {
@@ -194,13 +195,18 @@ fn is_expected_state(state: ValueRef<'_>, expected: Arg<'_>) -> Result<bool> {
     is_expected(state, expected)
 }
 
-fn updates(pairs: &[Arg<'_>]) -> Result<Vec<(Packed, Packed)>> {
+/// The fields of an update, in the form in which they are stored where they are, with their values.
+fn updates(hash: Option<&Fields>, pairs: &[Arg<'_>]) -> Result<Vec<(Packed, Packed)>> {
     let (mut scratch, mut value_scratch) = (Vec::new(), Vec::new());
     let mut update = Vec::with_capacity(pairs.len() / 2);
     for pair in pairs.chunks_exact(2) {
         if let [field, value] = pair {
             let value = Packed::from(value.value(&mut value_scratch)?);
-            update.push((Packed::from(member(*field, &mut scratch)?), value));
+            let field = match find(hash, *field)? {
+                Some((stored, _)) => stored.clone(),
+                None => Packed::from(member(*field, &mut scratch)?),
+            };
+            update.push((field, value));
         }
     }
     Ok(update)

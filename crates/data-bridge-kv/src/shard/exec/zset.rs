@@ -266,8 +266,14 @@ fn rank(
 fn score_range(set: &SortedSet, low: ScoreBound<'_>, high: ScoreBound<'_>) -> Result<std::ops::Range<usize>> {
     let before = |bound: ScoreBound<'_>, including_equal: bool| -> Result<usize> {
         let (arg, including) = match bound {
-            ScoreBound::Lowest => return Ok(0),
-            ScoreBound::Highest => return Ok(set.len()),
+            // Infinite scores are inside a range that begins or ends with themselves; no Decimal is infinite.
+            ScoreBound::Lowest => {
+                return Ok(set.rank_of_score(Score::Float(f64::NEG_INFINITY), including_equal).unwrap_or(0));
+            }
+            ScoreBound::Highest => {
+                let rank = set.rank_of_score(Score::Float(f64::INFINITY), including_equal);
+                return Ok(rank.unwrap_or_else(|| set.len()));
+            }
             ScoreBound::Included(arg) => (arg, including_equal),
             ScoreBound::Excluded(arg) => (arg, !including_equal),
         };

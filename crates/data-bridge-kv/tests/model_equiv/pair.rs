@@ -1,0 +1,383 @@
+//! An engine and the model beside it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use data_bridge_kv::{Caller, Engine, ManualClock, OnError, Settings};
+use data_bridge_kv_model::command::table::opcode;
+use data_bridge_kv_model::{Arg, Call, Key, Reply, ReplyBuf, ReplyReader, Shape, Value};
+use data_bridge_kv_testkit::reference::{Follower, Reference, same_fault};
+use data_bridge_kv_testkit::workload::{KEYS, Request, VersionOf, Word};
+
+use crate::plan::{Plan, START, Step, Watched};
+
+/// What is done to the engine on purpose, so that the test can be seen to find it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flaw {
+    /// Nothing.
+    None,
+    /// Writes forget their deadline.
+    LostDeadline,
+    /// Conditional writes write always.
+    ConditionIgnored,
+    /// An increment ignores its bounds.
+    BoundIgnored,
+    /// A transition ignores its fence.
+    FenceIgnored,
+    /// An atomic step that fails leaves what it did.
+    NotUndone,
+    /// Watched keys are not looked at.
+    WatchIgnored,
+    /// Time stands still, so that what has expired is served.
+    ExpiredServed,
+    /// A write keeps the deadline that was there.
+    DeadlineKept,
+    /// Compare-and-set writes whatever is there.
+    NotCompared,
+    /// Reads tell an older version.
+    OldVersion,
+}
+
+impl Flaw {
+    pub const ALL: [Flaw; 10] = [
+        Flaw::LostDeadline,
+        Flaw::ConditionIgnored,
+        Flaw::BoundIgnored,
+        Flaw::FenceIgnored,
+        Flaw::NotUndone,
+        Flaw::WatchIgnored,
+        Flaw::ExpiredServed,
+        Flaw::DeadlineKept,
+        Flaw::NotCompared,
+        Flaw::OldVersion,
+    ];
+
+    /// The request as the flawed engine takes it.
+    fn bend(self, mut request: Request) -> Request {
+        match self {
+            Flaw::LostDeadline => drop_option(&mut request, &["EX", "PX", "EXAT", "PXAT"], 2),
+            Flaw::ConditionIgnored => drop_option(&mut request, &["NX", "XX", "GT", "LT"], 1),
+            Flaw::BoundIgnored => drop_option(&mut request, &["MIN", "MAX"], 2),
+            Flaw::FenceIgnored => drop_option(&mut request, &["FENCE"], 2),
+            Flaw::DeadlineKept if request.opcode == opcode::SET && request.words.len() == 2 => {
+                request.words.push(Word::Untyped(b"KEEPTTL".to_vec()));
+            }
+            Flaw::NotCompared if request.opcode == opcode::KV_CAS => {
+                if let Some(at) = request.words.iter().position(|word| is_word(word, "TO")) {
+                    request = Request {
+                        opcode: opcode::KV_SET,
+                        words: vec![request.words[0].clone(), request.words[at + 1].clone()],
+                    };
+                }
+            }
+            _ => {}
+        }
+        request
+    }
+
+    fn bend_reply(self, request: &Request, reply: Reply) -> Reply {
+        match (self, request.opcode, reply) {
+            (Flaw::NotCompared, opcode::KV_CAS, Reply::Ok) => Reply::Boolean(true),
+            (Flaw::OldVersion, opcode::KV_GETV, Reply::Container(shape, mut items)) => {
+                if let Some(Reply::Integer(version)) = items.last_mut() {
+                    *version &= !1;
+                }
+                Reply::Container(shape, items)
+            }
+            (_, _, reply) => reply,
+        }
+    }
+}
+
+fn is_word(word: &Word, name: &str) -> bool {
+    match word {
+        Word::Untyped(bytes) => bytes == name.as_bytes(),
+        Word::Value(encoded) => *encoded == Value::Text(name.into()).encode(),
+        Word::Literal(..) | Word::Version(_) => false,
+    }
+}
+
+fn drop_option(request: &mut Request, names: &[&str], words: usize) {
+    if let Some(at) = request.words.iter().position(|word| names.iter().any(|name| is_word(word, name))) {
+        request.words.drain(at..request.words.len().min(at + words));
+    }
+}
+
+pub struct Pair {
+    engine: Engine,
+    caller: Caller,
+    clock: Arc<ManualClock>,
+    follower: Follower,
+    namespace: usize,
+    flaw: Flaw,
+    /// How many replies were compared.
+    pub replies: usize,
+}
+
+/// Which side an argument is meant for.
+#[derive(Clone, Copy)]
+enum Side {
+    Engine,
+    Model,
+}
+
+impl Pair {
+    pub fn open(plan: &Plan, flaw: Flaw) -> Pair {
+        let clock = Arc::new(ManualClock::new(START));
+        let mut settings = Settings {
+            shards: Some([1, 2, 16][(plan.seed % 3) as usize]),
+            clock: Arc::clone(&clock) as _,
+            seed: Some(plan.seed),
+            background: false,
+            ..Settings::default()
+        };
+        let mut model = Reference::new(START);
+        // Namespace 3 gives every key a time to live, namespace 1 refuses to be flushed.
+        settings.namespaces[3].default_ttl_ms = Some(1000);
+        model.space_mut(3).default_ttl_ms = Some(1000);
+        let engine = Engine::open(settings).expect("valid settings");
+        let namespace = (plan.seed % 4) as usize;
+        let id = engine.namespace(&namespace.to_string()).expect("a namespace");
+        let caller = Caller { namespace: id, ..engine.caller() };
+        Pair { engine, caller, clock, follower: Follower::new(model), namespace, flaw, replies: 0 }
+    }
+
+    pub fn take(&mut self, step: &Step) -> Result<(), String> {
+        match step {
+            Step::Run(request) => self.run(std::slice::from_ref(request), false)?,
+            Step::Batch(requests) => self.run(requests, true)?,
+            Step::Atomic { requests, abort, watched } => self.run_atomic(requests, *abort, watched)?,
+            Step::Pause { ms, ticks } => {
+                if self.flaw != Flaw::ExpiredServed {
+                    self.clock.advance(*ms);
+                }
+                self.follower.model.advance(*ms);
+                if *ticks {
+                    self.engine.tick();
+                }
+            }
+        }
+        self.compare_versions()
+    }
+
+    fn version_of(&self, of: &VersionOf, side: Side) -> u64 {
+        let (VersionOf::Current(key) | VersionOf::Stale(key)) = of;
+        let current = match side {
+            Side::Engine => self.version(key),
+            Side::Model => self.follower.model.space(self.namespace).version(key),
+        };
+        match of {
+            VersionOf::Current(_) => current,
+            // Far above, or the one before: neither is the key's.
+            VersionOf::Stale(_) if current == 0 => 1 << 62,
+            VersionOf::Stale(_) => current - 1,
+        }
+    }
+
+    fn version(&self, key: &str) -> u64 {
+        Key::new(key.as_bytes()).map_or(0, |key| self.engine.version(&self.caller, key))
+    }
+
+    /// The requests as the engine and as the model take them.
+    fn resolve(&self, requests: &[Request]) -> (Vec<Request>, Vec<Request>) {
+        let resolved = |request: &Request, side| request.resolved(|of| self.version_of(of, side));
+        let bent = requests.iter().map(|request| self.flaw.bend(resolved(request, Side::Engine)));
+        (bent.collect(), requests.iter().map(|request| resolved(request, Side::Model)).collect())
+    }
+
+    fn run(&mut self, requests: &[Request], batch: bool) -> Result<(), String> {
+        let (ours, theirs) = self.resolve(requests);
+        let (our_args, their_args): (Vec<_>, Vec<_>) =
+            (ours.iter().map(Request::args).collect(), theirs.iter().map(Request::args).collect());
+        // Both are refused alike: it is the same parser.
+        let calls = |requests: &[Request], args: &'_ [Vec<Arg<'_>>]| -> Vec<bool> {
+            requests.iter().zip(args).map(|(request, args)| request.call(args).is_ok()).collect()
+        };
+        let good = calls(&theirs, &their_args);
+        let kept = |at: &usize| good[*at];
+        let indexes: Vec<usize> = (0..requests.len()).filter(kept).collect();
+        let engine_calls: Vec<Call<'_>> =
+            indexes.iter().filter_map(|at| ours[*at].call(&our_args[*at]).ok()).collect();
+        if engine_calls.len() != indexes.len() {
+            return Ok(());
+        }
+        if requests.iter().any(|request| request.opcode == opcode::DBSIZE) {
+            self.engine.tick();
+        }
+        let mut out = ReplyBuf::new();
+        if batch {
+            let mut answers = Vec::new();
+            self.engine.execute_batch(&self.caller, 0, &engine_calls, &mut out, &mut answers);
+            if answers.len() != engine_calls.len()
+                || answers.last().is_some_and(|end| *end != Some(out.len()))
+            {
+                return Err(format!("a batch of {} has the answers {answers:?}", engine_calls.len()));
+            }
+        } else {
+            for call in &engine_calls {
+                let _ = self.engine.execute(&self.caller, 0, call, &mut out);
+            }
+        }
+        let mut reader = ReplyReader::new(out.as_bytes());
+        for at in indexes {
+            let observed = reader.reply().map_err(|error| format!("unreadable reply: {error}"))?;
+            let observed = self.flaw.bend_reply(&requests[at], observed);
+            let call = theirs[at].call(&their_args[at]).map_err(|error| error.to_string())?;
+            self.follower
+                .follow(self.namespace, &call.command, &observed)
+                .map_err(|why| format!("{why}\n  in {}", requests[at].line()))?;
+            self.replies += 1;
+        }
+        if reader.is_done() { Ok(()) } else { Err("bytes after the last reply".to_owned()) }
+    }
+
+    fn run_atomic(&mut self, requests: &[Request], abort: bool, watched: &[Watched]) -> Result<(), String> {
+        let (ours, theirs) = self.resolve(requests);
+        let (our_args, their_args): (Vec<_>, Vec<_>) =
+            (ours.iter().map(Request::args).collect(), theirs.iter().map(Request::args).collect());
+        let calls = |requests: &'_ [Request], args: &'_ [Vec<Arg<'_>>]| -> bool {
+            requests.iter().zip(args).all(|(request, args)| request.call(args).is_ok())
+        };
+        if !calls(&ours, &our_args) || !calls(&theirs, &their_args) {
+            return Ok(());
+        }
+        let our_calls: Vec<Call<'_>> =
+            ours.iter().zip(&our_args).filter_map(|(r, a)| r.call(a).ok()).collect();
+        let commands: Vec<_> = theirs
+            .iter()
+            .zip(&their_args)
+            .filter_map(|(r, a)| r.call(a).ok())
+            .map(|call| call.command)
+            .collect();
+        let holds = watched.iter().all(|watched| watched.holds);
+        let keys: Vec<(Key<'_>, u64)> = watched
+            .iter()
+            .filter(|_| self.flaw != Flaw::WatchIgnored)
+            .map(|watched| {
+                let version = self.version(watched.key);
+                (Key::new(watched.key.as_bytes()).expect("a key"), version + u64::from(!watched.holds))
+            })
+            .collect();
+        let mut out = ReplyBuf::new();
+        let abort_now = abort && self.flaw != Flaw::NotUndone;
+        let on_error = if abort_now { OnError::Abort } else { OnError::Continue };
+        self.engine.execute_atomic(&self.caller, &our_calls, on_error, &keys, &mut out);
+        let observed = ReplyReader::new(out.as_bytes()).reply().map_err(|error| error.to_string())?;
+        self.replies += 1;
+        if !holds {
+            return match observed {
+                Reply::Error(error) if error.kind() == data_bridge_kv_model::ErrorKind::Aborted => Ok(()),
+                other => Err(format!("a watched key has changed, but the step answers {other:?}")),
+            };
+        }
+        match observed {
+            Reply::Container(Shape::Array, items) if items.len() == commands.len() => {
+                let failed = items.iter().any(|item| matches!(item, Reply::Error(_)));
+                if abort && failed {
+                    return Err("an atomic step went on after an error".to_owned());
+                }
+                for ((command, item), request) in commands.iter().zip(items).zip(requests) {
+                    let item = self.flaw.bend_reply(request, item);
+                    self.follower.follow(self.namespace, command, &item)?;
+                }
+                Ok(())
+            }
+            Reply::Error(error) if abort => {
+                match self.follower.model.execute_atomic(self.namespace, &commands) {
+                    Err(expected) if same_fault(&expected, &error) => Ok(()),
+                    other => Err(format!("the step failed with {error:?}, the model says {other:?}")),
+                }
+            }
+            other => Err(format!("an atomic step answers {other:?}")),
+        }
+    }
+
+    fn compare_versions(&mut self) -> Result<(), String> {
+        for key in KEYS {
+            let theirs = self.version(key);
+            let ours = self.follower.model.space(self.namespace).version(key);
+            self.follower.see_version(self.namespace, key, ours, theirs)?;
+        }
+        Ok(())
+    }
+
+    fn ask(&mut self, opcode: u16, words: &[&[u8]]) -> Reply {
+        let request =
+            Request { opcode, words: words.iter().map(|word| Word::Untyped(word.to_vec())).collect() };
+        let args = request.args();
+        let call = request.call(&args).expect("a valid request");
+        let mut out = ReplyBuf::new();
+        let _ = self.engine.execute(&self.caller, 0, &call, &mut out);
+        ReplyReader::new(out.as_bytes()).reply().expect("a reply")
+    }
+
+    /// Both hold the same keys with the same values, deadlines and members, and every walk shows each once.
+    pub fn compare_everything(&mut self) -> Result<(), String> {
+        let mut requests = Vec::new();
+        for key in KEYS {
+            let key = Word::Untyped(key.as_bytes().to_vec());
+            for opcode in [opcode::KV_GETV, opcode::PTTL, opcode::KV_KIND, opcode::MEMORY] {
+                let words = if opcode == opcode::MEMORY {
+                    vec![Word::Untyped(b"USAGE".to_vec()), key.clone()]
+                } else {
+                    vec![key.clone()]
+                };
+                requests.push(Request { opcode, words });
+            }
+        }
+        requests.push(Request { opcode: opcode::DBSIZE, words: Vec::new() });
+        self.run(&requests, true)?;
+        let space = self.follower.model.space(self.namespace);
+        let all: BTreeSet<Vec<u8>> = space.iter().map(|(key, _)| Value::Text(key.into()).encode()).collect();
+        let collections: Vec<(String, usize, u16)> = space
+            .iter()
+            .filter_map(|(key, entry)| match &entry.value {
+                Value::Set(members) => Some((key.to_owned(), members.len(), opcode::SSCAN)),
+                Value::Hash(fields) => Some((key.to_owned(), fields.len(), opcode::HSCAN)),
+                Value::SortedSet(set) => Some((
+                    key.to_owned(),
+                    data_bridge_kv_testkit::reference::pairs_of(set).1.len(),
+                    opcode::ZSCAN,
+                )),
+                _ => None,
+            })
+            .collect();
+        let keys = self.walk(opcode::SCAN, None, 1)?;
+        if keys.len() != all.len() || keys.into_iter().collect::<BTreeSet<_>>() != all {
+            return Err("a walk over the keys does not show each of them once".to_owned());
+        }
+        for (key, members, opcode) in collections {
+            let width = if opcode == opcode::SSCAN { 1 } else { 2 };
+            let found = self.walk(opcode, Some(&key), width)?;
+            let distinct: BTreeSet<&Vec<u8>> = found.iter().collect();
+            if found.len() != members || distinct.len() != members {
+                return Err(format!("a walk over {key:?} shows {} of {members} members", found.len()));
+            }
+        }
+        Ok(())
+    }
+
+    /// What a whole walk in the smallest steps shows: the first of each `width` items, encoded.
+    fn walk(&mut self, opcode: u16, key: Option<&str>, width: usize) -> Result<Vec<Vec<u8>>, String> {
+        let (mut cursor, mut found) = ("0".to_owned(), Vec::new());
+        for _ in 0..1000 {
+            let mut words: Vec<&[u8]> = key.map(str::as_bytes).into_iter().collect();
+            words.extend([cursor.as_bytes(), b"COUNT", b"1"]);
+            let Reply::Container(_, items) = self.ask(opcode, &words) else {
+                return Err("a scan failed".to_owned());
+            };
+            let [Reply::Value(Value::Text(next)), Reply::Container(_, part)] = &items[..] else {
+                return Err(format!("a scan answers {items:?}"));
+            };
+            found.extend(part.iter().step_by(width).filter_map(|item| match item {
+                Reply::Value(value) => Some(value.encode()),
+                _ => None,
+            }));
+            if &**next == "0" {
+                return Ok(found);
+            }
+            cursor = next.to_string();
+        }
+        Err("a walk does not end".to_owned())
+    }
+}
