@@ -39,6 +39,7 @@ fix: ## formats and applies what the linters can repair
 	@$(STEP) "python environment" scripts/venv dev
 	@$(STEP) "format" cargo fmt --all
 	@$(STEP) "clippy" cargo clippy --workspace --all-targets --fix --allow-dirty --allow-staged
+	@$(STEP) "derived methods" scripts/derive-commands
 	@$(STEP) "python lint" .venv/bin/ruff check --fix .
 	@$(STEP) "python format" .venv/bin/ruff format .
 

@@ -1,0 +1,116 @@
+//! A queue run by the embedded engine: several commands in one go, or as one atomic step.
+
+use std::ops::Range;
+
+use data_bridge_kv::{Caller, Engine, OnError};
+use data_bridge_kv_model::{Arg, Call, Error, Reader, ReplyBuf, ReplyReader, Result, Shape, command::table};
+use data_bridge_kv_model::{ErrorKind, Item};
+use pyo3::prelude::*;
+use pyo3::types::PyList;
+
+use super::queue::Queued;
+use super::request::Fallback;
+use super::{doorway, errors};
+
+/// Commands or bytes from which on the interpreter lock is released.
+const LARGE: (usize, usize) = (512, 64 << 10);
+
+/// Runs a queue; the answers stand in `reply` where the ranges say.
+pub fn run(
+    py: Python<'_>,
+    engine: &Engine,
+    caller: &Caller,
+    queued: &Queued,
+    atomic: bool,
+    reply: &mut ReplyBuf,
+) -> PyResult<Vec<Range<usize>>> {
+    let commands: Vec<(u16, &[u8])> =
+        queued.commands().map(|command| (command.opcode, command.args)).collect();
+    let mut work = || with_calls(&commands, |calls| execute(engine, caller, calls, atomic, reply));
+    let answers =
+        if commands.len() > LARGE.0 || queued.size() > LARGE.1 { doorway::outside(py, work) } else { work() };
+    answers.and_then(|answers| answers).map_err(|error| errors::from_model(py, &error))
+}
+
+/// The results of a queue from the answers to its commands.
+pub fn results<'py>(
+    py: Python<'py>,
+    queued: &Queued,
+    reply: &[u8],
+    answers: &[Range<usize>],
+    fallback: &Fallback,
+) -> PyResult<Bound<'py, PyList>> {
+    let mut answers = answers.iter().cloned();
+    queued.results(py, |shaping| {
+        let item = answers.next().and_then(|answer| reply.get(answer)).unwrap_or_default();
+        match shaping.result(py, item, fallback) {
+            Ok(result) => Ok(result),
+            Err(error) => Ok(error.into_value(py).into_bound(py).into_any()),
+        }
+    })
+}
+
+fn execute(
+    engine: &Engine,
+    caller: &Caller,
+    calls: &[Call<'_>],
+    atomic: bool,
+    reply: &mut ReplyBuf,
+) -> Result<Vec<Range<usize>>> {
+    if !atomic {
+        let mut answers = Vec::new();
+        engine.execute_batch(caller, 0, calls, reply, &mut answers);
+        let mut start = 0;
+        return Ok(answers
+            .into_iter()
+            .flatten()
+            .map(|end| std::mem::replace(&mut start, end)..end)
+            .collect());
+    }
+    engine.execute_atomic(caller, calls, OnError::Abort, &[], reply);
+    answers_of(reply.as_bytes())
+}
+
+/// Where the answers of an atomic step stand: its one reply is an Array of them, or an error.
+pub fn answers_of(reply: &[u8]) -> Result<Vec<Range<usize>>> {
+    let mut reader = ReplyReader::new(reply);
+    match reader.item()? {
+        Item::Error(error) => Err(error),
+        Item::Container(Shape::Array, count) => {
+            let at = |reader: &ReplyReader<'_>| reply.len().saturating_sub(reader.rest().len());
+            let mut answers = Vec::new();
+            for _ in 0..count {
+                let start = at(&reader);
+                reader.skip()?;
+                answers.push(start..at(&reader));
+            }
+            Ok(answers)
+        }
+        _ => Err(Error::new(ErrorKind::Corruption, "an atomic step was not answered by an array")),
+    }
+}
+
+/// Reads encoded arguments as calls of the engine.
+fn with_calls<T>(commands: &[(u16, &[u8])], run: impl FnOnce(&[Call<'_>]) -> T) -> Result<T> {
+    let mut args: Vec<Arg<'_>> = Vec::new();
+    let mut ends = Vec::with_capacity(commands.len());
+    for (_, encoded) in commands {
+        let mut reader = Reader::new(encoded);
+        while !reader.rest().is_empty() {
+            args.push(Arg::Value(reader.value()?));
+        }
+        ends.push(args.len());
+    }
+    let mut start = 0;
+    let calls: Result<Vec<Call<'_>>> = commands
+        .iter()
+        .zip(ends)
+        .map(|((opcode, _), end)| {
+            let own = args.get(start..end).unwrap_or_default();
+            start = end;
+            let unknown = || Error::new(ErrorKind::UnknownCommand, "unknown opcode");
+            table::by_opcode(*opcode).ok_or_else(unknown)?.call(own)
+        })
+        .collect();
+    Ok(run(&calls?))
+}

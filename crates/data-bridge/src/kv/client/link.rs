@@ -1,0 +1,258 @@
+//! One connection of a synchronous client: a blocking socket of ours, or Python's own where gevent or eventlet
+//! replaced it, so that a wait switches to other tasks there.
+
+use std::io::{self, ErrorKind as IoKind, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::time::{Duration, Instant};
+
+use data_bridge_kv_client::core::{Responses, put_greeting};
+use data_bridge_kv_model::Error;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use super::super::convert::Decoder;
+use super::super::{doorway, errors};
+
+/// Room that a read asks for.
+const READ_BYTES: usize = 16 << 10;
+
+/// Where and how to connect.
+#[derive(Clone, Debug)]
+pub struct Address {
+    /// Name or address of the host.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// Namespace by name or number; None = 0.
+    pub namespace: Option<String>,
+    /// Password, if one is wanted.
+    pub password: Option<String>,
+    /// Longest time to connect.
+    pub connect_timeout: Duration,
+    /// Whether the socket is Python's.
+    pub cooperative: bool,
+}
+
+/// Why a connection is of no use any more.
+#[derive(Debug)]
+pub enum Lost {
+    /// The socket failed, or the other side closed it.
+    Socket(io::Error),
+    /// The other side does not speak our protocol.
+    Protocol(Error),
+    /// The time was over.
+    Late,
+    /// A signal handler, or Python's socket, raised.
+    Raised(PyErr),
+}
+
+enum Transport {
+    Native(TcpStream),
+    Python(Py<PyAny>),
+}
+
+/// A connection that was greeted.
+pub struct Link {
+    transport: Transport,
+    /// What came in.
+    pub responses: Responses,
+    /// When it was used last.
+    pub used: Instant,
+}
+
+impl Link {
+    /// Connects, authenticates and chooses the namespace.
+    pub fn connect(py: Python<'_>, address: &Address) -> PyResult<Link> {
+        let deadline = Instant::now().checked_add(address.connect_timeout);
+        let transport = if address.cooperative {
+            let socket = py.import("socket")?.call_method1(
+                "create_connection",
+                ((address.host.as_str(), address.port), address.connect_timeout.as_secs_f64()),
+            );
+            Transport::Python(socket.map_err(|error| cannot_connect(py, address, &error.value(py)))?.unbind())
+        } else {
+            let socket = doorway::outside(py, || open(address));
+            Transport::Native(socket.map_err(|error| cannot_connect(py, address, &error))?)
+        };
+        let mut link = Link { transport, responses: Responses::new(), used: Instant::now() };
+        let mut greeting = Vec::new();
+        let answers = put_greeting(address.password.as_deref(), address.namespace.as_deref(), &mut greeting);
+        let (mut left, mut refused) = (answers, None);
+        let greeted = link.exchange(py, &greeting, deadline, |responses| {
+            while left > 0 {
+                let Some(response) = responses.cut()? else { return Ok(false) };
+                if is_error(response.item) {
+                    refused = Some(Vec::from(response.item));
+                    return Ok(true);
+                }
+                left -= 1;
+            }
+            // Without a password or namespace nothing is answered but the preface, with the first response.
+            responses.is_whole().map(|_| true)
+        });
+        greeted.map_err(|lost| match lost {
+            Lost::Raised(error) => error,
+            Lost::Protocol(error) => cannot_connect(py, address, &error),
+            Lost::Socket(error) => cannot_connect(py, address, &error),
+            Lost::Late => cannot_connect(py, address, &"the server did not answer in time"),
+        })?;
+        match refused {
+            Some(item) => Decoder::new(py, &item, None, None).reply().map(|_| link),
+            None => Ok(link),
+        }
+    }
+
+    /// Sends bytes and reads until `done` says so. `done` runs without the interpreter lock.
+    pub fn exchange(
+        &mut self,
+        py: Python<'_>,
+        request: &[u8],
+        deadline: Option<Instant>,
+        mut done: impl FnMut(&mut Responses) -> Result<bool, Error> + Send,
+    ) -> Result<(), Lost> {
+        let Link { transport, responses, used } = self;
+        let socket = match transport {
+            Transport::Native(socket) => socket,
+            Transport::Python(socket) => {
+                return cooperative(socket.bind(py), responses, request, deadline, done);
+            }
+        };
+        let mut sent = 0;
+        let polled = doorway::wait(py, deadline, |patience| {
+            poll(socket, responses, request, &mut sent, patience, &mut done).transpose()
+        });
+        *used = Instant::now();
+        match polled {
+            Ok(Some(result)) => result,
+            Ok(None) => Err(Lost::Late),
+            Err(error) => Err(Lost::Raised(error)),
+        }
+    }
+
+    /// Whether the other side has closed an idle connection. Costs three system calls.
+    pub fn is_closed(&self) -> bool {
+        let Transport::Native(socket) = &self.transport else { return false };
+        let peeked = socket.set_nonblocking(true).and_then(|()| socket.peek(&mut [0]));
+        let waits = matches!(&peeked, Err(error) if error.kind() == IoKind::WouldBlock);
+        socket.set_nonblocking(false).is_err() || !waits
+    }
+}
+
+fn open(address: &Address) -> io::Result<TcpStream> {
+    let mut failure = io::Error::new(IoKind::NotFound, "the host name has no address");
+    for target in (address.host.as_str(), address.port).to_socket_addrs()? {
+        match TcpStream::connect_timeout(&target, address.connect_timeout) {
+            Ok(socket) => {
+                socket.set_nodelay(true)?;
+                socket.set_read_timeout(Some(doorway::SLICE))?;
+                socket.set_write_timeout(Some(doorway::SLICE))?;
+                return Ok(socket);
+            }
+            Err(error) => failure = error,
+        }
+    }
+    Err(failure)
+}
+
+/// One slice of an exchange: `Ok(None)` when the socket had nothing to do for that long.
+fn poll(
+    socket: &mut TcpStream,
+    responses: &mut Responses,
+    request: &[u8],
+    sent: &mut usize,
+    patience: Duration,
+    done: &mut impl FnMut(&mut Responses) -> Result<bool, Error>,
+) -> Result<Option<()>, Lost> {
+    let short = patience < doorway::SLICE;
+    if short {
+        let least = patience.max(Duration::from_millis(1));
+        socket.set_read_timeout(Some(least)).map_err(Lost::Socket)?;
+    }
+    let outcome = loop {
+        let rest = request.get(*sent..).unwrap_or_default();
+        if !rest.is_empty() {
+            match socket.write(rest) {
+                Ok(count) => *sent += count,
+                Err(error) if is_pause(&error) => {}
+                Err(error) => break Err(Lost::Socket(error)),
+            }
+            if *sent < request.len() {
+                // The other side may be waiting for us to read.
+                break Ok(None);
+            }
+            continue;
+        }
+        match done(responses) {
+            Ok(true) => break Ok(Some(())),
+            Ok(false) => {}
+            Err(error) => break Err(Lost::Protocol(error)),
+        }
+        match socket.read(responses.room(READ_BYTES)) {
+            Ok(0) => break Err(Lost::Socket(closed())),
+            Ok(count) => responses.filled(count),
+            Err(error) if is_pause(&error) => break Ok(None),
+            Err(error) => break Err(Lost::Socket(error)),
+        }
+    };
+    if short {
+        socket.set_read_timeout(Some(doorway::SLICE)).map_err(Lost::Socket)?;
+    }
+    outcome
+}
+
+/// The same over Python's socket, which lets other tasks run while it waits.
+fn cooperative(
+    socket: &Bound<'_, PyAny>,
+    responses: &mut Responses,
+    request: &[u8],
+    deadline: Option<Instant>,
+    mut done: impl FnMut(&mut Responses) -> Result<bool, Error>,
+) -> Result<(), Lost> {
+    let py = socket.py();
+    let limit = || -> Result<(), Lost> {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()).as_secs_f64());
+        if left == Some(0.0) {
+            return Err(Lost::Late);
+        }
+        socket.call_method1("settimeout", (left,)).map(drop).map_err(Lost::Raised)
+    };
+    let failed = |error: PyErr| {
+        if error.is_instance_of::<pyo3::exceptions::PyTimeoutError>(py) {
+            Lost::Late
+        } else if error.is_instance_of::<pyo3::exceptions::PyOSError>(py) {
+            Lost::Socket(io::Error::other(error.to_string()))
+        } else {
+            Lost::Raised(error)
+        }
+    };
+    limit()?;
+    socket.call_method1("sendall", (PyBytes::new(py, request),)).map_err(failed)?;
+    while !done(responses).map_err(Lost::Protocol)? {
+        limit()?;
+        let bytes = socket.call_method1("recv", (READ_BYTES,)).map_err(failed)?;
+        let bytes = bytes.cast_into::<PyBytes>().map_err(|error| Lost::Raised(error.into()))?;
+        if bytes.as_bytes().is_empty() {
+            return Err(Lost::Socket(closed()));
+        }
+        responses.feed(bytes.as_bytes());
+    }
+    Ok(())
+}
+
+fn is_pause(error: &io::Error) -> bool {
+    matches!(error.kind(), IoKind::WouldBlock | IoKind::TimedOut | IoKind::Interrupted)
+}
+
+fn closed() -> io::Error {
+    io::Error::new(IoKind::ConnectionReset, "the server closed the connection")
+}
+
+fn is_error(item: &[u8]) -> bool {
+    matches!(data_bridge_kv_model::ReplyReader::new(item).item(), Ok(data_bridge_kv_model::Item::Error(_)))
+}
+
+#[cold]
+fn cannot_connect(py: Python<'_>, address: &Address, why: &dyn std::fmt::Display) -> PyErr {
+    let message = format!("can't connect to kv://{}:{}: {why}", address.host, address.port);
+    errors::named(py, "ConnectionError", &message)
+}

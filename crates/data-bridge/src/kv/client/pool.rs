@@ -1,0 +1,140 @@
+//! The connections of a synchronous client. They are handed out one to a call and come back afterwards.
+//!
+//! Everything is touched under the interpreter lock and never held across its release, so that a fork cannot happen
+//! in the middle: a forked child finds a consistent pool, closes its copies of the sockets and starts anew.
+
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use pyo3::prelude::*;
+
+use super::super::lifetime::Generation;
+use super::super::{doorway, errors};
+use super::link::{Address, Link};
+
+/// Idle connections and how many there are in all.
+#[pyclass(module = "data_bridge._native")]
+pub struct Pool {
+    idle: Vec<Link>,
+    open: usize,
+    most: usize,
+    patience: Duration,
+    generation: Generation,
+    gate: Arc<Gate>,
+    closed: bool,
+}
+
+/// Where threads wait for a connection to come back. A forked child gets a new one.
+#[derive(Default)]
+struct Gate {
+    returned: Mutex<u64>,
+    changed: Condvar,
+}
+
+impl Gate {
+    fn ring(&self) {
+        *self.returned.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.changed.notify_one();
+    }
+
+    fn wait(&self, patience: Duration) {
+        let returned = self.returned.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.changed.wait_timeout(returned, patience));
+    }
+}
+
+impl Pool {
+    /// At most `most` connections; a caller waits for one at most `patience`.
+    pub fn new(most: usize, patience: Duration) -> Pool {
+        Pool {
+            idle: Vec::new(),
+            open: 0,
+            most,
+            patience,
+            generation: Generation::current(),
+            gate: Arc::default(),
+            closed: false,
+        }
+    }
+
+    /// A connection for one call; a new one if none is idle and there may be more.
+    pub fn take(this: &Py<Pool>, py: Python<'_>, address: &Address) -> PyResult<Link> {
+        let mut deadline = None;
+        loop {
+            let (gate, patience) = {
+                let mut pool = this.borrow_mut(py);
+                pool.check(py)?;
+                if let Some(link) = pool.idle.pop() {
+                    return Ok(link);
+                }
+                if pool.open < pool.most {
+                    pool.open += 1;
+                    drop(pool);
+                    let link = Link::connect(py, address);
+                    if link.is_err() {
+                        Pool::gone(this, py);
+                    }
+                    return link;
+                }
+                (Arc::clone(&pool.gate), pool.patience)
+            };
+            let deadline = *deadline.get_or_insert_with(|| Instant::now() + patience);
+            if Instant::now() >= deadline {
+                let message =
+                    "every connection of the pool is busy: raise max_connections, or use fewer threads";
+                return Err(errors::named(py, "TimeoutError", message));
+            }
+            if address.cooperative {
+                py.import("time")?.call_method1("sleep", (0.001,))?;
+            } else {
+                doorway::wait(py, Some(Instant::now()), |_| {
+                    gate.wait(doorway::SLICE.min(Duration::from_millis(10)));
+                    Some(())
+                })?;
+                py.check_signals()?;
+            }
+        }
+    }
+
+    /// A connection comes back.
+    pub fn give(this: &Py<Pool>, py: Python<'_>, link: Link) {
+        let mut pool = this.borrow_mut(py);
+        if pool.closed {
+            pool.open = pool.open.saturating_sub(1);
+        } else {
+            pool.idle.push(link);
+        }
+        pool.gate.ring();
+    }
+
+    /// A connection is of no use any more.
+    pub fn gone(this: &Py<Pool>, py: Python<'_>) {
+        let mut pool = this.borrow_mut(py);
+        pool.open = pool.open.saturating_sub(1);
+        pool.gate.ring();
+    }
+
+    /// Closes idle connections, and those in use when they come back.
+    pub fn close(&mut self) {
+        self.closed = true;
+        self.open = self.open.saturating_sub(self.idle.len());
+        self.idle.clear();
+    }
+
+    /// How many connections there are and how many of them are idle.
+    pub fn counts(&self) -> (usize, usize) {
+        (self.open, self.idle.len())
+    }
+
+    fn check(&mut self, py: Python<'_>) -> PyResult<()> {
+        if !self.generation.is_current() {
+            self.generation = Generation::current();
+            (self.open, self.gate) = (0, Arc::default());
+            self.idle.clear();
+        }
+        if self.closed {
+            return Err(errors::named(py, "ClosedError", "the client is closed"));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,73 @@
+//! A watch of a remote client: a connection of its own that the server pushes events on.
+
+use std::sync::Mutex;
+use std::time::Instant;
+
+use data_bridge_kv_client::core::put_request;
+use data_bridge_kv_model::command::table::opcode;
+use pyo3::prelude::*;
+
+use super::super::request::Shaping;
+use super::link::{Address, Link, Lost};
+use super::{FIRST_ID, lost_event, raise};
+
+/// The events of a watch.
+#[pyclass(frozen, module = "data_bridge._native")]
+pub struct RemoteWatch {
+    link: Mutex<Option<Link>>,
+}
+
+impl RemoteWatch {
+    /// Connects and starts the watch; the answer is awaited, so that no later change is missed.
+    pub fn start(
+        py: Python<'_>,
+        address: &Address,
+        args: &[u8],
+        deadline: Option<Instant>,
+    ) -> PyResult<RemoteWatch> {
+        let mut link = Link::connect(py, address)?;
+        let mut out = Vec::new();
+        put_request(FIRST_ID, opcode::KV_WATCH, args, &mut out);
+        link.exchange(py, &out, deadline, |responses| responses.is_whole())
+            .map_err(|lost| raise(py, lost, true))?;
+        if let Ok(Some(response)) = link.responses.cut() {
+            Shaping::default().result(py, response.item, &None)?;
+        }
+        Ok(RemoteWatch { link: Mutex::new(Some(link)) })
+    }
+}
+
+#[pymethods]
+impl RemoteWatch {
+    /// The next event as one reply, waiting for it at most so many seconds (None = for ever); None when the time is over.
+    #[pyo3(signature = (timeout=None))]
+    fn next<'py>(&self, py: Python<'py>, timeout: Option<f64>) -> PyResult<Bound<'py, PyAny>> {
+        let deadline = super::super::deadline(timeout)?;
+        let Ok(mut slot) = self.link.try_lock() else {
+            let message = "another thread waits for this watch";
+            return Err(pyo3::exceptions::PyRuntimeError::new_err(message));
+        };
+        let Some(link) = slot.as_mut() else {
+            return Err(super::errors::named(py, "ClosedError", "the watch is closed"));
+        };
+        match link.exchange(py, &[], deadline, |responses| responses.is_whole()) {
+            Ok(()) => match link.responses.cut() {
+                Ok(Some(response)) => Shaping::default().result(py, response.item, &None),
+                _ => lost_event(py),
+            },
+            Err(Lost::Late) => Ok(py.None().into_bound(py)),
+            Err(lost @ Lost::Raised(_)) => Err(raise(py, lost, true)),
+            Err(lost) => {
+                *slot = None;
+                Err(raise(py, lost, true))
+            }
+        }
+    }
+
+    /// Ends the watch.
+    fn close(&self) {
+        if let Ok(mut link) = self.link.try_lock() {
+            *link = None;
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! The one place that releases the interpreter lock. Whatever can block comes through here: waits, sockets, large
+//! batches. A wait goes on in slices, so that Ctrl-C is seen; hits in memory stay outside, since releasing the lock
+//! costs more than they do.
+
+use std::time::{Duration, Instant};
+
+use pyo3::prelude::*;
+
+/// Longest time without a look at signals.
+pub const SLICE: Duration = Duration::from_millis(100);
+
+/// Runs `work` without the interpreter lock. It must not touch Python objects.
+pub fn outside<T: Send>(py: Python<'_>, work: impl FnOnce() -> T + Send) -> T {
+    py.detach(work)
+}
+
+/// Polls until there is a result or the deadline has passed (then None). `poll` blocks for at most the time it is
+/// given. Between two polls signal handlers run: what they raise ends the wait.
+pub fn wait<T: Send>(
+    py: Python<'_>,
+    deadline: Option<Instant>,
+    mut poll: impl FnMut(Duration) -> Option<T> + Send,
+) -> PyResult<Option<T>> {
+    loop {
+        let left = deadline.map_or(SLICE, |deadline| deadline.saturating_duration_since(Instant::now()));
+        if let Some(result) = py.detach(|| poll(left.min(SLICE))) {
+            return Ok(Some(result));
+        }
+        py.check_signals()?;
+        if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            return Ok(None);
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! The options of `kv.open()` as settings of the engine.
+
+use data_bridge_kv::{Eviction, Mode, NamespaceSettings, Settings, TransitionGraph};
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use super::convert;
+
+/// Settings of an embedded engine: `mode` and `eviction` of namespace 0, and a dict of name to options for others.
+pub fn settings(
+    mode: &str,
+    eviction: Option<&str>,
+    max_memory: Option<u64>,
+    namespaces: Option<&Bound<'_, PyDict>>,
+) -> PyResult<Settings> {
+    let mut settings = Settings::default();
+    if let Some(bytes) = max_memory {
+        settings.max_memory = bytes;
+    }
+    let first = &mut settings.namespaces[0];
+    first.mode = mode_of(mode)?;
+    first.eviction = match (eviction, first.mode) {
+        (Some(word), _) => policy(word)?,
+        (None, Mode::Cache) => Eviction::Lru,
+        (None, Mode::Task) => Eviction::None,
+    };
+    first.allow_flush = first.mode == Mode::Cache;
+    let Some(namespaces) = namespaces else { return Ok(settings) };
+    for (name, given) in namespaces.iter() {
+        let name: String = name.extract()?;
+        let given = given
+            .cast::<PyDict>()
+            .map_err(|_| PyTypeError::new_err(format!("options of namespace {name:?} must be a dict")))?;
+        let known = settings.namespaces.iter().position(|namespace| namespace.name == name);
+        let unnamed =
+            settings.namespaces.iter().skip(3).position(|namespace| namespace.name.parse::<u8>().is_ok());
+        let number = known.or_else(|| unnamed.map(|free| free + 3));
+        let Some(namespace) = number.and_then(|number| settings.namespaces.get_mut(number)) else {
+            return Err(PyValueError::new_err("there are at most 16 namespaces"));
+        };
+        namespace.name = name;
+        apply(namespace, given)?;
+    }
+    Ok(settings)
+}
+
+fn apply(namespace: &mut NamespaceSettings, given: &Bound<'_, PyDict>) -> PyResult<()> {
+    if let Some(mode) = given.get_item("mode")? {
+        namespace.mode = mode_of(mode.extract()?)?;
+        namespace.eviction = if namespace.mode == Mode::Task { Eviction::None } else { Eviction::LruTtl };
+        namespace.allow_flush = namespace.mode == Mode::Cache;
+    }
+    for (option, value) in given.iter() {
+        let option: String = option.extract()?;
+        match option.as_str() {
+            "mode" => {}
+            "eviction" => namespace.eviction = policy(value.extract()?)?,
+            "default_ttl" => {
+                namespace.default_ttl_ms = Some(convert::ttl_ms(&value)?.unsigned_abs());
+            }
+            "floor" => namespace.floor_bytes = value.extract()?,
+            "allow_flush" => namespace.allow_flush = value.extract()?,
+            "transitions" => namespace.graph = Some(graph(&value)?),
+            "durability" if value.extract::<&str>().is_ok_and(|word| word == "none") => {}
+            "durability" => {
+                let message = "durability is not available yet: everything is in memory only";
+                return Err(PyValueError::new_err(message));
+            }
+            _ => return Err(PyTypeError::new_err(format!("unknown option of a namespace: {option:?}"))),
+        }
+    }
+    Ok(())
+}
+
+/// `"->PENDING, PENDING->STARTED"` for the field `status`, or (field, steps).
+fn graph(value: &Bound<'_, PyAny>) -> PyResult<TransitionGraph> {
+    let (field, steps) = match value.extract::<(String, String)>() {
+        Ok(both) => both,
+        Err(_) => ("status".to_owned(), value.extract()?),
+    };
+    TransitionGraph::parse(&field, &steps).map_err(|error| PyValueError::new_err(error.to_string()))
+}
+
+fn mode_of(mode: &str) -> PyResult<Mode> {
+    match mode {
+        "cache" => Ok(Mode::Cache),
+        "task" => Ok(Mode::Task),
+        _ => Err(PyValueError::new_err(format!("mode must be \"cache\" or \"task\", not {mode:?}"))),
+    }
+}
+
+fn policy(word: &str) -> PyResult<Eviction> {
+    Eviction::parse(word).map_err(|error| PyValueError::new_err(error.to_string()))
+}

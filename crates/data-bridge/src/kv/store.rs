@@ -1,0 +1,387 @@
+//! The embedded store: commands run on the caller's thread, in the engine of this process.
+
+use std::sync::Arc;
+
+use data_bridge_kv::{Caller, Engine, Progress};
+use data_bridge_kv_model::command::ScalarCommand;
+use data_bridge_kv_model::command::table::{self, Spec, opcode};
+use data_bridge_kv_model::{Call, Command, Key, ReplyBuf};
+use pyo3::exceptions::PyKeyError;
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyDict, PyList, PyString, PyTuple};
+
+use super::batch;
+use super::convert::{self, Decoder};
+use super::lifetime::{self, Generation};
+use super::queue::Queue;
+use super::request::{self, Fallback, Scratch, SetOptions, Shaping};
+use super::waiter::{Letter, Mailbox};
+use super::{doorway, errors, options};
+
+/// An engine of this process, shared by the stores of its namespaces.
+#[pyclass(frozen, name = "Engine", module = "data_bridge._native")]
+pub struct SharedEngine {
+    /// The engine.
+    pub engine: Arc<Engine>,
+    /// The process that opened it.
+    pub generation: Generation,
+}
+
+#[pymethods]
+impl SharedEngine {
+    /// Opens an engine: `mode` and `eviction` of namespace 0, memory in bytes (None = from the container), and for
+    /// other namespaces a dict of name to options.
+    #[new]
+    #[pyo3(signature = (mode, eviction, max_memory, namespaces))]
+    fn new(
+        py: Python<'_>,
+        mode: &str,
+        eviction: Option<&str>,
+        max_memory: Option<u64>,
+        namespaces: Option<&Bound<'_, PyDict>>,
+    ) -> PyResult<SharedEngine> {
+        let settings = options::settings(mode, eviction, max_memory, namespaces)
+            .and_then(|settings| Engine::open(settings).map_err(|error| errors::from_model(py, &error)))?;
+        let engine = Arc::new(settings);
+        lifetime::close_at_exit(&engine);
+        Ok(SharedEngine { engine, generation: Generation::current() })
+    }
+
+    /// Ends every wait and refuses later calls.
+    fn close(&self, py: Python<'_>) {
+        if self.generation.is_current() {
+            doorway::outside(py, || self.engine.close());
+        }
+    }
+}
+
+impl Drop for SharedEngine {
+    fn drop(&mut self) {
+        if !self.generation.is_current() {
+            // The threads that its end would wait for are not in this process: it is kept for ever.
+            std::mem::forget(Arc::clone(&self.engine));
+        }
+    }
+}
+
+/// One namespace of an embedded store.
+#[pyclass(frozen, subclass, module = "data_bridge._native")]
+pub struct Embedded {
+    shared: Py<SharedEngine>,
+    generation: Generation,
+    caller: Caller,
+    fallback: Fallback,
+}
+
+/// Row of the read that every hit takes.
+fn get_row() -> &'static Spec {
+    static ROW: std::sync::OnceLock<&'static Spec> = std::sync::OnceLock::new();
+    ROW.get_or_init(|| table::by_opcode(opcode::KV_GET).unwrap_or(&table::COMMANDS[0]))
+}
+
+#[pymethods]
+impl Embedded {
+    #[new]
+    #[pyo3(signature = (engine, namespace, fallback=None))]
+    fn new(
+        engine: Bound<'_, SharedEngine>,
+        namespace: &str,
+        fallback: Option<Py<PyAny>>,
+    ) -> PyResult<Embedded> {
+        let py = engine.py();
+        let shared = engine.get();
+        shared.generation.check(py)?;
+        let mut caller = shared.engine.caller();
+        caller.namespace =
+            shared.engine.namespace(namespace).map_err(|error| errors::from_model(py, &error))?;
+        Ok(Embedded { generation: shared.generation, shared: engine.unbind(), caller, fallback })
+    }
+
+    fn __getitem__<'py>(&self, py: Python<'py>, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        match self.read(py, key)? {
+            Some(value) => Ok(value),
+            None => Err(PyKeyError::new_err((key.clone().unbind(),))),
+        }
+    }
+
+    fn __setitem__<'py>(
+        &self,
+        py: Python<'py>,
+        key: &Bound<'py, PyAny>,
+        value: &Bound<'py, PyAny>,
+    ) -> PyResult<()> {
+        self.generation.check(py)?;
+        let mut scratch = Scratch::take();
+        scratch.request.opcode = opcode::KV_SET;
+        scratch.request.key(key)?;
+        scratch.request.value(value, &self.fallback)?;
+        self.finish(py, scratch, &Shaping::default()).map(drop)
+    }
+
+    fn __delitem__<'py>(&self, py: Python<'py>, key: &Bound<'py, PyAny>) -> PyResult<()> {
+        if self.one_key(py, opcode::DEL, key)?.is_truthy()? {
+            return Ok(());
+        }
+        Err(PyKeyError::new_err((key.clone().unbind(),)))
+    }
+
+    fn __contains__<'py>(&self, py: Python<'py>, key: &Bound<'py, PyAny>) -> PyResult<bool> {
+        self.one_key(py, opcode::EXISTS, key)?.is_truthy()
+    }
+
+    fn __len__(&self, py: Python<'_>) -> PyResult<usize> {
+        self.generation.check(py)?;
+        let mut scratch = Scratch::take();
+        scratch.request.opcode = opcode::DBSIZE;
+        self.finish(py, scratch, &Shaping::default())?.extract()
+    }
+
+    /// The value of a key, `default` where there is none. A sorted set comes as a list of (member, score).
+    #[pyo3(signature = (key, default=None))]
+    fn get<'py>(
+        &self,
+        py: Python<'py>,
+        key: &Bound<'py, PyAny>,
+        default: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let value = self.read(py, key)?;
+        Ok(value.or(default).unwrap_or_else(|| py.None().into_bound(py)))
+    }
+
+    /// Writes a value. It loses its TTL, or gets the namespace's default, unless `ttl` (seconds, timedelta) or
+    /// `keep_ttl` says otherwise. With `nx` or `xx`: whether it was written. With `return_old`: the old value or MISSING.
+    #[pyo3(
+        signature = (key, value, *, ttl=None, nx=false, xx=false, keep_ttl=false, return_old=false, **other),
+        text_signature = "($self, key, value, *, ttl=None, nx=False, xx=False, keep_ttl=False, return_old=False)"
+    )]
+    #[expect(clippy::too_many_arguments, reason = "the options of the method, by name")]
+    fn set<'py>(
+        &self,
+        py: Python<'py>,
+        key: &Bound<'py, PyAny>,
+        value: &Bound<'py, PyAny>,
+        ttl: Option<&Bound<'py, PyAny>>,
+        nx: bool,
+        xx: bool,
+        keep_ttl: bool,
+        return_old: bool,
+        other: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.generation.check(py)?;
+        request::refuse(other)?;
+        let mut scratch = Scratch::take();
+        let options = SetOptions { ttl, nx, xx, keep_ttl, return_old };
+        let shaping = options.fill(key, value, &self.fallback, &mut scratch.request)?;
+        self.finish(py, scratch, &shaping)
+    }
+
+    /// Runs one command.
+    #[pyo3(signature = (opcode, args, missing=None, shape=None))]
+    fn _call<'py>(
+        &self,
+        py: Python<'py>,
+        opcode: u16,
+        args: &Bound<'py, PyTuple>,
+        missing: Option<Bound<'py, PyAny>>,
+        shape: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.generation.check(py)?;
+        let mut scratch = Scratch::take();
+        scratch.request.fill(opcode, args, &self.fallback)?;
+        self.finish(py, scratch, &Shaping::of(missing, shape))
+    }
+
+    /// Runs a command that ends later; Ctrl-C ends it.
+    #[pyo3(signature = (opcode, args, missing=None, shape=None))]
+    fn _wait<'py>(
+        &self,
+        py: Python<'py>,
+        opcode: u16,
+        args: &Bound<'py, PyTuple>,
+        missing: Option<Bound<'py, PyAny>>,
+        shape: Option<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.generation.check(py)?;
+        let engine = &self.shared.get().engine;
+        let mailbox = Arc::new(Mailbox::default());
+        let mut caller = engine.caller();
+        caller.namespace = self.caller.namespace;
+        caller.completions = Some(mailbox.clone());
+        let mut scratch = Scratch::take();
+        scratch.request.fill(opcode, args, &self.fallback)?;
+        let shaping = Shaping::of(missing, shape);
+        if self.run(py, &caller, &mut scratch)? == Progress::Done {
+            let result = shaping.result(py, scratch.reply.as_bytes(), &self.fallback);
+            scratch.keep();
+            return result;
+        }
+        let letter = doorway::wait(py, None, |patience| mailbox.next(patience));
+        if letter.is_err() {
+            engine.disconnect(&caller);
+        }
+        match letter? {
+            Some(Letter::Item(item)) => shaping.result(py, &item, &self.fallback),
+            _ => Ok(py.None().into_bound(py)),
+        }
+    }
+
+    /// Starts a watch: an iterator of (change, key, version).
+    fn _watch<'py>(&self, py: Python<'py>, args: &Bound<'py, PyTuple>) -> PyResult<Watch> {
+        self.generation.check(py)?;
+        let engine = &self.shared.get().engine;
+        let mailbox = Arc::new(Mailbox::default());
+        let mut caller = engine.caller();
+        caller.namespace = self.caller.namespace;
+        caller.completions = Some(mailbox.clone());
+        let mut scratch = Scratch::take();
+        scratch.request.fill(opcode::KV_WATCH, args, &self.fallback)?;
+        let _ = self.run(py, &caller, &mut scratch)?;
+        Shaping::default().result(py, scratch.reply.as_bytes(), &None)?;
+        scratch.keep();
+        Ok(Watch { shared: self.shared.clone_ref(py), generation: self.generation, caller, mailbox })
+    }
+
+    /// Runs a queue: a list of results, with exceptions in the places of commands that failed. With `atomic` all or
+    /// none take effect, and the first error is raised.
+    fn _run<'py>(
+        &self,
+        py: Python<'py>,
+        queue: &Bound<'py, Queue>,
+        atomic: bool,
+    ) -> PyResult<Bound<'py, PyList>> {
+        self.generation.check(py)?;
+        let queued = queue.borrow_mut().take();
+        let mut scratch = Scratch::take();
+        let answers =
+            batch::run(py, &self.shared.get().engine, &self.caller, &queued, atomic, &mut scratch.reply)?;
+        let results = batch::results(py, &queued, scratch.reply.as_bytes(), &answers, &self.fallback);
+        scratch.keep();
+        results
+    }
+
+    /// A result that needs no command.
+    fn _ready(&self, result: Py<PyAny>) -> Py<PyAny> {
+        result
+    }
+
+    /// The engine, for another namespace of it.
+    #[getter]
+    fn _engine(&self, py: Python<'_>) -> Py<SharedEngine> {
+        self.shared.clone_ref(py)
+    }
+
+    /// The codec given as `fallback=`.
+    #[getter]
+    fn _fallback(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.fallback.as_ref().map(|codec| codec.clone_ref(py))
+    }
+}
+
+impl Embedded {
+    /// The value of a key. The engine's lock is gone before a Python object is made.
+    #[inline]
+    fn read<'py>(&self, py: Python<'py>, key: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.generation.check(py)?;
+        let text = convert::key_text(key)?;
+        let key = Key::new(text.as_bytes()).map_err(|error| errors::from_model(py, &error))?;
+        let command = Command::Scalar(ScalarCommand::Get { key, any_kind: true });
+        let mut scratch = Scratch::take();
+        let call = Call { spec: get_row(), command };
+        let _ = self.shared.get().engine.execute(&self.caller, 0, &call, &mut scratch.reply);
+        let fallback = self.fallback.as_ref().map(|codec| codec.bind(py));
+        let value = Decoder::new(py, scratch.reply.as_bytes(), None, fallback).reply_or_missing();
+        scratch.keep();
+        value
+    }
+
+    fn one_key<'py>(
+        &self,
+        py: Python<'py>,
+        opcode: u16,
+        key: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        self.generation.check(py)?;
+        let mut scratch = Scratch::take();
+        scratch.request.opcode = opcode;
+        scratch.request.key(key)?;
+        self.finish(py, scratch, &Shaping::default())
+    }
+
+    /// Runs the request of a scratch and gives its buffers back.
+    #[inline]
+    fn finish<'py>(
+        &self,
+        py: Python<'py>,
+        mut scratch: Box<Scratch>,
+        shaping: &Shaping,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let _ = self.run(py, &self.caller, &mut scratch)?;
+        let result = shaping.result(py, scratch.reply.as_bytes(), &self.fallback);
+        scratch.keep();
+        result
+    }
+
+    #[inline]
+    fn run(&self, py: Python<'_>, caller: &Caller, scratch: &mut Scratch) -> PyResult<Progress> {
+        let engine: &Engine = &self.shared.get().engine;
+        let Scratch { request, reply } = scratch;
+        let run = |reply: &mut ReplyBuf| request.call_with(|call| engine.execute(caller, 1, call, reply));
+        let progress = if request.is_large() { doorway::outside(py, || run(reply)) } else { run(reply) };
+        progress.map_err(|error| errors::from_model(py, &error))
+    }
+}
+
+/// The events of a watch of an embedded store.
+#[pyclass(frozen, module = "data_bridge._native")]
+pub struct Watch {
+    shared: Py<SharedEngine>,
+    generation: Generation,
+    caller: Caller,
+    mailbox: Arc<Mailbox>,
+}
+
+#[pymethods]
+impl Watch {
+    /// The next event as one reply, waiting for it at most so many seconds (None = for ever); None when the time is over.
+    #[pyo3(signature = (timeout=None))]
+    fn next<'py>(&self, py: Python<'py>, timeout: Option<f64>) -> PyResult<Bound<'py, PyAny>> {
+        self.generation.check(py)?;
+        let deadline = super::deadline(timeout)?;
+        match doorway::wait(py, deadline, |patience| self.mailbox.next(patience))? {
+            Some(Letter::Item(item)) => Shaping::default().result(py, &item, &None),
+            Some(Letter::Lost) => lost(py),
+            None => Ok(py.None().into_bound(py)),
+        }
+    }
+
+    /// Ends the watch.
+    fn close(&self) {
+        if self.generation.is_current() {
+            self.shared.get().engine.disconnect(&self.caller);
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// The event of a watch that could not keep up.
+pub fn lost(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    static LOST: PyOnceLock<Py<PyTuple>> = PyOnceLock::new();
+    let event = LOST.get_or_try_init(py, || {
+        PyTuple::new(
+            py,
+            [
+                PyString::new(py, "lost").into_any(),
+                PyString::new(py, "").into_any(),
+                0u64.into_pyobject(py)?.into_any(),
+            ],
+        )
+        .map(Bound::unbind)
+    })?;
+    Ok(event.bind(py).clone().into_any())
+}

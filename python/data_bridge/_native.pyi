@@ -1,0 +1,307 @@
+# Types of the compiled module; its code stands in crates/data-bridge.
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any, Final, Self, final
+
+from typing_extensions import disjoint_base
+
+__all__ = [
+    "KINDS",
+    "Embedded",
+    "Engine",
+    "Queue",
+    "Remote",
+    "RemoteWatch",
+    "Watch",
+    "decode",
+    "encode",
+    "forked",
+    "opcode",
+    "register",
+    "run_server",
+    "shut_down",
+    "ttl_ms",
+    "unix_ms",
+]
+
+KINDS: Final[list[str]]
+
+def encode(value: Any, fallback: Any = None) -> bytes: ...
+def decode(data: bytes, fallback: Any = None) -> Any: ...
+def ttl_ms(ttl: float | timedelta) -> int: ...
+def unix_ms(when: float | datetime) -> int: ...
+def register(
+    class_: type, name: str, to_plain: Callable[[Any], Any], from_plain: Callable[[Any], Any], /
+) -> None: ...
+def run_server(args: list[str]) -> int: ...
+def forked() -> None: ...
+def shut_down() -> None: ...
+
+@final
+class Engine:
+    def __new__(
+        cls,
+        mode: str,
+        eviction: str | None,
+        max_memory: int | None,
+        namespaces: dict[str, dict[str, Any]] | None,
+    ) -> Self: ...
+    def close(self) -> None: ...
+
+@final
+class Watch:
+    def next(self, timeout: float | None = None) -> Any: ...
+    def close(self) -> None: ...
+
+@disjoint_base
+class Embedded:
+    def __new__(cls, engine: Engine, namespace: str, fallback: Any = None) -> Self: ...
+    def __getitem__(self, key: str, /) -> Any: ...
+    def __setitem__(self, key: str, value: Any, /) -> None: ...
+    def __delitem__(self, key: str, /) -> None: ...
+    def __contains__(self, key: object, /) -> bool: ...
+    def __len__(self) -> int: ...
+    def get(self, key: str, default: Any = None) -> Any: ...
+    def set(
+        self,
+        key: str,
+        value: Any,
+        *,
+        ttl: float | timedelta | None = None,
+        nx: bool = False,
+        xx: bool = False,
+        keep_ttl: bool = False,
+        return_old: bool = False,
+    ) -> Any: ...
+    def _call(self, opcode: int, args: tuple[Any, ...], missing: Any = None, shape: Any = None) -> Any: ...
+    def _wait(self, opcode: int, args: tuple[Any, ...], missing: Any = None, shape: Any = None) -> Any: ...
+    def _watch(self, args: tuple[Any, ...]) -> Watch: ...
+    def _run(self, queue: Queue, atomic: bool) -> list[Any]: ...
+    def _ready(self, result: Any) -> Any: ...
+    @property
+    def _fallback(self) -> Any: ...
+    @property
+    def _engine(self) -> Engine: ...
+
+@final
+class RemoteWatch:
+    def next(self, timeout: float | None = None) -> Any: ...
+    def close(self) -> None: ...
+
+@disjoint_base
+class Remote:
+    def __new__(
+        cls,
+        host: str,
+        port: int,
+        *,
+        namespace: str | None = None,
+        password: str | None = None,
+        max_connections: int = 50,
+        pool_timeout: float = 5.0,
+        connect_timeout: float = 5.0,
+        timeout: float | None = ...,
+        cooperative: bool = False,
+        fallback: Any = None,
+    ) -> Self: ...
+    def close(self) -> None: ...
+    def __getitem__(self, key: str, /) -> Any: ...
+    def __setitem__(self, key: str, value: Any, /) -> None: ...
+    def __delitem__(self, key: str, /) -> None: ...
+    def __contains__(self, key: object, /) -> bool: ...
+    def __len__(self) -> int: ...
+    def get(self, key: str, default: Any = None) -> Any: ...
+    def set(
+        self,
+        key: str,
+        value: Any,
+        *,
+        ttl: float | timedelta | None = None,
+        nx: bool = False,
+        xx: bool = False,
+        keep_ttl: bool = False,
+        return_old: bool = False,
+    ) -> Any: ...
+    def _call(self, opcode: int, args: tuple[Any, ...], missing: Any = None, shape: Any = None) -> Any: ...
+    def _wait(self, opcode: int, args: tuple[Any, ...], missing: Any = None, shape: Any = None) -> Any: ...
+    def _watch(self, args: tuple[Any, ...]) -> RemoteWatch: ...
+    def _run(self, queue: Queue, atomic: bool) -> list[Any]: ...
+    def _ready(self, result: Any) -> Any: ...
+    @property
+    def _fallback(self) -> Any: ...
+    @property
+    def _connections(self) -> tuple[int, int]: ...
+
+@disjoint_base
+class Queue:
+    def __new__(cls, fallback: Any = None) -> Self: ...
+    def __len__(self) -> int: ...
+    def reset(self) -> None: ...
+    def get(self, key: str, default: Any = None) -> Self: ...
+    def set(
+        self,
+        key: str,
+        value: Any,
+        *,
+        ttl: float | timedelta | None = None,
+        nx: bool = False,
+        xx: bool = False,
+        keep_ttl: bool = False,
+        return_old: bool = False,
+    ) -> Self: ...
+    def _call(self, opcode: int, args: tuple[Any, ...], missing: Any = None, shape: Any = None) -> Self: ...
+    def _ready(self, result: Any) -> Self: ...
+
+class opcode:
+    GET: Final[int]
+    SET: Final[int]
+    SETEX: Final[int]
+    PSETEX: Final[int]
+    SETNX: Final[int]
+    GETSET: Final[int]
+    GETDEL: Final[int]
+    GETEX: Final[int]
+    MGET: Final[int]
+    MSET: Final[int]
+    MSETNX: Final[int]
+    APPEND: Final[int]
+    STRLEN: Final[int]
+    GETRANGE: Final[int]
+    SETRANGE: Final[int]
+    SUBSTR: Final[int]
+    KV_GET: Final[int]
+    KV_SET: Final[int]
+    KV_MGET: Final[int]
+    KV_MSET: Final[int]
+    KV_POP: Final[int]
+    INCR: Final[int]
+    DECR: Final[int]
+    INCRBY: Final[int]
+    DECRBY: Final[int]
+    INCRBYFLOAT: Final[int]
+    KV_INCR: Final[int]
+    KV_DECR: Final[int]
+    DEL: Final[int]
+    UNLINK: Final[int]
+    EXISTS: Final[int]
+    EXPIRE: Final[int]
+    PEXPIRE: Final[int]
+    EXPIREAT: Final[int]
+    PEXPIREAT: Final[int]
+    TTL: Final[int]
+    PTTL: Final[int]
+    EXPIRETIME: Final[int]
+    PEXPIRETIME: Final[int]
+    PERSIST: Final[int]
+    TYPE: Final[int]
+    KV_KIND: Final[int]
+    RENAME: Final[int]
+    RENAMENX: Final[int]
+    SCAN: Final[int]
+    KEYS: Final[int]
+    RANDOMKEY: Final[int]
+    DBSIZE: Final[int]
+    FLUSHDB: Final[int]
+    FLUSHALL: Final[int]
+    KV_CLEAR: Final[int]
+    MEMORY: Final[int]
+    LPUSH: Final[int]
+    RPUSH: Final[int]
+    LPUSHX: Final[int]
+    RPUSHX: Final[int]
+    LPOP: Final[int]
+    RPOP: Final[int]
+    LINDEX: Final[int]
+    LRANGE: Final[int]
+    LLEN: Final[int]
+    LSET: Final[int]
+    LREM: Final[int]
+    LTRIM: Final[int]
+    LINSERT: Final[int]
+    KV_LINSERT: Final[int]
+    KV_LREMOVE: Final[int]
+    LPOS: Final[int]
+    LMOVE: Final[int]
+    RPOPLPUSH: Final[int]
+    SADD: Final[int]
+    SREM: Final[int]
+    SISMEMBER: Final[int]
+    SMISMEMBER: Final[int]
+    SMEMBERS: Final[int]
+    SCARD: Final[int]
+    SPOP: Final[int]
+    SRANDMEMBER: Final[int]
+    SSCAN: Final[int]
+    SMOVE: Final[int]
+    SINTER: Final[int]
+    SUNION: Final[int]
+    SDIFF: Final[int]
+    SINTERSTORE: Final[int]
+    SUNIONSTORE: Final[int]
+    SDIFFSTORE: Final[int]
+    HSET: Final[int]
+    HMSET: Final[int]
+    HSETNX: Final[int]
+    KV_HSETDEFAULT: Final[int]
+    HGET: Final[int]
+    HMGET: Final[int]
+    HDEL: Final[int]
+    KV_HPOP: Final[int]
+    HGETALL: Final[int]
+    HKEYS: Final[int]
+    HVALS: Final[int]
+    HLEN: Final[int]
+    HEXISTS: Final[int]
+    HINCRBY: Final[int]
+    HINCRBYFLOAT: Final[int]
+    KV_HINCR: Final[int]
+    HSTRLEN: Final[int]
+    HRANDFIELD: Final[int]
+    HSCAN: Final[int]
+    ZADD: Final[int]
+    ZINCRBY: Final[int]
+    ZREM: Final[int]
+    ZSCORE: Final[int]
+    ZMSCORE: Final[int]
+    ZCARD: Final[int]
+    ZCOUNT: Final[int]
+    ZRANK: Final[int]
+    ZREVRANK: Final[int]
+    ZRANGE: Final[int]
+    ZREVRANGE: Final[int]
+    ZRANGEBYSCORE: Final[int]
+    ZREVRANGEBYSCORE: Final[int]
+    ZREMRANGEBYRANK: Final[int]
+    ZREMRANGEBYSCORE: Final[int]
+    ZPOPMIN: Final[int]
+    ZPOPMAX: Final[int]
+    ZRANDMEMBER: Final[int]
+    ZSCAN: Final[int]
+    KV_CAS: Final[int]
+    KV_CAD: Final[int]
+    KV_GETV: Final[int]
+    KV_SETV: Final[int]
+    KV_DELV: Final[int]
+    KV_TRANSITION: Final[int]
+    KV_WAIT: Final[int]
+    KV_WATCH: Final[int]
+    KV_UNWATCH: Final[int]
+    PING: Final[int]
+    ECHO: Final[int]
+    HELLO: Final[int]
+    AUTH: Final[int]
+    SELECT: Final[int]
+    CLIENT: Final[int]
+    COMMAND: Final[int]
+    INFO: Final[int]
+    CONFIG: Final[int]
+    QUIT: Final[int]
+    RESET: Final[int]
+    TIME: Final[int]
+    MULTI: Final[int]
+    EXEC: Final[int]
+    DISCARD: Final[int]
+    WATCH: Final[int]
+    UNWATCH: Final[int]
+    KV_TYPED: Final[int]
+    KV_ATOMIC: Final[int]

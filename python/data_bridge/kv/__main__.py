@@ -1,0 +1,25 @@
+"""`python -m data_bridge.kv serve|health|config|cli|check` and the console script `data-bridge-kv`."""
+
+from __future__ import annotations
+
+import sys
+
+from data_bridge._native import run_server
+
+
+def main(args: list[str] | None = None) -> int:
+    """Runs one action; `serve`, `health` and `config` are the server's own, see `--help`."""
+    args = sys.argv[1:] if args is None else args
+    if args[:1] == ["cli"]:
+        from data_bridge.kv._console import console
+
+        return console(args[1:])
+    if args[:1] == ["check"]:
+        from data_bridge.kv._console import check
+
+        return check(args[1:])
+    return run_server(["data-bridge-kv", *args])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,120 @@
+"""Methods on keys of any kind: several at once, delete, expire, rename, clear."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Any
+
+from data_bridge._native import opcode as op
+from data_bridge._native import ttl_ms, unix_ms
+from data_bridge.kv import _shapes as shapes
+from data_bridge.kv._async.base import AsyncBase
+from data_bridge.kv._values import MISSING, Value
+
+
+class AsyncKeyCommands(AsyncBase):
+    """Keys of any kind."""
+
+    __slots__ = ()
+
+    def get_many(self, keys: Iterable[str]) -> Awaitable[dict[str, Any]]:
+        """The values of several keys in one step; missing keys are left out."""
+        keys = tuple(keys)
+        if not keys:
+            return self._ready({})
+        return self._call(op.KV_MGET, keys, MISSING, shapes.present(keys))
+
+    def mget(self, keys: Iterable[str] | str, *args: str) -> Awaitable[list[Any]]:
+        """The values of several keys in order, None for a missing one."""
+        return self._call(op.KV_MGET, shapes.listed(keys, args))
+
+    def mset(self, mapping: Mapping[str, Value]) -> Awaitable[bool]:
+        """Writes several values in one step."""
+        return self._call(op.KV_MSET, shapes.pairs_after(0, mapping), None, bool)
+
+    def msetnx(self, mapping: Mapping[str, Value]) -> Awaitable[bool]:
+        """Writes several values in one step if none of the keys exists."""
+        return self._call(op.MSETNX, shapes.pairs(mapping), None, bool)
+
+    def delete(self, *keys: str) -> Awaitable[int]:
+        """Deletes keys; how many there were."""
+        return self._call(op.DEL, keys) if keys else self._ready(0)
+
+    def unlink(self, *names: str) -> Awaitable[int]:
+        """The same as `delete`."""
+        return self._call(op.UNLINK, names) if names else self._ready(0)
+
+    def exists(self, *keys: str) -> Awaitable[int]:
+        """How many of the keys exist; a key given twice counts twice."""
+        return self._call(op.EXISTS, keys) if keys else self._ready(0)
+
+    def expire(self, key: str, ttl: float | timedelta) -> Awaitable[bool]:
+        """Lets the key expire after `ttl` (seconds or timedelta); False if there is none."""
+        return self._call(op.PEXPIRE, (key, ttl_ms(ttl)), None, bool)
+
+    def expire_at(self, key: str, when: float | datetime) -> Awaitable[bool]:
+        """Lets the key expire at an aware datetime or Unix time, a past one deletes it; False if there is none."""
+        return self._call(op.PEXPIREAT, (key, unix_ms(when)), None, bool)
+
+    def pexpire(self, name: str, time: int) -> Awaitable[bool]:
+        """Lets the key expire after so many milliseconds."""
+        return self._call(op.PEXPIRE, (name, time), None, bool)
+
+    def expireat(self, name: str, when: int | datetime) -> Awaitable[bool]:
+        """The same as `expire_at`."""
+        return self._call(op.PEXPIREAT, (name, unix_ms(when)), None, bool)
+
+    def persist(self, key: str) -> Awaitable[bool]:
+        """Removes the deadline; False if there was none."""
+        return self._call(op.PERSIST, (key,), None, bool)
+
+    def ttl(self, key: str) -> Awaitable[float | None]:
+        """Seconds left, None without a deadline; `KeyError` for a missing key."""
+        return self._call(op.PTTL, (key,), None, shapes.seconds_left(key))
+
+    def pttl(self, name: str) -> Awaitable[int]:
+        """Milliseconds left as Redis tells them: -1 without a deadline, -2 without a key."""
+        return self._call(op.PTTL, (name,))
+
+    def expiretime(self, name: str) -> Awaitable[int]:
+        """The deadline in Unix seconds as Redis tells it: -1 without one, -2 without a key."""
+        return self._call(op.EXPIRETIME, (name,))
+
+    def kind(self, key: str) -> Awaitable[str | None]:
+        """The kind of the value ("int", "text", "hash", …), None for a missing key."""
+        return self._call(op.KV_KIND, (key,))
+
+    def type(self, name: str) -> Awaitable[str]:
+        """Redis's word for the kind: string, list, set, hash, zset, none."""
+        return self._call(op.TYPE, (name,))
+
+    def rename(self, src: str, dst: str) -> Awaitable[None]:
+        """Renames a key, over an existing one too; `NotFoundError` for a missing one."""
+        return self._call(op.RENAME, (src, dst), None, shapes.nothing)
+
+    def renamenx(self, src: str, dst: str) -> Awaitable[bool]:
+        """Renames a key if the new name is free."""
+        return self._call(op.RENAMENX, (src, dst), None, bool)
+
+    def clear(self, prefix: str = "") -> Awaitable[None]:
+        """Deletes the keys with a prefix, all of the namespace without one. Not atomic with a prefix."""
+        if prefix:
+            return self._call(op.KV_CLEAR, (prefix,), None, shapes.nothing)
+        return self._call(op.FLUSHDB, (), None, shapes.nothing)
+
+    def randomkey(self) -> Awaitable[str | None]:
+        """A key picked at random."""
+        return self._call(op.RANDOMKEY, ())
+
+    def dbsize(self) -> Awaitable[int]:
+        """Number of keys in the namespace."""
+        return self._call(op.DBSIZE, ())
+
+    def flushdb(self) -> Awaitable[bool]:
+        """Removes every key of the namespace; refused for a task namespace unless it allows that."""
+        return self._call(op.FLUSHDB, (), None, bool)
+
+    def memory_usage(self, key: str) -> Awaitable[int | None]:
+        """Bytes that the key takes in memory."""
+        return self._call(op.MEMORY, ("USAGE", key))

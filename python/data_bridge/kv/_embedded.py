@@ -1,0 +1,75 @@
+"""The embedded store: `kv.open()`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any, Literal, NoReturn
+
+from data_bridge._native import Embedded, Engine
+from data_bridge.kv._codecs import Fallback
+from data_bridge.kv._memory import budget
+from data_bridge.kv._methods import StoreMethods
+from data_bridge.kv.errors import UnavailableError
+
+
+class Store(Embedded, StoreMethods):
+    """A namespace of a store in this process. Threads may share it; a forked child may not use it."""
+
+    __slots__ = ()
+
+    def close(self) -> None:
+        """Ends the store with all its namespaces: waits end, later calls raise `ClosedError`."""
+        self._engine.close()
+
+    def namespace(self, name: str | int) -> Store:
+        """Another namespace of the same store, by name or number."""
+        return Store(self._engine, str(name), self._fallback)
+
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        raise TypeError(
+            "an embedded store can't be pickled: it lives in this process; use kv.connect in the other one"
+        )
+
+
+def open_engine(
+    path: str | os.PathLike[str] | None,
+    mode: str,
+    eviction: str | None,
+    max_memory: int | None,
+    namespaces: Mapping[str, Mapping[str, Any]] | None,
+    durability: str,
+) -> Engine:
+    """The engine of an embedded store; what is not built yet is refused."""
+    if path is not None:
+        raise UnavailableError("a path is not available yet: kv.open() without one is a store in memory")
+    if durability != "none":
+        raise UnavailableError("durability is not available yet: everything is in memory only")
+    given = None if namespaces is None else {name: dict(options) for name, options in namespaces.items()}
+    return Engine(mode, eviction, budget() if max_memory is None else max_memory, given)
+
+
+def open(  # noqa: A001 - reads as kv.open()
+    path: str | os.PathLike[str] | None = None,
+    *,
+    mode: Literal["cache", "task"] = "cache",
+    eviction: Literal["lru", "lru-ttl", "lfu", "none"] | None = None,
+    max_memory: int | None = None,
+    namespaces: Mapping[str, Mapping[str, Any]] | None = None,
+    durability: Literal["none"] = "none",
+    fallback: Fallback | None = None,
+) -> Store:
+    """Opens a store in this process, in memory.
+
+    `mode` is that of namespace 0: a cache evicts when `max_memory` (bytes; default 10 % of the container's limit, at
+    most 1 GiB) is spent, by `eviction`, least recently used first unless given; a task store never does. `namespaces`
+    gives policies by name: `mode`, `eviction`, `default_ttl`, `transitions`, `allow_flush`, `floor`. `fallback` is a
+    codec for objects that nothing else takes.
+
+    >>> from data_bridge import kv
+    >>> store = kv.open()
+    >>> store["answer"] = 42
+    >>> store["answer"], store.get("question")
+    (42, None)
+    """
+    return Store(open_engine(path, mode, eviction, max_memory, namespaces, durability), "0", fallback)

@@ -1,0 +1,80 @@
+"""Redis-named methods on lists, with redis-py's argument order. Elements are values of any kind."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from data_bridge._native import opcode as op
+from data_bridge.kv import _shapes as shapes
+from data_bridge.kv._queued.base import QueuedBase
+from data_bridge.kv._values import Value
+
+
+class QueuedListCommands(QueuedBase):
+    """Lists."""
+
+    __slots__ = ()
+
+    def lpush(self, name: str, *values: Value) -> Self:
+        """Adds elements at the head, one after the other; the new length."""
+        return self._call(op.LPUSH, (name, *values))
+
+    def rpush(self, name: str, *values: Value) -> Self:
+        """Adds elements at the tail; the new length."""
+        return self._call(op.RPUSH, (name, *values))
+
+    def lpushx(self, name: str, *values: Value) -> Self:
+        """`lpush` if the list exists."""
+        return self._call(op.LPUSHX, (name, *values))
+
+    def rpushx(self, name: str, *values: Value) -> Self:
+        """`rpush` if the list exists."""
+        return self._call(op.RPUSHX, (name, *values))
+
+    def lpop(self, name: str, count: int | None = None) -> Self:
+        """Takes the first element, None if there is none; with a count a list."""
+        return self._call(op.LPOP, shapes.counted(name, count))
+
+    def rpop(self, name: str, count: int | None = None) -> Self:
+        """Takes the last element, None if there is none; with a count a list."""
+        return self._call(op.RPOP, shapes.counted(name, count))
+
+    def lindex(self, name: str, index: int) -> Self:
+        """One element, None if there is none."""
+        return self._call(op.LINDEX, (name, index))
+
+    def lrange(self, name: str, start: int, end: int) -> Self:
+        """The elements from start to end, both included, negative from the end."""
+        return self._call(op.LRANGE, (name, start, end))
+
+    def llen(self, name: str) -> Self:
+        """Number of elements."""
+        return self._call(op.LLEN, (name,))
+
+    def lset(self, name: str, index: int, value: Value) -> Self:
+        """Replaces one element."""
+        return self._call(op.LSET, (name, index, value), None, bool)
+
+    def lrem(self, name: str, count: int, value: Value) -> Self:
+        """Removes the first `count` equal elements (the last ones if negative, all if 0); how many."""
+        return self._call(op.LREM, (name, count, value))
+
+    def ltrim(self, name: str, start: int, end: int) -> Self:
+        """Keeps only the elements from start to end."""
+        return self._call(op.LTRIM, (name, start, end), None, bool)
+
+    def linsert(self, name: str, where: str, refvalue: Value, value: Value) -> Self:
+        """Inserts "before" or "after" the first element equal to `refvalue`; the new length, -1 if there is none."""
+        return self._call(op.LINSERT, (name, where, refvalue, value))
+
+    def lpos(self, name: str, value: Value) -> Self:
+        """Index of the first equal element."""
+        return self._call(op.LPOS, (name, value))
+
+    def lmove(self, first_list: str, second_list: str, src: str = "LEFT", dest: str = "RIGHT") -> Self:
+        """Moves an element from one end of a list to an end of another; the element."""
+        return self._call(op.LMOVE, (first_list, second_list, src, dest))
+
+    def rpoplpush(self, src: str, dst: str) -> Self:
+        """Moves the last element of a list to the head of another; the element."""
+        return self._call(op.RPOPLPUSH, (src, dst))

@@ -1,0 +1,65 @@
+"""Methods that add to a number: atomic, exact for int and Decimal."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from decimal import Decimal
+from typing import Self, TypeAlias
+
+from data_bridge._native import opcode as op
+from data_bridge.kv import _shapes as shapes
+from data_bridge.kv._queued.base import QueuedBase
+
+Number: TypeAlias = int | float | Decimal
+
+
+class QueuedNumberCommands(QueuedBase):
+    """Numbers."""
+
+    __slots__ = ()
+
+    def incr(
+        self,
+        key: str,
+        by: Number = 1,
+        *,
+        initial: Number | None = None,
+        minimum: Number | None = None,
+        maximum: Number | None = None,
+        ttl: float | timedelta | None = None,
+        refresh_ttl: bool = False,
+    ) -> Self:
+        """Adds `by` and returns the new number. A missing key starts at `initial`, or at zero of `by`'s kind.
+
+        A bound that would be passed changes nothing and raises `OutOfRangeError`. `ttl` applies where the key is
+        created, with `refresh_ttl` always. Kinds do not mix, except an int added to a Decimal.
+        """
+        options = shapes.increment(initial, minimum, maximum, ttl, refresh_ttl)
+        return self._call(op.KV_INCR, (key, by, *options))
+
+    def decr(
+        self,
+        key: str,
+        by: Number = 1,
+        *,
+        initial: Number | None = None,
+        minimum: Number | None = None,
+        maximum: Number | None = None,
+        ttl: float | timedelta | None = None,
+        refresh_ttl: bool = False,
+    ) -> Self:
+        """Subtracts `by` and returns the new number; the rest as `incr`."""
+        options = shapes.increment(initial, minimum, maximum, ttl, refresh_ttl)
+        return self._call(op.KV_DECR, (key, by, *options))
+
+    def incrby(self, name: str, amount: int = 1) -> Self:
+        """Adds an int."""
+        return self._call(op.KV_INCR, (name, amount))
+
+    def decrby(self, name: str, amount: int = 1) -> Self:
+        """Subtracts an int."""
+        return self._call(op.KV_DECR, (name, amount))
+
+    def incrbyfloat(self, name: str, amount: float = 1.0) -> Self:
+        """Adds a float, to an int too."""
+        return self._call(op.KV_INCR, (name, float(amount), "CONVERT"))

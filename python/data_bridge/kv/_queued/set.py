@@ -1,0 +1,79 @@
+"""Redis-named methods on sets, with redis-py's argument order. Members are typed scalars."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Self
+
+from data_bridge._native import opcode as op
+from data_bridge.kv import _shapes as shapes
+from data_bridge.kv._queued.base import QueuedBase
+from data_bridge.kv._values import Member
+
+
+class QueuedSetCommands(QueuedBase):
+    """Sets."""
+
+    __slots__ = ()
+
+    def sadd(self, name: str, *values: Member) -> Self:
+        """Adds members; how many are new."""
+        return self._call(op.SADD, (name, *values))
+
+    def srem(self, name: str, *values: Member) -> Self:
+        """Removes members; how many there were."""
+        return self._call(op.SREM, (name, *values))
+
+    def sismember(self, name: str, value: Member) -> Self:
+        """Whether it is a member."""
+        return self._call(op.SISMEMBER, (name, value), None, bool)
+
+    def smismember(self, name: str, values: Iterable[Member] | Member, *args: Member) -> Self:
+        """Whether each of these is a member."""
+        return self._call(op.SMISMEMBER, (name, *shapes.listed(values, args)), None, shapes.bools)
+
+    def smembers(self, name: str) -> Self:
+        """All members; empty for a missing key."""
+        return self._call(op.SMEMBERS, (name,), None, set)
+
+    def scard(self, name: str) -> Self:
+        """Number of members."""
+        return self._call(op.SCARD, (name,))
+
+    def spop(self, name: str, count: int | None = None) -> Self:
+        """Takes a random member, None if there is none; with a count a list."""
+        shape = None if count is None else list
+        return self._call(op.SPOP, shapes.counted(name, count), None, shape)
+
+    def srandmember(self, name: str, number: int | None = None) -> Self:
+        """A random member, None if there is none; with a number a list, a negative one allows repeats."""
+        shape = None if number is None else list
+        return self._call(op.SRANDMEMBER, shapes.counted(name, number), None, shape)
+
+    def smove(self, src: str, dst: str, value: Member) -> Self:
+        """Moves a member from one set to another."""
+        return self._call(op.SMOVE, (src, dst, value), None, bool)
+
+    def sinter(self, keys: Iterable[str] | str, *args: str) -> Self:
+        """Members of all sets."""
+        return self._call(op.SINTER, shapes.listed(keys, args), None, set)
+
+    def sunion(self, keys: Iterable[str] | str, *args: str) -> Self:
+        """Members of any set."""
+        return self._call(op.SUNION, shapes.listed(keys, args), None, set)
+
+    def sdiff(self, keys: Iterable[str] | str, *args: str) -> Self:
+        """Members of the first set only."""
+        return self._call(op.SDIFF, shapes.listed(keys, args), None, set)
+
+    def sinterstore(self, dest: str, keys: Iterable[str] | str, *args: str) -> Self:
+        """Stores the intersection; its size."""
+        return self._call(op.SINTERSTORE, (dest, *shapes.listed(keys, args)))
+
+    def sunionstore(self, dest: str, keys: Iterable[str] | str, *args: str) -> Self:
+        """Stores the union; its size."""
+        return self._call(op.SUNIONSTORE, (dest, *shapes.listed(keys, args)))
+
+    def sdiffstore(self, dest: str, keys: Iterable[str] | str, *args: str) -> Self:
+        """Stores the difference; its size."""
+        return self._call(op.SDIFFSTORE, (dest, *shapes.listed(keys, args)))

@@ -1,0 +1,49 @@
+"""Redis-named methods on single values. Values keep their types: what comes back is what was stored."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Self
+
+from data_bridge._native import opcode as op
+from data_bridge._native import ttl_ms
+from data_bridge.kv._queued.base import QueuedBase
+from data_bridge.kv._values import Value
+
+
+class QueuedTextCommands(QueuedBase):
+    """Single values by their Redis names."""
+
+    __slots__ = ()
+
+    def setex(self, name: str, time: float | timedelta, value: Value) -> Self:
+        """Writes a value that expires after `time` seconds."""
+        return self._call(op.KV_SET, (name, value, "PX", ttl_ms(time)), None, bool)
+
+    def psetex(self, name: str, time_ms: int, value: Value) -> Self:
+        """Writes a value that expires after so many milliseconds."""
+        return self._call(op.KV_SET, (name, value, "PX", time_ms), None, bool)
+
+    def setnx(self, name: str, value: Value) -> Self:
+        """Writes a value if there is no such key."""
+        return self._call(op.KV_SET, (name, value, "NX"), False, bool)
+
+    def getdel(self, name: str) -> Self:
+        """Reads a value and deletes the key; None for a missing one."""
+        return self._call(op.KV_POP, (name,))
+
+    def append(self, key: str, value: str | bytes) -> Self:
+        """Appends to a text or bytes; the new length in bytes."""
+        return self._call(op.APPEND, (key, value))
+
+    def strlen(self, name: str) -> Self:
+        """Length in bytes of what a Redis client is shown."""
+        return self._call(op.STRLEN, (name,))
+
+    def getrange(self, key: str, start: int, end: int) -> Self:
+        """A range of bytes, ends included, negative from the end."""
+        return self._call(op.GETRANGE, (key, start, end))
+
+    def setrange(self, name: str, offset: int, value: str | bytes) -> Self:
+        """Overwrites bytes from an offset; the new length."""
+        return self._call(op.SETRANGE, (name, offset, value))

@@ -1,0 +1,132 @@
+"""The synchronous remote client: `kv.connect()`."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass, replace
+from typing import Any, Self
+from urllib.parse import quote, unquote, urlsplit
+
+from data_bridge._native import Remote
+from data_bridge._native import opcode as op
+from data_bridge.kv._codecs import Fallback
+from data_bridge.kv._methods import StoreMethods
+from data_bridge.kv.errors import InvalidArgumentError, UnavailableError
+
+DEFAULT_URL = "kv://127.0.0.1:7379"
+DEFAULT_PORT = 7379
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a URL points."""
+
+    host: str
+    port: int
+    namespace: str | None
+    password: str | None
+
+    def shown(self) -> str:
+        """The URL without the password."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"kv://{host}:{self.port}/{quote(self.namespace or '', safe='')}".rstrip("/")
+
+
+def address(url: str | None, password: str | None) -> Address:
+    """Reads `kv://[:password@]host[:port][/namespace]`; without a URL the environment's KV_URL, else the default."""
+    given = url if url is not None else os.environ.get("KV_URL", DEFAULT_URL)
+    parts = urlsplit(given)
+    if parts.scheme in ("kvs", "unix"):
+        raise UnavailableError(
+            f"{parts.scheme}:// is not available yet: connect with kv://host:port/namespace"
+        )
+    if parts.scheme != "kv" or parts.query or parts.fragment:
+        raise InvalidArgumentError("a URL is kv://host:port/namespace")
+    try:
+        port = parts.port or DEFAULT_PORT
+    except ValueError as error:
+        raise InvalidArgumentError("the port of the URL is no number from 1 to 65535") from error
+    if password is None:
+        password = unquote(parts.password) if parts.password else os.environ.get("KV_PASSWORD") or None
+    return Address(parts.hostname or "127.0.0.1", port, unquote(parts.path.strip("/")) or None, password)
+
+
+def is_cooperative() -> bool:
+    """Whether gevent or eventlet replaced the socket module's socket."""
+    return socket.socket.__module__.partition(".")[0] in ("gevent", "eventlet")
+
+
+class Client(Remote, StoreMethods):
+    """A namespace of a server. Threads may share it, a forked child goes on with connections of its own.
+
+    It can be pickled, without the password: that comes from KV_PASSWORD where it is unpickled.
+    """
+
+    __slots__ = ("_address", "_options")
+
+    _address: Address
+    _options: dict[str, Any]
+
+    def __new__(cls, address: Address, options: dict[str, Any]) -> Self:
+        """For an address; `options` are those of `connect`."""
+        self = super().__new__(
+            cls,
+            address.host,
+            address.port,
+            namespace=address.namespace,
+            password=address.password,
+            cooperative=is_cooperative(),
+            **options,
+        )
+        self._address, self._options = address, options
+        return self
+
+    def close(self) -> None:
+        """Closes the connections; later calls raise `ClosedError`."""
+        super().close()
+
+    def namespace(self, name: str | int) -> Client:
+        """Another namespace of the same server, by name or number, with connections of its own."""
+        return Client(replace(self._address, namespace=str(name)), self._options)
+
+    def ping(self) -> bool:
+        """Whether the server answers."""
+        return bool(self._call(op.PING, ()))
+
+    def __repr__(self) -> str:
+        return f"kv.connect({self._address.shown()!r})"
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        return _unpickled, (self._address.shown(), self._options)
+
+
+def _unpickled(url: str, options: dict[str, Any]) -> Client:
+    return connect(url, **options)
+
+
+def connect(
+    url: str | None = None,
+    *,
+    password: str | None = None,
+    max_connections: int = 50,
+    pool_timeout: float = 5.0,
+    connect_timeout: float = 5.0,
+    timeout: float | None = 5.0,
+    fallback: Fallback | None = None,
+) -> Client:
+    """A client of a server: `kv://host:port/namespace`, from KV_URL unless given. The first call connects.
+
+    The password stands in the URL (`kv://:password@host`), in `password` or in KV_PASSWORD. `timeout` is for one
+    operation, `connect_timeout` for a connection, `pool_timeout` for a free one of at most `max_connections`. Waits
+    use connections of their own and end when their own timeout says so. `fallback` is a codec for objects that
+    nothing else takes.
+    """
+    options = {
+        "max_connections": max_connections,
+        "pool_timeout": pool_timeout,
+        "connect_timeout": connect_timeout,
+        "timeout": timeout,
+        "fallback": fallback,
+    }
+    return Client(address(url, password), options)

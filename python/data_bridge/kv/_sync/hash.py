@@ -1,0 +1,81 @@
+"""Redis-named methods on hashes, with redis-py's argument order. Fields and values are typed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from data_bridge._native import opcode as op
+from data_bridge.kv import _shapes as shapes
+from data_bridge.kv._sync.base import Base
+from data_bridge.kv._values import Member, Value
+
+
+class HashCommands(Base):
+    """Hashes."""
+
+    __slots__ = ()
+
+    def hset(
+        self,
+        name: str,
+        key: Member = None,
+        value: Value = None,
+        mapping: Mapping[Any, Value] | None = None,
+        items: Iterable[Any] | None = None,
+    ) -> int:
+        """Sets one field, or those of a mapping or a flat list; how many are new."""
+        return self._call(op.HSET, (name, *shapes.fields(key, value, mapping, items)))
+
+    def hsetnx(self, name: str, key: Member, value: Value) -> bool:
+        """Sets a field if it is missing."""
+        return self._call(op.HSETNX, (name, key, value), None, bool)
+
+    def hget(self, name: str, key: Member) -> Any:
+        """One field's value, None if it is missing."""
+        return self._call(op.HGET, (name, key))
+
+    def hmget(self, name: str, keys: Iterable[Member] | Member, *args: Member) -> list[Any]:
+        """Several fields' values in order, None for a missing one."""
+        return self._call(op.HMGET, (name, *shapes.listed(keys, args)))
+
+    def hdel(self, name: str, *keys: Member) -> int:
+        """Removes fields; how many there were."""
+        return self._call(op.HDEL, (name, *keys))
+
+    def hgetall(self, name: str) -> dict[Any, Any]:
+        """All fields with their values; empty for a missing key."""
+        return self._call(op.HGETALL, (name,))
+
+    def hkeys(self, name: str) -> list[Any]:
+        """All fields."""
+        return self._call(op.HKEYS, (name,), None, list)
+
+    def hvals(self, name: str) -> list[Any]:
+        """All values."""
+        return self._call(op.HVALS, (name,), None, list)
+
+    def hlen(self, name: str) -> int:
+        """Number of fields."""
+        return self._call(op.HLEN, (name,))
+
+    def hexists(self, name: str, key: Member) -> bool:
+        """Whether there is such a field."""
+        return self._call(op.HEXISTS, (name, key), None, bool)
+
+    def hincrby(self, name: str, key: Member, amount: Any = 1) -> Any:
+        """Adds to a field's number by the rules of its kind (int, float, Decimal); the new number."""
+        return self._call(op.KV_HINCR, (name, key, amount))
+
+    def hincrbyfloat(self, name: str, key: Member, amount: float = 1.0) -> float:
+        """Adds a float to a field's number; the new number."""
+        return self._call(op.KV_HINCR, (name, key, float(amount)))
+
+    def hstrlen(self, name: str, key: Member) -> int:
+        """Length in bytes of what a Redis client is shown of a field."""
+        return self._call(op.HSTRLEN, (name, key))
+
+    def hrandfield(self, key: str, count: int | None = None, withvalues: bool = False) -> Any:
+        """Random fields; with a count a list, with values (field, value) pairs."""
+        args = shapes.counted(key, count, "WITHVALUES" if withvalues else None)
+        return self._call(op.HRANDFIELD, args, None, shapes.pair_list if withvalues else None)

@@ -1,0 +1,79 @@
+"""Redis-named methods on sets, with redis-py's argument order. Members are typed scalars."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from data_bridge._native import opcode as op
+from data_bridge.kv import _shapes as shapes
+from data_bridge.kv._sync.base import Base
+from data_bridge.kv._values import Member
+
+
+class SetCommands(Base):
+    """Sets."""
+
+    __slots__ = ()
+
+    def sadd(self, name: str, *values: Member) -> int:
+        """Adds members; how many are new."""
+        return self._call(op.SADD, (name, *values))
+
+    def srem(self, name: str, *values: Member) -> int:
+        """Removes members; how many there were."""
+        return self._call(op.SREM, (name, *values))
+
+    def sismember(self, name: str, value: Member) -> bool:
+        """Whether it is a member."""
+        return self._call(op.SISMEMBER, (name, value), None, bool)
+
+    def smismember(self, name: str, values: Iterable[Member] | Member, *args: Member) -> list[bool]:
+        """Whether each of these is a member."""
+        return self._call(op.SMISMEMBER, (name, *shapes.listed(values, args)), None, shapes.bools)
+
+    def smembers(self, name: str) -> set[Any]:
+        """All members; empty for a missing key."""
+        return self._call(op.SMEMBERS, (name,), None, set)
+
+    def scard(self, name: str) -> int:
+        """Number of members."""
+        return self._call(op.SCARD, (name,))
+
+    def spop(self, name: str, count: int | None = None) -> Any:
+        """Takes a random member, None if there is none; with a count a list."""
+        shape = None if count is None else list
+        return self._call(op.SPOP, shapes.counted(name, count), None, shape)
+
+    def srandmember(self, name: str, number: int | None = None) -> Any:
+        """A random member, None if there is none; with a number a list, a negative one allows repeats."""
+        shape = None if number is None else list
+        return self._call(op.SRANDMEMBER, shapes.counted(name, number), None, shape)
+
+    def smove(self, src: str, dst: str, value: Member) -> bool:
+        """Moves a member from one set to another."""
+        return self._call(op.SMOVE, (src, dst, value), None, bool)
+
+    def sinter(self, keys: Iterable[str] | str, *args: str) -> set[Any]:
+        """Members of all sets."""
+        return self._call(op.SINTER, shapes.listed(keys, args), None, set)
+
+    def sunion(self, keys: Iterable[str] | str, *args: str) -> set[Any]:
+        """Members of any set."""
+        return self._call(op.SUNION, shapes.listed(keys, args), None, set)
+
+    def sdiff(self, keys: Iterable[str] | str, *args: str) -> set[Any]:
+        """Members of the first set only."""
+        return self._call(op.SDIFF, shapes.listed(keys, args), None, set)
+
+    def sinterstore(self, dest: str, keys: Iterable[str] | str, *args: str) -> int:
+        """Stores the intersection; its size."""
+        return self._call(op.SINTERSTORE, (dest, *shapes.listed(keys, args)))
+
+    def sunionstore(self, dest: str, keys: Iterable[str] | str, *args: str) -> int:
+        """Stores the union; its size."""
+        return self._call(op.SUNIONSTORE, (dest, *shapes.listed(keys, args)))
+
+    def sdiffstore(self, dest: str, keys: Iterable[str] | str, *args: str) -> int:
+        """Stores the difference; its size."""
+        return self._call(op.SDIFFSTORE, (dest, *shapes.listed(keys, args)))

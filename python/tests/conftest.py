@@ -1,0 +1,64 @@
+"""Stores for the tests: embedded, and a client of a real server."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+from data_bridge import kv
+
+
+class Server:
+    """A server process on a free port."""
+
+    def __init__(self, *args: str, port: int = 0) -> None:
+        command = [sys.executable, "-m", "data_bridge.kv", "serve", "--listen", f"127.0.0.1:{port}", *args]
+        self.process = subprocess.Popen(
+            [*command, "--admin", "off"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        assert self.process.stdout is not None
+        self.start_line = self.process.stdout.readline()
+        found = re.search(r"on 127\.0\.0\.1:(\d+)", self.start_line)
+        assert found, self.start_line
+        self.port = int(found[1])
+
+    def url(self, namespace: str = "") -> str:
+        """The URL of a namespace."""
+        return f"kv://127.0.0.1:{self.port}/{namespace}"
+
+    def stop(self) -> int:
+        """SIGTERM and the exit code."""
+        self.process.terminate()
+        return self.process.wait(timeout=30)
+
+    def kill(self) -> None:
+        """SIGKILL, as a crash."""
+        self.process.kill()
+        self.process.wait(timeout=30)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[Server]:
+    """One server for the whole run."""
+    running = Server()
+    yield running
+    assert running.stop() == 0
+
+
+@pytest.fixture
+def own_server() -> Iterator[Server]:
+    """A server that a test may stop."""
+    running = Server()
+    yield running
+    running.kill()
+
+
+@pytest.fixture(params=["embedded", "remote"])
+def store(request: pytest.FixtureRequest, server: Server) -> Iterator[kv.Store | kv.Client]:
+    """An empty store of either kind."""
+    with kv.open() if request.param == "embedded" else kv.connect(server.url()) as opened:
+        opened.clear()
+        yield opened

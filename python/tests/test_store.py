@@ -1,0 +1,280 @@
+"""The methods of a store, embedded and remote."""
+
+from __future__ import annotations
+
+import datetime as dt
+import pickle
+import threading
+import time
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from data_bridge import kv
+
+
+def test_mapping(store: kv.Store) -> None:
+    store["a"] = 1
+    store.update({"b": 2}, c=3)
+    assert (store["a"], len(store), "a" in store, "x" in store) == (1, 3, True, False)
+    assert dict(store) == {"a": 1, "b": 2, "c": 3}
+    assert sorted(store.values()) == [1, 2, 3]
+    assert sorted(store.scan("a")) == ["a"]
+    with pytest.raises(KeyError, match="nope"):
+        store["nope"]
+    with pytest.raises(KeyError):
+        del store["nope"]
+    with pytest.raises(TypeError):
+        store.popitem()
+    assert (store.pop("a"), store.pop("a", 7), store.setdefault("b", 9), store.setdefault("d", 9)) == (
+        1,
+        7,
+        2,
+        9,
+    )
+    with pytest.raises(KeyError):
+        store.pop("a")
+    store.clear()
+    assert bool(store)
+    assert len(store) == 0
+    assert store == store
+    assert {store: 1}[store] == 1
+
+
+def test_a_read_is_a_copy(store: kv.Store) -> None:
+    store["list"] = [1]
+    store["list"].append(2)
+    assert store["list"] == [1]
+    store.as_list("list").append(2)
+    assert store["list"] == [1, 2]
+
+
+@pytest.mark.parametrize("key", ["a" * 256, "\x06\x16", "é" * 256, "\U0001f600" * 256])
+def test_keys(store: kv.Store, key: str) -> None:
+    store[key] = 1
+    assert key in store
+    assert list(store) == [key]
+
+
+@pytest.mark.parametrize(
+    ("key", "error"),
+    [("", ValueError), ("a" * 257, ValueError), ("\ud800", ValueError), (b"a", TypeError), (1, TypeError)],
+)
+def test_bad_keys(store: kv.Store, key: Any, error: type[Exception]) -> None:
+    for use in (
+        lambda: store.get(key),
+        lambda: store.set(key, 1),
+        lambda: store.ttl(key),
+        lambda: store.get_many([key]),
+    ):
+        with pytest.raises(error):
+            use()
+
+
+def test_set_options(store: kv.Store) -> None:
+    assert store.set("k", 1) is None
+    assert (store.set("k", 2, nx=True), store.set("n", 2, xx=True), store.set("k", 2, xx=True)) == (
+        False,
+        False,
+        True,
+    )
+    assert store.set("k", 3, return_old=True) == 2
+    assert store.set("new", None, return_old=True) is kv.MISSING
+    assert store.set("new", 1, return_old=True) is None
+    store.set("k", 4, ttl=100)
+    store.set("k", 5, keep_ttl=True)
+    assert store.ttl("k") == pytest.approx(100, abs=1)
+    store["k"] = 6
+    assert store.ttl("k") is None
+
+
+@pytest.mark.parametrize(
+    ("option", "ours"),
+    [("ex", "ttl="), ("px", "ttl="), ("keepttl", "keep_ttl"), ("get", "return_old"), ("x", "unexpected")],
+)
+def test_options_of_redis_are_told_ours(store: kv.Store, option: str, ours: str) -> None:
+    options: dict[str, Any] = {option: 1}
+    with pytest.raises(TypeError, match=ours):
+        store.set("k", 1, **options)
+
+
+def test_ttl(store: kv.Store) -> None:
+    store["k"] = 1
+    assert store.ttl("k") is None
+    assert store.expire("k", dt.timedelta(minutes=1))
+    assert store.ttl("k") == pytest.approx(60, abs=1)
+    assert store.persist("k")
+    assert not store.persist("k")
+    assert store.expire_at("k", dt.datetime.now(dt.UTC) + dt.timedelta(seconds=30))
+    assert 28 < (store.ttl("k") or 0) <= 30
+    assert not store.expire("nope", 1)
+    with pytest.raises(KeyError):
+        store.ttl("nope")
+    for bad in (0, -1, float("nan"), dt.timedelta(0)):
+        with pytest.raises(ValueError, match=r"ttl|time"):
+            store.expire("k", bad)
+    for wrong in (True, "5", None):
+        with pytest.raises(TypeError):
+            store.expire("k", wrong)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="aware"):
+        store.expire_at("k", dt.datetime(2030, 1, 1))
+    store.set("short", 1, ttl=0.02)
+    with pytest.raises(TimeoutError):
+        store.wait("nothing", timeout=0.05)
+    assert "short" not in store
+
+
+def test_several_keys(store: kv.Store) -> None:
+    told: list[tuple[int, int]] = []
+    store.set_many(
+        {f"k{i}": i for i in range(1500)}, ttl=60, progress=lambda done, total: told.append((done, total))
+    )
+    assert told == [(1000, 1500), (1500, 1500)]
+    assert store.get_many(["k1", "nope", "k2"]) == {"k1": 1, "k2": 2}
+    assert store.get_many([]) == {}
+    assert store.ttl("k7") == pytest.approx(60, abs=2)
+    assert (store.exists("k1", "k1", "no"), store.delete("k1", "no"), store.delete(), len(store)) == (
+        2,
+        1,
+        0,
+        1499,
+    )
+    assert len(set(store)) == 1499
+
+
+def test_numbers(store: kv.Store) -> None:
+    assert (store.incr("i"), store.incr("i", 5), store.decr("i", 2)) == (1, 6, 4)
+    assert (store.incr("d", Decimal("0.10")), store.incr("d", Decimal("0.2"))) == (
+        Decimal("0.10"),
+        Decimal("0.30"),
+    )
+    assert (store.incr("f", 0.5), store.incr("start", initial=10)) == (0.5, 11)
+    assert store.incr("bound", 5, maximum=7) == 5
+    with pytest.raises(OverflowError):
+        store.incr("bound", 5, maximum=7)
+    store["max"] = 2**63 - 1
+    with pytest.raises(OverflowError):
+        store.incr("max")
+    assert (store["bound"], store["max"]) == (5, 2**63 - 1)
+    with pytest.raises(TypeError):
+        store.incr("i", 1.5)
+    assert store.incrbyfloat("i", 0.5) == 4.5
+    store.incr("t", ttl=60)
+    assert store.ttl("t") == pytest.approx(60, abs=1)
+
+
+def test_compare_and_versions(store: kv.Store) -> None:
+    assert store.compare_and_set("k", kv.MISSING, 1)
+    assert not store.compare_and_set("k", 1.0, 2)
+    assert store.compare_and_set("k", 1, {"a": [1]})
+    assert store.compare_and_set("k", {"a": [1]}, 2, ttl=9)
+    found = store.get_versioned("k")
+    assert found.value == 2
+    assert store.set_if_version("k", 3, found.version) > found.version
+    with pytest.raises(kv.ConflictError) as raised:
+        store.set_if_version("k", 4, found.version)
+    assert (raised.value.current, raised.value.version > found.version) == (3, True)
+    assert store.get_versioned("nope") == (kv.MISSING, 0)
+    assert store.set_if_version("new", 1, 0) > 0
+    assert store.compare_and_delete("new", 1)
+
+
+def test_transitions(store: kv.Store) -> None:
+    first = store.transition("job", expect=kv.MISSING, to="PENDING", update={"n": Decimal("1.50")})
+    assert first.previous is kv.MISSING
+    second = store.transition("job", expect={"PENDING", "RETRY"}, to="STARTED", fence=first.version, ttl=60)
+    assert (second.previous, second.version > first.version) == ("PENDING", True)
+    assert store["job"] == {"status": "STARTED", "n": Decimal("1.50")}
+    with pytest.raises(kv.ConflictError) as raised:
+        store.transition("job", expect="PENDING", to="X")
+    assert raised.value.current == "STARTED"
+    with pytest.raises(kv.ConflictError):
+        store.transition("job", expect="STARTED", to="DONE", fence=first.version)
+
+
+def test_waiting(store: kv.Store) -> None:
+    store.transition("job", expect=kv.MISSING, to="PENDING")
+    version = store.get_versioned("job").version
+    threading.Timer(0.05, store.transition, ("job",), {"expect": "PENDING", "to": "DONE"}).start()
+    done = store.wait("job", field="status", until={"DONE", "FAILED"}, timeout=10)
+    assert (done.value, done.version > version) == ({"status": "DONE"}, True)
+    assert store.wait("job", until=kv.newer_than(version), timeout=10) == done
+    start = time.monotonic()
+    with pytest.raises(TimeoutError):
+        store.wait("job", timeout=0.2)
+    assert 0.15 < time.monotonic() - start < 5
+    with pytest.raises(TypeError, match="function"):
+        store.wait("job", until=lambda value: True)
+
+
+def test_watching(store: kv.Store) -> None:
+    with store.watch(prefix="w:") as watch:
+        store["w:a"] = 1
+        store["other"] = 1
+        del store["w:a"]
+        changes = [watch.next(10), watch.next(10)]
+        assert [(change.change, change.key) for change in changes if change] == [
+            ("set", "w:a"),
+            ("delete", "w:a"),
+        ]
+        assert watch.next(0.01) is None
+    with pytest.raises(TypeError):
+        store.watch()
+
+
+def test_pipelines(store: kv.Store) -> None:
+    with store.pipeline() as pipe:
+        pipe.set("a", 1).incr("a").get("a").hset("h", "f", 2).hget("h", "f").get("no", 7).delete()
+    assert pipe.results == [None, 2, 2, 1, 2, 7, 0]
+    pipe.lpush("a", 1).set("b", 1)
+    with pytest.raises(kv.WrongTypeError):
+        pipe.execute()
+    assert store["b"] == 1
+    pipe.lpush("a", 1)
+    assert isinstance(pipe.execute(raise_on_error=False)[0], kv.WrongTypeError)
+    atomic = store.pipeline(atomic=True).set("c", 1).lpush("a", 1).set("d", 1)
+    with pytest.raises(kv.WrongTypeError):
+        atomic.execute()
+    assert store.exists("c", "d") == 0
+    assert store.pipeline(atomic=True).set("c", 1).incr("c").execute() == [None, 2]
+    assert store.pipeline().execute() == []
+    big = store.pipeline()
+    for number in range(3000):
+        big.set(f"k{number}", "x" * 100)
+        big.get(f"k{number}")
+    assert big.execute()[1::2] == ["x" * 100] * 3000
+
+
+def test_other_namespaces(store: kv.Store) -> None:
+    tasks = store.namespace("tasks")
+    tasks["k"] = 1
+    assert ("k" in store, "k" in store.namespace(1), tasks.delete("k")) == (False, True, 1)
+    with pytest.raises(kv.KvError, match="flush"):
+        tasks.clear()
+    with pytest.raises(ValueError, match="unknown namespace"):
+        store.namespace("nope").get("k")
+
+
+def test_errors_survive_pickling(store: kv.Store) -> None:
+    store["k"] = 1
+    errors: list[kv.KvError] = []
+    for fail in (
+        lambda: store.lpush("k", 1),
+        lambda: store.set_if_version("k", 2, 1),
+        lambda: store.get(""),
+        lambda: store.rename("no", "b"),
+    ):
+        with pytest.raises(kv.KvError) as raised:
+            fail()
+        errors.append(raised.value)
+    for error in errors:
+        again = pickle.loads(pickle.dumps(error))
+        assert (type(again), str(again), vars(again)) == (type(error), str(error), vars(error))
+
+
+def test_kinds_and_names(store: kv.Store) -> None:
+    store.update({"i": 1, "h": {}, "l": [], "d": Decimal(1)})
+    assert {key: store.kind(key) for key in store} == {"i": "int", "h": "hash", "l": "list", "d": "decimal"}
+    assert (store.kind("no"), store.type("h"), list(store.scan(kind="hash"))) == (None, "hash", ["h"])
+    store.rename("i", "j")
+    assert (store.get("i"), store["j"], store.renamenx("j", "l")) == (None, 1, False)
