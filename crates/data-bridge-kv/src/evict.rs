@@ -146,6 +146,7 @@ impl Order {
     /// that touched or departed entries were in the way, and that [`Balance::victim`] should be asked again.
     pub fn evict(&mut self, queue: Queue, residents: &mut impl Residents) -> usize {
         let mut freed = 0;
+        let mut passed_over = self.balance.passed_over();
         for _ in 0..(self.len() / 16).clamp(1, VISITS) {
             let Some(reference) = self.ring(queue).pop() else { break };
             if self.departed.take(reference) {
@@ -153,7 +154,7 @@ impl Order {
             }
             let mut refused = false;
             let visit = residents.visit(reference, |heat| {
-                let verdict = self.balance.judge(queue, heat);
+                let verdict = self.balance.judge(queue, heat, passed_over);
                 refused = verdict == Verdict::Evict;
                 verdict
             });
@@ -161,14 +162,18 @@ impl Order {
                 Visit::Gone => {}
                 // What cannot go now waits among the small ones, or a main queue of such entries would stay due for ever.
                 Visit::Kept if refused => self.push(Queue::Small, reference),
-                Visit::Kept => self.push(Queue::Main, reference),
+                Visit::Kept => {
+                    passed_over += 1;
+                    self.push(Queue::Main, reference);
+                }
                 Visit::Evicted { bytes } => {
                     self.ghosts.remember(reference, queue, self.balance.entries_per_shard());
-                    freed = bytes;
+                    (freed, passed_over) = (bytes, 0);
                     break;
                 }
             }
         }
+        self.balance.set_passed_over(passed_over);
         self.publish(Queue::Small);
         self.publish(Queue::Main);
         freed

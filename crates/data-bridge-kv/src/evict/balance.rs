@@ -22,6 +22,10 @@ const REMEMBERED: [usize; 2] = [9, 3];
 /// ... and how long one of either still says that its queue is too short.
 const NEAR: usize = 2;
 
+/// Touched entries that may be passed over for one that goes. Where everything was touched, the next one goes then: a write
+/// must not wait for a walk through the whole namespace.
+const PATIENCE: usize = 64;
+
 /// Length and age of one shard's queues, on its own cache line: only that shard writes it.
 #[derive(Debug, Default)]
 #[repr(align(64))]
@@ -52,6 +56,8 @@ pub struct Balance {
     entries: AtomicUsize,
     /// The small queues' share of the entries, as the bits of an f64.
     share: AtomicU64,
+    /// Touched entries passed over since the last one went.
+    passed_over: AtomicUsize,
 }
 
 impl Balance {
@@ -64,6 +70,7 @@ impl Balance {
             pushes: AtomicUsize::new(0),
             entries: AtomicUsize::new(0),
             share: AtomicU64::new(SHARE_START.to_bits()),
+            passed_over: AtomicUsize::new(0),
         }
     }
 
@@ -129,10 +136,19 @@ impl Balance {
         }
     }
 
-    /// What becomes of an entry at the head of a queue.
-    pub(super) fn judge(&self, queue: Queue, heat: u8) -> Verdict {
+    pub(super) fn passed_over(&self) -> usize {
+        self.passed_over.load(Relaxed)
+    }
+
+    pub(super) fn set_passed_over(&self, entries: usize) {
+        self.passed_over.store(entries, Relaxed);
+    }
+
+    /// What becomes of an entry at the head of a queue, after so many were passed over.
+    pub(super) fn judge(&self, queue: Queue, heat: u8, passed_over: usize) -> Verdict {
         let frequency = self.policy == Eviction::Lfu;
         match queue {
+            _ if passed_over >= PATIENCE => Verdict::Evict,
             Queue::Small if heat >= if self.share() >= SHARE_RECENCY { 1 } else { 2 } => {
                 Verdict::Keep { heat: 0 }
             }

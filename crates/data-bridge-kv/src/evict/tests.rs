@@ -13,10 +13,12 @@ struct Model {
     heat: BTreeMap<u32, u8>,
     held: BTreeSet<u32>,
     evicted: Vec<u32>,
+    visits: usize,
 }
 
 impl Residents for Model {
     fn visit(&mut self, reference: u32, judge: impl FnOnce(u8) -> Verdict) -> Visit {
+        self.visits += 1;
         let Some(heat) = self.heat.get_mut(&reference) else { return Visit::Gone };
         match judge(*heat) {
             Verdict::Keep { heat: kept } => {
@@ -142,6 +144,20 @@ fn entries_that_cannot_go_stay_in_the_order() {
     model.held.clear();
     evict(&mut order, &mut model, 50);
     assert!(order.is_empty() && model.heat.is_empty());
+}
+
+#[test]
+fn where_everything_was_touched_a_write_does_not_wait_for_a_whole_round() {
+    for policy in [Eviction::Lru, Eviction::Lfu] {
+        let mut model =
+            Model { heat: (0..10_000).map(|reference| (reference, 3)).collect(), ..Model::default() };
+        let balance = Arc::new(Balance::new(policy, 1));
+        let mut order = Order::build(balance, 0, 0..10_000);
+        for count in 1..=100 {
+            evict(&mut order, &mut model, 1);
+            assert!(model.visits <= 65 * count, "{} visits for {count} entries", model.visits);
+        }
+    }
 }
 
 #[test]
