@@ -79,6 +79,15 @@ pub enum OnError {
 /// Hashes of a batch's keys, by position; `None` for a command that has not exactly one.
 type Hashes = SmallVec<[Option<KeyHash>; 32]>;
 
+/// What the versions of a store start above: unix ms times 2^20, and above those of any store that this process opened
+/// before, so that closing and opening within a millisecond brings no version back.
+fn next_base(started_ms: u64) -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    let next = |last: u64| last.saturating_add(1 << 20).max(started_ms << 20);
+    let last = LAST.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(next(last)));
+    next(last.unwrap_or_else(|last| last))
+}
+
 /// The store.
 pub struct Engine {
     core: Arc<Core>,
@@ -117,7 +126,7 @@ impl Engine {
         let budget = Arc::new(Budget::new(settings.max_memory));
         let seed = settings.seed.unwrap_or_else(process_seed);
         let started_ms = settings.clock.unix_ms();
-        let base = started_ms << 20;
+        let base = next_base(started_ms);
         let make = |settings: NamespaceSettings| {
             let hasher = KeyHasher::new(seed);
             Space::new(settings, hasher, shards.trailing_zeros(), base, seed, Arc::clone(&budget))
