@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use data_bridge_kv_model::command::StateCommand;
-use data_bridge_kv_model::command::table::GROWS;
+use data_bridge_kv_model::command::table::{FAST, GROWS, READ};
 use data_bridge_kv_model::limits::NAMESPACES;
-use data_bridge_kv_model::{Call, Command, Error, ErrorKind, Key, KeySet, ReplyBuf, Result, Shape};
+use data_bridge_kv_model::{Call, Command, Error, ErrorKind, Key, KeySet, ReplyBuf, Result, Shape, Spec};
 
 use smallvec::SmallVec;
 
@@ -18,7 +18,7 @@ use crate::random::process_seed;
 use crate::router::{lock_calls, lock_keys, lock_one};
 use crate::settings::{NamespaceSettings, Settings};
 use crate::shard::notice::Completions;
-use crate::shard::txn::Guards;
+use crate::shard::txn::{Guards, Large};
 use crate::shard::{Space, Txn, exec};
 
 mod room;
@@ -326,6 +326,7 @@ impl Core {
                         let hash = hash.unwrap_or_else(|| space.hash(key.as_bytes()));
                         let mut txn = self.begin_at(space, space.shard_of(hash));
                         txn.know(key, hash);
+                        txn.copy_large(copies(call.spec));
                         txn
                     }
                     several => self.begin(space, lock_keys(space, several)),
@@ -334,8 +335,15 @@ impl Core {
                 if result.is_err() {
                     txn.roll_back();
                 }
+                let copy = txn.take_copy();
                 txn.finish().send();
-                result?;
+                match copy {
+                    None => result?,
+                    Some((hash, entry)) => {
+                        let mut txn = self.begin(space, Guards::Copy(space.copy_of(hash, entry)));
+                        exec::run(&mut txn, command, out)?;
+                    }
+                }
             }
         }
         Ok(Progress::Done)
@@ -387,6 +395,16 @@ impl Core {
             }
         }
         hashes
+    }
+}
+
+/// What a command on one key leaves to a copy when it meets a large value.
+#[inline]
+fn copies(spec: &Spec) -> Large {
+    match (spec.has(READ), spec.has(FAST)) {
+        (false, _) => Large::InPlace,
+        (true, true) => Large::CopyValues,
+        (true, false) => Large::CopyAll,
     }
 }
 

@@ -305,3 +305,20 @@ fn a_cache_evicts_and_a_task_namespace_refuses() {
     assert_eq!(tasks.run("DEL key:0"), Reply::Integer(1));
     assert_eq!(tasks.run("GET key:1"), bytes(&value));
 }
+
+#[test]
+fn large_values_are_read_from_a_copy_and_stay_whole() {
+    let store = Store::new(|_| {});
+    let element = "x".repeat(1000);
+    let elements = vec![element.as_str(); 200].join(" ");
+    store.run(&format!("RPUSH list {elements}"));
+    store.run(&format!("SET text {}", "y".repeat(100_000)));
+    assert_eq!(store.run("LRANGE list 0 -1"), Reply::Container(Shape::Array, vec![bytes(&element); 200]));
+    assert_eq!(store.run("GET text"), bytes(&"y".repeat(100_000)));
+    assert_eq!(error_kind(&store.run("SMEMBERS list")), ErrorKind::WrongType);
+    assert!(matches!(store.run("KV.GET list"), Reply::Value(Value::List(items)) if items.len() == 200));
+    assert_eq!(store.run("RPUSH list last"), Reply::Integer(201));
+    assert_eq!(store.run("LINDEX list -1"), bytes("last"));
+    let Reply::Container(_, parts) = store.run("KV.GETV text") else { panic!() };
+    assert_eq!(parts[0], bytes(&"y".repeat(100_000)));
+}

@@ -231,7 +231,7 @@ commands! {
         "Take elements from the head";
     RPOP 0x065 "RPOP" list::rpop, 1, 2, WRITE | FAST, ONE,
         "Take elements from the tail";
-    LINDEX 0x066 "LINDEX" list::lindex, 2, 2, READ, ONE,
+    LINDEX 0x066 "LINDEX" list::lindex, 2, 2, READ | FAST, ONE,
         "One element";
     LRANGE 0x067 "LRANGE" list::lrange, 3, 3, READ, ONE,
         "A range of elements";

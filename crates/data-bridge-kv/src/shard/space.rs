@@ -13,6 +13,7 @@ use crate::evict::Balance;
 use crate::hash::{KeyHash, KeyHasher};
 use crate::random::Random;
 use crate::settings::NamespaceSettings;
+use crate::table::OwnedEntry;
 
 /// One namespace.
 pub struct Space {
@@ -73,6 +74,11 @@ impl Space {
     #[inline]
     pub fn hash(&self, key: &[u8]) -> KeyHash {
         self.hasher.hash(key)
+    }
+
+    /// A shard of its own for one copied entry.
+    pub fn copy_of(&self, hash: KeyHash, entry: OwnedEntry) -> Box<Shard> {
+        Box::new(Shard::of_copy(self.hasher.clone(), hash, entry))
     }
 
     /// The index of a key's shard.

@@ -4,6 +4,7 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
+use data_bridge_kv_model::limits::LOCKED_ENCODE_BYTES;
 use data_bridge_kv_model::{Error, ErrorKind, Key, Kind, ReplyBuf, Result, ValueRef};
 use parking_lot::MutexGuard;
 
@@ -35,6 +36,19 @@ pub enum Guards<'a> {
     One(MutexGuard<'a, Shard>),
     /// Several, in ascending order of index.
     Many(Vec<(usize, MutexGuard<'a, Shard>)>),
+    /// No lock: a copy of one entry, for a read of something large.
+    Copy(Box<Shard>),
+}
+
+/// What a step does when it meets a value whose encoding is larger than [`LOCKED_ENCODE_BYTES`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Large {
+    /// Reads it in place: writes, atomic steps, copies.
+    InPlace,
+    /// Leaves a whole value to a copy, reads parts of a collection in place.
+    CopyValues,
+    /// Leaves both to a copy.
+    CopyAll,
 }
 
 /// How an entry was before the step changed it.
@@ -60,6 +74,9 @@ pub struct Txn<'a> {
     guards: Guards<'a>,
     /// The key (where it stands) that the step was begun for, and its hash.
     known: Option<(*const [u8], KeyHash)>,
+    /// How much of a large value may be read while the shard is locked.
+    large: Large,
+    copied: Option<(KeyHash, OwnedEntry)>,
     undo: Option<Vec<Undo>>,
     touched: Vec<Touched>,
 }
@@ -67,7 +84,28 @@ pub struct Txn<'a> {
 impl<'a> Txn<'a> {
     /// Starts a step on locked shards of `space`.
     pub fn new(space: &'a Space, clock: &'a dyn Clock, guards: Guards<'a>) -> Txn<'a> {
-        Txn { space, clock, now: Cell::new(None), guards, known: None, undo: None, touched: Vec::new() }
+        Txn {
+            space,
+            clock,
+            now: Cell::new(None),
+            guards,
+            known: None,
+            large: Large::InPlace,
+            copied: None,
+            undo: None,
+            touched: Vec::new(),
+        }
+    }
+
+    /// Lets reads of something large be left to a copy, see [`Txn::take_copy`].
+    pub fn copy_large(&mut self, large: Large) {
+        self.large = large;
+    }
+
+    /// The entry that the step would have to read at length: the step is to be run again on a copy of it, which shares
+    /// what is large, without the lock.
+    pub fn take_copy(&mut self) -> Option<(KeyHash, OwnedEntry)> {
+        self.copied.take()
     }
 
     /// Keeps undo images from now on, so that [`Txn::roll_back`] can take the step back.
@@ -110,6 +148,7 @@ impl<'a> Txn<'a> {
     fn shard(&mut self, hash: KeyHash) -> &mut Shard {
         match &mut self.guards {
             Guards::One(guard) => guard,
+            Guards::Copy(shard) => shard,
             Guards::Many(guards) => {
                 let index = self.space.shard_of(hash);
                 let at = guards.partition_point(|(locked, _)| *locked < index);
@@ -175,11 +214,40 @@ impl<'a> Txn<'a> {
 
     /// The live collection of a key, read; an error if the key holds another kind.
     pub fn collection(&mut self, place: Place<'_>, kind: Kind) -> Result<Option<&Collection>> {
+        if self.large == Large::CopyAll && self.leave_to_copy(place) {
+            return Err(left_to_copy());
+        }
         match self.find(place).map(EntryRef::value) {
             None => Ok(None),
             Some(stored) if stored.kind() == kind => Ok(stored.collection()),
             Some(_) => Err(Error::wrong_type()),
         }
+    }
+
+    /// Appends the whole value of a live key with `put`, unless it is large and left to a copy.
+    #[inline]
+    pub fn with_value<R>(
+        &mut self,
+        place: Place<'_>,
+        put: impl FnOnce(Option<EntryRef<'_>>) -> Result<R>,
+    ) -> Result<R> {
+        let copies = self.large != Large::InPlace;
+        let found = self.with_entry(place, true, |entry| match entry {
+            Some(entry) if copies && is_large(entry) => Err(entry.to_owned()),
+            entry => Ok(put(entry)),
+        });
+        found.unwrap_or_else(|copy| {
+            self.copied = Some((place.hash, copy));
+            Err(left_to_copy())
+        })
+    }
+
+    fn leave_to_copy(&mut self, place: Place<'_>) -> bool {
+        let large =
+            |entry: Option<EntryRef<'_>>| entry.filter(|entry| is_large(*entry)).map(EntryRef::to_owned);
+        let copy = self.with_entry(place, false, large);
+        self.copied = copy.map(|copy| (place.hash, copy));
+        self.copied.is_some()
     }
 
     /// The version of a live key; 0 without one.
@@ -358,7 +426,7 @@ impl<'a> Txn<'a> {
     fn only_shard(&mut self) -> Option<&mut Shard> {
         match &mut self.guards {
             Guards::One(guard) => Some(guard),
-            Guards::Many(_) => None,
+            Guards::Many(_) | Guards::Copy(_) => None,
         }
     }
 
@@ -407,6 +475,7 @@ impl<'a> Txn<'a> {
         match &mut self.guards {
             Guards::One(guard) => report(guard),
             Guards::Many(guards) => guards.iter_mut().for_each(|(_, guard)| report(guard)),
+            Guards::Copy(_) => {}
         }
         notices
     }
@@ -482,6 +551,20 @@ pub fn put_versioned(entry: Option<(Stored<'_>, u64)>, version: u64, out: &mut R
             out.version(version);
         }
     }
+}
+
+/// Whether encoding the value takes too long for a locked shard.
+fn is_large(entry: EntryRef<'_>) -> bool {
+    match entry.value() {
+        Stored::Inline { .. } => false,
+        Stored::Blob { blob, .. } => blob.len() > LOCKED_ENCODE_BYTES,
+        Stored::Collection(collection) => collection.encoded_len() > LOCKED_ENCODE_BYTES,
+    }
+}
+
+/// Ends a step that is run again on a copy; nobody sees this error.
+fn left_to_copy() -> Error {
+    Error::new(ErrorKind::Unavailable, "the value is read from a copy")
 }
 
 /// Whether a scan or count may show this entry at `now`.

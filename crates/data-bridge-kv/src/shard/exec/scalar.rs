@@ -51,7 +51,7 @@ fn readable<'a>(entry: EntryRef<'a>, any_kind: bool) -> Result<Stored<'a>> {
 #[inline]
 fn get(txn: &mut Txn<'_>, key: Key<'_>, any_kind: bool, out: &mut ReplyBuf) -> Result<()> {
     let place = txn.place(key);
-    txn.with_entry(place, true, |entry| {
+    txn.with_value(place, |entry| {
         match entry {
             Some(entry) => put_value(readable(entry, any_kind)?, out),
             None => out.missing(),

@@ -30,13 +30,16 @@ pub fn run(txn: &mut Txn<'_>, command: &StateCommand<'_>, out: &mut ReplyBuf) ->
             Ok(())
         }
         StateCommand::GetVersioned { key } => {
-            let place = txn.place(*key);
-            let space = txn.space();
-            match txn.find(place) {
-                Some(entry) => put_versioned(Some((entry.value(), space.version(entry.sequence()))), 0, out),
-                None => out.missing(),
-            }
-            Ok(())
+            let (place, space) = (txn.place(*key), txn.space());
+            txn.with_value(place, |entry| {
+                match entry {
+                    Some(entry) => {
+                        put_versioned(Some((entry.value(), space.version(entry.sequence()))), 0, out)
+                    }
+                    None => out.missing(),
+                }
+                Ok(())
+            })
         }
         StateCommand::SetIfVersion { key, value, version, expiry } => {
             let place = txn.place(*key);
