@@ -339,10 +339,7 @@ impl Core {
                 txn.finish().send();
                 match copy {
                     None => result?,
-                    Some((hash, entry)) => {
-                        let mut txn = self.begin(space, Guards::Copy(space.copy_of(hash, entry)));
-                        exec::run(&mut txn, command, out)?;
-                    }
+                    Some(copy) => exec::run(&mut Txn::on_copy(space, &*self.clock, copy), command, out)?,
                 }
             }
         }

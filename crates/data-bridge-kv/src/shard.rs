@@ -1,7 +1,7 @@
 //! One shard: a table, the waiters of its keys, and the sequence its versions come from. A plain struct behind one
 //! lock; time comes in as an argument. Only `txn.rs` changes entries.
 
-use crate::table::{EntryRef, OwnedEntry, Stored, Table};
+use crate::table::{EntryRef, Stored, Table};
 use data_bridge_kv_model::{Kind, ReplyBuf, ValueRef};
 use std::sync::Arc;
 
@@ -68,13 +68,6 @@ impl Shard {
             wheel: Wheel::new(now),
             counters: Counters::default(),
         }
-    }
-
-    /// A shard that holds one copied entry, so that a read of it needs no lock.
-    pub fn of_copy(hasher: KeyHasher, hash: KeyHash, entry: OwnedEntry) -> Shard {
-        let mut shard = Shard::new(hasher, 0);
-        shard.table.restore(hash, entry);
-        shard
     }
 
     /// What happened so far.

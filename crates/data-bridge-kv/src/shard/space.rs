@@ -13,7 +13,6 @@ use crate::evict::Balance;
 use crate::hash::{KeyHash, KeyHasher};
 use crate::random::Random;
 use crate::settings::NamespaceSettings;
-use crate::table::OwnedEntry;
 
 /// One namespace.
 pub struct Space {
@@ -76,9 +75,9 @@ impl Space {
         self.hasher.hash(key)
     }
 
-    /// A shard of its own for one copied entry.
-    pub fn copy_of(&self, hash: KeyHash, entry: OwnedEntry) -> Box<Shard> {
-        Box::new(Shard::of_copy(self.hasher.clone(), hash, entry))
+    /// An empty shard beside those of the namespace, for a copy of one entry.
+    pub fn spare_shard(&self) -> Shard {
+        Shard::new(self.hasher.clone(), 0)
     }
 
     /// The index of a key's shard.

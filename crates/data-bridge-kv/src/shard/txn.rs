@@ -97,6 +97,13 @@ impl<'a> Txn<'a> {
         }
     }
 
+    /// A step that reads one copied entry, without a lock.
+    pub fn on_copy(space: &'a Space, clock: &'a dyn Clock, (hash, entry): (KeyHash, OwnedEntry)) -> Txn<'a> {
+        let mut shard = space.spare_shard();
+        shard.table.restore(hash, entry);
+        Txn::new(space, clock, Guards::Copy(Box::new(shard)))
+    }
+
     /// Lets reads of something large be left to a copy, see [`Txn::take_copy`].
     pub fn copy_large(&mut self, large: Large) {
         self.large = large;
