@@ -7,7 +7,25 @@
 //! ```
 //! Numbers are little endian. A response carries its request's id; ids of requests in flight must differ.
 //! Flag 1 of a request: it may be answered and carried out out of order. Flag 1 of a response: a push, its id is
-//! that of the request that started the watch.
+//! that of the request that started the watch. Other flags are refused.
+//!
+//! ```
+//! use data_bridge_kv_model::command::table::opcode;
+//! use data_bridge_kv_model::frame::{self, RequestHead};
+//! use data_bridge_kv_model::{Arg, ValueRef};
+//!
+//! let mut out = Vec::new();
+//! let head = RequestHead { id: 1, opcode: opcode::KV_GET, flags: 0 };
+//! let at = frame::start_request(head, &mut out);
+//! frame::put_arg(ValueRef::text("key"), &mut out);
+//! frame::finish(at, &mut out);
+//!
+//! let (body, used) = frame::split(&out, 1 << 20)?.expect("a whole frame");
+//! let mut args = Vec::new();
+//! assert_eq!(frame::read_request(body, 16, &mut args)?, head);
+//! assert_eq!((args, used), (vec![Arg::Value(ValueRef::text("key"))], out.len()));
+//! # Ok::<(), data_bridge_kv_model::Error>(())
+//! ```
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::arithmetic_side_effects))]
 
 use crate::arg::Arg;

@@ -84,6 +84,15 @@ fn seeded() -> FoldHasher<'static> {
 }
 
 /// Whether both are one member.
+///
+/// ```
+/// use data_bridge_kv_model::ValueRef;
+/// use data_bridge_kv_model::identity::{identity_hash, same_identity};
+/// let (text, bytes) = (ValueRef::text("a"), ValueRef::bytes(b"a"));
+/// assert!(same_identity(text, bytes));
+/// assert_eq!(identity_hash(text), identity_hash(bytes));
+/// assert!(!same_identity(text, ValueRef::text("b")));
+/// ```
 #[inline]
 pub fn same_identity(one: ValueRef<'_>, other: ValueRef<'_>) -> bool {
     if let (Some(one), Some(other)) = (one.content(), other.content()) {

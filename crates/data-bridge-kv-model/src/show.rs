@@ -14,6 +14,15 @@ use crate::kind::Kind;
 
 /// Appends the text of a scalar and answers true; containers (collections, tuples, frozen sets, tagged values) and
 /// null have none.
+///
+/// ```
+/// use data_bridge_kv_model::show::show;
+/// use data_bridge_kv_model::{Value, ValueRef};
+/// let (bytes, mut text) = (Value::Float(0.1).encode(), Vec::new());
+/// assert!(show(ValueRef::decode(&bytes)?, &mut text));
+/// assert_eq!(text, b"0.1");
+/// # Ok::<(), data_bridge_kv_model::Error>(())
+/// ```
 pub fn show(value: ValueRef<'_>, out: &mut Vec<u8>) -> bool {
     let payload = value.payload();
     match value.kind() {
@@ -142,8 +151,8 @@ pub fn matches_untyped(value: ValueRef<'_>, bytes: &[u8]) -> bool {
 }
 
 /// The typed scalars that untyped bytes may name as a member or field beside Text and Bytes, each tried until `found`
-/// answers: those whose shown text is exactly these bytes. `found` compares by identity, so Decimals and Floats are
-/// found by number.
+/// answers: those whose shown text is exactly these bytes. A lookup by identity may find another form (1.1 for 1.10):
+/// whoever looks up asks [`matches_untyped`] about what it found.
 pub fn typed_readings<T>(bytes: &[u8], mut found: impl FnMut(ValueRef<'_>) -> Option<T>) -> Option<T> {
     if bytes.len() > UNTYPED_BYTES {
         return None;

@@ -185,6 +185,12 @@ impl Value {
     }
 }
 
+impl From<i32> for Value {
+    fn from(number: i32) -> Value {
+        Value::Int(number.into())
+    }
+}
+
 impl From<i64> for Value {
     fn from(number: i64) -> Value {
         Value::Int(number)
@@ -211,6 +217,12 @@ impl From<Decimal> for Value {
 
 impl From<i128> for Value {
     /// Int where it fits 64 bits, otherwise BigInt.
+    ///
+    /// ```
+    /// use data_bridge_kv_model::{Kind, Value};
+    /// assert_eq!(Value::from(5i128), Value::Int(5));
+    /// assert_eq!(Value::from(1i128 << 64).kind(), Kind::BigInt);
+    /// ```
     fn from(number: i128) -> Value {
         if let Ok(number) = i64::try_from(number) {
             return Value::Int(number);

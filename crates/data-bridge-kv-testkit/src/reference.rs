@@ -91,7 +91,7 @@ impl Reference {
         &mut self.spaces[namespace]
     }
 
-    /// Carries out one command. What is random (SPOP and the like) takes the first; see [`Reference::follow`].
+    /// Carries out one command. What is random (SPOP and the like) takes the first; see [`agreement::Follower::follow`].
     pub fn execute(&mut self, namespace: usize, command: &Command<'_>) -> Reply {
         if let Command::Key(data_bridge_kv_model::command::KeyCommand::Flush { all: true }) = command {
             return self.flush_all();

@@ -8,6 +8,14 @@ use crate::limits::VALUE_DEPTH;
 /// field, value, field, value … of a hash; score, member, score, member … of a sorted set; the value of a Tagged.
 ///
 /// A step costs the length of the item at most, nothing for an item of fixed width.
+///
+/// ```
+/// use data_bridge_kv_model::{Items, Value, ValueRef};
+/// let bytes = Value::List(vec![1.into(), "two".into()]).encode();
+/// let kinds: Vec<_> = Items::of(ValueRef::decode(&bytes)?).map(|item| item.kind().name()).collect();
+/// assert_eq!(kinds, ["int", "text"]);
+/// # Ok::<(), data_bridge_kv_model::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct Items<'a> {
     rest: &'a [u8],
