@@ -53,6 +53,8 @@ pub enum ErrorKind {
     WrongPassword = 20,
     /// The data directory belongs to another process.
     Locked = 21,
+    /// The asked-for protocol version does not exist: ask for another.
+    Protocol = 22,
 }
 
 /// One row of the error map.
@@ -63,7 +65,7 @@ struct Row {
 }
 
 /// The one map: kind → RESP prefix → Python class in `data_bridge.kv`.
-const ROWS: [Row; 21] = [
+const ROWS: [Row; 22] = [
     row(ErrorKind::InvalidArgument, "ERR", "InvalidArgumentError"),
     row(ErrorKind::InvalidKey, "ERR", "InvalidKeyError"),
     row(ErrorKind::WrongType, "WRONGTYPE", "WrongTypeError"),
@@ -85,6 +87,7 @@ const ROWS: [Row; 21] = [
     row(ErrorKind::Aborted, "EXECABORT", "ConflictError"),
     row(ErrorKind::WrongPassword, "WRONGPASS", "AuthError"),
     row(ErrorKind::Locked, "LOCKED", "LockedError"),
+    row(ErrorKind::Protocol, "NOPROTO", "UnavailableError"),
 ];
 
 const fn row(kind: ErrorKind, resp: &'static str, python: &'static str) -> Row {
@@ -238,6 +241,6 @@ mod tests {
             assert_eq!(row.kind.python_class(), row.python);
         }
         assert_eq!(ErrorKind::from_code(0), None);
-        assert_eq!(ErrorKind::from_code(22), None);
+        assert_eq!(ErrorKind::from_code(23), None);
     }
 }

@@ -11,6 +11,7 @@ use std::sync::atomic::{
 use std::time::Instant;
 
 use data_bridge_kv::Completions;
+use data_bridge_kv_model::Spec;
 use data_bridge_kv_model::limits::UNAUTHENTICATED_CONNECTIONS;
 use parking_lot::Mutex;
 
@@ -66,6 +67,18 @@ pub struct Names {
     pub library: String,
     /// CLIENT SETINFO LIB-VER.
     pub library_version: String,
+}
+
+impl Client {
+    /// Counts commands that were carried out; the last one was `spec`. Only the connection's own task calls this.
+    #[inline]
+    pub fn count(&self, commands: usize, spec: Option<&'static Spec>) {
+        let done = self.commands.load(Relaxed).wrapping_add(commands as u64);
+        self.commands.store(done, Relaxed);
+        if let Some(spec) = spec {
+            self.last_opcode.store(spec.opcode, Relaxed);
+        }
+    }
 }
 
 impl Completions for Client {

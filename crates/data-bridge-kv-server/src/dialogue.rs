@@ -85,6 +85,7 @@ pub(crate) struct Memory {
     pub(crate) requests: Vec<Request>,
     pub(crate) replies: ReplyBuf,
     pub(crate) ends: Vec<Option<usize>>,
+    pub(crate) stops: Vec<usize>,
     pub(crate) encoder: Encoder,
 }
 
@@ -142,7 +143,7 @@ impl Dialogue {
     /// Most output that is kept for this client.
     fn hard_limit(&self) -> usize {
         match self.session.authenticated {
-            true => OUTPUT_BYTES_HARD.saturating_add(ROOM_BYTES),
+            true => OUTPUT_BYTES_HARD.saturating_add(2 * ROOM_BYTES),
             false => UNAUTHENTICATED_OUTPUT_BYTES,
         }
     }
@@ -239,60 +240,76 @@ impl Dialogue {
     /// Carries out parsed requests in order. Runs of engine commands are executed as one batch.
     fn carry_out(&mut self, input: &[u8], requests: &[Request], args: &[Arg<'_>]) -> (usize, Option<Next>) {
         let mut calls: Vec<Call<'_>> = recycle(std::mem::take(&mut self.memory.calls));
+        let mut stops = std::mem::take(&mut self.memory.stops);
         let mut used = 0;
         let mut next = None;
-        for request in requests {
-            if !request.is_empty() {
-                let plain = self.session.authenticated
-                    && self.session.transaction.is_none()
-                    && request.spec.is_some_and(|spec| spec.flags & (CONNECTION | BLOCKING | STREAM) == 0);
-                match plain.then(|| request.call(args)) {
-                    Some(Ok(call)) => calls.push(call),
-                    Some(Err(error)) => {
-                        self.execute(&mut calls);
-                        put_error(&error, &mut self.out);
+        for request in requests.iter().filter(|request| !request.is_empty()) {
+            let plain = self.session.authenticated
+                && self.session.transaction.is_none()
+                && request.spec.is_some_and(|spec| spec.flags & (CONNECTION | BLOCKING | STREAM) == 0);
+            match plain.then(|| request.call(args)) {
+                Some(Ok(call)) => {
+                    calls.push(call);
+                    stops.push(request.bytes.end);
+                    continue;
+                }
+                other => {
+                    next = self.execute(&mut calls, &mut stops, &mut used);
+                    if next.is_some() {
+                        break;
                     }
-                    None => {
-                        self.execute(&mut calls);
-                        next = self.apart(request, args, input);
+                    match other {
+                        Some(Err(error)) => put_error(&error, &mut self.out),
+                        _ => next = self.apart(request, args, input),
+                    }
+                    used = request.bytes.end;
+                    self.session.client.count(1, request.spec);
+                    if next.is_some() {
+                        break;
                     }
                 }
             }
-            used = request.bytes.end;
-            if next.is_some() {
-                break;
-            }
         }
-        self.execute(&mut calls);
+        let next = next.or_else(|| self.execute(&mut calls, &mut stops, &mut used));
+        if next.is_none() {
+            // Empty requests at the end are used up too.
+            used = requests.last().map_or(used, |last| last.bytes.end);
+        }
         self.memory.calls = recycle(calls);
-        let client = &self.session.client;
-        let done = u64::try_from(requests.len()).unwrap_or(0);
-        client.commands.store(client.commands.load(Relaxed).wrapping_add(done), Relaxed);
-        if let Some(spec) = requests.last().and_then(|request| request.spec) {
-            client.last_opcode.store(spec.opcode, Relaxed);
-        }
+        self.memory.stops = stops;
         (used, next)
     }
 
-    /// Executes a run of engine commands and encodes their replies.
-    fn execute(&mut self, calls: &mut Vec<Call<'_>>) {
-        let Memory { replies, ends, encoder, .. } = &mut self.memory;
-        let mut rest = calls.as_slice();
-        while !rest.is_empty() {
-            ends.clear();
-            self.session.shared.engine.execute_batch(&self.session.caller, 0, rest, replies, ends);
-            let mut start = 0;
-            for (call, end) in rest.iter().zip(ends.iter()) {
-                // None of these commands waits, so each was answered.
-                let end = end.unwrap_or(start);
-                let reply = replies.as_bytes().get(start..end).unwrap_or_default();
-                encoder.reply(reply, self.session.skin, form_of(&call.command), &mut self.out);
-                start = end;
-            }
-            replies.reset(KEPT_BYTES);
-            rest = rest.get(ends.len().max(1)..).unwrap_or_default();
+    /// Executes a run of engine commands and encodes their replies. `stops` says where in the input each ends, and
+    /// `used` gets the end of the last one executed: with too much output they are not all begun.
+    fn execute(
+        &mut self,
+        calls: &mut Vec<Call<'_>>,
+        stops: &mut Vec<usize>,
+        used: &mut usize,
+    ) -> Option<Next> {
+        if calls.is_empty() {
+            return None;
         }
+        let Memory { replies, ends, encoder, .. } = &mut self.memory;
+        let Session { shared, caller, skin, client, .. } = &self.session;
+        ends.clear();
+        shared.engine.execute_batch_within(caller, 0, calls, ROOM_BYTES, replies, ends);
+        let mut start = 0;
+        for (call, end) in calls.iter().zip(ends.iter()) {
+            // None of these commands waits, so each was answered.
+            let end = end.unwrap_or(start);
+            let reply = replies.as_bytes().get(start..end).unwrap_or_default();
+            encoder.reply(reply, *skin, form_of(&call.command), &mut self.out);
+            start = end;
+        }
+        replies.reset(KEPT_BYTES);
+        client.count(ends.len(), calls.last().map(|call| call.spec));
+        *used = ends.len().checked_sub(1).and_then(|last| stops.get(last)).copied().unwrap_or(*used);
+        let all = ends.len() == calls.len();
         calls.clear();
+        stops.clear();
+        if all { None } else { Some(Next::Room) }
     }
 
     /// Carries out a request that is no plain engine command.

@@ -1,8 +1,6 @@
 //! The native protocol on a connection: frames in, frames out, answers by id. `frame.rs` of the model has the bytes.
 #![deny(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
-use std::sync::atomic::Ordering::Relaxed;
-
 use data_bridge_kv::Progress;
 use data_bridge_kv_model::command::table::{self, BLOCKING, CONNECTION, NO_AUTH, STREAM, Spec};
 use data_bridge_kv_model::command::{ConnectionCommand, StateCommand};
@@ -12,7 +10,7 @@ use data_bridge_kv_model::limits::{ARGUMENTS, UNAUTHENTICATED_ARGUMENTS};
 use data_bridge_kv_model::{Arg, Call, Command, Item, ReplyBuf, ReplyReader};
 
 use crate::commands;
-use crate::dialogue::{Dialogue, Memory, Next};
+use crate::dialogue::{Dialogue, Memory, Next, ROOM_BYTES};
 use crate::mailbox::Letter;
 use crate::recycle::recycle;
 use crate::transaction;
@@ -82,71 +80,67 @@ impl Dialogue {
         fault: Option<&Error>,
     ) -> (usize, Option<Next>) {
         let mut calls: Vec<Call<'_>> = recycle(std::mem::take(&mut self.memory.calls));
-        let mut ids: Vec<u32> = Vec::with_capacity(framed.len());
+        // The frames of the calls: those that could not be built are answered at once and stand in neither.
+        let mut named: Vec<&Framed> = Vec::with_capacity(framed.len());
         let (mut used, mut next) = (0, None);
         for (index, one) in framed.iter().enumerate() {
             let own = args.get(one.args.clone()).unwrap_or_default();
             let faulty = fault.filter(|_| index.saturating_add(1) == framed.len());
-            match table::by_opcode(one.head.opcode) {
-                Some(spec)
-                    if faulty.is_none()
-                        && self.session.authenticated
-                        && spec.flags & (CONNECTION | BLOCKING | STREAM) == 0 =>
-                {
-                    match spec.call(own) {
-                        Ok(call) => {
-                            calls.push(call);
-                            ids.push(one.head.id);
-                        }
-                        Err(error) => self.answer_error(one.head.id, &error),
-                    }
-                }
-                spec => {
-                    self.execute_frames(&mut calls, &mut ids);
-                    next = match faulty {
-                        Some(error) => {
-                            self.answer_error(one.head.id, error);
-                            None
-                        }
-                        None => self.native_apart(one.head, spec, own),
-                    };
-                }
+            let spec = table::by_opcode(one.head.opcode);
+            let is_plain = |spec: &Spec| spec.flags & (CONNECTION | BLOCKING | STREAM) == 0;
+            let plain = spec.filter(|spec| faulty.is_none() && self.session.authenticated && is_plain(spec));
+            if let Some(Ok(call)) = plain.map(|spec| spec.call(own)) {
+                calls.push(call);
+                named.push(one);
+                continue;
             }
+            next = self.execute_frames(&mut calls, &mut named, &mut used);
+            if next.is_some() {
+                break;
+            }
+            match faulty {
+                Some(error) => self.answer_error(one.head.id, error),
+                None => next = self.native_apart(one.head, spec, own),
+            }
+            self.session.client.count(1, spec);
             used = one.end;
             if next.is_some() {
                 break;
             }
         }
-        self.execute_frames(&mut calls, &mut ids);
+        let next = next.or_else(|| self.execute_frames(&mut calls, &mut named, &mut used));
         self.memory.calls = recycle(calls);
-        let client = &self.session.client;
-        let done = u64::try_from(framed.len()).unwrap_or(0);
-        client.commands.store(client.commands.load(Relaxed).wrapping_add(done), Relaxed);
-        if let Some(one) = framed.last() {
-            client.last_opcode.store(one.head.opcode, Relaxed);
-        }
         (used, next)
     }
 
-    fn execute_frames(&mut self, calls: &mut Vec<Call<'_>>, ids: &mut Vec<u32>) {
-        let Memory { replies, ends, .. } = &mut self.memory;
-        let (mut rest, mut names) = (calls.as_slice(), ids.as_slice());
-        while !rest.is_empty() {
-            ends.clear();
-            self.session.shared.engine.execute_batch(&self.session.caller, 0, rest, replies, ends);
-            let mut start = 0;
-            for (id, end) in names.iter().zip(ends.iter()) {
-                let end = end.unwrap_or(start);
-                put_response(*id, 0, replies.as_bytes().get(start..end).unwrap_or_default(), &mut self.out);
-                start = end;
-            }
-            replies.reset(KEPT_BYTES);
-            let done = ends.len().max(1);
-            rest = rest.get(done..).unwrap_or_default();
-            names = names.get(done..).unwrap_or_default();
+    /// Executes a run of engine commands; `used` gets the end of the last one executed.
+    fn execute_frames(
+        &mut self,
+        calls: &mut Vec<Call<'_>>,
+        named: &mut Vec<&Framed>,
+        used: &mut usize,
+    ) -> Option<Next> {
+        if calls.is_empty() {
+            return None;
         }
+        let Memory { replies, ends, .. } = &mut self.memory;
+        let session = &self.session;
+        ends.clear();
+        session.shared.engine.execute_batch_within(&session.caller, 0, calls, ROOM_BYTES, replies, ends);
+        let mut start = 0;
+        for (one, end) in named.iter().zip(ends.iter()) {
+            let end = end.unwrap_or(start);
+            let item = replies.as_bytes().get(start..end).unwrap_or_default();
+            put_response(one.head.id, 0, item, &mut self.out);
+            start = end;
+            *used = one.end;
+        }
+        replies.reset(KEPT_BYTES);
+        session.client.count(ends.len(), calls.last().map(|call| call.spec));
+        let all = ends.len() == calls.len();
         calls.clear();
-        ids.clear();
+        named.clear();
+        if all { None } else { Some(Next::Room) }
     }
 
     /// Carries out a request that is no plain engine command.

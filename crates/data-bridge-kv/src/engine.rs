@@ -199,11 +199,28 @@ impl Engine {
         out: &mut ReplyBuf,
         answers: &mut Vec<Option<usize>>,
     ) {
+        self.execute_batch_within(caller, first_token, calls, usize::MAX, out, answers);
+    }
+
+    /// The same, but no further command is begun once `out` holds more than `room` bytes: `answers` may be fewer than
+    /// `calls`, never none. For callers who must not collect replies without end.
+    pub fn execute_batch_within(
+        &self,
+        caller: &Caller,
+        first_token: u64,
+        calls: &[Call<'_>],
+        room: usize,
+        out: &mut ReplyBuf,
+        answers: &mut Vec<Option<usize>>,
+    ) {
         let hashes = if calls.len() > 1 { self.core.prefetch(caller, calls) } else { Hashes::new() };
         for (index, (token, call)) in (first_token..).zip(calls).enumerate() {
             let hash = hashes.get(index).copied().flatten();
             let progress = self.execute_hashed(caller, token, call, hash, out);
             answers.push((progress == Progress::Done).then(|| out.len()));
+            if out.len() > room {
+                break;
+            }
         }
     }
 

@@ -15,7 +15,7 @@ pub fn hello(session: &mut Session, mut args: Args<'_>, out: &mut ReplyBuf) -> R
             Ok(2) => false,
             Ok(3) => true,
             Ok(_) => {
-                return Err(Error::new(ErrorKind::Unavailable, "NOPROTO unsupported protocol version"));
+                return Err(Error::new(ErrorKind::Protocol, "unsupported protocol version"));
             }
             Err(_) => return Err(Error::invalid("Protocol version is not an integer or out of range")),
         };

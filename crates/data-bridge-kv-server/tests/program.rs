@@ -1,0 +1,188 @@
+//! The binary as a process: start line, exit codes, probes, and an orderly end.
+
+mod served;
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Output, Stdio};
+
+use served::{Raw, http, within};
+
+/// A running program that is ended with the test.
+struct Program {
+    child: Child,
+    listen: SocketAddr,
+    admin: SocketAddr,
+    start_line: String,
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_data-bridge-kv"));
+    command.args(args).env_clear();
+    command
+}
+
+fn output(args: &[&str]) -> Output {
+    command(args).output().unwrap()
+}
+
+/// Starts the program on free ports and reads its start line.
+fn serve(flags: &[&str]) -> Program {
+    let ports = ["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+    let mut child = command(&[&ports, flags].concat()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap());
+    let mut start_line = String::new();
+    log.read_line(&mut start_line).unwrap();
+    let address = |mark: &str| -> SocketAddr {
+        let after = start_line.split(mark).nth(1).unwrap_or_else(|| panic!("{start_line}"));
+        after.split([',', ';', '"']).next().unwrap().parse().unwrap()
+    };
+    let (listen, admin) = (address("native on "), address("admin on "));
+    std::thread::spawn(move || log.read_to_end(&mut Vec::new()));
+    Program { child, listen, admin, start_line }
+}
+
+fn signal(child: &Child, name: &str) {
+    assert!(Command::new("kill").args(["-s", name, &child.id().to_string()]).status().unwrap().success());
+}
+
+async fn exit_code(program: &mut Program) -> Option<i32> {
+    within(async {
+        loop {
+            if let Some(status) = program.child.try_wait().unwrap() {
+                return status.code();
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    })
+    .await
+}
+
+#[test]
+fn bad_configurations_end_with_code_2_and_one_line() {
+    for (args, says) in [
+        (&["serve", "--data", "d"][..], "not available yet"),
+        (&["serve", "--namespace", "jobs:task:always"], "not available yet"),
+        (&["serve", "--namespace", "tasks:task:everysec"], "not available yet"),
+        (&["serve", "--listen", "0.0.0.0:0"], "--insecure-no-auth"),
+        (&["serve", "--max-memory", "lots"], "max_memory"),
+        (&["serve", "--config", "no/such/file.toml"], "no/such/file.toml"),
+        (&["serve", "--password-file", "no/such/file"], "no/such/file"),
+        (&["serve", "--password", "x"], "unexpected argument"),
+        (&["frobnicate"], "unrecognized subcommand"),
+    ] {
+        let output = output(args);
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {text}");
+        assert!(text.contains(says), "{args:?}: {text}");
+        if args[0] == "serve" && !text.contains("unexpected") {
+            assert_eq!(text.lines().count(), 1, "{text}");
+        }
+    }
+}
+
+#[test]
+fn help_version_and_the_effective_configuration_are_printed() {
+    let version = output(&["--version"]);
+    assert!(version.status.success());
+    assert_eq!(
+        String::from_utf8(version.stdout).unwrap().trim(),
+        concat!("data-bridge-kv ", env!("CARGO_PKG_VERSION"))
+    );
+    let help = String::from_utf8(output(&["serve", "--help"]).stdout).unwrap();
+    for flag in ["--listen", "--admin", "--max-memory", "--namespace", "--password-file", "--drain-delay"] {
+        assert!(help.contains(flag), "{flag}");
+    }
+    let print = command(&["config", "print", "--effective", "--threads", "3"])
+        .env("KV_PASSWORD", "hush")
+        .output()
+        .unwrap();
+    let text = String::from_utf8(print.stdout).unwrap();
+    assert!(text.contains("flag --threads") && text.contains("********") && !text.contains("hush"), "{text}");
+}
+
+#[tokio::test]
+async fn it_says_what_it_does_answers_probes_and_ends_in_order() {
+    let mut program = serve(&["--drain-delay", "0", "--max-memory", "64MB", "--namespace", "jobs:task"]);
+    for part in
+        ["memory budget 64.00 MiB (as configured)", "3 jobs (task, noeviction)", "in memory only", "threads "]
+    {
+        assert!(program.start_line.contains(part), "{part} in {}", program.start_line);
+    }
+    for path in ["/livez", "/readyz", "/startupz"] {
+        assert_eq!(http(program.admin, path).await, ("HTTP/1.1 200 OK".to_owned(), "ok\n".to_owned()));
+    }
+    assert!(http(program.admin, "/nothing").await.0.contains("404"));
+    let admin = program.admin.to_string();
+    assert!(output(&["health", "--admin", &admin]).status.success());
+    let mut client = Raw::connect(program.listen).await;
+    client.ask("SET k v").await;
+    let (_, metrics) = http(program.admin, "/metrics").await;
+    for sample in
+        ["kv_keys{namespace=\"default\"} 1", "redis_db_keys{db=\"db0\"} 1", "kv_memory_limit_bytes 67108864"]
+    {
+        assert!(metrics.contains(sample), "{sample}");
+    }
+    let mut waiter = Raw::connect(program.listen).await;
+    waiter.send(b"KV.WAIT never PRESENT\r\n").await;
+    let mut idle = Raw::connect(program.listen).await;
+    idle.ask("PING").await;
+    signal(&program.child, "TERM");
+    assert_eq!(exit_code(&mut program).await, Some(0));
+    assert!(waiter.until_closed().await.starts_with("-CLOSED "));
+    assert_eq!(idle.until_closed().await, "");
+    assert_eq!(output(&["health", "--admin", &admin]).status.code(), Some(1));
+}
+
+#[tokio::test]
+async fn it_serves_on_while_it_drains_and_a_second_signal_skips_that() {
+    let mut program = serve(&["--drain-delay", "600"]);
+    signal(&program.child, "TERM");
+    within(async {
+        while !http(program.admin, "/readyz").await.1.contains("draining") {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert!(http(program.admin, "/livez").await.0.contains("200"));
+    let mut client = Raw::connect(program.listen).await;
+    assert_eq!(client.ask("PING").await, "+PONG\r\n");
+    signal(&program.child, "INT");
+    assert_eq!(exit_code(&mut program).await, Some(0));
+}
+
+#[tokio::test]
+async fn a_busy_port_is_one_line_with_the_remedy() {
+    let program = serve(&["--drain-delay", "0"]);
+    let busy = output(&["serve", "--listen", &program.listen.to_string(), "--admin", "off"]);
+    let text = String::from_utf8(busy.stderr).unwrap();
+    assert_eq!(busy.status.code(), Some(1));
+    assert!(text.contains("in use by another process") && text.contains("--listen"), "{text}");
+    assert_eq!(text.lines().count(), 1, "{text}");
+}
+
+#[tokio::test]
+async fn a_password_file_closes_the_door() {
+    let file = std::env::temp_dir().join(format!("kv-password-{}", std::process::id()));
+    std::fs::write(&file, "hush\n").unwrap();
+    let program = serve(&[
+        "--drain-delay",
+        "0",
+        "--password-file",
+        &file.display().to_string(),
+        "--log-format",
+        "json",
+    ]);
+    assert!(program.start_line.starts_with('{'), "{}", program.start_line);
+    let mut client = Raw::connect(program.listen).await;
+    assert!(client.ask("GET k").await.starts_with("-NOAUTH "));
+    assert_eq!(client.ask("AUTH hush").await, "+OK\r\n");
+    assert_eq!(client.ask("GET k").await, "$-1\r\n");
+}
