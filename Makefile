@@ -13,9 +13,10 @@ help: ## this list
 
 build: server wheel ## release server at target/release/data-bridge-kv, wheel installed into .venv
 
+# Both packages are named so that the wheel, which links the server too, finds its dependencies built.
 server:
 	@scripts/preflight rust linker
-	@$(STEP) "server" cargo build --release --locked -p data-bridge-kv-server
+	@$(STEP) "server" cargo build --release --locked -p data-bridge-kv-server -p data-bridge --bin data-bridge-kv
 
 wheel:
 	@scripts/preflight rust linker python

@@ -24,9 +24,6 @@ mod tree;
 use rule::Rule;
 use tree::Tree;
 
-/// Parts of the house that are not built yet; a rule about one of them may look at nothing until then.
-const NOT_BUILT: &[&str] = &["only doorway.rs", "only convert"];
-
 fn rules() -> Vec<Rule> {
     [layers::rules(), laws::rules(), shape::rules(), reach::rules(), hygiene::rules()]
         .into_iter()
@@ -43,7 +40,7 @@ fn the_tree_keeps_every_rule() {
         let outcome = (rule.check)(&tree);
         let (checked, found, waived) = (outcome.checked, outcome.findings.len(), outcome.waived);
         println!("{checked:>5} items  {found:>2} findings  {waived:>2} waived  {}", rule.name);
-        if outcome.checked == 0 && !NOT_BUILT.iter().any(|start| rule.name.starts_with(start)) {
+        if outcome.checked == 0 {
             failures.push(format!("{}: checked nothing, so it proves nothing", rule.name));
         }
         failures.extend(outcome.findings.iter().map(|finding| format!("{}: {finding}", rule.name)));
