@@ -307,6 +307,24 @@ fn a_cache_evicts_and_a_task_namespace_refuses() {
 }
 
 #[test]
+fn a_cache_of_small_values_fills_up_without_an_error() {
+    let limit = 2 << 20;
+    let cache = Store::new(|settings| {
+        settings.max_memory = limit;
+        settings.shards = Some(16);
+        settings.namespaces[0].eviction = Eviction::Lru;
+    });
+    for number in 0..60_000 {
+        assert_eq!(cache.run(&format!("SET key:{number} 1")), Reply::Ok, "{number}");
+        // Everything is touched, so that the order must pass over much.
+        cache.run(&format!("GET key:{number}"));
+    }
+    let stats = cache.engine.stats();
+    assert!(stats.used_memory < limit + limit / 20, "{} bytes in use", stats.used_memory);
+    assert!(stats.namespaces[0].evicted > 10_000);
+}
+
+#[test]
 fn large_values_are_read_from_a_copy_and_stay_whole() {
     let store = Store::new(|_| {});
     let element = "x".repeat(1000);

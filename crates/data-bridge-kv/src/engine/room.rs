@@ -6,9 +6,10 @@ use super::{Core, NamespaceId};
 use crate::settings::Eviction;
 use crate::shard::Space;
 
-/// Entries evicted at most before a single write goes on: a write pays for its own share.
+/// Entries evicted at most before a single write goes on, within the slack: a write pays for its own share.
 const EVICT_AT_ONCE: usize = 64;
-/// Excess that a burst may leave for the writes after it, as a share of the limit (one in 32).
+/// Excess that a burst may leave for the writes after it, as a share of the limit (one in 32). Beyond it a write evicts
+/// on until it is back: the memory of a fresh order, or a limit that was lowered, is no reason to refuse.
 const SLACK: u64 = 32;
 
 impl Core {
@@ -20,9 +21,10 @@ impl Core {
         for space in self.spaces.iter().filter(evicting) {
             self.build_orders(space);
         }
+        let slack = self.budget.limit() / SLACK;
         let mut evicted = 0;
         let mut stuck = 0;
-        while self.budget.excess() > 0 && evicted < EVICT_AT_ONCE {
+        while self.budget.excess() > if evicted < EVICT_AT_ONCE { 0 } else { slack } {
             let others = self.spaces.iter().filter(|space| !std::ptr::eq(*space, own));
             let mut candidates = std::iter::once(own).chain(others).filter(evicting);
             let freed = candidates.find_map(|space| self.evict_one(space));
@@ -32,7 +34,7 @@ impl Core {
                 Some(false) | None => break,
             }
         }
-        if self.budget.excess() > self.budget.limit() / SLACK || self.budget.excess() > 0 && evicted == 0 {
+        if self.budget.excess() > slack || self.budget.excess() > 0 && evicted == 0 {
             return Err(Error::new(
                 ErrorKind::OutOfMemory,
                 "command not allowed when used memory > 'maxmemory'",
