@@ -117,8 +117,11 @@ async def connect_ours(stack: AsyncExitStack, server: Running, gets: dict[str, G
     """Our client, over the native protocol; it talks to no other server."""
     if server.name != OURS or importlib.util.find_spec("data_bridge") is None:
         return "missing (make build)"
-    kv = importlib.import_module("data_bridge.kv")
-    client = await stack.enter_async_context(kv.aio.connect(f"kv://127.0.0.1:{server.port}"))
+    try:
+        aio = importlib.import_module("data_bridge.kv.aio")
+    except ImportError:
+        return "missing (not part of this build)"
+    client = await stack.enter_async_context(aio.connect(f"kv://127.0.0.1:{server.port}"))
     await client.set(KEY, VALUE)
     gets[OURS] = lambda: client.get(KEY)
     return "native protocol"
