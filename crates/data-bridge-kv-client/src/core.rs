@@ -194,8 +194,13 @@ impl<T> InFlight<T> {
     }
 
     /// The waiter of a push, which stays.
-    pub fn get(&self, id: u32) -> Option<&T> {
-        self.waiting.get(&id)
+    pub fn get_mut(&mut self, id: u32) -> Option<&mut T> {
+        self.waiting.get_mut(&id)
+    }
+
+    /// The waiters that `goes` picks; their ids are free again, late answers are dropped.
+    pub fn take_where(&mut self, mut goes: impl FnMut(&T) -> bool) -> Vec<T> {
+        self.waiting.extract_if(|_, waiter| goes(waiter)).map(|(_, waiter)| waiter).collect()
     }
 
     /// How many wait.

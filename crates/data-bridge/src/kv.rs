@@ -10,7 +10,9 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple, PyType};
 
+mod aio;
 mod batch;
+mod bell;
 mod client;
 mod convert;
 mod doorway;
@@ -37,7 +39,10 @@ pub fn fill(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<store::Embedded>()?;
     module.add_class::<store::Watch>()?;
     module.add_class::<queue::Queue>()?;
+    module.add_class::<bell::Ready>()?;
+    module.add_class::<bell::Bell>()?;
     module.add_class::<client::Remote>()?;
+    module.add_class::<aio::AsyncRemote>()?;
     module.add_class::<client::RemoteWatch>()?;
     module.add("KINDS", Kind::ALL.map(Kind::name))?;
     let opcodes = PyDict::new(py);

@@ -11,6 +11,7 @@ import atexit as _atexit
 import os as _os
 
 from data_bridge import _native
+from data_bridge.kv import aio as aio
 from data_bridge.kv._codecs import Fallback, register
 from data_bridge.kv._embedded import Store, open
 from data_bridge.kv._remote import Client, connect

@@ -186,7 +186,7 @@ class StoreMethods(Commands, MutableMapping[str, Any]):
 
         For collections that another client filled with members which are equal in Python: 1, True and 1.0.
         """
-        return self._call(op.KV_GET, (key,), None, ...) or []
+        return self._call(op.KV_GET, (key,), [], ...)
 
     def set(
         self,

@@ -12,6 +12,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 
 use super::batch;
+use super::bell::Parts;
 use super::convert::{self, Decoder};
 use super::lifetime::{self, Generation};
 use super::queue::Queue;
@@ -279,6 +280,13 @@ impl Embedded {
 }
 
 impl Embedded {
+    /// The engine, the namespace and the fallback codec, for waits in an event loop.
+    pub fn parts(&self, py: Python<'_>) -> PyResult<Parts> {
+        self.generation.check(py)?;
+        let fallback = self.fallback.as_ref().map(|codec| codec.clone_ref(py));
+        Ok((Arc::clone(&self.shared.get().engine), self.caller.namespace, fallback))
+    }
+
     /// The value of a key. The engine's lock is gone before a Python object is made.
     #[inline]
     fn read<'py>(&self, py: Python<'py>, key: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {

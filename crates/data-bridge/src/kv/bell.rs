@@ -1,0 +1,249 @@
+//! Waits and watches of an embedded store in an event loop: the engine's threads put letters into a box and ring a
+//! bell, one byte on a socket that the loop watches. The loop then takes all letters at once.
+
+use std::collections::HashMap;
+use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use data_bridge_kv::{Caller, Completions, Engine, NamespaceId, Progress};
+use data_bridge_kv_model::ReplyBuf;
+use data_bridge_kv_model::command::table::opcode;
+use pyo3::exceptions::PyStopIteration;
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+
+use super::errors;
+use super::request::{Fallback, Scratch, Shaping};
+use super::store::{Embedded, lost};
+
+/// Most events kept while the loop is busy.
+const EVENTS: usize = 10_000;
+
+/// A result that is there already: awaiting it does not leave the task.
+#[pyclass(frozen, module = "data_bridge._native")]
+pub struct Ready {
+    result: Py<PyAny>,
+    failed: bool,
+}
+
+#[pymethods]
+impl Ready {
+    /// The result; with `failed` the exception to raise.
+    #[new]
+    #[pyo3(signature = (result, failed=false))]
+    fn new(result: Py<PyAny>, failed: bool) -> Ready {
+        Ready { result, failed }
+    }
+
+    fn __await__(this: Py<Ready>) -> Py<Ready> {
+        this
+    }
+
+    fn __iter__(this: Py<Ready>) -> Py<Ready> {
+        this
+    }
+
+    fn __next__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        let result = self.result.clone_ref(py);
+        Err(if self.failed {
+            PyErr::from_value(result.into_bound(py))
+        } else {
+            PyStopIteration::new_err((result,))
+        })
+    }
+}
+
+/// A token or marked watch, and its item; None where events were dropped.
+type Letter = (u64, Option<Box<[u8]>>);
+
+/// Where the engine's threads leave answers and events.
+struct Letters {
+    waiting: Mutex<Vec<Letter>>,
+    bell: UnixStream,
+}
+
+impl Letters {
+    fn put(&self, token: u64, item: &[u8]) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.len() >= EVENTS {
+            // Whoever watches is told; answers of waits are few and were among the first.
+            waiting.push((token, None));
+        } else {
+            waiting.push((token, Some(item.into())));
+        }
+        let first = waiting.len() == 1;
+        drop(waiting);
+        if first {
+            // A full socket has rung already.
+            let _ = (&self.bell).write(&[1]);
+        }
+    }
+}
+
+impl Completions for Letters {
+    fn complete(&self, token: u64, reply: &[u8]) {
+        self.put(token, reply);
+    }
+
+    fn event(&self, watch: u64, event: &[u8]) {
+        self.put(watch | WATCH, event);
+    }
+}
+
+/// Marks the number of a watch among tokens.
+const WATCH: u64 = 1 << 63;
+
+/// The waits of one embedded store in one event loop.
+#[pyclass(frozen, module = "data_bridge._native")]
+pub struct Bell {
+    engine: Arc<Engine>,
+    caller: Caller,
+    letters: Arc<Letters>,
+    ears: UnixStream,
+    fallback: Fallback,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    next: u64,
+    futures: HashMap<u64, (Py<PyAny>, Shaping)>,
+    watches: HashMap<u64, Py<PyAny>>,
+}
+
+#[pymethods]
+impl Bell {
+    /// For an embedded store.
+    #[new]
+    fn new(store: &Bound<'_, Embedded>) -> PyResult<Bell> {
+        let py = store.py();
+        let (engine, namespace, fallback) = store.get().parts(py)?;
+        let (ears, bell) = UnixStream::pair()?;
+        ears.set_nonblocking(true)?;
+        bell.set_nonblocking(true)?;
+        let letters = Arc::new(Letters { waiting: Mutex::default(), bell });
+        let completions: Arc<dyn Completions> = letters.clone();
+        let caller = Caller { namespace, completions: Some(completions), ..engine.caller() };
+        Ok(Bell { engine, caller, letters, ears, fallback, state: Mutex::default() })
+    }
+
+    /// The socket that becomes readable when letters are there.
+    fn fileno(&self) -> i32 {
+        self.ears.as_raw_fd()
+    }
+
+    /// Starts a wait whose result goes to a future. Answers its token, for `cancel`.
+    #[pyo3(signature = (future, opcode, args, missing=None, shape=None))]
+    fn wait(
+        &self,
+        future: Bound<'_, PyAny>,
+        opcode: u16,
+        args: &Bound<'_, PyTuple>,
+        missing: Option<Bound<'_, PyAny>>,
+        shape: Option<Bound<'_, PyAny>>,
+    ) -> PyResult<u64> {
+        let py = future.py();
+        let shaping = Shaping::of(missing, shape);
+        let mut scratch = Scratch::take();
+        scratch.request.fill(opcode, args, &self.fallback)?;
+        let token = {
+            let mut state = self.lock();
+            state.next += 1;
+            let token = state.next;
+            state.futures.insert(token, (future.unbind(), shaping));
+            token
+        };
+        let mut reply = ReplyBuf::new();
+        let run =
+            scratch.request.call_with(|call| self.engine.execute(&self.caller, token, call, &mut reply));
+        scratch.keep();
+        match run {
+            Ok(Progress::Pending) => {}
+            Ok(Progress::Done) => self.deliver(py, token, Some(reply.as_bytes()))?,
+            Err(error) => {
+                let mut failed = ReplyBuf::new();
+                failed.error(&error);
+                self.deliver(py, token, Some(failed.as_bytes()))?;
+            }
+        }
+        Ok(token)
+    }
+
+    /// Drops a wait.
+    fn cancel(&self, token: u64) {
+        if self.lock().futures.remove(&token).is_some() {
+            self.engine.cancel(&self.caller, token);
+        }
+    }
+
+    /// Starts a watch whose events are given to `put`; answers its number, for `unwatch`.
+    fn watch(&self, put: Bound<'_, PyAny>, args: &Bound<'_, PyTuple>) -> PyResult<u64> {
+        let py = put.py();
+        let mut scratch = Scratch::take();
+        scratch.request.fill(opcode::KV_WATCH, args, &self.fallback)?;
+        let mut reply = ReplyBuf::new();
+        // The lock is held over the start, so that no event comes before its receiver is known.
+        let mut state = self.lock();
+        let run = scratch.request.call_with(|call| self.engine.execute(&self.caller, 0, call, &mut reply));
+        run.map(drop).map_err(|error| errors::from_model(py, &error))?;
+        scratch.keep();
+        let number: u64 = Shaping::default().result(py, reply.as_bytes(), &None)?.extract()?;
+        state.watches.insert(number, put.unbind());
+        Ok(number)
+    }
+
+    /// Ends a watch.
+    fn unwatch(&self, py: Python<'_>, number: u64) -> PyResult<()> {
+        if self.lock().watches.remove(&number).is_none() {
+            return Ok(());
+        }
+        let mut scratch = Scratch::take();
+        scratch.request.opcode = opcode::KV_UNWATCH;
+        scratch.request.int(number.cast_signed());
+        let mut reply = ReplyBuf::new();
+        let run = scratch.request.call_with(|call| self.engine.execute(&self.caller, 0, call, &mut reply));
+        scratch.keep();
+        run.map(drop).map_err(|error| errors::from_model(py, &error))
+    }
+
+    /// Takes the letters that are there and gives them to those who wait.
+    fn drain(&self, py: Python<'_>) -> PyResult<()> {
+        let mut heard = [0; 64];
+        while matches!((&self.ears).read(&mut heard), Ok(1..)) {}
+        let letters =
+            std::mem::take(&mut *self.letters.waiting.lock().unwrap_or_else(PoisonError::into_inner));
+        letters.into_iter().try_for_each(|(token, item)| self.deliver(py, token, item.as_deref()))
+    }
+}
+
+impl Bell {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn deliver(&self, py: Python<'_>, token: u64, item: Option<&[u8]>) -> PyResult<()> {
+        if token & WATCH != 0 {
+            let put = self.lock().watches.get(&(token & !WATCH)).map(|put| put.clone_ref(py));
+            let Some(put) = put else { return Ok(()) };
+            let event = match item {
+                Some(item) => Shaping::default().result(py, item, &None)?,
+                None => lost(py)?,
+            };
+            return put.bind(py).call1((event,)).map(drop);
+        }
+        let Some((future, shaping)) = self.lock().futures.remove(&token) else { return Ok(()) };
+        let Some(item) = item else { return Ok(()) };
+        super::aio::settle(py, &future, shaping.result(py, item, &self.fallback))
+    }
+}
+
+impl Drop for Bell {
+    fn drop(&mut self) {
+        self.engine.disconnect(&self.caller);
+    }
+}
+
+/// What a bell needs of a store.
+pub type Parts = (Arc<Engine>, NamespaceId, Fallback);

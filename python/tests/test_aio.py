@@ -1,0 +1,213 @@
+"""The asynchronous stores: the same names and signatures, cancelling, reconnecting, waiting without polling."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from collections.abc import Awaitable, Callable
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from data_bridge import kv
+from data_bridge.kv.aio import AsyncClient, AsyncStore
+
+Test = Callable[[Any], Awaitable[None]]
+
+
+@pytest.fixture(params=["embedded", "remote"])
+def run(request: pytest.FixtureRequest, server: Any) -> Callable[[Test], None]:
+    """Runs a coroutine function with an empty store of either kind."""
+
+    async def with_store(test: Test) -> None:
+        opened = kv.aio.open() if request.param == "embedded" else kv.aio.connect(server.url())
+        async with opened as store:
+            await store.clear()
+            await test(store)
+
+    return lambda test: asyncio.run(with_store(test))
+
+
+def public(cls: type) -> dict[str, Any]:
+    return {name: value for name, value in inspect.getmembers(cls, callable) if not name.startswith("_")}
+
+
+PROTOCOL = {
+    "connection_made",
+    "connection_lost",
+    "data_received",
+    "eof_received",
+    "pause_writing",
+    "resume_writing",
+}
+
+
+@pytest.mark.parametrize(("sync", "other"), [(kv.Client, AsyncClient), (kv.Store, AsyncStore)])
+def test_names_and_signatures_are_those_of_the_synchronous_class(sync: type, other: type) -> None:
+    ours, theirs = public(sync), public(other)
+    only_sync = {"as_hash", "as_list", "as_set", "as_zset", "close", "popitem"}
+    assert set(ours) - set(theirs) == only_sync
+    assert set(theirs) - set(ours) - PROTOCOL == {"aclose"}
+    compared = 0
+    for name in set(ours) & set(theirs) - {"set"}:
+        left, right = inspect.signature(ours[name]), inspect.signature(theirs[name])
+        assert list(left.parameters) == list(right.parameters), name
+        defaults = [parameter.default for parameter in left.parameters.values()]
+        assert defaults == [parameter.default for parameter in right.parameters.values()], name
+        compared += 1
+    assert compared > 100
+
+
+def test_commands(run: Callable[[Test], None]) -> None:
+    async def test(store: Any) -> None:
+        assert await store.set("k", [1, Decimal("1.10")]) is None
+        assert await store.get("k") == [1, Decimal("1.10")]
+        assert await store.get("no", 7) == 7
+        assert await asyncio.gather(*(store.incr("n") for _ in range(200))) == list(range(1, 201))
+        assert await store.set("k", 1, nx=True) is False
+        with pytest.raises(kv.WrongTypeError):
+            await store.lpush("n", 1)
+        with pytest.raises(KeyError):
+            await store.pop("no")
+        assert await store.setdefault("d", 1) == 1
+        await store.set_many({"a": 1, "b": 2}, ttl=60)
+        assert await store.get_many(["a", "no"]) == {"a": 1}
+        assert await store.delete() == 0
+        assert sorted([key async for key in store]) == ["a", "b", "d", "k", "n"]
+        assert dict([item async for item in store.items()])["n"] == 200
+
+    run(test)
+
+
+def test_pipelines(run: Callable[[Test], None]) -> None:
+    async def test(store: Any) -> None:
+        async with store.pipeline() as pipe:
+            pipe.set("a", 1).incr("a").get("no", 3).delete()
+        assert pipe.results == [None, 2, 3, 0]
+        pipe.lpush("a", 1)
+        with pytest.raises(kv.WrongTypeError):
+            await pipe.execute()
+        atomic = store.pipeline(atomic=True).set("b", 1).lpush("a", 1)
+        with pytest.raises(kv.WrongTypeError):
+            await atomic.execute()
+        assert await store.exists("b") == 0
+        assert await store.pipeline(atomic=True).set("b", 1).incr("b").execute() == [None, 2]
+        assert await store.pipeline().execute() == []
+
+    run(test)
+
+
+def test_waiting_and_watching(run: Callable[[Test], None]) -> None:
+    async def test(store: Any) -> None:
+        await store.transition("job", expect=kv.MISSING, to="PENDING")
+        waits = [
+            asyncio.ensure_future(store.wait("job", field="status", until="DONE", timeout=10))
+            for _ in range(3)
+        ]
+        async with store.watch("job") as watch:
+            await asyncio.sleep(0)
+            done = await store.transition("job", expect="PENDING", to="DONE")
+            assert [wait.version for wait in await asyncio.gather(*waits)] == [done.version] * 3
+            event = await watch.next(10)
+            assert event is not None
+            assert (event.change, event.key) == ("set", "job")
+            assert await watch.next(0.01) is None
+        with pytest.raises(TimeoutError):
+            await store.wait("job", timeout=0.05)
+        with pytest.raises(asyncio.TimeoutError):
+            await asyncio.wait_for(store.wait("job"), 0.05)
+
+    run(test)
+
+
+def test_a_hit_in_memory_needs_no_loop() -> None:
+    store = kv.aio.open()
+    awaitable = store.get("k", 5).__await__()
+    with pytest.raises(StopIteration) as stopped:
+        next(awaitable)
+    assert stopped.value.value == 5
+
+
+def test_a_cancelled_request_drops_its_answer(server: Any) -> None:
+    async def main() -> None:
+        async with kv.aio.connect(server.url()) as client:
+            await client.set("cancelled", 1)
+            requests = [asyncio.ensure_future(client.get("cancelled", number)) for number in range(10)]
+            for request in requests[::2]:
+                request.cancel()
+            done = await asyncio.gather(*requests, return_exceptions=True)
+            assert [result == 1 for result in done] == [False, True] * 5
+            assert await client.get("cancelled") == 1
+
+    asyncio.run(main())
+
+
+def test_reconnects(own_server: Any) -> None:
+    async def main() -> None:
+        client = kv.aio.connect(own_server.url())
+        await client.set("k", 1)
+        waits = asyncio.ensure_future(client.wait("k"))
+        await client.ping()
+        own_server.kill()
+        with pytest.raises(kv.ConnectionError):
+            await waits
+        with pytest.raises(kv.ConnectionError):
+            await client.get("k")
+        again = type(own_server)(port=own_server.port)
+        try:
+            assert await client.get("k") is None
+            assert await client.set("k", 2) is None
+        finally:
+            again.kill()
+        await client.aclose()
+        with pytest.raises(kv.ClosedError):
+            await client.get("k")
+
+    asyncio.run(main())
+
+
+def test_binds_to_the_loop_that_runs(server: Any) -> None:
+    client = kv.aio.connect(server.url())
+
+    async def use(value: int) -> Any:
+        await client.set("loops", value)
+        return await client.get("loops")
+
+    assert [asyncio.run(use(value)) for value in range(3)] == [0, 1, 2]
+
+
+def test_a_silent_server_is_a_timeout() -> None:
+    async def main() -> None:
+        async def swallow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read()
+            writer.close()
+
+        silent = await asyncio.start_server(swallow, "127.0.0.1", 0)
+        port = silent.sockets[0].getsockname()[1]
+        async with kv.aio.connect(f"kv://127.0.0.1:{port}", timeout=0.1) as client:
+            start = time.monotonic()
+            with pytest.raises(TimeoutError):
+                await client.get("k")
+            assert time.monotonic() - start < 5
+        silent.close()
+
+    asyncio.run(main())
+
+
+def test_wrong_servers() -> None:
+    async def main() -> None:
+        async def redis(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read(1)
+            writer.write(b"-ERR what\r\n")
+
+        other = await asyncio.start_server(redis, "127.0.0.1", 0)
+        port = other.sockets[0].getsockname()[1]
+        async with kv.aio.connect(f"kv://127.0.0.1:{port}") as client:
+            with pytest.raises(kv.ConnectionError, match="native protocol"):
+                await client.get("k")
+        other.close()
+        with pytest.raises(kv.ConnectionError):
+            await kv.aio.connect("kv://127.0.0.1:1").get("k")
+
+    asyncio.run(main())
