@@ -9,9 +9,10 @@ use std::collections::BTreeMap;
 use data_bridge_kv_model::command::{Command, Expiry};
 use data_bridge_kv_model::limits::{DEADLINE_MS, NAMESPACES};
 use data_bridge_kv_model::value::SortedSet;
-use data_bridge_kv_model::{Error, Kind, Reply, Result, Value};
+use data_bridge_kv_model::{Error, ErrorKind, Kind, Reply, Result, Value};
 
 mod agreement;
+mod graph;
 mod hash;
 mod key;
 mod list;
@@ -23,6 +24,7 @@ mod state;
 mod zset;
 
 pub use agreement::{Follower, canonical, same_fault};
+pub use graph::Graph;
 pub use matching::{normal as stored, shown, value_of};
 pub use zset::{pairs_of, sorted_set};
 
@@ -43,10 +45,14 @@ pub struct Space {
     entries: BTreeMap<String, Entry>,
     now: u64,
     last_version: u64,
+    /// Whether a command took a step that the graph does not allow: it is undone.
+    forbidden: bool,
     /// Time to live of keys that are written without one, in ms.
     pub default_ttl_ms: Option<u64>,
     /// Whether a flush is allowed.
     pub allow_flush: bool,
+    /// Which steps the states of its hashes may take; `None` = all.
+    pub graph: Option<Graph>,
 }
 
 /// The reply of a command that succeeded, or its error.
@@ -65,8 +71,10 @@ impl Reference {
             entries: BTreeMap::new(),
             now,
             last_version: 0,
+            forbidden: false,
             default_ttl_ms: None,
             allow_flush: number != 1,
+            graph: None,
         };
         Reference { spaces: (0..NAMESPACES).map(space).collect() }
     }
@@ -100,6 +108,9 @@ impl Reference {
         space.expire();
         let mut next = space.clone();
         match next.run(command) {
+            Ok(_) if next.forbidden => {
+                Reply::Error(Error::new(ErrorKind::State, "the transition graph forbids this step"))
+            }
             Ok(reply) => {
                 next.expire();
                 *space = next;
@@ -137,7 +148,7 @@ impl Reference {
 }
 
 fn flush_refused() -> Error {
-    Error::new(data_bridge_kv_model::ErrorKind::Auth, "flushing this namespace is not allowed")
+    Error::new(ErrorKind::Auth, "flushing this namespace is not allowed")
 }
 
 impl Space {
@@ -178,6 +189,7 @@ impl Space {
 
     /// Writes a whole value; answers the new version.
     fn put(&mut self, key: &str, value: Value, deadline: Option<u64>) -> u64 {
+        self.forbidden |= !self.allows_step(key, Some(&value));
         self.last_version += 1;
         let entry = Entry { value: matching::normal(value), version: self.last_version, deadline };
         self.entries.insert(key.to_owned(), entry);
@@ -187,6 +199,7 @@ impl Space {
     /// Writes a value that a command changed in place: the deadline stays, and a collection that became empty goes.
     fn edit(&mut self, key: &str, value: Value) {
         if element_count(&value) == Some(0) {
+            self.forbidden |= matches!(value, Value::Hash(_)) && !self.allows_step(key, None);
             self.entries.remove(key);
             return;
         }

@@ -227,6 +227,16 @@ impl Completions for Collected {
 }
 
 #[test]
+fn a_write_that_gives_a_state_twice_is_undone_as_a_whole() {
+    let store = Store::new(|settings| {
+        settings.namespaces[0].graph = Some(TransitionGraph::parse("status", "->A, A->B|C").unwrap());
+    });
+    store.run("HSET t status A");
+    assert_eq!(error_kind(&store.run("HSET t status B status C")), ErrorKind::State);
+    assert_eq!(store.run("HGET t status"), bytes("A"));
+}
+
+#[test]
 fn waits_end_by_change_timeout_cancel_and_close() {
     let mut store = Store::new(|_| {});
     let collected = Arc::new(Collected::default());

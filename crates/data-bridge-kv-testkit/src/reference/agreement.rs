@@ -265,7 +265,10 @@ impl Follower {
 /// the other with what is stored. Where both are wrong, either may be told.
 pub fn same_fault(one: &Error, other: &Error) -> bool {
     let is_stored = |error: &Error| {
-        matches!(error.kind(), ErrorKind::WrongType | ErrorKind::Conflict | ErrorKind::NotFound)
+        matches!(
+            error.kind(),
+            ErrorKind::WrongType | ErrorKind::Conflict | ErrorKind::NotFound | ErrorKind::State
+        )
     };
     one.kind() == other.kind() || is_stored(one) != is_stored(other)
 }

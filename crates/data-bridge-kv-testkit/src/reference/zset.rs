@@ -120,7 +120,10 @@ impl Space {
                 let stored = self.sorted_set(key.as_str())?;
                 let removed = range(&stored, *by, false)?;
                 let set = stored.map(|(_, members)| members).unwrap_or_default();
-                let kept: Vec<Scored> = set.iter().filter(|pair| !removed.contains(pair)).cloned().collect();
+                // By encoding: a NaN is a member too, though it equals nothing.
+                let gone: Vec<Vec<u8>> = removed.iter().map(|(_, member)| member.encode()).collect();
+                let stays = |(_, member): &&Scored| !gone.contains(&member.encode());
+                let kept: Vec<Scored> = set.iter().filter(stays).cloned().collect();
                 self.keep_scored(key.as_str(), set.len(), kept);
                 Ok(count(removed.len()))
             }

@@ -135,6 +135,7 @@ rules! {
         KV_CAS "key MISSING|VALUE_value TO value ?EX_seconds|PX_ms|KEEPTTL", KV_CAS "key VALUE_value TO value",
         KV_CAD "key MISSING|VALUE_value", KV_GETV "key", KV_GETV "key",
         KV_SETV "key value version ?PX_ms|KEEPTTL", KV_SETV "key value 0", KV_DELV "key version",
+        HSET "key field_state", HSETNX "key field state", HDEL "key field ?member", KV_HPOP "key field",
         KV_TRANSITION "key field TO state MISSING|FROM_1_state|FROM_2_state_state|MISSING_FROM_1_state",
         KV_TRANSITION "key field TO state MISSING|FROM_2_state_state ?UPDATE_1_member_value ?PX_ms|KEEPTTL ?FENCE_version",
     }

@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use data_bridge_kv::{Caller, Engine, ManualClock, OnError, Settings};
+use data_bridge_kv::{Caller, Engine, ManualClock, OnError, Settings, TransitionGraph};
 use data_bridge_kv_model::command::table::opcode;
 use data_bridge_kv_model::{Arg, Call, Key, Reply, ReplyBuf, ReplyReader, Shape, Value};
-use data_bridge_kv_testkit::reference::{Follower, Reference, same_fault};
+use data_bridge_kv_testkit::reference::{Follower, Graph, Reference, same_fault};
 use data_bridge_kv_testkit::workload::{KEYS, Request, VersionOf, Word};
 
 use crate::plan::{Plan, START, Step, Watched};
@@ -36,10 +36,12 @@ pub enum Flaw {
     NotCompared,
     /// Reads tell an older version.
     OldVersion,
+    /// States follow each other as they like.
+    GraphIgnored,
 }
 
 impl Flaw {
-    pub const ALL: [Flaw; 10] = [
+    pub const ALL: [Flaw; 11] = [
         Flaw::LostDeadline,
         Flaw::ConditionIgnored,
         Flaw::BoundIgnored,
@@ -50,6 +52,7 @@ impl Flaw {
         Flaw::DeadlineKept,
         Flaw::NotCompared,
         Flaw::OldVersion,
+        Flaw::GraphIgnored,
     ];
 
     /// The request as the flawed engine takes it.
@@ -135,8 +138,16 @@ impl Pair {
         // Namespace 3 gives every key a time to live, namespace 1 refuses to be flushed.
         settings.namespaces[3].default_ttl_ms = Some(1000);
         model.space_mut(3).default_ttl_ms = Some(1000);
+        // Namespace 4 knows which state may follow which.
+        let steps = "->A, A->B|C, B->C";
+        if flaw != Flaw::GraphIgnored {
+            settings.namespaces[4].graph = Some(TransitionGraph::parse("status", steps).expect("a graph"));
+        }
+        let edge = |from: Option<&str>, to: &str| (from.map(str::to_owned), to.to_owned());
+        let edges = vec![edge(None, "A"), edge(Some("A"), "B"), edge(Some("A"), "C"), edge(Some("B"), "C")];
+        model.space_mut(4).graph = Some(Graph { field: "status".to_owned(), edges });
         let engine = Engine::open(settings).expect("valid settings");
-        let namespace = (plan.seed % 4) as usize;
+        let namespace = (plan.seed % 5) as usize;
         let id = engine.namespace(&namespace.to_string()).expect("a namespace");
         let caller = Caller { namespace: id, ..engine.caller() };
         Pair { engine, caller, clock, follower: Follower::new(model), namespace, flaw, replies: 0 }
@@ -169,7 +180,7 @@ impl Pair {
         match of {
             VersionOf::Current(_) => current,
             // Far above, or the one before: neither is the key's.
-            VersionOf::Stale(_) if current == 0 => 1 << 62,
+            VersionOf::Stale(_) if current < 2 => 1 << 62,
             VersionOf::Stale(_) => current - 1,
         }
     }

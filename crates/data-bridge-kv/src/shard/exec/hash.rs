@@ -187,6 +187,10 @@ fn set(txn: &mut Txn<'_>, key: Key<'_>, pairs: &[Arg<'_>], status: bool, out: &m
     let place = txn.place(key);
     let (mut field_scratch, mut scratch) = (Vec::new(), Vec::new());
     read(txn, key)?;
+    if txn.space().settings().graph.is_some() {
+        // A state that is given twice may be refused at the second one.
+        txn.keep_undo();
+    }
     if pairs.len() > 2 || txn.space().settings().graph.is_some() {
         for pair in pairs.chunks_exact(2) {
             // Whatever is refused is refused before the first write.
