@@ -30,6 +30,8 @@ pub mod commands;
 pub mod config;
 mod connection;
 pub mod dialogue;
+#[doc(hidden)]
+pub mod fuzz;
 mod janitor;
 mod listener;
 pub mod mailbox;
