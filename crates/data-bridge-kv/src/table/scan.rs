@@ -22,10 +22,7 @@ impl Table {
         let mut start = from;
         let (mut slots, mut entries) = (Vec::new(), Vec::new());
         loop {
-            let segment = self.directory.segment(start);
-            slots.clear();
-            slots.extend(segment.slots_tagged(segment.tag(start)..=u16::MAX));
-            slots.sort_unstable();
+            let last = self.window(start, left, &mut slots);
             // Tags order the slots roughly; those of one tag are ordered by their whole hashes.
             for run in slots.chunk_by(|one: &Slot, other| one.tag() == other.tag()) {
                 entries.clear();
@@ -39,8 +36,25 @@ impl Table {
                     }
                 }
             }
-            start = next(segment.last_hash(start))?;
+            start = next(last)?;
         }
+    }
+
+    /// Fills `slots` with those of the segment of `start` from its tag on, ordered by tag; if there are many
+    /// more than `wanted`, only with the first of them. Returns the last hash that they cover.
+    fn window(&self, start: KeyHash, wanted: usize, slots: &mut Vec<Slot>) -> KeyHash {
+        let segment = self.directory.segment(start);
+        slots.clear();
+        slots.extend(segment.slots_tagged(segment.tag(start)..=u16::MAX));
+        let mut last = segment.last_hash(start);
+        if slots.len() > 2 * wanted {
+            let (_, cut, _) = slots.select_nth_unstable(wanted);
+            let cut = cut.tag();
+            slots.retain(|slot| slot.tag() <= cut);
+            last = segment.last_hash_of_tag(start, cut);
+        }
+        slots.sort_unstable();
+        last
     }
 
     /// The entries whose hash has this high half ([`KeyHash::position`]): usually one, none if it is gone.

@@ -224,6 +224,14 @@ impl Segment {
         KeyHash::from_bits(hash.bits() | u64::MAX >> self.depth)
     }
 
+    /// The last hash with this tag in the segment of `hash`, which must be this one.
+    pub(super) fn last_hash_of_tag(&self, hash: KeyHash, tag: u16) -> KeyHash {
+        let behind_prefix = u64::MAX >> self.depth;
+        let tagged = (u64::from(tag) << 48) >> self.depth;
+        let rest = behind_prefix >> 16;
+        KeyHash::from_bits(hash.bits() & !behind_prefix | tagged | rest)
+    }
+
     #[inline]
     fn home(&self, tag: u16) -> usize {
         (usize::from(tag) * self.group_count()) >> 16
