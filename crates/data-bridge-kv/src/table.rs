@@ -13,18 +13,20 @@
 mod block;
 mod directory;
 mod entry;
+mod header;
 mod scan;
 mod segment;
 #[cfg(test)]
 mod tests;
 mod value;
 
-pub use block::{MAX_DEADLINE, MAX_HEAT, MAX_KEY_BYTES, MAX_SEQUENCE};
 pub use entry::{CollectionMut, EntryMut, EntryRef, OwnedEntry};
+pub use header::{MAX_DEADLINE, MAX_HEAT, MAX_KEY_BYTES, MAX_SEQUENCE};
 pub use value::{Blob, INLINE_BYTES, NewEntry, NewValue, Shared, Stored};
 
-use block::{Block, Fields, Payload};
+use block::{Block, Payload};
 use directory::Directory;
+use header::Fields;
 
 use crate::hash::{KeyHash, KeyHasher};
 
@@ -47,6 +49,13 @@ pub struct Table {
     /// Heap bytes of blocks and of what they own.
     entry_bytes: usize,
 }
+
+// Blobs and collections are shared with readers on other threads.
+const _: fn() = || {
+    fn crosses_threads<T: Send + Sync>() {}
+    crosses_threads::<Blob>();
+    crosses_threads::<crate::collections::Collection>();
+};
 
 // SAFETY: the table is the only owner of its slots and blocks; what the blocks share with readers are Arcs of
 // Send + Sync types.

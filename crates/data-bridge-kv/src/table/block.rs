@@ -1,13 +1,5 @@
-//! The bytes of an entry: one heap block per key.
+//! The bytes of an entry: one heap block per key, laid out as the head of `header.rs` draws it.
 //!
-//! ```text
-//! 0   u64 LE  sequence 44 bits | key length - 1, 10 bits | kind 5 bits | deadline? | external? | heat 2 bits | 1 spare
-//! 8   [6]     deadline, unix ms LE, only if the flag says so
-//! ..  u16 LE  payload length, only for an inline payload whose kind does not fix it
-//! ..  key
-//! ..  payload, or the address of an Arc<Blob> or Arc<Collection> (8 bytes LE) if the flag says external
-//! ```
-//! So a 16-byte key with an Int takes 32 bytes.
 //! The block is as large as its size class, so that a rewrite within the class needs no allocation. Nothing
 //! in it is aligned.
 
@@ -18,126 +10,19 @@ use std::sync::Arc;
 
 use data_bridge_kv_model::Kind;
 
+use super::header::{
+    ADDRESS_BYTES, DEADLINE_BYTES, FRONT_BYTES, Fields, Header, LENGTH_BYTES, MAX_KEY_BYTES, WORD_BYTES,
+    payload_len_of,
+};
 use super::value::{Blob, INLINE_BYTES, NewValue, Shared, Stored};
 use crate::collections::Collection;
 use crate::footprint::{arc_bytes, block_bytes};
-
-/// Largest sequence: 44 bits.
-pub const MAX_SEQUENCE: u64 = (1 << 44) - 1;
-/// Largest deadline, unix ms: 48 bits.
-pub const MAX_DEADLINE: u64 = (1 << 48) - 1;
-/// Longest key in bytes.
-pub const MAX_KEY_BYTES: usize = 1024;
-/// Largest heat: 2 bits.
-pub const MAX_HEAT: u8 = 3;
-
-const KEY_LEN_SHIFT: u32 = 44;
-const KIND_SHIFT: u32 = 54;
-const HAS_DEADLINE: u64 = 1 << 59;
-const EXTERNAL: u64 = 1 << 60;
-const HEAT_SHIFT: u32 = 61;
-const WORD_BYTES: usize = 8;
-const DEADLINE_BYTES: usize = 6;
-const LENGTH_BYTES: usize = 2;
-const ADDRESS_BYTES: usize = 8;
-const FRONT_BYTES: usize = WORD_BYTES + DEADLINE_BYTES + LENGTH_BYTES;
-
-/// Payload bytes of each kind by its number; `VARIABLE` if the payload has a length field in the block.
-const PAYLOAD_BYTES: [u8; 32] = {
-    let mut bytes = [VARIABLE; 32];
-    bytes[Kind::Null as usize] = 0;
-    bytes[Kind::Bool as usize] = 1;
-    bytes[Kind::Int as usize] = 8;
-    bytes[Kind::Float as usize] = 8;
-    bytes[Kind::Decimal as usize] = 18;
-    bytes[Kind::Date as usize] = 4;
-    bytes[Kind::Duration as usize] = 12;
-    bytes[Kind::Uuid as usize] = 16;
-    bytes
-};
-const VARIABLE: u8 = u8::MAX;
-
-/// A bit for each kind without a fixed length.
-const VARIABLE_KINDS: u32 = {
-    let mut kinds = 0;
-    let mut number = 0;
-    while number < PAYLOAD_BYTES.len() {
-        if PAYLOAD_BYTES[number] == VARIABLE {
-            kinds |= 1 << number;
-        }
-        number += 1;
-    }
-    kinds
-};
-
-const _: () = assert!(INLINE_BYTES <= u16::MAX as usize);
-const _: () = assert!(MAX_KEY_BYTES == 1 << (KIND_SHIFT - KEY_LEN_SHIFT));
-const _: () = assert!(data_bridge_kv_model::kind::RESERVED_TO < 1 << 5);
 
 /// A live entry block. Copies of the handle are only made inside the table module, which keeps this
 /// invariant: a handle that is still used points to a block that [`Block::new`] made and nobody freed, and
 /// whoever writes through one holds the table exclusively.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct Block(NonNull<u8>);
-
-/// The first eight bytes of a block, read once and asked several times.
-#[derive(Clone, Copy)]
-struct Header(u64);
-
-impl Header {
-    #[inline]
-    fn sequence(self) -> u64 {
-        self.0 & MAX_SEQUENCE
-    }
-
-    #[inline]
-    fn key_len(self) -> usize {
-        (((self.0 >> KEY_LEN_SHIFT) & 0x3ff) + 1) as usize
-    }
-
-    #[inline]
-    fn kind_number(self) -> usize {
-        ((self.0 >> KIND_SHIFT) & 0x1f) as usize
-    }
-
-    #[inline]
-    fn kind(self) -> Kind {
-        Kind::ALL[self.kind_number()]
-    }
-
-    #[inline]
-    fn heat(self) -> u8 {
-        (self.0 >> HEAT_SHIFT) as u8 & MAX_HEAT
-    }
-
-    #[inline]
-    fn has_deadline(self) -> bool {
-        self.0 & HAS_DEADLINE != 0
-    }
-
-    #[inline]
-    fn is_external(self) -> bool {
-        self.0 & EXTERNAL != 0
-    }
-
-    /// Whether the payload's length stands in front of the key.
-    #[inline]
-    fn has_length(self) -> bool {
-        !self.is_external() && (VARIABLE_KINDS >> self.kind_number()) & 1 == 1
-    }
-
-    #[inline]
-    fn key_offset(self) -> usize {
-        WORD_BYTES
-            + DEADLINE_BYTES * usize::from(self.has_deadline())
-            + LENGTH_BYTES * usize::from(self.has_length())
-    }
-
-    #[inline]
-    fn payload_offset(self) -> usize {
-        self.key_offset() + self.key_len()
-    }
-}
 
 /// What stands in the payload's place of a block: bytes, or an owned external part as its address.
 pub(super) struct Payload<'a> {
@@ -156,9 +41,8 @@ impl<'a> Payload<'a> {
         match value {
             NewValue::Payload { kind, bytes } if bytes.len() <= INLINE_BYTES => {
                 assert!(!kind.is_collection(), "a collection is no payload");
-                let fixed = PAYLOAD_BYTES[usize::from(kind.number())];
                 assert!(
-                    fixed == VARIABLE || usize::from(fixed) == bytes.len(),
+                    payload_len_of(kind).is_none_or(|len| len == bytes.len()),
                     "a {kind:?} of another length"
                 );
                 Payload { kind, place: Place::Inline(bytes) }
@@ -194,32 +78,6 @@ impl Place<'_> {
 /// What a collection takes on the heap, its reference counts included.
 pub(super) fn collection_bytes(collection: &Collection) -> usize {
     arc_bytes::<Collection>() + collection.memory_bytes()
-}
-
-/// The fields of a block besides key and payload.
-#[derive(Clone, Copy)]
-pub(super) struct Fields {
-    pub(super) sequence: u64,
-    pub(super) deadline: Option<u64>,
-    pub(super) heat: u8,
-}
-
-impl Fields {
-    fn header(self, key_len: usize, kind: Kind, external: bool) -> Header {
-        assert!(self.sequence <= MAX_SEQUENCE, "the sequence part of a version has 44 bits");
-        let mut word = self.sequence
-            | (key_len as u64 - 1) << KEY_LEN_SHIFT
-            | u64::from(kind.number()) << KIND_SHIFT
-            | u64::from(self.heat.min(MAX_HEAT)) << HEAT_SHIFT;
-        if let Some(deadline) = self.deadline {
-            assert!(deadline <= MAX_DEADLINE, "a deadline has 48 bits");
-            word |= HAS_DEADLINE;
-        }
-        if external {
-            word |= EXTERNAL;
-        }
-        Header(word)
-    }
 }
 
 impl Block {
@@ -361,13 +219,13 @@ impl Block {
     #[inline]
     fn header(self) -> Header {
         // SAFETY: a block has at least eight bytes, written by `write_front`.
-        Header(u64::from_le(unsafe { self.0.cast::<u64>().as_ptr().read_unaligned() }))
+        Header::from_le_bytes(unsafe { self.0.cast::<[u8; WORD_BYTES]>().read() })
     }
 
     #[inline]
     fn write_header(self, header: Header) {
         // SAFETY: a block has at least eight bytes.
-        unsafe { self.0.cast::<u64>().as_ptr().write_unaligned(header.0.to_le()) }
+        unsafe { self.0.cast::<[u8; WORD_BYTES]>().write(header.to_le_bytes()) }
     }
 
     /// Header, deadline and length. The block must have been allocated for `header`.
@@ -417,10 +275,8 @@ impl Block {
             let length =
                 unsafe { self.at(header.key_offset() - LENGTH_BYTES).cast::<u16>().read_unaligned() };
             usize::from(u16::from_le(length))
-        } else if header.is_external() {
-            ADDRESS_BYTES
         } else {
-            usize::from(PAYLOAD_BYTES[header.kind_number()])
+            header.fixed_payload_len()
         }
     }
 
@@ -447,8 +303,7 @@ impl Block {
     }
 
     pub(super) fn set_sequence(self, sequence: u64) {
-        assert!(sequence <= MAX_SEQUENCE, "the sequence part of a version has 44 bits");
-        self.write_header(Header(self.header().0 & !MAX_SEQUENCE | sequence));
+        self.write_header(self.header().with_sequence(sequence));
     }
 
     #[inline]
@@ -463,8 +318,7 @@ impl Block {
 
     #[inline]
     pub(super) fn set_heat(self, heat: u8) {
-        let other = self.header().0 & !(u64::from(MAX_HEAT) << HEAT_SHIFT);
-        self.write_header(Header(other | u64::from(heat.min(MAX_HEAT)) << HEAT_SHIFT));
+        self.write_header(self.header().with_heat(heat));
     }
 
     #[inline]
@@ -540,8 +394,7 @@ impl Block {
     /// Makes the header's kind that of the collection, which may have been replaced as a whole.
     pub(super) fn set_collection_kind(self, kind: Kind) {
         debug_assert!(kind.is_collection() && self.kind().is_collection());
-        let other = self.header().0 & !(0x1f << KIND_SHIFT);
-        self.write_header(Header(other | u64::from(kind.number()) << KIND_SHIFT));
+        self.write_header(self.header().with_kind(kind));
     }
 
     /// # Safety

@@ -5,7 +5,8 @@ use std::ops::{Deref, DerefMut};
 
 use data_bridge_kv_model::Kind;
 
-use super::block::{Block, Fields, Payload, collection_bytes};
+use super::block::{Block, Payload, collection_bytes};
+use super::header::Fields;
 use super::segment::{Position, Segment};
 use super::value::{NewEntry, NewValue, Stored};
 use crate::collections::Collection;
