@@ -118,9 +118,10 @@ def test_ttl(store: kv.Store) -> None:
             store.expire("k", wrong)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="aware"):
         store.expire_at("k", dt.datetime(2030, 1, 1))
-    store.set("short", 1, ttl=0.02)
-    with pytest.raises(TimeoutError):
-        store.wait("nothing", timeout=0.05)
+    with store.watch("short") as watch:
+        store.set("short", 1, ttl=0.02)
+        changes = [watch.next(10), watch.next(10)]
+    assert [change.change for change in changes if change] == ["set", "expire"]
     assert "short" not in store
 
 

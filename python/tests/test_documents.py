@@ -1,0 +1,30 @@
+"""The examples in the documents and docstrings run as they stand."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from data_bridge import kv
+
+ROOT = Path(__file__).resolve().parents[2]
+MODULES = ["data_bridge.kv", "data_bridge.kv.aio", "data_bridge.kv._codecs", "data_bridge.kv._embedded"]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_docstrings(name: str) -> None:
+    result = doctest.testmod(importlib.import_module(name))
+    assert result.attempted > 0
+    assert result.failed == 0
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/python.md"])
+def test_code_blocks(document: str, server: Any) -> None:
+    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / document).read_text(), re.MULTILINE | re.DOTALL)
+    code = "\n".join(blocks).replace("kv://127.0.0.1:7379", server.url().rstrip("/"))
+    scope: dict[str, Any] = {"__name__": "example", "kv": kv}
+    exec(compile(code, document, "exec"), scope)

@@ -1,0 +1,227 @@
+"""Forks, signals, lost connections, threads and the end of the interpreter, with real processes."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from data_bridge import kv
+
+
+def python(code: str, *args: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", code, *args]
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+
+
+def in_child(check: Any) -> int:
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            check()
+            code = 0
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def test_a_forked_child_may_not_use_an_embedded_store() -> None:
+    store = kv.open()
+    store["k"] = 1
+    uses = [
+        lambda: store["k"],
+        lambda: store.set("k", 1),
+        lambda: store.ttl("k"),
+        lambda: store.pipeline().get("k").execute(),
+    ]
+
+    def check() -> None:
+        for use in uses:
+            with pytest.raises(kv.ForkedError):
+                use()
+        with kv.open() as own:
+            own["k"] = 2
+            assert own["k"] == 2
+
+    assert in_child(check) == 0
+    assert store["k"] == 1
+
+
+def test_a_forked_child_goes_on_with_a_client(server: Any) -> None:
+    with kv.connect(server.url()) as client:
+        client["forked"] = 0
+
+        def check() -> None:
+            assert [client.incr("forked") for _ in range(50)]
+
+        children = [threading.Thread(target=lambda: codes.append(in_child(check))) for _ in range(1)]
+        codes: list[int] = []
+        for child in children:
+            child.start()
+        parent = [client.incr("forked") for _ in range(50)]
+        for child in children:
+            child.join()
+        assert (codes, client["forked"], len(set(parent))) == ([0], 100, 50)
+
+
+@pytest.mark.parametrize("embedded", [True, False])
+def test_ctrl_c_ends_a_wait(server: Any, embedded: bool) -> None:
+    code = """
+import sys
+from data_bridge import kv
+store = kv.open() if sys.argv[1] == "" else kv.connect(sys.argv[1])
+store["k"] = 1
+try:
+    print("waiting", flush=True)
+    store.wait("nothing")
+except KeyboardInterrupt:
+    print("interrupted", store["k"])
+"""
+    url = "" if embedded else server.url()
+    command = [sys.executable, "-c", code, url]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "waiting\n"
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=30)[0] == "interrupted 1\n"
+
+
+def test_the_interpreter_ends_with_open_stores_and_waits() -> None:
+    code = """
+import asyncio, contextlib, threading
+from data_bridge import kv
+store = kv.open()
+def waits():
+    with contextlib.suppress(kv.ClosedError):
+        store.wait("never")
+threading.Thread(target=waits, daemon=True).start()
+held = kv.aio.open()
+async def main():
+    asyncio.ensure_future(held.wait("never"))
+    await asyncio.sleep(0)
+asyncio.run(main())
+store["k"] = 1
+"""
+    ended = python(code)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_repeats_only_what_may_be_repeated(own_server: Any) -> None:
+    with kv.connect(own_server.url()) as client:
+        client["k"] = 1
+        own_server.kill()
+        again = type(own_server)(port=own_server.port)
+        try:
+            client["k"] = 2
+            assert client.get("k") == 2
+            again.kill()
+            with pytest.raises(kv.ConnectionError):
+                client.get("k")
+        finally:
+            again.kill()
+
+
+def answering_once(answers: list[bytes]) -> int:
+    """A server that reads requests and closes the connection after the preface."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        for answer in answers:
+            connection, _ = listener.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(answer)
+        listener.close()
+
+    threading.Thread(target=serve, daemon=True).start()
+    return int(listener.getsockname()[1])
+
+
+def test_an_unknown_outcome_is_said() -> None:
+    port = answering_once([b"\xdbKV\x01"])
+    client = kv.connect(f"kv://127.0.0.1:{port}")
+    with pytest.raises(kv.OutcomeUnknownError) as raised:
+        client.incr("k")
+    assert isinstance(raised.value, ConnectionError)
+
+
+def test_another_protocol_is_told() -> None:
+    client = kv.connect(f"kv://127.0.0.1:{answering_once([b'HTTP/1.1 400'])}")
+    with pytest.raises(kv.ConnectionError, match="native protocol"):
+        client.get("k")
+
+
+def test_a_silent_server_is_a_timeout() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        client = kv.connect(f"kv://127.0.0.1:{listener.getsockname()[1]}", timeout=0.2)
+        start = time.monotonic()
+        with pytest.raises(TimeoutError):
+            client.get("k")
+        assert time.monotonic() - start < 5
+
+
+def test_threads_share_a_client(server: Any) -> None:
+    with kv.connect(server.url(), max_connections=4) as client:
+        client.delete("threads")
+
+        def work(number: int) -> int:
+            return int(max(client.incr("threads") for _ in range(50)))
+
+        with ThreadPoolExecutor(16) as pool:
+            assert max(pool.map(work, range(16))) == 800
+        assert client._connections[0] <= 4
+
+
+def test_clients_pickle_without_the_password(server: Any) -> None:
+    with kv.connect(server.url("cache"), password=None) as client:
+        again = pickle.loads(pickle.dumps(client))
+        again["pickled"] = 1
+        assert client["pickled"] == 1
+        again.close()
+    hidden = kv.connect("kv://:secret@127.0.0.1:1/tasks")
+    assert b"secret" not in pickle.dumps(hidden)
+    assert "secret" not in repr(hidden)
+    with pytest.raises(TypeError, match="pickled"):
+        pickle.dumps(kv.open())
+
+
+@pytest.mark.parametrize("url", ["redis://localhost", "kv://host:port", "kv://h:1/n?x=1", "nonsense"])
+def test_bad_urls(url: str) -> None:
+    with pytest.raises(ValueError, match=r"URL|port"):
+        kv.connect(url)
+
+
+@pytest.mark.parametrize(
+    "call", [lambda: kv.open("data/"), lambda: kv.connect("kvs://h"), lambda: kv.connect("unix:///x")]
+)
+def test_what_is_not_there_yet_is_refused(call: Any) -> None:
+    with pytest.raises(ValueError, match="not available yet"):
+        call()
+
+
+def test_the_command_line(server: Any) -> None:
+    def run(*args: str) -> tuple[int, str]:
+        ended = subprocess.run(
+            [sys.executable, "-m", "data_bridge.kv", *args],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        return ended.returncode, ended.stdout + ended.stderr
+
+    assert run("cli", "--url", server.url(), "set", "cli", "[1, 2.5]") == (0, "None\n")
+    assert run("cli", "--url", server.url(), "get", "cli") == (0, "[1, 2.5]\n")
+    assert run("check", "--url", server.url())[0] == 0
+    assert run("cli", "--url", server.url(), "nothing")[0] == 2
+    assert run("serve", "--nonsense")[0] == 2
