@@ -274,6 +274,7 @@ fn watches_tell_every_change() {
     store.run("SET job:1 a PX 10");
     store.run("SET other a");
     store.run("DEL job:2");
+    store.run("HSET job:4 status PENDING tries 0 owner me");
     store.clock.advance(40);
     store.engine.tick();
     store.run(&format!("KV.UNWATCH {watch}"));
@@ -287,7 +288,7 @@ fn watches_tell_every_change() {
             format!("{:?}", parts[0])
         })
         .collect();
-    assert_eq!(words, ["Status(\"set\")", "Status(\"expire\")"]);
+    assert_eq!(words, ["Status(\"set\")", "Status(\"set\")", "Status(\"expire\")"]);
 }
 
 #[test]

@@ -350,7 +350,14 @@ impl<'a> Txn<'a> {
         let told = !shard.waiters.is_empty() || space.has_prefix_watchers();
         let version = space.version(sequence);
         if told {
-            self.touched.push(Touched { key: place.key.as_str().into(), hash: place.hash, change, version });
+            let name = place.key.as_str();
+            match self.touched.last_mut() {
+                // Fields that a step sets one by one are one change of the key.
+                Some(last) if last.change == change && last.hash == place.hash && &*last.key == name => {
+                    last.version = version;
+                }
+                _ => self.touched.push(Touched { key: name.into(), hash: place.hash, change, version }),
+            }
         }
         Some(version)
     }
