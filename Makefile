@@ -46,6 +46,7 @@ fix: ## formats and applies what the linters can repair
 
 demo: build ## both jobs of the store on real data, with a summary
 	@$(STEP) "demo environment" scripts/venv demo
+	@$(STEP) "demo data" scripts/demo-data
 	@.venv/bin/python -m demo
 
 serve: server ## the server on PORT (7379) and ADMIN_PORT (9121)

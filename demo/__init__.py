@@ -1,0 +1,1 @@
+"""`make demo`: both jobs of the store, cache and task store, on real data, each claim checked."""
