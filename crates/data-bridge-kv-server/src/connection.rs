@@ -174,6 +174,10 @@ impl Connection {
         if !wants {
             return Poll::Pending;
         }
+        // A trimmed connection takes memory again only when there is something to read.
+        if self.input.bytes.capacity() == 0 && self.stream.poll_read_ready(cx).is_pending() {
+            return Poll::Pending;
+        }
         self.input.prepare();
         match pin!(self.stream.read_buf(&mut self.input.bytes)).poll(cx) {
             Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Event::Gone),
