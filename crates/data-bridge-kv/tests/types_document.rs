@@ -2,6 +2,7 @@
 
 use data_bridge_kv::{Caller, Engine, Progress, Settings};
 use data_bridge_kv_model::command::table;
+use data_bridge_kv_model::limits::VALUE_BYTES;
 use data_bridge_kv_model::{Arg, ErrorKind, Kind, Reply, ReplyBuf, ReplyReader, Value};
 
 const DOCUMENT: &str = include_str!("../../../docs/TYPES.md");
@@ -109,4 +110,17 @@ fn untyped_bytes_match_as_written() {
         let swapped = store.run("KV.CAS", &[word("k"), word("VALUE"), bytes, word("TO"), word("new")]);
         assert_eq!(swapped, Reply::Boolean(matches), "{row:?}");
     }
+}
+
+#[test]
+fn a_value_above_the_limit_is_refused() {
+    let store = Store::new();
+    let most = vec![b'x'; VALUE_BYTES];
+    assert_eq!(store.run("KV.SET", &[word("k"), Arg::Untyped(&most)]), Reply::Ok);
+    let more = vec![b'x'; VALUE_BYTES + 1];
+    let Reply::Error(error) = store.run("KV.SET", &[word("k"), Arg::Untyped(&more)]) else {
+        panic!("it was taken")
+    };
+    assert_eq!(error.kind(), ErrorKind::Limit);
+    assert_eq!(store.run("STRLEN", &[word("k")]), Reply::Integer(VALUE_BYTES as i64));
 }

@@ -1,6 +1,7 @@
 //! Executors: one file per family of commands, each a function from a command and a running step to reply items.
 //! An error means that the command changed nothing.
 
+use data_bridge_kv_model::limits::VALUE_BYTES;
 use data_bridge_kv_model::{Arg, Command, Error, ErrorKind, Kind, ReplyBuf, Result, ValueRef, show};
 
 use super::Txn;
@@ -33,9 +34,12 @@ pub fn run(txn: &mut Txn<'_>, command: &Command<'_>, out: &mut ReplyBuf) -> Resu
 }
 
 /// A value that a command brings, in the form that the table stores: collections are built here, doubled members
-/// are refused.
+/// and what is larger than the limit are refused.
 #[inline]
 pub fn new_value<'a>(value: ValueRef<'a>) -> Result<NewValue<'a>> {
+    if value.payload().len() > VALUE_BYTES {
+        return Err(Error::new(ErrorKind::Limit, "value is larger than the limit of 64 MiB"));
+    }
     if value.kind().is_collection() {
         let collection = Collection::decode(value).ok_or_else(|| Error::invalid("malformed collection"))?;
         return Ok(NewValue::Collection(std::sync::Arc::new(collection)));
