@@ -1,7 +1,7 @@
 //! `datetime`, `date`, `time`, `timedelta` and `uuid.UUID`.
 //!
-//! An aware datetime keeps its wall clock, offset, fold and the key of its `ZoneInfo`. Any other `tzinfo` comes back
-//! as the fixed offset it had; a `time` whose zone has no offset without a date is refused.
+//! An aware datetime keeps its wall clock, offset, fold and the key of its `ZoneInfo`; a `time` has no offset in most
+//! zones and keeps the key alone. Any other `tzinfo` comes back as the fixed offset it had.
 
 use data_bridge_kv_model::Kind;
 use data_bridge_kv_model::codec::{AWARE, DAY_US, FOLD, Reader, ZONE, put_varint};
@@ -74,16 +74,20 @@ where
     };
     let py = value.py();
     let offset = value.as_any().call_method0(pyo3::intern!(py, "utcoffset"))?;
-    let Ok(offset) = offset.cast_into::<PyDelta>() else {
-        return Err(Failure::unsupported(
-            "its time zone has no offset here; use a datetime or a fixed offset",
-        ));
-    };
-    let offset = i64::from(offset.get_days()) * DAY_US + below_day(&offset);
+    let offset = offset.cast_into::<PyDelta>().ok();
+    let offset = offset.map(|offset| i64::from(offset.get_days()) * DAY_US + below_day(&offset));
     let zone = zone_key(py, &tzinfo)?;
-    out.push(fold | AWARE | if zone.is_some() { ZONE } else { 0 });
+    if offset.is_none() && zone.is_none() {
+        return Err(Failure::unsupported(
+            "its time zone has neither an offset here nor a name; use a datetime or a fixed offset",
+        ));
+    }
+    let flag = |set: bool, flag: u8| if set { flag } else { 0 };
+    out.push(fold | flag(offset.is_some(), AWARE) | flag(zone.is_some(), ZONE));
     out.extend_from_slice(&local.to_le_bytes());
-    out.extend_from_slice(&offset.to_le_bytes());
+    if let Some(offset) = offset {
+        out.extend_from_slice(&offset.to_le_bytes());
+    }
     if let Some(zone) = zone {
         let zone = zone.to_str()?;
         put_varint(zone.len(), out);
