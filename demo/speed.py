@@ -5,23 +5,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
+import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from functools import partial
 from typing import Any
 
 import msgspec
 import redis
+import redis.asyncio
 from data_bridge import kv
 
 from bench import meters
-from bench.parts import client_sync, embedded
+from bench.parts import client_async, client_sync, embedded
 from bench.plan import Plan
 from demo.report import Progress, Report
 from demo.servers import Servers
 
-TITLE = "speed: ratios measured now, embedded beside a dict, the client beside redis-py"
+TITLE = "speed: ratios measured now, embedded beside a dict, the clients beside redis-py"
 PLAN = Plan(rounds=3, seconds=0.25, keys=())
 KEYS = 10_000
 READS = 50_000
@@ -37,6 +40,7 @@ def show(report: Report, servers: Servers) -> None:
     report.measured("redis-py is measured with", f"{servers.peer}: {servers.redis_how.split(',')[0]}")
     with meters.cores_awake():
         measure_sync(report, servers)
+        measure_async(report, servers)
 
 
 def measure_embedded(report: Report) -> None:
@@ -126,3 +130,43 @@ def get_all(pipeline: Any) -> None:
     for key in client_sync.KEYS:
         pipeline.get(key)
     pipeline.execute()
+
+
+def measure_async(report: Report, servers: Servers) -> None:
+    """The asyncio clients: one after the other, 50 tasks, a thousand at once."""
+    with asyncio.Runner() as loop:
+        stack = AsyncExitStack()
+        gets = loop.run(connected(stack, servers))
+        try:
+            for what, shape in [
+                ("one after the other", client_async.sequential),
+                (f"{client_async.TASKS} tasks", client_async.tasks),
+                (f"gather of {client_async.GATHERED:,}", client_async.gathered),
+            ]:
+                rounds = {who: async_rate(loop, shape, get) for who, get in gets.items()}
+                faster(report, servers, f"async client, {what}", rounds)
+        finally:
+            loop.run(stack.aclose())
+
+
+async def connected(stack: AsyncExitStack, servers: Servers) -> dict[str, client_async.Get]:
+    """One get of each client."""
+    ours = await stack.enter_async_context(kv.aio.connect(servers.url("default")))
+    pool = redis.asyncio.BlockingConnectionPool(
+        port=servers.peer_port, max_connections=client_async.TASKS, timeout=None
+    )
+    theirs = await stack.enter_async_context(redis.asyncio.Redis.from_pool(pool))
+    for client in (ours, theirs):
+        await client.set(client_async.KEY, client_async.VALUE)
+    return {OURS: lambda: ours.get(client_async.KEY), REDIS_PY: lambda: theirs.get(client_async.KEY)}
+
+
+def async_rate(loop: asyncio.Runner, shape: client_async.Shape, get: client_async.Get) -> Callable[[], float]:
+    """Operations a second of one way of calling."""
+
+    def rate() -> float:
+        start = time.perf_counter()
+        done = loop.run(client_async.run(shape, get, PLAN.seconds))
+        return done / (time.perf_counter() - start)
+
+    return rate

@@ -27,7 +27,7 @@ from demo.ledger import PREFIX
 from demo.report import Progress, Report
 from demo.servers import Servers
 from demo.source import FLIGHTS
-from demo.watcher import LAST_KEY, Watcher
+from demo.watcher import LAST_KEY, Waiters, Watcher
 from demo.worker import COUNTER, RUN, WAIT_SECONDS, work
 
 TITLE = (
@@ -76,12 +76,13 @@ def show(report: Report, servers: Servers) -> None:
         submit(client, plan)
         with (
             Watcher(servers.url("tasks"), len(plan.days)) as watcher,
+            Waiters(servers.url("tasks"), list(plan.days)) as waiters,
             workers(servers, plan, runs) as processes,
         ):
             seconds = race(client, processes)
             client.set(LAST_KEY, {"status": "PENDING"})
         report_race(report, client, plan, seconds)
-        report_watch(report, client, plan, watcher)
+        report_watch(report, client, plan, watcher, waiters)
         report_audit(report, servers, plan, runs)
 
 
@@ -143,13 +144,19 @@ def report_race(report: Report, client: kv.Client, plan: Plan, seconds: float) -
     )
 
 
-def report_watch(report: Report, client: kv.Client, plan: Plan, watcher: Watcher) -> None:
-    """Whether the watcher was told the last version of every task."""
-    missed = [task for task in plan.days if watcher.versions.get(task) != client.get_versioned(task).version]
+def report_watch(report: Report, client: kv.Client, plan: Plan, watcher: Watcher, waiters: Waiters) -> None:
+    """Whether the watchers were told how every task ended."""
+    ends = {task: client.get_versioned(task) for task in plan.days}
+    missed = [task for task, end in ends.items() if watcher.versions.get(task) != end.version]
     report.check(
-        "a watcher waits without polling and is told every task's end",
+        "a watcher is told every task's end, without polling",
         not missed and not watcher.lost and not watcher.thread.is_alive(),
         f"{watcher.events:,} changes told, {len(missed)} ends missed, {watcher.cpu_seconds:.2f} s of CPU",
+    )
+    report.check(
+        "as many coroutines wait on one connection, each for its task's typed result",
+        waiters.ended == ends,
+        f"{len(waiters.ended):,} woken, {sum(waiters.ended.get(task) != end for task, end in ends.items())} wrong",
     )
 
 

@@ -1,9 +1,14 @@
-"""The watcher of the task store: it is told of every change and asks for none. Used by `demo.tasks`."""
+"""The watchers of the task store: they are told what happens and ask for nothing meanwhile. Used by `demo.tasks`.
+
+`Watcher` hears of every change; `Waiters` wait for the end of each task, all at once on one connection.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
+from collections.abc import Sequence
 
 from data_bridge import kv
 
@@ -47,6 +52,32 @@ class Watcher:
                     self.versions[event.key] = event.version
                     step.at(self.finished)
         self.cpu_seconds = time.thread_time()
+
+    def __exit__(self, *exc: object) -> None:
+        self.thread.join(WAIT_SECONDS if exc[0] is None else 0)
+
+
+class Waiters:
+    """A thread with an event loop in which every task is waited for by a coroutine of its own; a context manager."""
+
+    def __init__(self, url: str, tasks: Sequence[str]) -> None:
+        self.url, self.tasks = url, tasks
+        self.ended: dict[str, kv.Versioned] = {}
+        self.thread = threading.Thread(target=lambda: asyncio.run(self.wait_for_all()), daemon=True)
+
+    def __enter__(self) -> Waiters:
+        self.thread.start()
+        return self
+
+    async def wait_for_all(self) -> None:
+        """Waits for the end of each task; the engine wakes each waiter once."""
+        async with kv.aio.connect(self.url) as client:
+
+            async def wait_for(task: str) -> None:
+                ends = {"SUCCESS", "FAILURE"}
+                self.ended[task] = await client.wait(task, field="status", until=ends, timeout=WAIT_SECONDS)
+
+            await asyncio.gather(*map(wait_for, self.tasks))
 
     def __exit__(self, *exc: object) -> None:
         self.thread.join(WAIT_SECONDS if exc[0] is None else 0)
