@@ -139,16 +139,19 @@ impl Reference {
         Ok(replies)
     }
 
-    /// Empties the namespaces that allow it.
+    /// Empties all namespaces, unless one of them holds keys and may not be flushed.
     fn flush_all(&mut self) -> Reply {
-        let flushed = self.spaces.iter_mut().filter(|space| space.allow_flush);
-        flushed.for_each(|space| space.entries.clear());
+        self.spaces.iter_mut().for_each(Space::expire);
+        if self.spaces.iter().any(|space| !space.allow_flush && !space.entries.is_empty()) {
+            return Reply::Error(flush_refused());
+        }
+        self.spaces.iter_mut().for_each(|space| space.entries.clear());
         Reply::Ok
     }
 }
 
 fn flush_refused() -> Error {
-    Error::new(ErrorKind::Auth, "flushing this namespace is not allowed")
+    Error::new(ErrorKind::Unavailable, "flushing this namespace is not allowed")
 }
 
 impl Space {

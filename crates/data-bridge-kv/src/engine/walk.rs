@@ -125,14 +125,16 @@ impl Core {
         out.missing();
     }
 
+    /// Empties the namespace, or all; refused as a whole where one of them holds keys and may not be flushed.
     fn flush(&self, space: &Space, all: bool, out: &mut ReplyBuf) -> Result<()> {
-        if !all && !space.settings().allow_flush {
-            let message = format!("namespace '{}' may not be flushed", space.settings().name);
-            return Err(Error::new(ErrorKind::Auth, message));
+        let meant = |other: &&Space| all || std::ptr::eq(*other, space);
+        let refuses = |other: &&Space| !other.settings().allow_flush && (!all || size(other) > 0);
+        if let Some(other) = self.spaces.iter().filter(meant).find(refuses) {
+            let message = format!("namespace '{}' may not be flushed", other.settings().name);
+            return Err(Error::new(ErrorKind::Unavailable, message));
         }
-        let meant = |other: &&Space| other.settings().allow_flush && (all || std::ptr::eq(*other, space));
-        for space in self.spaces.iter().filter(meant) {
-            self.delete_where(space, |_| true);
+        for other in self.spaces.iter().filter(meant) {
+            self.delete_where(other, |_| true);
         }
         out.ok();
         Ok(())
