@@ -38,7 +38,7 @@ def in_child(check: Any) -> int:
 def test_a_forked_child_may_not_use_an_embedded_store() -> None:
     store = kv.open()
     store["k"] = 1
-    uses = [
+    uses: list[Callable[[], object]] = [
         lambda: store["k"],
         lambda: store.set("k", 1),
         lambda: store.ttl("k"),
