@@ -1,0 +1,259 @@
+//! The client for tokio: one connection, all calls pipelined, answers by id.
+//!
+//! A call appends its request and wakes the connection's task; that task writes what has gathered and hands answers to
+//! those who wait. A dropped call drops its answer. The task ends with the last clone of the client.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use data_bridge_kv_model::command::table::opcode;
+use data_bridge_kv_model::{Error, ErrorKind, Reply, ReplyReader, Result, Value};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, oneshot};
+use tokio::task::AbortHandle;
+
+use crate::core::{InFlight, Responses, put_greeting, put_request};
+
+/// Id of the first request after a greeting.
+const FIRST_ID: u32 = 16;
+/// Room that a read asks for.
+const READ_BYTES: usize = 64 << 10;
+
+/// Who is asked for and as whom.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Namespace by name or number; None = 0.
+    pub namespace: Option<String>,
+    /// Password, if the server wants one.
+    pub password: Option<String>,
+}
+
+/// A connection to a server. Clones share it.
+///
+/// ```
+/// # use std::{sync::Arc, time::Duration};
+/// # use data_bridge_kv::{Engine, Settings};
+/// # use data_bridge_kv_server::{Server, config::{Config, keys::KeyName, layers::Layers}};
+/// use data_bridge_kv_client::Client;
+/// use data_bridge_kv_model::{Decimal, Value};
+///
+/// # tokio::runtime::Runtime::new().unwrap().block_on(async {
+/// # let flags = vec![(KeyName::Listen, "127.0.0.1:0".into()), (KeyName::Admin, "off".into())];
+/// # let (config, _) = Config::read(&Layers { flags, ..Layers::default() }).unwrap();
+/// # let server = Server::start(config, Arc::new(Engine::open(Settings::default()).unwrap())).await.unwrap();
+/// # let address = server.addresses()[0].to_string();
+/// let client = Client::connect(&address).await?;
+/// let price: Decimal = "1.10".parse().unwrap();
+/// client.set("price", &Value::from(price)).await?;
+/// assert_eq!(client.get("price").await?, Some(Value::from(price)));
+/// assert_eq!(client.get("nothing").await?, None);
+/// assert!(client.compare_and_set("price", Some(&Value::from(price)), &Value::from(2)).await?);
+///
+/// let by = Value::from(1);
+/// let (first, second) = tokio::join!(client.incr("price", &by), client.incr("price", &by));
+/// assert_eq!((first?, second?), (Value::from(3), Value::from(4)));
+/// # drop(client);
+/// # server.stop(Duration::from_secs(1)).await;
+/// # Ok::<(), data_bridge_kv_model::Error>(())
+/// # }).unwrap();
+/// ```
+#[derive(Clone, Debug)]
+pub struct Client {
+    shared: Arc<Shared>,
+    _task: Arc<TaskGuard>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    wake: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    out: Vec<u8>,
+    flight: InFlight<oneshot::Sender<Result<Reply>>>,
+    /// Why the connection ended.
+    failure: Option<Error>,
+}
+
+#[derive(Debug)]
+struct TaskGuard(AbortHandle);
+
+impl Drop for TaskGuard {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Client {
+    /// Connects to `host:port`, namespace 0. Must run inside a tokio runtime.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Closed`] where nobody answers.
+    pub async fn connect(address: &str) -> Result<Client> {
+        Client::connect_with(address, &Options::default()).await
+    }
+
+    /// Connects with a password or to another namespace.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Closed`] where nobody answers, and what the server refuses.
+    pub async fn connect_with(address: &str, options: &Options) -> Result<Client> {
+        let mut socket = TcpStream::connect(address).await.map_err(|error| closed(&error))?;
+        socket.set_nodelay(true).map_err(|error| closed(&error))?;
+        let mut greeting = Vec::new();
+        let answers = put_greeting(options.password.as_deref(), options.namespace.as_deref(), &mut greeting);
+        socket.write_all(&greeting).await.map_err(|error| closed(&error))?;
+        let mut responses = Responses::new();
+        for _ in 0..answers {
+            while !responses.is_whole()? {
+                fill(&mut socket, &mut responses).await?;
+            }
+            if let Some(response) = responses.cut()? {
+                if let Reply::Error(error) = ReplyReader::new(response.item).reply()? {
+                    return Err(error);
+                }
+            }
+        }
+        let state = State { out: Vec::new(), flight: InFlight::starting_at(FIRST_ID), failure: None };
+        let shared = Arc::new(Shared { state: Mutex::new(state), wake: Notify::new() });
+        let task = tokio::spawn(drive(socket, responses, Arc::clone(&shared)));
+        Ok(Client { shared, _task: Arc::new(TaskGuard(task.abort_handle())) })
+    }
+
+    /// Sends one command of the command table and waits for its answer. An error answer is an error.
+    ///
+    /// # Errors
+    /// What the server answers, and [`ErrorKind::Closed`] where the connection ended: then the command may have been
+    /// carried out.
+    pub async fn call(&self, opcode: u16, args: &[Value]) -> Result<Reply> {
+        let mut encoded = Vec::new();
+        args.iter().for_each(|arg| arg.encode_into(&mut encoded));
+        let (sender, receiver) = oneshot::channel();
+        {
+            let mut state = self.shared.lock();
+            if let Some(failure) = &state.failure {
+                return Err(failure.clone());
+            }
+            let id = state.flight.add(sender);
+            put_request(id, opcode, &encoded, &mut state.out);
+        }
+        self.shared.wake.notify_one();
+        let gone = |_| Error::new(ErrorKind::Closed, "the connection has ended");
+        match receiver.await.map_err(gone)?? {
+            Reply::Error(error) => Err(error),
+            reply => Ok(reply),
+        }
+    }
+
+    /// The value of a key.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn get(&self, key: &str) -> Result<Option<Value>> {
+        match self.call(opcode::KV_GET, &[Value::from(key)]).await? {
+            Reply::Value(value) => Ok(Some(value)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Writes a value; the key loses its deadline, or gets the namespace's default.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn set(&self, key: &str, value: &Value) -> Result<()> {
+        self.call(opcode::KV_SET, &[Value::from(key), value.clone()]).await.map(drop)
+    }
+
+    /// Deletes a key; whether there was one.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn delete(&self, key: &str) -> Result<bool> {
+        Ok(self.call(opcode::DEL, &[Value::from(key)]).await? == Reply::Integer(1))
+    }
+
+    /// Writes where the value is exactly `expected`, kind included; None = no such key. Whether it was written.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn compare_and_set(&self, key: &str, expected: Option<&Value>, value: &Value) -> Result<bool> {
+        let mut args = vec![Value::from(key)];
+        match expected {
+            Some(expected) => args.extend([Value::from("VALUE"), expected.clone()]),
+            None => args.push(Value::from("MISSING")),
+        }
+        args.extend([Value::from("TO"), value.clone()]);
+        Ok(self.call(opcode::KV_CAS, &args).await? == Reply::Boolean(true))
+    }
+
+    /// Adds to a number by the rules of its kind; the new number.
+    ///
+    /// # Errors
+    /// As [`Client::call`].
+    pub async fn incr(&self, key: &str, by: &Value) -> Result<Value> {
+        match self.call(opcode::KV_INCR, &[Value::from(key), by.clone()]).await? {
+            Reply::Value(value) => Ok(value),
+            Reply::Integer(number) => Ok(Value::from(number)),
+            _ => Err(Error::invalid("an addition was not answered by a number")),
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hands out the answers that are whole.
+    fn answer(&self, responses: &mut Responses) -> Result<()> {
+        while let Some(response) = responses.cut()? {
+            let waiter = if response.push { None } else { self.lock().flight.take(response.id) };
+            if let Some(waiter) = waiter {
+                // Nobody may wait any more: the answer is dropped.
+                let _ = waiter.send(ReplyReader::new(response.item).reply());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Writes requests and reads answers until the connection ends; then everybody who waits is told.
+async fn drive(mut socket: TcpStream, mut responses: Responses, shared: Arc<Shared>) {
+    let failure = loop {
+        let out = std::mem::take(&mut shared.lock().out);
+        if !out.is_empty()
+            && let Err(error) = socket.write_all(&out).await
+        {
+            break closed(&error);
+        }
+        let step = tokio::select! {
+            read = fill(&mut socket, &mut responses) => read.and_then(|()| shared.answer(&mut responses)),
+            () = shared.wake.notified() => Ok(()),
+        };
+        if let Err(error) = step {
+            break error;
+        }
+    };
+    let mut state = shared.lock();
+    for waiter in state.flight.drain() {
+        let _ = waiter.send(Err(failure.clone()));
+    }
+    state.failure = Some(failure);
+}
+
+async fn fill(socket: &mut TcpStream, responses: &mut Responses) -> Result<()> {
+    match socket.read(responses.room(READ_BYTES)).await {
+        Ok(0) => Err(Error::new(ErrorKind::Closed, "the server closed the connection")),
+        Ok(count) => {
+            responses.filled(count);
+            Ok(())
+        }
+        Err(error) => Err(closed(&error)),
+    }
+}
+
+fn closed(error: &std::io::Error) -> Error {
+    Error::new(ErrorKind::Closed, format!("no connection: {error}"))
+}
