@@ -110,10 +110,10 @@ impl Client {
             while !responses.is_whole()? {
                 fill(&mut socket, &mut responses).await?;
             }
-            if let Some(response) = responses.cut()? {
-                if let Reply::Error(error) = ReplyReader::new(response.item).reply()? {
-                    return Err(error);
-                }
+            if let Some(response) = responses.cut()?
+                && let Reply::Error(error) = ReplyReader::new(response.item).reply()?
+            {
+                return Err(error);
             }
         }
         let state = State { out: Vec::new(), flight: InFlight::starting_at(FIRST_ID), failure: None };
