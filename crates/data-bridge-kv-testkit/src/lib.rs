@@ -1,7 +1,8 @@
-//! Test support: a naive reference model, a seeded workload, a history checker, arbitrary values, fuzz bodies.
-//! Development only.
+//! Test support: a naive reference model, a seeded workload, a faulty disk, a history checker, arbitrary values, fuzz
+//! bodies. Development only.
 #![forbid(unsafe_code)]
 
+pub mod disk;
 pub mod fuzz;
 pub mod history;
 pub mod random;

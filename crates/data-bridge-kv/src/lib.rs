@@ -7,6 +7,7 @@
 pub mod budget;
 pub mod clock;
 pub mod collections;
+pub mod disk;
 pub mod engine;
 pub mod evict;
 pub mod expire;

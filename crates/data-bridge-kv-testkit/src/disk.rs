@@ -1,0 +1,384 @@
+//! A disk in memory that fails when told and forgets when it crashes. For tests of whatever stores bytes.
+//!
+//! It keeps two images: what a reader sees now, and what lasts. Writes reach the second one by a sync, names by a sync of
+//! names. At a crash, what is not synced meets a fate drawn from a seed: it lasts, is lost, or lasts for some of its
+//! 512-byte sectors only, each write by itself and in any order; of the changes of names a first part lasts. A sync that
+//! fails forgets what it should have made last, as Linux does: the next one succeeds without it.
+
+pub mod contract;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, ErrorKind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use data_bridge_kv::disk::{DirectoryLock, Disk, File, check_name};
+
+use crate::random::Random;
+
+/// What lasts or is lost as one.
+const SECTOR: usize = 512;
+
+/// A failure to come.
+#[derive(Clone, Copy, Debug)]
+pub struct Fault {
+    /// Which operation fails, counted from 0 at the start of the disk.
+    pub at: u64,
+    /// How it fails. A write writes its first half before it does.
+    pub error: ErrorKind,
+    /// Whether all later ones fail too.
+    pub sticky: bool,
+}
+
+/// The disk; clones are the same disk.
+#[derive(Clone, Debug, Default)]
+pub struct FaultyDisk {
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    files: Vec<Contents>,
+    names: BTreeMap<String, usize>,
+    lasting_names: BTreeMap<String, usize>,
+    pending_names: Vec<NameChange>,
+    operations: u64,
+    fault: Option<Fault>,
+    capacity: Option<u64>,
+    crashes: u64,
+    locked: bool,
+}
+
+/// The bytes of a file: both images, and what was done to the first since the second.
+#[derive(Debug, Default)]
+struct Contents {
+    seen: Vec<u8>,
+    lasting: Vec<u8>,
+    pending: Vec<Change>,
+}
+
+#[derive(Clone, Debug)]
+enum Change {
+    Write { offset: usize, bytes: Vec<u8> },
+    SetSize(usize),
+}
+
+#[derive(Debug)]
+enum NameChange {
+    Create { name: String, file: usize },
+    Rename { from: String, to: String },
+    Remove { name: String },
+}
+
+impl FaultyDisk {
+    /// An empty disk without faults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Plans a failure, or takes the plan back.
+    pub fn set_fault(&self, fault: Option<Fault>) {
+        self.state().fault = fault;
+    }
+
+    /// Limits the bytes of all files together; writes that need more fail with `StorageFull`.
+    pub fn set_capacity(&self, bytes: Option<u64>) {
+        self.state().capacity = bytes;
+    }
+
+    /// Operations so far, those that failed too.
+    pub fn operations(&self) -> u64 {
+        self.state().operations
+    }
+
+    /// Cuts the power. Open files and locks are void; files opened from now on show what lasted, by this seed.
+    pub fn crash(&self, seed: u64) {
+        let mut state = self.state();
+        let mut random = Random::new(seed);
+        let lasts = random.below(state.pending_names.len() + 1);
+        let changes = std::mem::take(&mut state.pending_names);
+        changes.iter().take(lasts).for_each(|change| change.apply(&mut state.lasting_names));
+        state.names = state.lasting_names.clone();
+        for file in &mut state.files {
+            file.crash(&mut random);
+        }
+        state.locked = false;
+        state.crashes += 1;
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts an operation; fails if it is its turn.
+    fn operate(&self) -> io::Result<MutexGuard<'_, State>> {
+        let mut state = self.state();
+        state.operate()?;
+        Ok(state)
+    }
+
+    fn handle(&self, state: &State, file: usize) -> Box<dyn File> {
+        Box::new(Handle { disk: self.clone(), file, crashes: state.crashes })
+    }
+}
+
+impl State {
+    fn operate(&mut self) -> io::Result<()> {
+        let now = self.operations;
+        self.operations += 1;
+        match self.fault {
+            Some(fault) if fault.at == now || fault.sticky && fault.at < now => Err(fault.error.into()),
+            _ => Ok(()),
+        }
+    }
+
+    fn find(&self, name: &str) -> io::Result<usize> {
+        check_name(name)?;
+        self.names.get(name).copied().ok_or_else(|| ErrorKind::NotFound.into())
+    }
+
+    fn change_names(&mut self, change: NameChange) {
+        change.apply(&mut self.names);
+        self.pending_names.push(change);
+    }
+
+    fn used(&self) -> u64 {
+        let named: BTreeSet<usize> = self.names.values().copied().collect();
+        named.into_iter().map(|file| self.files[file].seen.len() as u64).sum()
+    }
+
+    fn free(&self) -> u64 {
+        self.capacity.unwrap_or(1 << 40).saturating_sub(self.used())
+    }
+}
+
+impl NameChange {
+    fn apply(&self, names: &mut BTreeMap<String, usize>) {
+        match self {
+            Self::Create { name, file } => {
+                names.insert(name.clone(), *file);
+            }
+            Self::Rename { from, to } => {
+                if let Some(file) = names.remove(from) {
+                    names.insert(to.clone(), file);
+                }
+            }
+            Self::Remove { name } => {
+                names.remove(name);
+            }
+        }
+    }
+}
+
+impl Contents {
+    fn change(&mut self, change: Change) {
+        change.apply(&mut self.seen);
+        self.pending.push(change);
+    }
+
+    fn crash(&mut self, random: &mut Random) {
+        let mut pending = std::mem::take(&mut self.pending);
+        if random.one_in(2) {
+            for at in (1..pending.len()).rev() {
+                pending.swap(at, random.below(at + 1));
+            }
+        }
+        for change in pending {
+            match (random.below(3), change) {
+                (0, change) => change.apply(&mut self.lasting),
+                (1, Change::Write { offset, bytes }) => {
+                    for (sector, bytes) in sectors(offset, &bytes) {
+                        if random.one_in(2) {
+                            Change::Write { offset: sector, bytes }.apply(&mut self.lasting);
+                        }
+                    }
+                }
+                _ => {}
+            }
+        }
+        self.seen = self.lasting.clone();
+    }
+}
+
+impl Change {
+    fn apply(&self, image: &mut Vec<u8>) {
+        match self {
+            Self::Write { offset, bytes } => {
+                let end = offset + bytes.len();
+                if image.len() < end {
+                    image.resize(end, 0);
+                }
+                image[*offset..end].copy_from_slice(bytes);
+            }
+            Self::SetSize(size) => image.resize(*size, 0),
+        }
+    }
+}
+
+/// A write cut at the borders of sectors.
+fn sectors(offset: usize, bytes: &[u8]) -> Vec<(usize, Vec<u8>)> {
+    let mut parts = Vec::new();
+    let (mut at, mut left) = (offset, bytes);
+    while !left.is_empty() {
+        let (part, rest) = left.split_at((SECTOR - at % SECTOR).min(left.len()));
+        parts.push((at, part.to_vec()));
+        at += part.len();
+        left = rest;
+    }
+    parts
+}
+
+impl Disk for FaultyDisk {
+    fn create(&self, name: &str) -> io::Result<Box<dyn File>> {
+        let mut state = self.operate()?;
+        check_name(name)?;
+        if state.names.contains_key(name) {
+            return Err(ErrorKind::AlreadyExists.into());
+        }
+        let file = state.files.len();
+        state.files.push(Contents::default());
+        state.change_names(NameChange::Create { name: name.to_owned(), file });
+        Ok(self.handle(&state, file))
+    }
+
+    fn open(&self, name: &str) -> io::Result<Box<dyn File>> {
+        let state = self.operate()?;
+        let file = state.find(name)?;
+        Ok(self.handle(&state, file))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut state = self.operate()?;
+        check_name(to)?;
+        state.find(from)?;
+        state.change_names(NameChange::Rename { from: from.to_owned(), to: to.to_owned() });
+        Ok(())
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        let mut state = self.operate()?;
+        state.find(name)?;
+        state.change_names(NameChange::Remove { name: name.to_owned() });
+        Ok(())
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        Ok(self.operate()?.names.keys().cloned().collect())
+    }
+
+    fn sync_names(&self) -> io::Result<()> {
+        let operated = self.operate();
+        let failed = operated.as_ref().err().map(io::Error::kind);
+        drop(operated);
+        let mut state = self.state();
+        let changes = std::mem::take(&mut state.pending_names);
+        if let Some(error) = failed {
+            return Err(error.into());
+        }
+        changes.iter().for_each(|change| change.apply(&mut state.lasting_names));
+        Ok(())
+    }
+
+    fn lock(&self) -> io::Result<DirectoryLock> {
+        let mut state = self.operate()?;
+        if std::mem::replace(&mut state.locked, true) {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        Ok(Box::new(Lock { disk: self.clone(), crashes: state.crashes }))
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        Ok(self.operate()?.free())
+    }
+}
+
+struct Lock {
+    disk: FaultyDisk,
+    crashes: u64,
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        let mut state = self.disk.state();
+        if state.crashes == self.crashes {
+            state.locked = false;
+        }
+    }
+}
+
+struct Handle {
+    disk: FaultyDisk,
+    file: usize,
+    /// Crashes before this file was opened; it is void after the next.
+    crashes: u64,
+}
+
+impl Handle {
+    fn state(&self) -> io::Result<MutexGuard<'_, State>> {
+        let state = self.disk.state();
+        if state.crashes == self.crashes { Ok(state) } else { Err(ErrorKind::BrokenPipe.into()) }
+    }
+
+    /// Makes a change that needs the file to be at least so long.
+    fn change(&self, size: u64, change: Change) -> io::Result<()> {
+        let mut state = self.state()?;
+        let operated = state.operate();
+        let grows = size.saturating_sub(state.files[self.file].seen.len() as u64);
+        let full = if grows > state.free() { Err(ErrorKind::StorageFull.into()) } else { Ok(()) };
+        let done = operated.and(full);
+        match (&done, change) {
+            (Ok(()), change) => state.files[self.file].change(change),
+            (Err(_), Change::Write { offset, mut bytes }) if grows / 2 <= state.free() => {
+                bytes.truncate(bytes.len() / 2);
+                state.files[self.file].change(Change::Write { offset, bytes });
+            }
+            (Err(_), _) => {}
+        }
+        done
+    }
+}
+
+impl File for Handle {
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+        let mut state = self.state()?;
+        state.operate()?;
+        let offset = in_memory(offset)?;
+        let seen = &state.files[self.file].seen;
+        let found = seen.get(offset..).and_then(|from| from.get(..bytes.len()));
+        bytes.copy_from_slice(found.ok_or(ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let write = Change::Write { offset: in_memory(offset)?, bytes: bytes.to_vec() };
+        self.change(offset.saturating_add(bytes.len() as u64), write)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let mut state = self.state()?;
+        let operated = state.operate();
+        let file = &mut state.files[self.file];
+        let pending = std::mem::take(&mut file.pending);
+        operated?;
+        pending.iter().for_each(|change| change.apply(&mut file.lasting));
+        Ok(())
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        let mut state = self.state()?;
+        state.operate()?;
+        Ok(state.files[self.file].seen.len() as u64)
+    }
+
+    fn set_size(&self, size: u64) -> io::Result<()> {
+        self.change(0, Change::SetSize(in_memory(size)?))
+    }
+}
+
+/// An offset as an index; one beyond a tebibyte is a mistake of the test.
+fn in_memory(offset: u64) -> io::Result<usize> {
+    let index = usize::try_from(offset).ok().filter(|index| *index < 1 << 40);
+    index.ok_or_else(|| ErrorKind::FileTooLarge.into())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,176 @@
+//! A directory of the operating system. Only its owner can read what is in it; symbolic links are not followed.
+
+#![expect(clippy::disallowed_methods, clippy::disallowed_types, reason = "this is where files are reached")]
+
+use std::fs::{self, DirBuilder, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, OFlags};
+
+use super::{DirectoryLock, Disk, File, check_name};
+
+/// Held while the directory is in use; it starts with a dot, so it is no name of a file.
+const LOCK_NAME: &str = ".lock";
+/// Read and written by the owner, by nobody else.
+const FILE_MODE: u32 = 0o600;
+const DIRECTORY_MODE: u32 = 0o700;
+
+/// A [`Disk`] on a directory of the operating system.
+#[derive(Debug)]
+pub struct RealDisk {
+    path: PathBuf,
+    directory: fs::File,
+}
+
+impl RealDisk {
+    /// Opens a directory; makes it, and those above it, if it is not there.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(path)?;
+        let flags = OFlags::NOFOLLOW | OFlags::DIRECTORY;
+        let directory = OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(path)?;
+        Ok(Self { path: path.to_owned(), directory })
+    }
+
+    fn path_of(&self, name: &str) -> io::Result<PathBuf> {
+        check_name(name)?;
+        Ok(self.path.join(name))
+    }
+}
+
+/// For reading and writing, private, and never through a symbolic link. (The standard library closes files on exec.)
+fn options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).mode(FILE_MODE).custom_flags(OFlags::NOFOLLOW.bits() as i32);
+    options
+}
+
+impl Disk for RealDisk {
+    fn create(&self, name: &str) -> io::Result<Box<dyn File>> {
+        let file = options().create_new(true).open(self.path_of(name)?)?;
+        Ok(Box::new(RealFile(file)))
+    }
+
+    fn open(&self, name: &str) -> io::Result<Box<dyn File>> {
+        let file = options().open(self.path_of(name)?)?;
+        Ok(Box::new(RealFile(file)))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.path_of(from)?, self.path_of(to)?)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.path_of(name)?)
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(&self.path)? {
+            let name = entry?.file_name().into_string();
+            names.extend(name.ok().filter(|name| check_name(name).is_ok()));
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    fn sync_names(&self) -> io::Result<()> {
+        self.directory.sync_all()
+    }
+
+    fn lock(&self) -> io::Result<DirectoryLock> {
+        let file = options().create(true).truncate(false).open(self.path.join(LOCK_NAME))?;
+        rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+        Ok(Box::new(file))
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        let space = rustix::fs::fstatvfs(&self.directory)?;
+        Ok(space.f_bavail.saturating_mul(space.f_frsize))
+    }
+}
+
+struct RealFile(fs::File);
+
+impl File for RealFile {
+    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+        self.0.read_exact_at(bytes, offset)
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.0.write_all_at(bytes, offset)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+
+    fn set_size(&self, size: u64) -> io::Result<()> {
+        self.0.set_len(size)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    use super::*;
+
+    /// A directory that is removed in the end.
+    struct Directory(PathBuf);
+
+    impl Directory {
+        fn new(name: &str) -> Self {
+            Self(std::env::temp_dir().join(format!("data-bridge-kv-real-{}-{name}", std::process::id())))
+        }
+    }
+
+    impl Drop for Directory {
+        fn drop(&mut self) {
+            fs::remove_dir_all(&self.0).expect("the directory is there");
+        }
+    }
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).expect("there").permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn what_is_made_is_private() {
+        let root = Directory::new("private");
+        let path = root.0.join("a/b");
+        let disk = RealDisk::open(&path).expect("directories can be made");
+        disk.create("file").expect("a file can be made");
+        let _lock = disk.lock().expect("the directory is free");
+        let modes = ["a", "a/b", "a/b/file", "a/b/.lock"].map(|name| mode(&root.0.join(name)));
+        assert_eq!(modes, [0o700, 0o700, 0o600, 0o600]);
+    }
+
+    #[test]
+    fn symbolic_links_are_not_followed() {
+        let root = Directory::new("links");
+        let disk = RealDisk::open(&root.0.join("real")).expect("a directory can be made");
+        fs::write(root.0.join("target"), "secret").expect("a file can be written");
+        symlink(root.0.join("target"), root.0.join("real/link")).expect("a link can be made");
+        symlink(root.0.join("target"), root.0.join("real/.lock")).expect("a link can be made");
+        symlink(root.0.join("real"), root.0.join("link")).expect("a link can be made");
+        assert!(disk.open("link").is_err() && disk.lock().is_err() && disk.create("link").is_err());
+        assert!(RealDisk::open(&root.0.join("link")).is_err());
+    }
+
+    #[test]
+    fn opening_again_finds_what_was_there() {
+        let root = Directory::new("again");
+        let disk = RealDisk::open(&root.0).expect("a directory can be made");
+        disk.create("file").and_then(|file| file.write_at(b"x", 0)).expect("a file can be made");
+        let again = RealDisk::open(&root.0).expect("it is there");
+        assert_eq!(again.list().expect("names"), ["file"]);
+        let _lock = disk.lock().expect("the directory is free");
+        assert!(again.lock().is_err(), "the lock holds between openings");
+    }
+}
