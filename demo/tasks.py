@@ -154,7 +154,7 @@ def report_watch(report: Report, client: kv.Client, plan: Plan, watcher: Watcher
         f"{watcher.events:,} changes told, {len(missed)} ends missed, {watcher.cpu_seconds:.2f} s of CPU",
     )
     report.check(
-        "as many coroutines wait on one connection, each for its task's typed result",
+        f"{len(plan.days):,} coroutines wait on one connection, each for its task's typed result",
         waiters.ended == ends,
         f"{len(waiters.ended):,} woken, {sum(waiters.ended.get(task) != end for task, end in ends.items())} wrong",
     )
