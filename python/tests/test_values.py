@@ -171,6 +171,12 @@ class Unknown(dt.tzinfo):
     def utcoffset(self, _moment: dt.datetime | None) -> None:
         return None
 
+    def dst(self, moment: dt.datetime | None) -> None:
+        return None
+
+    def tzname(self, moment: dt.datetime | None) -> None:
+        return None
+
 
 REFUSED: list[tuple[Any, type[Exception], str]] = [
     (object(), TypeError, "value: object of type object"),
