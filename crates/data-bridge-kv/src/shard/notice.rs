@@ -60,7 +60,14 @@ impl Notices {
     }
 
     /// Sends them. No lock may be held.
+    #[inline]
     pub fn send(self) {
+        if !self.0.is_empty() {
+            self.send_all();
+        }
+    }
+
+    fn send_all(self) {
         for notice in self.0 {
             match notice {
                 Notice::Complete { completions, token, reply } => {

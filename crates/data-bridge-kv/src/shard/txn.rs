@@ -2,6 +2,7 @@
 //! into a mutation, keeps an undo image where one is asked for, and remembers whom to tell.
 
 use std::cell::Cell;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use data_bridge_kv_model::limits::LOCKED_ENCODE_BYTES;
@@ -51,6 +52,13 @@ pub enum Large {
     CopyAll,
 }
 
+/// How every entry was before the step changed it first.
+#[derive(Default)]
+struct UndoLog {
+    saved: HashSet<Box<str>>,
+    images: Vec<Undo>,
+}
+
 /// How an entry was before the step changed it.
 struct Undo {
     key: Box<str>,
@@ -77,7 +85,9 @@ pub struct Txn<'a> {
     /// How much of a large value may be read while the shard is locked.
     large: Large,
     copied: Option<(KeyHash, OwnedEntry)>,
-    undo: Option<Vec<Undo>>,
+    undo: Option<UndoLog>,
+    /// Whether anything was changed, or tried to be.
+    changed: bool,
     touched: Vec<Touched>,
 }
 
@@ -93,6 +103,7 @@ impl<'a> Txn<'a> {
             large: Large::InPlace,
             copied: None,
             undo: None,
+            changed: false,
             touched: Vec::new(),
         }
     }
@@ -339,6 +350,7 @@ impl<'a> Txn<'a> {
     #[inline]
     fn carry_out(&mut self, place: Place<'_>, mutation: Mutation<'_>, change: Change) -> Option<u64> {
         self.save(place);
+        self.changed = true;
         let space = self.space;
         let policy = space.settings().eviction;
         let shard = self.shard(place.hash);
@@ -364,20 +376,20 @@ impl<'a> Txn<'a> {
 
     /// Keeps how the entry was, once for each key of a step that may be taken back.
     fn save(&mut self, place: Place<'_>) {
-        let Some(undo) = &self.undo else { return };
-        if undo.iter().any(|image| image.hash == place.hash && &*image.key == place.key.as_str()) {
+        let Some(undo) = &mut self.undo else { return };
+        if !undo.saved.insert(place.key.as_str().into()) {
             return;
         }
         let entry =
             self.shard(place.hash).table.find(place.hash, place.key.as_bytes()).map(EntryRef::to_owned);
         let image = Undo { key: place.key.as_str().into(), hash: place.hash, entry };
-        self.undo.get_or_insert_default().push(image);
+        self.undo.get_or_insert_default().images.push(image);
     }
 
     /// Takes every change of the step back. Versions that were given stay used.
     pub fn roll_back(&mut self) {
         let policy = self.space.settings().eviction;
-        for image in self.undo.take().unwrap_or_default().into_iter().rev() {
+        for image in self.undo.take().unwrap_or_default().images.into_iter().rev() {
             let shard = self.shard(image.hash);
             let after = image.entry.as_ref().map(|entry| entry.entry().deadline());
             let replaced = match image.entry {
@@ -471,12 +483,14 @@ impl<'a> Txn<'a> {
 
     /// Ends the step: reports memory and gathers what waiters and watchers are told, which the caller sends after
     /// dropping the locks.
+    #[inline]
     pub fn finish(mut self) -> Notices {
         let mut notices = Notices::default();
-        if !self.touched.is_empty() {
-            for touched in std::mem::take(&mut self.touched) {
-                self.notice(&touched, &mut notices);
-            }
+        if !self.changed {
+            return notices;
+        }
+        for touched in std::mem::take(&mut self.touched) {
+            self.notice(&touched, &mut notices);
         }
         let budget = self.space.budget();
         let report = |shard: &mut Shard| {
