@@ -76,9 +76,11 @@ def test_a_forked_child_goes_on_with_a_client(server: Any) -> None:
 
 @pytest.mark.parametrize("embedded", [True, False])
 def test_ctrl_c_ends_a_wait(server: Any, embedded: bool) -> None:
+    # A runner that works in the background ignores SIGINT, and its children inherit that.
     code = """
-import sys
+import signal, sys
 from data_bridge import kv
+signal.signal(signal.SIGINT, signal.default_int_handler)
 store = kv.open() if sys.argv[1] == "" else kv.connect(sys.argv[1])
 store["k"] = 1
 try:
