@@ -9,6 +9,7 @@ pub mod exec;
 pub mod notice;
 pub mod space;
 pub mod txn;
+mod undo;
 pub mod waiters;
 
 pub use space::Space;

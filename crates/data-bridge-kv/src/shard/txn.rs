@@ -2,7 +2,6 @@
 //! into a mutation, keeps an undo image where one is asked for, and remembers whom to tell.
 
 use std::cell::Cell;
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use data_bridge_kv_model::limits::LOCKED_ENCODE_BYTES;
@@ -10,6 +9,7 @@ use data_bridge_kv_model::{Error, ErrorKind, Key, Kind, ReplyBuf, Result, ValueR
 use parking_lot::MutexGuard;
 
 use super::notice::{Change, Notices, event_item};
+use super::undo::UndoLog;
 use super::waiters::{Waiter, Watcher};
 use super::{Shard, Space, earliest_deadline, is_expired, put_value};
 use crate::budget::REPORT_STEP;
@@ -50,21 +50,6 @@ pub enum Large {
     CopyValues,
     /// Leaves both to a copy.
     CopyAll,
-}
-
-/// How every entry was before the step changed it first.
-#[derive(Default)]
-struct UndoLog {
-    saved: HashSet<Box<str>>,
-    images: Vec<Undo>,
-}
-
-/// How an entry was before the step changed it.
-struct Undo {
-    key: Box<str>,
-    hash: KeyHash,
-    /// `None` = there was no entry.
-    entry: Option<OwnedEntry>,
 }
 
 struct Touched {
@@ -377,19 +362,18 @@ impl<'a> Txn<'a> {
     /// Keeps how the entry was, once for each key of a step that may be taken back.
     fn save(&mut self, place: Place<'_>) {
         let Some(undo) = &mut self.undo else { return };
-        if !undo.saved.insert(place.key.as_str().into()) {
+        if !undo.is_new(place.key.as_str()) {
             return;
         }
         let entry =
             self.shard(place.hash).table.find(place.hash, place.key.as_bytes()).map(EntryRef::to_owned);
-        let image = Undo { key: place.key.as_str().into(), hash: place.hash, entry };
-        self.undo.get_or_insert_default().images.push(image);
+        self.undo.get_or_insert_default().add(place.key.as_str(), place.hash, entry);
     }
 
     /// Takes every change of the step back. Versions that were given stay used.
     pub fn roll_back(&mut self) {
         let policy = self.space.settings().eviction;
-        for image in self.undo.take().unwrap_or_default().images.into_iter().rev() {
+        for image in self.undo.take().unwrap_or_default().into_images() {
             let shard = self.shard(image.hash);
             let after = image.entry.as_ref().map(|entry| entry.entry().deadline());
             let replaced = match image.entry {
