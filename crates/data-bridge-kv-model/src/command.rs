@@ -111,15 +111,30 @@ impl Spec {
             return Err(self.wrong_arity());
         }
         let mut cursor = Args::new(args);
-        let command = (self.parse)(&mut cursor)?;
-        cursor.finish()?;
-        Ok(command)
+        // Built where the caller wants it: a command is too large to be moved for nothing.
+        let mut built = (self.parse)(&mut cursor);
+        if built.is_ok()
+            && let Err(leftover) = cursor.finish()
+        {
+            built = Err(leftover);
+        }
+        built
     }
 
     /// Builds the command and keeps its row beside it.
     #[inline]
     pub fn call<'a>(&'static self, args: &'a [Arg<'a>]) -> Result<Call<'a>> {
         Ok(Call { spec: self, command: self.build(args)? })
+    }
+
+    /// The bytes of the key among the arguments, for a command that has exactly one at a fixed place.
+    #[inline]
+    pub fn only_key<'a>(&self, args: &[Arg<'a>]) -> Option<&'a [u8]> {
+        let place = usize::try_from(self.keys.first).ok()?.checked_sub(1)?;
+        if self.keys.first != self.keys.last {
+            return None;
+        }
+        args.get(place)?.content()
     }
 
     #[cold]

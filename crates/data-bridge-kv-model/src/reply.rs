@@ -32,6 +32,8 @@ const MEMBERS: u8 = 0xE6;
 const SCORED: u8 = 0xE7;
 const ERROR: u8 = 0xE8;
 const STATUS: u8 = 0xE9;
+/// The whole reply of a command that was carried out and has nothing else to say.
+pub const OK_REPLY: &[u8] = &[OK];
 /// The whole reply of a read that found nothing.
 pub const MISSING_REPLY: &[u8] = &[MISSING];
 /// Containers inside a reply nest at most this deep, above the values' own depth.

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use data_bridge_kv::Progress;
-use data_bridge_kv_model::command::table::{BLOCKING, CONNECTION, NO_AUTH, STREAM};
+use data_bridge_kv::{Lookahead, Progress};
+use data_bridge_kv_model::command::table::{BLOCKING, CONNECTION, NO_AUTH, STREAM, Spec};
 use data_bridge_kv_model::error::{Error, ErrorKind};
 use data_bridge_kv_model::frame::PREFACE;
 use data_bridge_kv_model::limits::{
@@ -76,16 +76,37 @@ pub struct Dialogue {
     pub(crate) watches: Vec<(u64, u32)>,
 }
 
+/// Engine commands that were carried out and not yet counted.
+#[derive(Default)]
+pub(crate) struct Tally {
+    commands: usize,
+    last: Option<&'static Spec>,
+}
+
+impl Tally {
+    #[inline]
+    pub(crate) fn add(&mut self, spec: &'static Spec) {
+        self.commands = self.commands.saturating_add(1);
+        self.last = Some(spec);
+    }
+
+    /// Tells the register, before anybody can ask.
+    pub(crate) fn report(&mut self, session: &Session) {
+        if self.commands > 0 {
+            session.client.count(self.commands, self.last);
+            *self = Tally::default();
+        }
+    }
+}
+
 /// Memory that is used again for every batch.
 #[derive(Default)]
 pub(crate) struct Memory {
     pub(crate) args: Vec<Arg<'static>>,
-    pub(crate) calls: Vec<Call<'static>>,
     pub(crate) scratch: Scratch,
     pub(crate) requests: Vec<Request>,
     pub(crate) replies: ReplyBuf,
-    pub(crate) ends: Vec<Option<usize>>,
-    pub(crate) stops: Vec<usize>,
+    pub(crate) ahead: Lookahead,
     pub(crate) encoder: Encoder,
 }
 
@@ -237,79 +258,57 @@ impl Dialogue {
         (0, Some(Next::End(true)))
     }
 
-    /// Carries out parsed requests in order. Runs of engine commands are executed as one batch.
+    /// Carries out parsed requests in order; answers how many bytes of the input that used up.
     fn carry_out(&mut self, input: &[u8], requests: &[Request], args: &[Arg<'_>]) -> (usize, Option<Next>) {
-        let mut calls: Vec<Call<'_>> = recycle(std::mem::take(&mut self.memory.calls));
-        let mut stops = std::mem::take(&mut self.memory.stops);
+        self.memory.ahead.clear();
+        if requests.len() > 1 {
+            let keys = requests.iter().map(|request| request.only_key(args));
+            self.session.shared.engine.look_ahead(&self.session.caller, keys, &mut self.memory.ahead);
+        }
         let mut used = 0;
-        let mut next = None;
-        for request in requests.iter().filter(|request| !request.is_empty()) {
-            let plain = self.session.authenticated
-                && self.session.transaction.is_none()
-                && request.spec.is_some_and(|spec| spec.flags & (CONNECTION | BLOCKING | STREAM) == 0);
-            match plain.then(|| request.call(args)) {
-                Some(Ok(call)) => {
-                    calls.push(call);
-                    stops.push(request.bytes.end);
-                    continue;
-                }
-                other => {
-                    next = self.execute(&mut calls, &mut stops, &mut used);
-                    if next.is_some() {
-                        break;
-                    }
-                    match other {
-                        Some(Err(error)) => put_error(&error, &mut self.out),
-                        _ => next = self.apart(request, args, input),
-                    }
-                    used = request.bytes.end;
-                    self.session.client.count(1, request.spec);
-                    if next.is_some() {
-                        break;
-                    }
+        let mut plain = Tally::default();
+        for (index, request) in requests.iter().enumerate() {
+            if self.out.len() > ROOM_BYTES {
+                plain.report(&self.session);
+                return (used, Some(Next::Room));
+            }
+            used = request.bytes.end;
+            if let Some(spec) = self.plain(request.spec) {
+                self.execute(index, request, spec, args);
+                plain.add(spec);
+            } else if !request.is_empty() {
+                plain.report(&self.session);
+                let next = self.apart(request, args, input);
+                self.session.client.count(1, request.spec);
+                if next.is_some() {
+                    return (used, next);
                 }
             }
         }
-        let next = next.or_else(|| self.execute(&mut calls, &mut stops, &mut used));
-        if next.is_none() {
-            // Empty requests at the end are used up too.
-            used = requests.last().map_or(used, |last| last.bytes.end);
-        }
-        self.memory.calls = recycle(calls);
-        self.memory.stops = stops;
-        (used, next)
+        plain.report(&self.session);
+        (used, None)
     }
 
-    /// Executes a run of engine commands and encodes their replies. `stops` says where in the input each ends, and
-    /// `used` gets the end of the last one executed: with too much output they are not all begun.
-    fn execute(
-        &mut self,
-        calls: &mut Vec<Call<'_>>,
-        stops: &mut Vec<usize>,
-        used: &mut usize,
-    ) -> Option<Next> {
-        if calls.is_empty() {
-            return None;
+    /// The row of an engine command that is carried out and answered at once.
+    #[inline]
+    pub(crate) fn plain(&self, spec: Option<&'static Spec>) -> Option<&'static Spec> {
+        let now = self.session.authenticated && self.session.transaction.is_none();
+        spec.filter(|spec| now && spec.flags & (CONNECTION | BLOCKING | STREAM) == 0)
+    }
+
+    /// Executes one engine command and encodes its reply.
+    #[inline]
+    fn execute(&mut self, index: usize, request: &Request, spec: &'static Spec, args: &[Arg<'_>]) {
+        let Memory { replies, encoder, ahead, .. } = &mut self.memory;
+        let Session { shared, caller, skin, .. } = &self.session;
+        match &request.build(spec, args) {
+            Ok(command) => {
+                shared.engine.execute_ahead(caller, spec, command, ahead.at(index), replies);
+                encoder.reply(replies.as_bytes(), *skin, form_of(command), &mut self.out);
+                replies.reset(KEPT_BYTES);
+            }
+            Err(error) => put_error(error, &mut self.out),
         }
-        let Memory { replies, ends, encoder, .. } = &mut self.memory;
-        let Session { shared, caller, skin, client, .. } = &self.session;
-        ends.clear();
-        shared.engine.execute_batch_within(caller, 0, calls, ROOM_BYTES, replies, ends);
-        let mut start = 0;
-        for (call, end) in calls.iter().zip(ends.iter()) {
-            // None of these commands waits, so each was answered.
-            let end = end.unwrap_or(start);
-            let reply = replies.as_bytes().get(start..end).unwrap_or_default();
-            encoder.reply(reply, *skin, form_of(&call.command), &mut self.out);
-            start = end;
-        }
-        replies.reset(KEPT_BYTES);
-        client.count(ends.len(), calls.last().map(|call| call.spec));
-        *used = ends.len().checked_sub(1).and_then(|last| stops.get(last)).copied().unwrap_or(*used);
-        let all = ends.len() == calls.len();
-        calls.clear();
-        stops.clear();
-        if all { None } else { Some(Next::Room) }
     }
 
     /// Carries out a request that is no plain engine command.

@@ -2,17 +2,18 @@
 #![deny(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use data_bridge_kv::Progress;
-use data_bridge_kv_model::command::table::{self, BLOCKING, CONNECTION, NO_AUTH, STREAM, Spec};
+use data_bridge_kv_model::command::table::{self, NO_AUTH, Spec};
 use data_bridge_kv_model::command::{ConnectionCommand, StateCommand};
 use data_bridge_kv_model::error::{Error, ErrorKind};
 use data_bridge_kv_model::frame::{self, PUSH, RequestHead};
 use data_bridge_kv_model::limits::{ARGUMENTS, UNAUTHENTICATED_ARGUMENTS};
-use data_bridge_kv_model::{Arg, Call, Command, Item, ReplyBuf, ReplyReader};
+use data_bridge_kv_model::{Arg, Command, Item, ReplyBuf, ReplyReader};
 
 use crate::commands;
-use crate::dialogue::{Dialogue, Memory, Next, ROOM_BYTES};
+use crate::dialogue::{Dialogue, Memory, Next, ROOM_BYTES, Tally};
 use crate::mailbox::Letter;
 use crate::recycle::recycle;
+use crate::session::Session;
 use crate::transaction;
 
 /// Most requests in a batch.
@@ -23,8 +24,16 @@ const KEPT_BYTES: usize = 64 << 10;
 /// A request of a batch.
 struct Framed {
     head: RequestHead,
+    spec: Option<&'static Spec>,
     args: std::ops::Range<usize>,
     end: usize,
+}
+
+impl Framed {
+    #[inline]
+    fn args<'v, 'a>(&self, args: &'v [Arg<'a>]) -> &'v [Arg<'a>] {
+        args.get(self.args.clone()).unwrap_or_default()
+    }
 }
 
 impl Dialogue {
@@ -52,14 +61,15 @@ impl Dialogue {
             match frame::read_request(whole.0, arguments, &mut args) {
                 Ok(head) => {
                     read = read.saturating_add(whole.1);
-                    framed.push(Framed { head, args: first..args.len(), end: read });
+                    let spec = table::by_opcode(head.opcode);
+                    framed.push(Framed { head, spec, args: first..args.len(), end: read });
                 }
                 Err(error) => {
                     args.truncate(first);
                     stop = Some(Next::End(true));
                     // Who can't write values can't be trusted to write frames either: the answer, then the end.
                     if let Ok((head, _)) = frame::read_head(whole.0) {
-                        framed.push(Framed { head, args: first..first, end: read });
+                        framed.push(Framed { head, spec: None, args: first..first, end: read });
                         self.answer_frames(&framed, &args, Some(&error));
                         framed.clear();
                     }
@@ -79,68 +89,52 @@ impl Dialogue {
         args: &[Arg<'_>],
         fault: Option<&Error>,
     ) -> (usize, Option<Next>) {
-        let mut calls: Vec<Call<'_>> = recycle(std::mem::take(&mut self.memory.calls));
-        // The frames of the calls: those that could not be built are answered at once and stand in neither.
-        let mut named: Vec<&Framed> = Vec::with_capacity(framed.len());
-        let (mut used, mut next) = (0, None);
+        self.memory.ahead.clear();
+        if framed.len() > 1 {
+            let keys = framed.iter().map(|one| one.spec?.only_key(one.args(args)));
+            self.session.shared.engine.look_ahead(&self.session.caller, keys, &mut self.memory.ahead);
+        }
+        let mut used = 0;
+        let mut plain = Tally::default();
         for (index, one) in framed.iter().enumerate() {
-            let own = args.get(one.args.clone()).unwrap_or_default();
+            if self.out.len() > ROOM_BYTES {
+                plain.report(&self.session);
+                return (used, Some(Next::Room));
+            }
+            used = one.end;
             let faulty = fault.filter(|_| index.saturating_add(1) == framed.len());
-            let spec = table::by_opcode(one.head.opcode);
-            let is_plain = |spec: &Spec| spec.flags & (CONNECTION | BLOCKING | STREAM) == 0;
-            let plain = spec.filter(|spec| faulty.is_none() && self.session.authenticated && is_plain(spec));
-            if let Some(Ok(call)) = plain.map(|spec| spec.call(own)) {
-                calls.push(call);
-                named.push(one);
+            if let Some(spec) = self.plain(one.spec).filter(|_| faulty.is_none()) {
+                self.execute_frame(index, one, spec, args);
+                plain.add(spec);
                 continue;
             }
-            next = self.execute_frames(&mut calls, &mut named, &mut used);
+            plain.report(&self.session);
+            let next = match faulty {
+                Some(error) => {
+                    self.answer_error(one.head.id, error);
+                    None
+                }
+                None => self.native_apart(one.head, one.spec, one.args(args)),
+            };
+            self.session.client.count(1, one.spec);
             if next.is_some() {
-                break;
-            }
-            match faulty {
-                Some(error) => self.answer_error(one.head.id, error),
-                None => next = self.native_apart(one.head, spec, own),
-            }
-            self.session.client.count(1, spec);
-            used = one.end;
-            if next.is_some() {
-                break;
+                return (used, next);
             }
         }
-        let next = next.or_else(|| self.execute_frames(&mut calls, &mut named, &mut used));
-        self.memory.calls = recycle(calls);
-        (used, next)
+        plain.report(&self.session);
+        (used, None)
     }
 
-    /// Executes a run of engine commands; `used` gets the end of the last one executed.
-    fn execute_frames(
-        &mut self,
-        calls: &mut Vec<Call<'_>>,
-        named: &mut Vec<&Framed>,
-        used: &mut usize,
-    ) -> Option<Next> {
-        if calls.is_empty() {
-            return None;
+    /// Executes one engine command and answers its frame.
+    #[inline]
+    fn execute_frame(&mut self, index: usize, one: &Framed, spec: &'static Spec, args: &[Arg<'_>]) {
+        let Memory { replies, ahead, .. } = &mut self.memory;
+        let Session { shared, caller, .. } = &self.session;
+        match &spec.build(one.args(args)) {
+            Ok(command) => shared.engine.execute_ahead(caller, spec, command, ahead.at(index), replies),
+            Err(error) => replies.error(error),
         }
-        let Memory { replies, ends, .. } = &mut self.memory;
-        let session = &self.session;
-        ends.clear();
-        session.shared.engine.execute_batch_within(&session.caller, 0, calls, ROOM_BYTES, replies, ends);
-        let mut start = 0;
-        for (one, end) in named.iter().zip(ends.iter()) {
-            let end = end.unwrap_or(start);
-            let item = replies.as_bytes().get(start..end).unwrap_or_default();
-            put_response(one.head.id, 0, item, &mut self.out);
-            start = end;
-            *used = one.end;
-        }
-        replies.reset(KEPT_BYTES);
-        session.client.count(ends.len(), calls.last().map(|call| call.spec));
-        let all = ends.len() == calls.len();
-        calls.clear();
-        named.clear();
-        if all { None } else { Some(Next::Room) }
+        self.answer(one.head.id);
     }
 
     /// Carries out a request that is no plain engine command.

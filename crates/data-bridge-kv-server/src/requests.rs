@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use data_bridge_kv_model::command::table::{self, CONNECTION, KeyPositions, Spec};
 use data_bridge_kv_model::error::{Error, ErrorKind};
-use data_bridge_kv_model::{Arg, Call, Kind};
+use data_bridge_kv_model::{Arg, Call, Command, Kind};
 
 use crate::resp::parse::{self, Intake, Limits, Placed, ProtocolError};
 
@@ -55,6 +55,8 @@ pub fn read<'a>(
     requests: &mut Vec<Request>,
 ) -> Tail {
     let mut rest = input;
+    // A batch is often of one command: its name is looked up once.
+    let mut last: (&[u8], Option<&'static Spec>) = (b"", None);
     let mut intake = Intake { args, scratch: &mut scratch.bytes, placed: &mut scratch.placed, fault: None };
     while requests.len() < most {
         let first = intake.args.len();
@@ -68,7 +70,12 @@ pub fn read<'a>(
         let name = intake.args.get(first).and_then(|name| name.content());
         let bytes = start..input.len().saturating_sub(rest.len());
         let args = first.saturating_add(1)..intake.args.len();
-        requests.push(Request { spec: name.and_then(table::by_name), args, bytes, fault });
+        if let Some(name) = name
+            && name != last.0
+        {
+            last = (name, table::by_name(name));
+        }
+        requests.push(Request { spec: last.1.filter(|_| name.is_some()), args, bytes, fault });
     }
     Tail::More
 }
@@ -95,15 +102,26 @@ impl Request {
         args.get(self.args.clone()).unwrap_or_default()
     }
 
-    /// Builds its command.
+    /// The bytes of its key, if it has exactly one.
     #[inline]
+    pub fn only_key<'a>(&self, args: &[Arg<'a>]) -> Option<&'a [u8]> {
+        self.spec?.only_key(args.get(self.args.clone())?)
+    }
+
+    /// Builds its command, to go with its row of the table.
     pub fn call<'a>(&self, args: &'a [Arg<'a>]) -> Result<Call<'a>, Error> {
-        if let Some(fault) = &self.fault {
-            return Err(Error::clone(fault));
-        }
         match self.spec {
-            Some(spec) => spec.call(self.args(args)),
+            Some(spec) => Ok(Call { spec, command: self.build(spec, args)? }),
             None => Err(self.unknown(args)),
+        }
+    }
+
+    /// Builds its command, whose row is `spec`.
+    #[inline]
+    pub fn build<'a>(&self, spec: &Spec, args: &'a [Arg<'a>]) -> Result<Command<'a>, Error> {
+        match &self.fault {
+            None => spec.build(self.args(args)),
+            Some(fault) => Err(Error::clone(fault)),
         }
     }
 

@@ -9,8 +9,6 @@ use data_bridge_kv_model::command::table::{FAST, GROWS, READ};
 use data_bridge_kv_model::limits::NAMESPACES;
 use data_bridge_kv_model::{Call, Command, Error, ErrorKind, Key, KeySet, ReplyBuf, Result, Shape, Spec};
 
-use smallvec::SmallVec;
-
 use crate::budget::Budget;
 use crate::clock::Clock;
 use crate::hash::{KeyHash, KeyHasher};
@@ -21,12 +19,14 @@ use crate::shard::notice::Completions;
 use crate::shard::txn::{Guards, Large};
 use crate::shard::{Space, Txn, exec};
 
+mod lookahead;
 mod room;
 mod stats;
 mod ticker;
 mod waiting;
 mod walk;
 
+pub use lookahead::{Lookahead, Turn};
 pub use stats::{NamespaceStats, Stats};
 
 use ticker::Ticker;
@@ -75,9 +75,6 @@ pub enum OnError {
     /// Goes on: the error is that command's answer, as in Redis's EXEC.
     Continue,
 }
-
-/// Hashes of a batch's keys, by position; `None` for a command that has not exactly one.
-type Hashes = SmallVec<[Option<KeyHash>; 32]>;
 
 /// What the versions of a store start above: unix ms times 2^20, and above those of any store that this process opened
 /// before, so that closing and opening within a millisecond brings no version back.
@@ -166,7 +163,7 @@ impl Engine {
     /// the caller's completions get the item with this `token` later.
     #[inline]
     pub fn execute(&self, caller: &Caller, token: u64, call: &Call<'_>, out: &mut ReplyBuf) -> Progress {
-        self.execute_hashed(caller, token, call, None, out)
+        self.execute_hashed(caller, token, call.spec, &call.command, None, out)
     }
 
     #[inline]
@@ -174,12 +171,13 @@ impl Engine {
         &self,
         caller: &Caller,
         token: u64,
-        call: &Call<'_>,
+        spec: &Spec,
+        command: &Command<'_>,
         hash: Option<KeyHash>,
         out: &mut ReplyBuf,
     ) -> Progress {
         let mark = out.len();
-        match self.core.run(caller, token, call, hash, out) {
+        match self.core.run(caller, token, spec, command, hash, out) {
             Ok(progress) => progress,
             Err(error) => {
                 out.truncate(mark);
@@ -199,28 +197,12 @@ impl Engine {
         out: &mut ReplyBuf,
         answers: &mut Vec<Option<usize>>,
     ) {
-        self.execute_batch_within(caller, first_token, calls, usize::MAX, out, answers);
-    }
-
-    /// The same, but no further command is begun once `out` holds more than `room` bytes: `answers` may be fewer than
-    /// `calls`, never none. For callers who must not collect replies without end.
-    pub fn execute_batch_within(
-        &self,
-        caller: &Caller,
-        first_token: u64,
-        calls: &[Call<'_>],
-        room: usize,
-        out: &mut ReplyBuf,
-        answers: &mut Vec<Option<usize>>,
-    ) {
-        let hashes = if calls.len() > 1 { self.core.prefetch(caller, calls) } else { Hashes::new() };
+        let mut ahead = Lookahead::default();
+        self.look_ahead(caller, calls.iter().map(|call| call.command.keys().only()), &mut ahead);
         for (index, (token, call)) in (first_token..).zip(calls).enumerate() {
-            let hash = hashes.get(index).copied().flatten();
-            let progress = self.execute_hashed(caller, token, call, hash, out);
+            let hash = self.take_turn(caller, &call.command, ahead.at(index));
+            let progress = self.execute_hashed(caller, token, call.spec, &call.command, hash, out);
             answers.push((progress == Progress::Done).then(|| out.len()));
-            if out.len() > room {
-                break;
-            }
         }
     }
 
@@ -318,24 +300,23 @@ impl Core {
         &self,
         caller: &Caller,
         token: u64,
-        call: &Call<'_>,
+        spec: &Spec,
+        command: &Command<'_>,
         hash: Option<KeyHash>,
         out: &mut ReplyBuf,
     ) -> Result<Progress> {
         self.check_open()?;
         let space = self.space(caller.namespace);
-        if call.spec.has(GROWS) && self.budget.is_near() {
+        if spec.has(GROWS) && self.budget.is_near() {
             self.make_room(caller.namespace)?;
         }
-        match &call.command {
+        match command {
             Command::State(
                 command @ (StateCommand::Wait { .. }
                 | StateCommand::Watch { .. }
                 | StateCommand::Unwatch { .. }),
             ) => return self.wait(caller, token, command, out),
-            Command::Key(command) if call.spec.keys.first == 0 => {
-                self.walk(caller.namespace, command, out)?
-            }
+            Command::Key(command) if spec.keys.first == 0 => self.walk(caller.namespace, command, out)?,
             command => {
                 let mut txn = match command.keys() {
                     KeySet::None => return Err(Error::invalid("a connection's command came to the engine")),
@@ -343,7 +324,7 @@ impl Core {
                         let hash = hash.unwrap_or_else(|| space.hash(key.as_bytes()));
                         let mut txn = self.begin_at(space, space.shard_of(hash));
                         txn.know(key, hash);
-                        txn.copy_large(copies(call.spec));
+                        txn.copy_large(copies(spec));
                         txn
                     }
                     several => self.begin(space, lock_keys(space, several)),
@@ -384,31 +365,6 @@ impl Core {
         }
         txn.finish().send();
         result
-    }
-
-    /// Asks the processor for slots, then for entries, of the keys that the commands have; answers the hashes.
-    fn prefetch(&self, caller: &Caller, calls: &[Call<'_>]) -> Hashes {
-        let space = self.space(caller.namespace);
-        let hashes: Hashes = calls
-            .iter()
-            .map(|call| match call.command.keys() {
-                KeySet::One(key) => Some(space.hash(key.as_bytes())),
-                KeySet::None | KeySet::Two(..) | KeySet::Many(..) => None,
-            })
-            .collect();
-        if space.is_touched() {
-            for hash in hashes.iter().copied().flatten() {
-                if let Some(shard) = space.try_lock(space.shard_of(hash)) {
-                    shard.table().prefetch_slot(hash);
-                }
-            }
-            for hash in hashes.iter().copied().flatten() {
-                if let Some(shard) = space.try_lock(space.shard_of(hash)) {
-                    shard.table().prefetch_entry(hash);
-                }
-            }
-        }
-        hashes
     }
 }
 

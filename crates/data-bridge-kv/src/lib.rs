@@ -21,6 +21,6 @@ pub mod shard;
 pub mod table;
 
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use engine::{Caller, Engine, NamespaceId, NamespaceStats, OnError, Progress, Stats};
+pub use engine::{Caller, Engine, Lookahead, NamespaceId, NamespaceStats, OnError, Progress, Stats, Turn};
 pub use settings::{Durability, Eviction, Mode, NamespaceSettings, Settings, TransitionGraph};
 pub use shard::notice::Completions;

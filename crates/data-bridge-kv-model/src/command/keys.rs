@@ -20,6 +20,15 @@ pub enum KeySet<'a> {
 }
 
 impl<'a> KeySet<'a> {
+    /// The bytes of the only key, if there is exactly one.
+    #[inline]
+    pub fn only(self) -> Option<&'a [u8]> {
+        match self {
+            KeySet::One(key) => Some(key.as_bytes()),
+            KeySet::None | KeySet::Two(..) | KeySet::Many(..) => None,
+        }
+    }
+
     /// Calls `visit` for every key.
     pub fn for_each(self, mut visit: impl FnMut(Key<'a>)) {
         match self {

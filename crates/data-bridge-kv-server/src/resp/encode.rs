@@ -16,7 +16,7 @@ use super::parse::VERBATIM;
 use data_bridge_kv_model::codec::{Items, Reader, element_count, tagged_parts};
 use data_bridge_kv_model::command::{Command, HashCommand, KeyCommand, ListCommand, SetCommand, ZSetCommand};
 use data_bridge_kv_model::error::Error;
-use data_bridge_kv_model::reply::items_of;
+use data_bridge_kv_model::reply::{OK_REPLY, items_of};
 use data_bridge_kv_model::show::{put_int, show};
 use data_bridge_kv_model::{Item, Kind, ReplyReader, Shape, ValueRef};
 
@@ -74,12 +74,15 @@ impl Encoder {
     /// Appends one reply. `reply` is exactly one item with everything inside it.
     #[inline]
     pub fn reply(&mut self, reply: &[u8], skin: Skin, form: Form, out: &mut Vec<u8>) {
+        // The hot paths: content that the engine wrote needs no second validation.
+        if reply == OK_REPLY {
+            return out.extend_from_slice(b"+OK\r\n");
+        }
         if !skin.typed
             && form & REPORT == 0
             && let Some((&number, rest)) = reply.split_first()
             && (number == Kind::Bytes.number() || number == Kind::Text.number())
         {
-            // The hot path: content that the engine wrote needs no second validation.
             let mut reader = Reader::new(rest);
             if let Ok(content) = reader.varint().and_then(|length| reader.take(length)) {
                 return bulk(content, out);

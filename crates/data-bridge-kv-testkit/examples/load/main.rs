@@ -197,6 +197,10 @@ fn run(settings: &Settings) -> Result<Outcome, String> {
     for turn in (0..settings.connections).cycle() {
         let connection = &mut connections[turn];
         errors += connection.read_replies().map_err(failed)?;
+        if connection.awaited > 0 {
+            idle = 0;
+            continue;
+        }
         let more = settings.fill || Instant::now() < end;
         let sent = if more { connection.send(settings, &mut numbers).map_err(failed)? } else { 0 };
         operations += sent;
@@ -251,6 +255,7 @@ impl Connection {
         stream.write_all(protocol.preface())?;
         let mut answer = vec![0; protocol.preface().len()];
         stream.read_exact(&mut answer)?;
+        stream.set_nonblocking(true)?;
         Ok(Self { stream, outgoing: Vec::new(), incoming: Vec::new(), awaited: 0, protocol })
     }
 
@@ -267,15 +272,17 @@ impl Connection {
         Ok(sent)
     }
 
-    /// Reads until every awaited reply is there; returns how many were errors.
+    /// Reads what is there of the awaited replies; returns how many were errors.
     fn read_replies(&mut self) -> io::Result<u64> {
         let mut errors = 0;
         let mut chunk = [0; 65536];
         while self.awaited > 0 {
-            let count = self.stream.read(&mut chunk)?;
-            if count == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
+            let count = match self.stream.read(&mut chunk) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(count) => count,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+                Err(e) => return Err(e),
+            };
             self.incoming.extend_from_slice(&chunk[..count]);
             let mut at = 0;
             while let Some((length, is_error)) = self.protocol.reply(&self.incoming[at..]) {

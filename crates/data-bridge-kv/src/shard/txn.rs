@@ -69,10 +69,16 @@ pub struct Txn<'a> {
     known: Option<(*const [u8], KeyHash)>,
     /// How much of a large value may be read while the shard is locked.
     large: Large,
-    copied: Option<(KeyHash, OwnedEntry)>,
-    undo: Option<UndoLog>,
     /// Whether anything was changed, or tried to be.
     changed: bool,
+    rare: Option<Box<Rare>>,
+}
+
+/// What most steps do without: apart, so that beginning and ending a step costs little.
+#[derive(Default)]
+struct Rare {
+    copied: Option<(KeyHash, OwnedEntry)>,
+    undo: Option<UndoLog>,
     touched: Vec<Touched>,
 }
 
@@ -86,10 +92,8 @@ impl<'a> Txn<'a> {
             guards,
             known: None,
             large: Large::InPlace,
-            copied: None,
-            undo: None,
             changed: false,
-            touched: Vec::new(),
+            rare: None,
         }
     }
 
@@ -108,12 +112,16 @@ impl<'a> Txn<'a> {
     /// The entry that the step would have to read at length: the step is to be run again on a copy of it, which shares
     /// what is large, without the lock.
     pub fn take_copy(&mut self) -> Option<(KeyHash, OwnedEntry)> {
-        self.copied.take()
+        self.rare.as_mut()?.copied.take()
+    }
+
+    fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
     }
 
     /// Keeps undo images from now on, so that [`Txn::roll_back`] can take the step back.
     pub fn keep_undo(&mut self) {
-        self.undo.get_or_insert_default();
+        self.rare().undo.get_or_insert_default();
     }
 
     /// The namespace.
@@ -240,7 +248,7 @@ impl<'a> Txn<'a> {
             entry => Ok(put(entry)),
         });
         found.unwrap_or_else(|copy| {
-            self.copied = Some((place.hash, copy));
+            self.rare().copied = Some((place.hash, copy));
             Err(left_to_copy())
         })
     }
@@ -248,9 +256,9 @@ impl<'a> Txn<'a> {
     fn leave_to_copy(&mut self, place: Place<'_>) -> bool {
         let large =
             |entry: Option<EntryRef<'_>>| entry.filter(|entry| is_large(*entry)).map(EntryRef::to_owned);
-        let copy = self.with_entry(place, false, large);
-        self.copied = copy.map(|copy| (place.hash, copy));
-        self.copied.is_some()
+        let Some(copy) = self.with_entry(place, false, large) else { return false };
+        self.rare().copied = Some((place.hash, copy));
+        true
     }
 
     /// The version of a live key; 0 without one.
@@ -347,33 +355,40 @@ impl<'a> Txn<'a> {
         let told = !shard.waiters.is_empty() || space.has_prefix_watchers();
         let version = space.version(sequence);
         if told {
-            let name = place.key.as_str();
-            match self.touched.last_mut() {
-                // Fields that a step sets one by one are one change of the key.
-                Some(last) if last.change == change && last.hash == place.hash && &*last.key == name => {
-                    last.version = version;
-                }
-                _ => self.touched.push(Touched { key: name.into(), hash: place.hash, change, version }),
-            }
+            self.remember(place, change, version);
         }
         Some(version)
     }
 
+    /// Remembers a change that somebody is told of.
+    fn remember(&mut self, place: Place<'_>, change: Change, version: u64) {
+        let touched = &mut self.rare().touched;
+        let name = place.key.as_str();
+        match touched.last_mut() {
+            // Fields that a step sets one by one are one change of the key.
+            Some(last) if last.change == change && last.hash == place.hash && &*last.key == name => {
+                last.version = version;
+            }
+            _ => touched.push(Touched { key: name.into(), hash: place.hash, change, version }),
+        }
+    }
+
     /// Keeps how the entry was, once for each key of a step that may be taken back.
     fn save(&mut self, place: Place<'_>) {
-        let Some(undo) = &mut self.undo else { return };
+        let Some(undo) = self.rare.as_mut().and_then(|rare| rare.undo.as_mut()) else { return };
         if !undo.is_new(place.key.as_str()) {
             return;
         }
         let entry =
             self.shard(place.hash).table.find(place.hash, place.key.as_bytes()).map(EntryRef::to_owned);
-        self.undo.get_or_insert_default().add(place.key.as_str(), place.hash, entry);
+        self.rare().undo.get_or_insert_default().add(place.key.as_str(), place.hash, entry);
     }
 
     /// Takes every change of the step back. Versions that were given stay used.
     pub fn roll_back(&mut self) {
         let policy = self.space.settings().eviction;
-        for image in self.undo.take().unwrap_or_default().into_images() {
+        let Some(mut rare) = self.rare.take() else { return };
+        for image in rare.undo.take().unwrap_or_default().into_images() {
             let shard = self.shard(image.hash);
             let after = image.entry.as_ref().map(|entry| entry.entry().deadline());
             let replaced = match image.entry {
@@ -383,7 +398,8 @@ impl<'a> Txn<'a> {
             let before = replaced.map(|entry| entry.entry().deadline());
             shard.track(image.hash, Applied { before, after }, policy);
         }
-        self.touched.clear();
+        rare.touched.clear();
+        self.rare = Some(rare);
     }
 
     /// A generator for random picks.
@@ -473,7 +489,7 @@ impl<'a> Txn<'a> {
         if !self.changed {
             return notices;
         }
-        for touched in std::mem::take(&mut self.touched) {
+        for touched in self.rare.take().map(|rare| rare.touched).unwrap_or_default() {
             self.notice(&touched, &mut notices);
         }
         let budget = self.space.budget();
