@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use data_bridge_kv::{Lookahead, Progress};
+use data_bridge_kv::{Lookahead, Pin, Progress, Turn};
 use data_bridge_kv_model::command::table::{BLOCKING, CONNECTION, NO_AUTH, STREAM, Spec};
 use data_bridge_kv_model::error::{Error, ErrorKind};
 use data_bridge_kv_model::frame::PREFACE;
@@ -223,9 +223,16 @@ impl Dialogue {
         requests.clear();
         // Who has not authenticated may do so with the next request, so the limits hold for one only.
         let most = if self.session.authenticated { BATCH } else { 1 };
-        let tail = requests::read(input, &limits, most, &mut args, &mut scratch, &mut requests);
+        let mut ahead = std::mem::take(&mut self.memory.ahead);
+        ahead.clear();
+        let pin = Pin::new();
+        let Session { shared, caller, .. } = &self.session;
+        let look = |key: Option<&[u8]>| shared.engine.look_ahead(caller, key, &mut ahead);
+        let tail = requests::read(input, &limits, most, &mut args, &mut scratch, &mut requests, look);
         requests::complete(&mut args, &scratch, &mut requests);
-        let (used, next) = self.carry_out(input, &requests, &args);
+        let (used, next) = self.carry_out(input, &requests, &args, |index| ahead.turn(index, &pin));
+        drop(pin);
+        self.memory.ahead = ahead;
         self.memory.args = recycle(args);
         self.memory.requests = requests;
         self.memory.scratch = scratch;
@@ -259,12 +266,13 @@ impl Dialogue {
     }
 
     /// Carries out parsed requests in order; answers how many bytes of the input that used up.
-    fn carry_out(&mut self, input: &[u8], requests: &[Request], args: &[Arg<'_>]) -> (usize, Option<Next>) {
-        self.memory.ahead.clear();
-        if requests.len() > 1 {
-            let keys = requests.iter().map(|request| request.only_key(args));
-            self.session.shared.engine.look_ahead(&self.session.caller, keys, &mut self.memory.ahead);
-        }
+    fn carry_out<'t>(
+        &mut self,
+        input: &[u8],
+        requests: &[Request],
+        args: &[Arg<'_>],
+        turn: impl Fn(usize) -> Turn<'t>,
+    ) -> (usize, Option<Next>) {
         let mut used = 0;
         let mut plain = Tally::default();
         for (index, request) in requests.iter().enumerate() {
@@ -274,7 +282,7 @@ impl Dialogue {
             }
             used = request.bytes.end;
             if let Some(spec) = self.plain(request.spec) {
-                self.execute(index, request, spec, args);
+                self.execute(turn(index), request, spec, args);
                 plain.add(spec);
             } else if !request.is_empty() {
                 plain.report(&self.session);
@@ -298,12 +306,12 @@ impl Dialogue {
 
     /// Executes one engine command and encodes its reply.
     #[inline]
-    fn execute(&mut self, index: usize, request: &Request, spec: &'static Spec, args: &[Arg<'_>]) {
-        let Memory { replies, encoder, ahead, .. } = &mut self.memory;
+    fn execute(&mut self, turn: Turn<'_>, request: &Request, spec: &'static Spec, args: &[Arg<'_>]) {
+        let Memory { replies, encoder, .. } = &mut self.memory;
         let Session { shared, caller, skin, .. } = &self.session;
         match &request.build(spec, args) {
             Ok(command) => {
-                shared.engine.execute_ahead(caller, spec, command, ahead.at(index), replies);
+                shared.engine.execute_ahead(caller, spec, command, turn, replies);
                 encoder.reply(replies.as_bytes(), *skin, form_of(command), &mut self.out);
                 replies.reset(KEPT_BYTES);
             }

@@ -1,7 +1,7 @@
 //! The native protocol on a connection: frames in, frames out, answers by id. `frame.rs` of the model has the bytes.
 #![deny(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
-use data_bridge_kv::Progress;
+use data_bridge_kv::{Pin, Progress, Turn};
 use data_bridge_kv_model::command::table::{self, NO_AUTH, Spec};
 use data_bridge_kv_model::command::{ConnectionCommand, StateCommand};
 use data_bridge_kv_model::error::{Error, ErrorKind};
@@ -10,7 +10,7 @@ use data_bridge_kv_model::limits::{ARGUMENTS, UNAUTHENTICATED_ARGUMENTS};
 use data_bridge_kv_model::{Arg, Command, Item, ReplyBuf, ReplyReader};
 
 use crate::commands;
-use crate::dialogue::{Dialogue, Memory, Next, ROOM_BYTES, Tally};
+use crate::dialogue::{Dialogue, Next, ROOM_BYTES, Tally};
 use crate::mailbox::Letter;
 use crate::recycle::recycle;
 use crate::session::Session;
@@ -89,11 +89,26 @@ impl Dialogue {
         args: &[Arg<'_>],
         fault: Option<&Error>,
     ) -> (usize, Option<Next>) {
-        self.memory.ahead.clear();
-        if framed.len() > 1 {
-            let keys = framed.iter().map(|one| one.spec?.only_key(one.args(args)));
-            self.session.shared.engine.look_ahead(&self.session.caller, keys, &mut self.memory.ahead);
+        let mut ahead = std::mem::take(&mut self.memory.ahead);
+        ahead.clear();
+        let pin = Pin::new();
+        let Session { shared, caller, .. } = &self.session;
+        for one in framed {
+            let key = one.spec.and_then(|spec| spec.only_key(one.args(args)));
+            shared.engine.look_ahead(caller, key, &mut ahead);
         }
+        let outcome = self.take_framed_turns(framed, args, fault, |index| ahead.turn(index, &pin));
+        self.memory.ahead = ahead;
+        outcome
+    }
+
+    fn take_framed_turns<'t>(
+        &mut self,
+        framed: &[Framed],
+        args: &[Arg<'_>],
+        fault: Option<&Error>,
+        turn: impl Fn(usize) -> Turn<'t>,
+    ) -> (usize, Option<Next>) {
         let mut used = 0;
         let mut plain = Tally::default();
         for (index, one) in framed.iter().enumerate() {
@@ -104,7 +119,7 @@ impl Dialogue {
             used = one.end;
             let faulty = fault.filter(|_| index.saturating_add(1) == framed.len());
             if let Some(spec) = self.plain(one.spec).filter(|_| faulty.is_none()) {
-                self.execute_frame(index, one, spec, args);
+                self.execute_frame(turn(index), one, spec, args);
                 plain.add(spec);
                 continue;
             }
@@ -127,11 +142,11 @@ impl Dialogue {
 
     /// Executes one engine command and answers its frame.
     #[inline]
-    fn execute_frame(&mut self, index: usize, one: &Framed, spec: &'static Spec, args: &[Arg<'_>]) {
-        let Memory { replies, ahead, .. } = &mut self.memory;
+    fn execute_frame(&mut self, turn: Turn<'_>, one: &Framed, spec: &'static Spec, args: &[Arg<'_>]) {
+        let replies = &mut self.memory.replies;
         let Session { shared, caller, .. } = &self.session;
         match &spec.build(one.args(args)) {
-            Ok(command) => shared.engine.execute_ahead(caller, spec, command, ahead.at(index), replies),
+            Ok(command) => shared.engine.execute_ahead(caller, spec, command, turn, replies),
             Err(error) => replies.error(error),
         }
         self.answer(one.head.id);

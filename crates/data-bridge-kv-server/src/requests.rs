@@ -45,7 +45,8 @@ pub struct Scratch {
     pub placed: Vec<Placed>,
 }
 
-/// Reads up to `most` requests; their arguments are appended to `args`. Call [`complete`] before using them.
+/// Reads up to `most` requests; their arguments are appended to `args`. Call [`complete`] before using them. `ahead` is
+/// told the only key of each request, if it has exactly one, as soon as it is known.
 pub fn read<'a>(
     input: &'a [u8],
     limits: &Limits,
@@ -53,6 +54,7 @@ pub fn read<'a>(
     args: &mut Vec<Arg<'a>>,
     scratch: &mut Scratch,
     requests: &mut Vec<Request>,
+    mut ahead: impl FnMut(Option<&'a [u8]>),
 ) -> Tail {
     let mut rest = input;
     // A batch is often of one command: its name is looked up once.
@@ -75,7 +77,9 @@ pub fn read<'a>(
         {
             last = (name, table::by_name(name));
         }
-        requests.push(Request { spec: last.1.filter(|_| name.is_some()), args, bytes, fault });
+        let request = Request { spec: last.1.filter(|_| name.is_some()), args, bytes, fault };
+        ahead(request.only_key(intake.args));
+        requests.push(request);
     }
     Tail::More
 }
@@ -191,7 +195,7 @@ mod tests {
     /// The first request of an inline line, as its arguments and the error of building it.
     fn built(line: &str) -> (Vec<String>, Option<String>) {
         let (mut args, mut scratch, mut requests) = (Vec::new(), Scratch::default(), Vec::new());
-        let tail = read(line.as_bytes(), &LIMITS, 10, &mut args, &mut scratch, &mut requests);
+        let tail = read(line.as_bytes(), &LIMITS, 10, &mut args, &mut scratch, &mut requests, |_| {});
         assert_eq!(tail, Tail::Cut);
         complete(&mut args, &scratch, &mut requests);
         let error = requests[0].call(&args).err().map(|error| error.to_string());

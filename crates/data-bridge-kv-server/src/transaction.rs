@@ -85,7 +85,7 @@ pub fn exec(session: &mut Session, limits: &Limits, encoder: &mut Encoder, out: 
         return put_error(&Error::new(ErrorKind::Aborted, text), out);
     }
     let (mut args, mut scratch, mut requests) = (Vec::new(), Scratch::default(), Vec::new());
-    requests::read(&transaction.raw, limits, usize::MAX, &mut args, &mut scratch, &mut requests);
+    requests::read(&transaction.raw, limits, usize::MAX, &mut args, &mut scratch, &mut requests, |_| {});
     requests::complete(&mut args, &scratch, &mut requests);
     let built: Vec<Result<Call<'_>>> = requests.iter().map(|request| request.call(&args)).collect();
 

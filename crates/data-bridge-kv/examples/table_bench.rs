@@ -23,6 +23,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const SHARD_BITS: u32 = 5;
 const DEADLINE: u64 = 4_000_000_000_000;
+/// Operations whose replies share a buffer.
 const BATCH: usize = 16;
 
 struct Store {
@@ -169,16 +170,8 @@ fn speed(count: u64) {
     let uniform: Vec<[u8; 16]> = (0..draws).map(|_| key(random(&mut state) % count)).collect();
     let zipf: Vec<[u8; 16]> = zipf_keys(count, draws).into_iter().map(key).collect();
     for (name, keys) in [("zipf", &zipf), ("uniform", &uniform)] {
-        let (mut single, mut batched) = (Vec::new(), Vec::new());
-        for _ in 0..5 {
-            single.push(timed(keys.len(), || one_by_one(&store, keys)));
-            batched.push(timed(keys.len(), || in_batches(&store, keys)));
-        }
-        println!(
-            "{name:>8} {count:>9} keys  single {}  batches of {BATCH} {} ns/op",
-            shown(single),
-            shown(batched)
-        );
+        let rounds = (0..5).map(|_| timed(keys.len(), || one_by_one(&store, keys))).collect();
+        println!("{name:>8} {count:>9} keys  {} ns/op", shown(rounds));
     }
 }
 
@@ -220,26 +213,6 @@ fn operate(store: &Store, index: usize, hash: KeyHash, key: &[u8], reply: &mut V
     } else {
         store.get_hashed(hash, key, reply);
     }
-}
-
-#[inline(never)]
-fn in_batches(store: &Store, keys: &[[u8; 16]]) -> usize {
-    let mut reply = Vec::with_capacity(4096);
-    for (batch, keys) in keys.chunks_exact(BATCH).enumerate() {
-        let mut hashes = [KeyHash::from_bits(0); BATCH];
-        for (hash, key) in hashes.iter_mut().zip(keys) {
-            *hash = store.hasher.hash(key);
-            store.shard(*hash).lock().prefetch_slot(*hash);
-        }
-        for hash in hashes {
-            store.shard(hash).lock().prefetch_entry(hash);
-        }
-        for (index, (hash, key)) in hashes.into_iter().zip(keys).enumerate() {
-            operate(store, batch * BATCH + index, hash, key, &mut reply);
-        }
-        reply.clear();
-    }
-    black_box(reply).len()
 }
 
 fn main() {

@@ -11,7 +11,7 @@ use data_bridge_kv_model::{Call, Command, Error, ErrorKind, Key, KeySet, ReplyBu
 
 use crate::budget::Budget;
 use crate::clock::Clock;
-use crate::hash::{KeyHash, KeyHasher};
+use crate::hash::KeyHasher;
 use crate::random::process_seed;
 use crate::router::{lock_calls, lock_keys, lock_one};
 use crate::settings::{NamespaceSettings, Settings};
@@ -26,7 +26,7 @@ mod ticker;
 mod waiting;
 mod walk;
 
-pub use lookahead::{Lookahead, Turn};
+pub use lookahead::{Lookahead, Pin, Turn};
 pub use stats::{NamespaceStats, Stats};
 
 use ticker::Ticker;
@@ -163,21 +163,21 @@ impl Engine {
     /// the caller's completions get the item with this `token` later.
     #[inline]
     pub fn execute(&self, caller: &Caller, token: u64, call: &Call<'_>, out: &mut ReplyBuf) -> Progress {
-        self.execute_hashed(caller, token, call.spec, &call.command, None, out)
+        self.execute_in_turn(caller, token, call.spec, &call.command, None, out)
     }
 
     #[inline]
-    fn execute_hashed(
+    fn execute_in_turn(
         &self,
         caller: &Caller,
         token: u64,
         spec: &Spec,
         command: &Command<'_>,
-        hash: Option<KeyHash>,
+        turn: Option<Turn<'_>>,
         out: &mut ReplyBuf,
     ) -> Progress {
         let mark = out.len();
-        match self.core.run(caller, token, spec, command, hash, out) {
+        match self.core.run(caller, token, spec, command, turn, out) {
             Ok(progress) => progress,
             Err(error) => {
                 out.truncate(mark);
@@ -198,10 +198,11 @@ impl Engine {
         answers: &mut Vec<Option<usize>>,
     ) {
         let mut ahead = Lookahead::default();
-        self.look_ahead(caller, calls.iter().map(|call| call.command.keys().only()), &mut ahead);
+        let pin = Pin::new();
+        calls.iter().for_each(|call| self.look_ahead(caller, call.command.keys().only(), &mut ahead));
         for (index, (token, call)) in (first_token..).zip(calls).enumerate() {
-            let hash = self.take_turn(caller, &call.command, ahead.at(index));
-            let progress = self.execute_hashed(caller, token, call.spec, &call.command, hash, out);
+            let turn = Some(ahead.turn(index, &pin));
+            let progress = self.execute_in_turn(caller, token, call.spec, &call.command, turn, out);
             answers.push((progress == Progress::Done).then(|| out.len()));
         }
     }
@@ -302,7 +303,7 @@ impl Core {
         token: u64,
         spec: &Spec,
         command: &Command<'_>,
-        hash: Option<KeyHash>,
+        turn: Option<Turn<'_>>,
         out: &mut ReplyBuf,
     ) -> Result<Progress> {
         self.check_open()?;
@@ -321,7 +322,8 @@ impl Core {
                 let mut txn = match command.keys() {
                     KeySet::None => return Err(Error::invalid("a connection's command came to the engine")),
                     KeySet::One(key) => {
-                        let hash = hash.unwrap_or_else(|| space.hash(key.as_bytes()));
+                        let known = turn.and_then(|turn| turn.take(space, key.as_bytes()));
+                        let hash = known.unwrap_or_else(|| space.hash(key.as_bytes()));
                         let mut txn = self.begin_at(space, space.shard_of(hash));
                         txn.know(key, hash);
                         txn.copy_large(copies(spec));

@@ -33,6 +33,19 @@ impl KeyHash {
         (self.0 & ((1 << shard_bits) - 1)) as usize
     }
 
+    /// The top `depth` (at most 63) bits as a number.
+    #[inline]
+    pub const fn prefix(self, depth: u32) -> usize {
+        // Two shifts, because a depth of 0 would shift by 64.
+        ((self.0 >> 1) >> (63 - depth)) as usize
+    }
+
+    /// The 16 bits that follow the top `depth` (at most 48) ones.
+    #[inline]
+    pub const fn tag(self, depth: u32) -> u16 {
+        ((self.0 << depth) >> 48) as u16
+    }
+
     /// The high half: a short reference to an entry that timer wheel and eviction rings keep. Two entries may
     /// share it, so whoever follows it checks the entry.
     #[inline]

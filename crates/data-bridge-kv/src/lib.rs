@@ -21,6 +21,8 @@ pub mod shard;
 pub mod table;
 
 pub use clock::{Clock, ManualClock, SystemClock};
-pub use engine::{Caller, Engine, Lookahead, NamespaceId, NamespaceStats, OnError, Progress, Stats, Turn};
+pub use engine::{
+    Caller, Engine, Lookahead, NamespaceId, NamespaceStats, OnError, Pin, Progress, Stats, Turn,
+};
 pub use settings::{Durability, Eviction, Mode, NamespaceSettings, Settings, TransitionGraph};
 pub use shard::notice::Completions;

@@ -1,7 +1,7 @@
 //! One shard: a table, the waiters of its keys, and the sequence its versions come from. A plain struct behind one
 //! lock; time comes in as an argument. Only `txn.rs` changes entries.
 
-use crate::table::{EntryRef, Stored, Table};
+use crate::table::{EntryRef, Outline, Stored, Table};
 use data_bridge_kv_model::{Kind, ReplyBuf, ValueRef};
 use std::sync::Arc;
 
@@ -129,6 +129,11 @@ impl Shard {
         &self.table
     }
 
+    /// What a look ahead may read of the table without the shard's lock.
+    pub fn outline(&mut self) -> Arc<Outline> {
+        self.table.outline()
+    }
+
     /// The waiters of this shard's keys.
     pub fn waiters(&mut self) -> &mut Waiters {
         &mut self.waiters
@@ -154,6 +159,11 @@ pub fn is_expired(entry: EntryRef<'_>, now: impl FnOnce() -> u64) -> bool {
         Some(deadline) => deadline <= now(),
         None => false,
     }
+}
+
+/// Whether a scan or count may show an entry at `now` (unix ms).
+pub fn is_live(entry: EntryRef<'_>, now: u64) -> bool {
+    !is_expired(entry, || now)
 }
 
 /// Appends a stored value of any kind.

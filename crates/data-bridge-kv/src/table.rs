@@ -14,6 +14,7 @@ mod block;
 mod directory;
 mod entry;
 mod header;
+mod outline;
 mod scan;
 mod segment;
 #[cfg(test)]
@@ -22,7 +23,10 @@ mod value;
 
 pub use entry::{CollectionMut, EntryMut, EntryRef, OwnedEntry};
 pub use header::{MAX_DEADLINE, MAX_HEAT, MAX_KEY_BYTES, MAX_SEQUENCE};
+pub use outline::Outline;
 pub use value::{Blob, INLINE_BYTES, NewEntry, NewValue, Shared, Stored};
+
+use std::sync::Arc;
 
 use block::{Block, Payload};
 use directory::Directory;
@@ -175,26 +179,14 @@ impl Table {
         Some(OwnedEntry::new(block))
     }
 
-    /// Removes all entries and gives their memory back. Takes time in proportion to their number.
-    pub fn clear(&mut self) {
-        *self = Table::new(self.hasher.clone());
-    }
-
     /// All entries, in no order that outlives a change.
     pub fn iter(&self) -> impl Iterator<Item = EntryRef<'_>> {
         self.directory.slots().map(|slot| EntryRef::new(slot.block()))
     }
 
-    /// First step of a batch: asks the processor for the slots of `hash`.
-    #[inline]
-    pub fn prefetch_slot(&self, hash: KeyHash) {
-        self.directory.prefetch(hash);
-    }
-
-    /// Second step of a batch, when the slots have arrived: asks for the entry that `hash` probably stands for.
-    #[inline]
-    pub fn prefetch_entry(&self, hash: KeyHash) {
-        self.directory.segment(hash).prefetch_block(hash);
+    /// What a look ahead may read without this table's lock. The table keeps it up to date from now on.
+    pub fn outline(&mut self) -> Arc<Outline> {
+        self.directory.outline()
     }
 
     fn exchange(&mut self, hash: KeyHash, block: Block) -> Option<OwnedEntry> {

@@ -6,7 +6,7 @@ use data_bridge_kv_model::{Error, ErrorKind, Glob, Key, Kind, ReplyBuf, Result, 
 
 use super::{Core, NamespaceId};
 use crate::hash::KeyHash;
-use crate::shard::txn::is_live;
+use crate::shard::is_live;
 use crate::shard::{Space, put_value};
 use crate::table::EntryRef;
 

@@ -13,6 +13,7 @@ use crate::evict::Balance;
 use crate::hash::{KeyHash, KeyHasher};
 use crate::random::Random;
 use crate::settings::NamespaceSettings;
+use crate::table::Outline;
 
 /// One namespace.
 pub struct Space {
@@ -25,9 +26,21 @@ pub struct Space {
     seeds: AtomicU64,
     budget: Arc<Budget>,
     balance: OnceLock<Arc<Balance>>,
-    shards: OnceLock<Box<[Mutex<Shard>]>>,
+    shards: OnceLock<Box<[Cell]>>,
     prefixes: RwLock<Vec<(Box<[u8]>, Watcher)>>,
     prefix_count: AtomicUsize,
+}
+
+/// A shard behind its lock, and what may be read without it.
+struct Cell {
+    shard: Mutex<Shard>,
+    outline: Arc<Outline>,
+}
+
+impl Cell {
+    fn new(mut shard: Shard) -> Cell {
+        Cell { outline: shard.outline(), shard: Mutex::new(shard) }
+    }
 }
 
 impl Space {
@@ -89,13 +102,13 @@ impl Space {
     /// Locks a shard. A shard of a namespace that was never written is made empty.
     #[inline]
     pub fn lock(&self, index: usize) -> MutexGuard<'_, Shard> {
-        self.shards()[index].lock()
+        self.shards()[index].shard.lock()
     }
 
-    /// Locks a shard if nobody holds it: for prefetching, which may be left out.
+    /// What a look ahead may read of the shard of a hash; `None` in a namespace that was never written.
     #[inline]
-    pub fn try_lock(&self, index: usize) -> Option<MutexGuard<'_, Shard>> {
-        self.shards.get()?.get(index)?.try_lock()
+    pub fn outline(&self, hash: KeyHash) -> Option<&Outline> {
+        self.shards.get()?.get(self.shard_of(hash)).map(|cell| &*cell.outline)
     }
 
     /// Whether anything was ever written here: an untouched namespace has no shards.
@@ -103,10 +116,10 @@ impl Space {
         self.shards.get().is_some()
     }
 
-    fn shards(&self) -> &[Mutex<Shard>] {
+    fn shards(&self) -> &[Cell] {
         self.shards.get_or_init(|| {
             (0..self.shard_count())
-                .map(|_| Mutex::new(Shard::new(self.hasher.clone(), self.base >> 20)))
+                .map(|_| Cell::new(Shard::new(self.hasher.clone(), self.base >> 20)))
                 .collect()
         })
     }

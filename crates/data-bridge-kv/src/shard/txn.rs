@@ -35,7 +35,7 @@ pub struct Place<'k> {
 pub enum Guards<'a> {
     /// One shard.
     One(MutexGuard<'a, Shard>),
-    /// Several, in ascending order of index.
+    /// Several, in ascending order of index; none after the end.
     Many(Vec<(usize, MutexGuard<'a, Shard>)>),
     /// No lock: a copy of one entry, for a read of something large.
     Copy(Box<Shard>),
@@ -376,19 +376,18 @@ impl<'a> Txn<'a> {
     /// Keeps how the entry was, once for each key of a step that may be taken back.
     fn save(&mut self, place: Place<'_>) {
         let Some(undo) = self.rare.as_mut().and_then(|rare| rare.undo.as_mut()) else { return };
-        if !undo.is_new(place.key.as_str()) {
-            return;
+        let key = place.key.as_str();
+        if undo.is_new(key) {
+            let entry = self.shard(place.hash).table.find(place.hash, key.as_bytes()).map(EntryRef::to_owned);
+            self.rare().undo.get_or_insert_default().add(key, place.hash, entry);
         }
-        let entry =
-            self.shard(place.hash).table.find(place.hash, place.key.as_bytes()).map(EntryRef::to_owned);
-        self.rare().undo.get_or_insert_default().add(place.key.as_str(), place.hash, entry);
     }
 
     /// Takes every change of the step back. Versions that were given stay used.
     pub fn roll_back(&mut self) {
         let policy = self.space.settings().eviction;
-        let Some(mut rare) = self.rare.take() else { return };
-        for image in rare.undo.take().unwrap_or_default().into_images() {
+        let undo = self.rare.as_mut().and_then(|rare| rare.undo.take());
+        for image in undo.unwrap_or_default().into_images() {
             let shard = self.shard(image.hash);
             let after = image.entry.as_ref().map(|entry| entry.entry().deadline());
             let replaced = match image.entry {
@@ -398,8 +397,9 @@ impl<'a> Txn<'a> {
             let before = replaced.map(|entry| entry.entry().deadline());
             shard.track(image.hash, Applied { before, after }, policy);
         }
-        rare.touched.clear();
-        self.rare = Some(rare);
+        if let Some(rare) = &mut self.rare {
+            rare.touched.clear();
+        }
     }
 
     /// A generator for random picks.
@@ -481,14 +481,17 @@ impl<'a> Txn<'a> {
         self.only_shard()?.table.scan(from, limit, |_, entry| visit(entry))
     }
 
-    /// Ends the step: reports memory and gathers what waiters and watchers are told, which the caller sends after
-    /// dropping the locks.
+    /// Ends the step: reports memory, releases the locks, answers what waiters and watchers are to be told.
     #[inline]
-    pub fn finish(mut self) -> Notices {
+    pub fn finish(&mut self) -> Notices {
+        let notices = if self.changed { self.settle() } else { Notices::default() };
+        self.guards = Guards::Many(Vec::new());
+        notices
+    }
+
+    /// Reports memory and gathers the notices of a step that changed something.
+    fn settle(&mut self) -> Notices {
         let mut notices = Notices::default();
-        if !self.changed {
-            return notices;
-        }
         for touched in self.rare.take().map(|rare| rare.touched).unwrap_or_default() {
             self.notice(&touched, &mut notices);
         }
@@ -593,9 +596,4 @@ fn is_large(entry: EntryRef<'_>) -> bool {
 /// Ends a step that is run again on a copy; nobody sees this error.
 fn left_to_copy() -> Error {
     Error::new(ErrorKind::Unavailable, "the value is read from a copy")
-}
-
-/// Whether a scan or count may show this entry at `now`.
-pub fn is_live(entry: EntryRef<'_>, now: u64) -> bool {
-    !is_expired(entry, || now)
 }

@@ -435,11 +435,4 @@ impl Block {
             Stored::Collection(collection) => block + collection_bytes(&collection),
         }
     }
-
-    /// Asks the processor for the first two cache lines of the block.
-    #[inline]
-    pub(super) fn prefetch(self) {
-        super::prefetch(self.0.as_ptr());
-        super::prefetch(self.0.as_ptr().wrapping_add(64));
-    }
 }

@@ -4,7 +4,10 @@
 //! row; the first copy of its handle counts its entries. A split or merge touches one or two segments; only
 //! the array of handles (16 bytes a segment) is ever doubled or halved as a whole.
 
+use std::sync::Arc;
+
 use super::block::Block;
+use super::outline::Outline;
 use super::segment::{Position, Segment, Slot};
 use crate::footprint::block_bytes;
 use crate::hash::{KeyHash, KeyHasher};
@@ -18,6 +21,23 @@ pub(super) struct Directory {
     deepest: usize,
     /// What the segments take on the heap, without the array.
     slot_bytes: usize,
+    /// Where the handles are published, if anybody looks ahead.
+    outline: Option<Arc<Outline>>,
+}
+
+/// A segment whose slots are freed once nobody who looks ahead can know them.
+struct Retired(Segment);
+
+// SAFETY: slots are freed on whatever thread comes to it; nothing else is done with them.
+unsafe impl Send for Retired {}
+
+impl Retired {
+    /// # Safety
+    /// As for [`Segment::free`].
+    unsafe fn free(self) {
+        // SAFETY: promised by the caller.
+        unsafe { self.0.free() }
+    }
 }
 
 impl Directory {
@@ -25,7 +45,14 @@ impl Directory {
     pub(super) fn new() -> Directory {
         let segment = Segment::allocate(1, 0);
         let slot_bytes = segment.memory_bytes();
-        Directory { segments: vec![segment], depth: 0, deepest: 1, slot_bytes }
+        Directory { segments: vec![segment], depth: 0, deepest: 1, slot_bytes, outline: None }
+    }
+
+    /// Publishes the directory from now on.
+    pub(super) fn outline(&mut self) -> Arc<Outline> {
+        let outline = self.outline.get_or_insert_with(|| Arc::new(Outline::new()));
+        outline.publish(self.depth, &self.segments);
+        Arc::clone(outline)
     }
 
     pub(super) fn memory_bytes(&self) -> usize {
@@ -34,8 +61,7 @@ impl Directory {
 
     #[inline]
     fn index(&self, hash: KeyHash) -> usize {
-        // Two shifts, because a depth of 0 would shift by 64.
-        ((hash.bits() >> 1) >> (63 - self.depth)) as usize
+        hash.prefix(self.depth)
     }
 
     /// The segment of a hash, for reading.
@@ -119,21 +145,43 @@ impl Directory {
         self.segments = doubled;
         self.depth += 1;
         self.deepest = 0;
+        self.publish();
         index * 2
     }
 
     /// Puts the handle at `first` and at all places behind it that its depth gives it.
     fn place(&mut self, first: usize, segment: Segment) {
-        let copies = self.copies(&segment);
-        self.segments[first..first + copies].fill(segment);
+        let places = first..first + self.copies(&segment);
+        self.segments[places.clone()].fill(segment);
+        if let Some(outline) = &self.outline {
+            outline.place(self.depth, places, &segment);
+        }
         self.slot_bytes += segment.memory_bytes();
     }
 
     /// Frees the slots of a segment that no handle stands for any more.
     fn release(&mut self, segment: Segment) {
         self.slot_bytes -= segment.memory_bytes();
-        // SAFETY: its copies in the directory were overwritten, so this is the last one.
-        unsafe { segment.free() }
+        // SAFETY: its copies in the directory and outline were overwritten, so this is the last one.
+        unsafe { self.free(segment) }
+    }
+
+    /// # Safety
+    /// No handle of the segment is used afterwards but by those who look ahead and knew it before.
+    unsafe fn free(&self, segment: Segment) {
+        if self.outline.is_none() {
+            // SAFETY: nobody looks ahead, and the caller promised the rest.
+            return unsafe { segment.free() };
+        }
+        let retired = Retired(segment);
+        // SAFETY: whoever looks ahead and could know the slots is pinned, and this runs when they no longer are.
+        unsafe { crossbeam_epoch::pin().defer_unchecked(move || retired.free()) }
+    }
+
+    fn publish(&self) {
+        if let Some(outline) = &self.outline {
+            outline.publish(self.depth, &self.segments);
+        }
     }
 
     /// Merges the sparse segment at `first` with its neighbour, or makes it smaller.
@@ -169,6 +217,7 @@ impl Directory {
             self.segments = self.segments.iter().step_by(2).copied().collect();
             let depth = self.depth;
             self.deepest = self.segments.iter().filter(|segment| segment.depth() == depth).count();
+            self.publish();
         }
     }
 
@@ -185,11 +234,6 @@ impl Directory {
     /// All occupied slots, segment by segment in hash order.
     pub(super) fn slots(&self) -> impl Iterator<Item = Slot> {
         self.segments().flat_map(Segment::slots)
-    }
-
-    #[inline]
-    pub(super) fn prefetch(&self, hash: KeyHash) {
-        self.segment(hash).prefetch(hash);
     }
 }
 
@@ -208,11 +252,14 @@ impl Directory {
 impl Drop for Directory {
     /// Frees the slots; the table has freed the blocks.
     fn drop(&mut self) {
+        if let Some(outline) = &self.outline {
+            outline.hide();
+        }
         let mut index = 0;
         while let Some(&segment) = self.segments.get(index) {
             index += self.copies(&segment);
             // SAFETY: each segment is freed once, at its first handle, and the directory goes away.
-            unsafe { segment.free() }
+            unsafe { self.free(segment) }
         }
     }
 }

@@ -11,6 +11,8 @@
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::ptr::NonNull;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 
 use super::block::Block;
 use crate::footprint::block_bytes;
@@ -59,17 +61,50 @@ impl Slot {
         unsafe { Block::from_address(self.0 & ((1 << 48) - 1)) }
     }
 
+    /// Asks the processor for the first two cache lines of the entry, if there is one; its block may be gone by now.
+    #[inline]
+    pub(super) fn prefetch(self) {
+        if !self.is_empty() {
+            let block: *const u8 = std::ptr::without_provenance((self.0 & ((1 << 48) - 1)) as usize);
+            super::prefetch(block);
+            super::prefetch(block.wrapping_add(64));
+        }
+    }
+
     #[inline]
     fn retagged(self, tag: u16) -> Slot {
         Slot(self.0 & ((1 << 48) - 1) | u64::from(tag) << 48)
     }
 }
 
-#[derive(Clone, Copy)]
+/// A cache line of slots. Only the table's owner writes; a look ahead reads beside it, so slots are atomic.
 #[repr(C, align(64))]
-struct Group([Slot; GROUP_SLOTS]);
+pub(super) struct Group([AtomicU64; GROUP_SLOTS]);
 
 impl Group {
+    #[inline]
+    fn slot(&self, index: usize) -> Slot {
+        Slot(self.0[index].load(Relaxed))
+    }
+
+    #[inline]
+    fn set_slot(&self, index: usize, slot: Slot) {
+        self.0[index].store(slot.0, Relaxed);
+    }
+
+    /// All slots, the empty ones too.
+    #[inline]
+    pub(super) fn slots(&self) -> impl Iterator<Item = Slot> + '_ {
+        self.0.iter().map(|slot| Slot(slot.load(Relaxed)))
+    }
+
+    /// A slot with this tag, or an empty one. Without branches, which the processor could only guess.
+    #[inline]
+    pub(super) fn likely(&self, tag: u16) -> Slot {
+        let pick = |picked, slot: Slot| if slot.tag() == tag { slot } else { picked };
+        self.slots().fold(Slot::EMPTY, pick)
+    }
+
     /// A bit for each slot with this tag; empty slots count as tag 0.
     #[inline]
     #[cfg(target_arch = "x86_64")]
@@ -103,7 +138,7 @@ impl Group {
     #[cfg(any(test, not(target_arch = "x86_64")))]
     fn matches_one_by_one(&self, tag: u16) -> u32 {
         let mut mask = 0;
-        for (index, slot) in self.0.iter().enumerate() {
+        for (index, slot) in self.slots().enumerate() {
             mask |= u32::from(slot.tag() == tag) << index;
         }
         mask
@@ -111,11 +146,11 @@ impl Group {
 
     #[inline]
     fn is_full(&self) -> bool {
-        !self.0[GROUP_SLOTS - 1].is_empty()
+        !self.slot(GROUP_SLOTS - 1).is_empty()
     }
 
     fn occupied(&self) -> usize {
-        self.0.iter().take_while(|slot| !slot.is_empty()).count()
+        self.slots().take_while(|slot| !slot.is_empty()).count()
     }
 }
 
@@ -174,18 +209,19 @@ impl Segment {
     #[inline]
     fn groups(&self) -> &[Group] {
         // SAFETY: the memory holds so many groups, zeroed at first (an empty slot is 0), and lives as long as
-        // a copy of the handle is in use; it changes through `&mut` of the directory only.
+        // a copy of the handle is in use; slots are atomic, and only who has the directory as `&mut` writes them.
         unsafe { std::slice::from_raw_parts(self.groups.as_ptr(), self.group_count()) }
     }
 
-    #[inline]
-    fn groups_mut(&mut self) -> &mut [Group] {
-        // SAFETY: as in `groups`; the directory, which owns all copies of the handle, is borrowed mutably.
-        unsafe { std::slice::from_raw_parts_mut(self.groups.as_ptr(), self.group_count()) }
+    /// The address of the first group, below 2^48.
+    pub(super) fn address(&self) -> u64 {
+        let address = self.groups.as_ptr().expose_provenance() as u64;
+        assert!(address >> 48 == 0, "the platform hands out addresses above 48 bits");
+        address
     }
 
     #[inline]
-    fn group_count(&self) -> usize {
+    pub(super) fn group_count(&self) -> usize {
         usize::from(self.group_count)
     }
 
@@ -216,7 +252,7 @@ impl Segment {
 
     #[inline]
     pub(super) fn tag(&self, hash: KeyHash) -> u16 {
-        ((hash.bits() << self.depth) >> 48) as u16
+        hash.tag(self.depth())
     }
 
     /// The last hash that belongs to the segment of `hash`, which must be this one.
@@ -234,7 +270,7 @@ impl Segment {
 
     #[inline]
     fn home(&self, tag: u16) -> usize {
-        (usize::from(tag) * self.group_count()) >> 16
+        home_of(tag, self.group_count())
     }
 
     #[inline]
@@ -254,7 +290,7 @@ impl Segment {
             let mut mask = slots.matches(tag);
             while mask != 0 {
                 let slot = mask.trailing_zeros() as usize;
-                let candidate = slots.0[slot];
+                let candidate = slots.slot(slot);
                 if candidate.is_empty() {
                     break;
                 }
@@ -275,14 +311,14 @@ impl Segment {
 
     #[inline]
     pub(super) fn block_at(&self, position: Position) -> Block {
-        self.groups()[position.group].0[position.slot].block()
+        self.groups()[position.group].slot(position.slot).block()
     }
 
     /// Puts another block in the place of the one there; same key.
     #[inline]
     pub(super) fn set_block(&mut self, position: Position, block: Block) {
-        let slot = &mut self.groups_mut()[position.group].0[position.slot];
-        *slot = Slot::new(slot.tag(), block);
+        let group = &self.groups()[position.group];
+        group.set_slot(position.slot, Slot::new(group.slot(position.slot).tag(), block));
     }
 
     /// Adds a block whose key is not in the segment. There must be room.
@@ -296,8 +332,8 @@ impl Segment {
         while self.groups()[group].is_full() {
             group = self.after(group);
         }
-        let slots = &mut self.groups_mut()[group];
-        slots.0[slots.occupied()] = slot;
+        let slots = &self.groups()[group];
+        slots.set_slot(slots.occupied(), slot);
         self.len += 1;
     }
 
@@ -307,14 +343,14 @@ impl Segment {
         self.len -= 1;
         let mut hole = position;
         while let Some(next) = self.displaced_over(hole.group) {
-            let moved = self.groups()[next.group].0[next.slot];
-            self.groups_mut()[hole.group].0[hole.slot] = moved;
+            let moved = self.groups()[next.group].slot(next.slot);
+            self.groups()[hole.group].set_slot(hole.slot, moved);
             hole = next;
         }
-        let slots = &mut self.groups_mut()[hole.group];
+        let slots = &self.groups()[hole.group];
         let last = slots.occupied() - 1;
-        slots.0[hole.slot] = slots.0[last];
-        slots.0[last] = Slot::EMPTY;
+        slots.set_slot(hole.slot, slots.slot(last));
+        slots.set_slot(last, Slot::EMPTY);
         block
     }
 
@@ -330,8 +366,8 @@ impl Segment {
             // It may move back if its home is not behind `group` on the way to `next`.
             let way = self.distance(group, next);
             let displaced =
-                |slot: &Slot| !slot.is_empty() && self.distance(self.home(slot.tag()), next) >= way;
-            if let Some(slot) = groups[next].0.iter().position(displaced) {
+                |slot: Slot| !slot.is_empty() && self.distance(self.home(slot.tag()), next) >= way;
+            if let Some(slot) = groups[next].slots().position(displaced) {
                 return Some(Position { group: next, slot });
             }
         }
@@ -345,7 +381,7 @@ impl Segment {
 
     /// All occupied slots.
     pub(super) fn slots(&self) -> impl Iterator<Item = Slot> + '_ {
-        self.groups().iter().flat_map(|group| group.0).filter(|slot| !slot.is_empty())
+        self.groups().iter().flat_map(Group::slots).filter(|slot| !slot.is_empty())
     }
 
     /// The occupied slots whose tag may lie in `tags`: those of their home groups and of the full ones behind.
@@ -365,29 +401,8 @@ impl Segment {
                 ended = first + step >= last && !group.is_full();
                 Some(group)
             })
-            .flat_map(|group| group.0)
+            .flat_map(Group::slots)
             .filter(move |slot| !slot.is_empty() && tags.contains(&slot.tag()))
-    }
-
-    /// Asks the processor for the cache line where the search for `hash` begins.
-    #[inline]
-    pub(super) fn prefetch(&self, hash: KeyHash) {
-        let home = self.home(self.tag(hash));
-        super::prefetch(self.groups.as_ptr().wrapping_add(home).cast());
-    }
-
-    /// Asks the processor for the block that `hash` probably stands for.
-    #[inline]
-    pub(super) fn prefetch_block(&self, hash: KeyHash) {
-        let tag = self.tag(hash);
-        let slots = &self.groups()[self.home(tag)];
-        let mask = slots.matches(tag);
-        if mask != 0 {
-            let slot = slots.0[mask.trailing_zeros() as usize];
-            if !slot.is_empty() {
-                slot.block().prefetch();
-            }
-        }
     }
 
     /// A copy sized for its entries and one more; the old slots are to be freed.
@@ -413,11 +428,11 @@ impl Segment {
         let mut halves = [Segment::sized_for(self.len() - upper, depth), Segment::sized_for(upper, depth)];
         let mut ahead = self.slots();
         for slot in ahead.by_ref().take(PREFETCH_AHEAD) {
-            slot.block().prefetch();
+            slot.prefetch();
         }
         for slot in self.slots() {
             if let Some(later) = ahead.next() {
-                later.block().prefetch();
+                later.prefetch();
             }
             let hash = hasher.hash(slot.block().key());
             let half = &mut halves[usize::from(slot.tag() >> 15)];
@@ -455,11 +470,8 @@ impl Segment {
     pub(super) fn check(&self) {
         assert_eq!(self.slots().count(), self.len());
         for (index, group) in self.groups().iter().enumerate() {
-            assert!(
-                group.0[group.occupied()..].iter().all(|slot| slot.is_empty()),
-                "occupied slots are in front"
-            );
-            for slot in group.0.iter().filter(|slot| !slot.is_empty()) {
+            assert!(group.slots().skip(group.occupied()).all(Slot::is_empty), "occupied slots are in front");
+            for slot in group.slots().filter(|slot| !slot.is_empty()) {
                 let mut on_the_way = self.home(slot.tag());
                 while on_the_way != index {
                     assert!(self.groups()[on_the_way].is_full(), "a search would end before the entry");
@@ -468,6 +480,12 @@ impl Segment {
             }
         }
     }
+}
+
+/// The home of a tag among so many groups.
+#[inline]
+pub(super) fn home_of(tag: u16, group_count: usize) -> usize {
+    (usize::from(tag) * group_count) >> 16
 }
 
 /// Zeroed groups, and whether they were asked for as aligned. Allocators give these sizes at cache line borders
@@ -509,17 +527,18 @@ mod tests {
     fn vectors_match_what_a_loop_matches() {
         for tag in [0u16, 1, 0x7fff, 0x8000, 0xffff] {
             for pattern in 0u32..256 {
-                let mut group = Group([Slot::EMPTY; GROUP_SLOTS]);
-                for (index, slot) in group.0.iter_mut().enumerate() {
+                let group = Group([const { AtomicU64::new(0) }; GROUP_SLOTS]);
+                for index in 0..GROUP_SLOTS {
                     let same = pattern >> index & 1 == 1;
                     let address = 0x7fff_ffff_fff0 - index as u64;
-                    *slot = Slot(u64::from(if same { tag } else { tag ^ 0x8001 }) << 48 | address);
+                    let shown = u64::from(if same { tag } else { tag ^ 0x8001 });
+                    group.set_slot(index, Slot(shown << 48 | address));
                 }
                 assert_eq!(group.matches(tag), pattern);
                 assert_eq!(group.matches_one_by_one(tag), pattern);
             }
         }
-        let empty = Group([Slot::EMPTY; GROUP_SLOTS]);
+        let empty = Group([const { AtomicU64::new(0) }; GROUP_SLOTS]);
         assert_eq!((empty.matches(0), empty.matches(1)), (0xff, 0));
     }
 }

@@ -172,10 +172,6 @@ impl Pair {
                     assert_eq!(Content::of(snapshot.entry().value()), Content::List(*len - 1));
                 }
             }),
-            Op::Clear => {
-                self.table.clear();
-                self.model.clear();
-            }
         }
     }
 
@@ -200,7 +196,6 @@ enum Op {
     Touch(Vec<u8>, u8),
     InPlace(Vec<u8>, u8),
     Push(Vec<u8>),
-    Clear,
 }
 
 fn key() -> impl Strategy<Value = Vec<u8>> {
@@ -241,7 +236,6 @@ fn op() -> impl Strategy<Value = Op> {
         6 => (key(), 0..=MAX_HEAT).prop_map(|(key, heat)| Op::Touch(key, heat)),
         4 => (key(), any::<u8>()).prop_map(|(key, byte)| Op::InPlace(key, byte)),
         6 => key().prop_map(Op::Push),
-        1 => Just(Op::Clear),
     ]
 }
 
@@ -404,19 +398,4 @@ fn shared_parts_outlive_the_entry() {
     drop(table);
     assert_eq!(kept[..], [7; 9000]);
     assert_eq!(copy.entry().value().payload().map(<[u8]>::len), Some(9000));
-}
-
-#[test]
-fn batches_may_prefetch_anything() {
-    let mut pair = Pair::new(KeyHasher::new(5));
-    for number in 0..500u32 {
-        let hash = pair.hash(&number.to_le_bytes());
-        pair.table.prefetch_slot(hash);
-        pair.table.prefetch_entry(hash);
-        if number % 2 == 0 {
-            pair.put(&number.to_le_bytes(), small(0));
-        }
-        pair.table.prefetch_entry(hash);
-    }
-    pair.check();
 }

@@ -1,0 +1,193 @@
+//! What a look ahead may know of a table without its lock: where the slots of a hash stand.
+//!
+//! The table publishes the handle of each segment here as one word. A reader holds an epoch guard meanwhile; slots that
+//! the table gives up are freed only when every guard that was held then is gone. What a reader finds may be out of date:
+//! it is only good for asking the processor for memory.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use crossbeam_epoch::Guard;
+
+use super::prefetch;
+use super::segment::{FULL_GROUPS, Group, Segment, home_of};
+use crate::hash::KeyHash;
+
+/// Directories deeper than this are not published: four million segments of a shard.
+const LEVELS: usize = 23;
+/// The depth of an outline that shows nothing.
+const HIDDEN: u32 = u32::MAX;
+
+/// The published directory of one table.
+pub struct Outline {
+    depth: AtomicU32,
+    /// For each depth of the directory that there ever was, its handles. Levels stay, so that late readers find memory.
+    levels: [OnceLock<Box<[AtomicU64]>>; LEVELS],
+}
+
+impl Outline {
+    /// An outline that shows nothing yet.
+    pub(super) fn new() -> Outline {
+        Outline { depth: AtomicU32::new(HIDDEN), levels: [const { OnceLock::new() }; LEVELS] }
+    }
+
+    /// Publishes a whole directory of `1 << depth` handles.
+    pub(super) fn publish(&self, depth: u32, segments: &[Segment]) {
+        let Some(level) = self.levels.get(depth as usize) else { return self.hide() };
+        let words = level.get_or_init(|| segments.iter().map(|_| AtomicU64::new(0)).collect());
+        for (word, segment) in words.iter().zip(segments) {
+            word.store(packed(segment), Ordering::Release);
+        }
+        self.depth.store(depth, Ordering::Release);
+    }
+
+    /// Publishes one handle at `places` of the directory of this depth.
+    pub(super) fn place(&self, depth: u32, places: std::ops::Range<usize>, segment: &Segment) {
+        let words =
+            self.levels.get(depth as usize).and_then(OnceLock::get).and_then(|words| words.get(places));
+        for word in words.unwrap_or_default() {
+            word.store(packed(segment), Ordering::Release);
+        }
+    }
+
+    /// Shows nothing any more.
+    pub(super) fn hide(&self) {
+        self.depth.store(HIDDEN, Ordering::Release);
+    }
+
+    /// First step of a look ahead: asks the processor for the slots where the search for `hash` begins.
+    #[inline]
+    pub fn prefetch_slots(&self, hash: KeyHash) {
+        if let Some((group, _)) = self.home(hash) {
+            prefetch(group.cast());
+        }
+    }
+
+    /// Second step, when the slots have arrived: asks for the entry that `hash` probably stands for.
+    #[inline]
+    pub fn prefetch_entry(&self, hash: KeyHash, _guard: &Guard) {
+        let Some((group, tag)) = self.home(hash) else { return };
+        // SAFETY: the address was published by a segment that was alive when the guard was pinned or came later, and
+        // its slots are freed only after the guard is gone. They are atomic.
+        let group = unsafe { &*group };
+        group.likely(tag).prefetch();
+    }
+
+    /// The address of a hash's home group, and its tag there.
+    #[inline]
+    fn home(&self, hash: KeyHash) -> Option<(*const Group, u16)> {
+        let depth = self.depth.load(Ordering::Acquire);
+        let words = self.levels.get(depth as usize)?.get()?;
+        let word = words.get(hash.prefix(depth))?.load(Ordering::Acquire);
+        let (group_count, segment_depth) = (word as usize & 0x7f, (word >> 7) as u32 & 0x3f);
+        if group_count == 0 {
+            return None;
+        }
+        let tag = hash.tag(segment_depth);
+        let groups: *const Group = std::ptr::with_exposed_provenance((word >> 16) as usize);
+        Some((groups.wrapping_add(home_of(tag, group_count)), tag))
+    }
+}
+
+/// Address (48 bits), depth (at most 48, 6 bits) and number of groups (at most 64, 7 bits) of a segment; 0 for one that
+/// hashes which cannot be split apart have made larger.
+fn packed(segment: &Segment) -> u64 {
+    if segment.group_count() > FULL_GROUPS {
+        return 0;
+    }
+    segment.address() << 16 | u64::from(segment.depth()) << 7 | segment.group_count() as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+    use data_bridge_kv_model::Kind;
+
+    use super::super::{NewEntry, NewValue, Table};
+    use super::*;
+    use crate::hash::KeyHasher;
+
+    impl Outline {
+        /// The tag that a hash has in its home group and the tags that stand there; `None` if nothing is shown.
+        fn shown(&self, hash: KeyHash, _guard: &Guard) -> Option<(u16, Vec<u16>)> {
+            let (group, tag) = self.home(hash)?;
+            // SAFETY: as in `prefetch_entry`.
+            let group = unsafe { &*group };
+            Some((tag, group.slots().map(|slot| slot.tag()).collect()))
+        }
+    }
+
+    fn write(table: &mut Table, hasher: &KeyHasher, number: u32) {
+        let key = number.to_le_bytes();
+        let value = NewValue::Payload { kind: Kind::Bytes, bytes: b"value" };
+        table.put(hasher.hash(&key), &key, NewEntry { value, sequence: 1, deadline: None, heat: 0 });
+    }
+
+    fn remove(table: &mut Table, hasher: &KeyHasher, number: u32) {
+        let key = number.to_le_bytes();
+        table.remove(hasher.hash(&key), &key);
+    }
+
+    /// How many of the keys stand in the group that the outline shows for them.
+    fn found(outline: &Outline, hasher: &KeyHasher, numbers: std::ops::Range<u32>) -> usize {
+        let guard = crossbeam_epoch::pin();
+        let stands = |number: &u32| {
+            let shown = outline.shown(hasher.hash(&number.to_le_bytes()), &guard);
+            shown.is_some_and(|(tag, tags)| tags.contains(&tag))
+        };
+        numbers.filter(stands).count()
+    }
+
+    #[test]
+    fn it_follows_a_table_that_grows_and_shrinks() {
+        let hasher = KeyHasher::new(5);
+        let mut table = Table::new(hasher.clone());
+        let outline = table.outline();
+        for number in 0..100_000 {
+            write(&mut table, &hasher, number);
+        }
+        let all = found(&outline, &hasher, 0..100_000);
+        assert!(all > 85_000, "{all} of 100,000 in their home groups");
+        for number in 1_000..100_000 {
+            remove(&mut table, &hasher, number);
+        }
+        let left = found(&outline, &hasher, 0..1_000);
+        assert!(left > 900, "{left} of 1,000 in their home groups");
+        drop(table);
+        assert_eq!(found(&outline, &hasher, 0..1_000), 0, "a table that is gone shows nothing");
+    }
+
+    #[test]
+    fn who_looks_ahead_meets_no_freed_memory() {
+        let hasher = KeyHasher::new(6);
+        let mut table = Table::new(hasher.clone());
+        let outline = table.outline();
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let readers: Vec<_> = (0..2)
+                .map(|_| {
+                    scope.spawn(|| {
+                        let mut seen = 0;
+                        while !done.load(Relaxed) || seen == 0 {
+                            seen += found(&outline, &hasher, 0..500);
+                        }
+                        seen
+                    })
+                })
+                .collect();
+            for round in 0..20 {
+                for number in 0..5_000 + round {
+                    write(&mut table, &hasher, number);
+                }
+                for number in 500..5_000 + round {
+                    remove(&mut table, &hasher, number);
+                }
+            }
+            done.store(true, Relaxed);
+            for reader in readers {
+                assert!(reader.join().unwrap() > 0);
+            }
+        });
+    }
+}
