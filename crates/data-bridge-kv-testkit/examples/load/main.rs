@@ -2,8 +2,9 @@
 //!
 //! `load --address A --command C [--protocol resp|native] [--connections 50] [--pipeline 16] [--value 100]`
 //! `[--keys 1000000] [--ttl SECONDS | --deadline UNIX_MS --span MS]`, then either `--seconds S` (random keys) or `--fill true` (each key once, in order). Prints one line:
-//! `operations seconds errors`. Connections take turns: read the replies of one, send its next pipeline, go to the next,
-//! so the server always has work waiting and the client spends as little as it can.
+//! `operations seconds errors`. Connections take turns: take the replies of one, send its next pipeline once all are
+//! there, go to the next. The generator never sleeps, as clients on other machines would be awake: waking one costs the
+//! server more than a command does, and the faster a server is, the more often its client would sleep.
 
 mod wire;
 
@@ -15,6 +16,8 @@ use std::time::{Duration, Instant};
 use wire::Argument::{Bytes, Int, Text};
 use wire::{Protocol, Verb};
 
+/// How long a reply may take.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// Members of each collection that a collection command draws from.
 const MEMBERS: u64 = 100;
 
@@ -193,13 +196,20 @@ fn run(settings: &Settings) -> Result<Outcome, String> {
     let end = start + Duration::from_secs_f64(settings.seconds);
     let mut numbers = Numbers::new(settings);
     let failed = |e: io::Error| format!("connection lost: {e}");
-    let (mut operations, mut errors, mut idle) = (0, 0, 0);
+    let (mut operations, mut errors, mut idle, mut progress) = (0, 0, 0, start);
     for turn in (0..settings.connections).cycle() {
         let connection = &mut connections[turn];
+        connection.write().map_err(failed)?;
         errors += connection.read_replies().map_err(failed)?;
         if connection.awaited > 0 {
             idle = 0;
+            if turn == 0 && progress.elapsed() > PATIENCE {
+                return Err(format!("no reply for {PATIENCE:?}"));
+            }
             continue;
+        }
+        if turn == 0 {
+            progress = Instant::now();
         }
         let more = settings.fill || Instant::now() < end;
         let sent = if more { connection.send(settings, &mut numbers).map_err(failed)? } else { 0 };
@@ -242,6 +252,7 @@ impl Numbers {
 struct Connection {
     stream: TcpStream,
     outgoing: Vec<u8>,
+    written: usize,
     incoming: Vec<u8>,
     awaited: u64,
     protocol: Protocol,
@@ -251,25 +262,38 @@ impl Connection {
     fn open(address: &str, protocol: Protocol) -> io::Result<Self> {
         let mut stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
         stream.write_all(protocol.preface())?;
         let mut answer = vec![0; protocol.preface().len()];
         stream.read_exact(&mut answer)?;
         stream.set_nonblocking(true)?;
-        Ok(Self { stream, outgoing: Vec::new(), incoming: Vec::new(), awaited: 0, protocol })
+        Ok(Self { stream, outgoing: Vec::new(), written: 0, incoming: Vec::new(), awaited: 0, protocol })
     }
 
     /// Sends the next pipeline; returns the number of commands in it.
     fn send(&mut self, settings: &Settings, numbers: &mut Numbers) -> io::Result<u64> {
         self.outgoing.clear();
+        self.written = 0;
         let mut sent = 0;
         while sent < settings.pipeline {
             let Some((number, key)) = numbers.draw() else { break };
             self.awaited += settings.append(&mut self.outgoing, number, key);
             sent += 1;
         }
-        self.stream.write_all(&self.outgoing)?;
+        self.write()?;
         Ok(sent)
+    }
+
+    /// Writes what the socket takes of the pipeline under way.
+    fn write(&mut self) -> io::Result<()> {
+        while self.written < self.outgoing.len() {
+            match self.stream.write(&self.outgoing[self.written..]) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => self.written += count,
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => break,
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
     }
 
     /// Reads what is there of the awaited replies; returns how many were errors.
