@@ -105,7 +105,7 @@ impl Mailbox {
 
     /// Takes the signals that were set, or registers to be woken by the next one.
     pub fn poll(&self, cx: &mut Context<'_>) -> Poll<u8> {
-        let signals = self.signals.swap(0, Ordering::Acquire);
+        let signals = self.take_signals();
         if signals != 0 {
             return Poll::Ready(signals);
         }
@@ -116,11 +116,19 @@ impl Mailbox {
                 none => *none = Some(cx.waker().clone()),
             }
         }
-        // A signal between the first look and the registration found no waker.
-        match self.signals.swap(0, Ordering::Acquire) {
+        // A signal between the first look and the registration found no waker; the lock lets it be seen here.
+        match self.take_signals() {
             0 => Poll::Pending,
             signals => Poll::Ready(signals),
         }
+    }
+
+    /// Takes the signals; nearly always there are none, and then nothing is written.
+    fn take_signals(&self) -> u8 {
+        if self.signals.load(Ordering::Acquire) == 0 {
+            return 0;
+        }
+        self.signals.swap(0, Ordering::Acquire)
     }
 }
 

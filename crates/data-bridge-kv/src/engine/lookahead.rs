@@ -53,15 +53,26 @@ impl Lookahead {
         Turn { ahead: self, index, pin }
     }
 
-    /// Asks for the entries of these commands, whose slots have arrived.
+    /// Asks for the entries of these commands, at most 32, whose slots have arrived.
     #[inline]
     fn prefetch_entries(&self, space: &Space, commands: Range<usize>, pin: &Pin) {
-        for hashed in self.keys.iter().take(commands.end).skip(commands.start).flatten() {
-            if let Some(outline) = space.outline(hashed.hash) {
-                outline.prefetch_entry(hashed.hash, &pin.0);
-            }
+        let keys = self.keys.get(commands.start..commands.end.min(self.keys.len())).unwrap_or_default();
+        // A bit for each command whose first slots are full of others.
+        let mut late = 0u32;
+        for (index, hashed) in keys.iter().enumerate() {
+            late |= u32::from(!prefetch_entry(space, hashed, 0, pin)) << index;
+        }
+        while late != 0 {
+            prefetch_entry(space, &keys[late.trailing_zeros() as usize], 1, pin);
+            late &= late - 1;
         }
     }
+}
+
+#[inline]
+fn prefetch_entry(space: &Space, hashed: &Option<Hashed>, behind: usize, pin: &Pin) -> bool {
+    let Some(Hashed { hash, .. }) = *hashed else { return true };
+    space.outline(hash).is_none_or(|outline| outline.prefetch_entry(hash, behind, &pin.0))
 }
 
 /// One command's place in a batch.

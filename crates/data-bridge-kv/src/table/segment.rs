@@ -49,7 +49,7 @@ impl Slot {
     }
 
     #[inline]
-    fn is_empty(self) -> bool {
+    pub(super) fn is_empty(self) -> bool {
         self.0 == 0
     }
 
@@ -145,7 +145,7 @@ impl Group {
     }
 
     #[inline]
-    fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         !self.slot(GROUP_SLOTS - 1).is_empty()
     }
 
