@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use data_bridge_kv::NamespaceSettings;
 use keys::KeyName;
-use layers::{Layers, Merged};
+use layers::{Layers, Merged, Source};
 use size::Size;
 
 /// Why the server doesn't start: one line that names the setting and the remedy.
@@ -56,6 +56,8 @@ pub enum PasswordSource {
 pub struct Config {
     /// Addresses for clients.
     pub listen: Vec<SocketAddr>,
+    /// Whether nobody named them: then one of IPv6 is left out where the machine has none.
+    pub listen_is_default: bool,
     /// Address of the admin port; `None` = no such port.
     pub admin: Option<SocketAddr>,
     /// The memory budget as asked for.
@@ -92,6 +94,7 @@ impl Config {
         }
         let config = Config {
             listen: list(&merged, KeyName::Listen, address)?,
+            listen_is_default: *merged.source(KeyName::Listen) == Source::Default,
             admin: one(&merged, KeyName::Admin, |text| match text {
                 "off" | "" => Ok(None),
                 text => address(text).map(Some),

@@ -159,10 +159,16 @@ impl From<ConfigError> for StartError {
     }
 }
 
+/// Whether binding failed because the machine has no such IPv6 address, or no IPv6 at all.
+fn has_no_ipv6(address: SocketAddr, error: &std::io::Error) -> bool {
+    address.is_ipv6() && error.kind() != std::io::ErrorKind::AddrInUse
+}
+
 /// A running server. Dropping it ends its tasks at once; [`Server::stop`] lets them finish.
 pub struct Server {
     shared: Arc<Shared>,
     admin: Option<SocketAddr>,
+    left_out: Option<String>,
     accepting: watch::Sender<bool>,
     tasks: JoinSet<()>,
 }
@@ -172,8 +178,15 @@ impl Server {
     pub async fn start(config: Config, engine: Arc<Engine>) -> Result<Server, StartError> {
         let shared = Arc::new(Shared::new(config, engine)?);
         let mut listeners = Vec::new();
+        let mut left_out = None;
         for address in &shared.config.listen {
-            listeners.push(listener::bind(*address).map_err(|error| StartError::Bind(*address, error))?);
+            match listener::bind(*address) {
+                Ok(listener) => listeners.push(listener),
+                Err(error) if shared.config.listen_is_default && has_no_ipv6(*address, &error) => {
+                    left_out = Some(format!("not on {address}, since this machine has no IPv6 loopback"));
+                }
+                Err(error) => return Err(StartError::Bind(*address, error)),
+            }
         }
         let admin = match shared.config.admin {
             Some(address) => Some(listener::bind(address).map_err(|error| StartError::Bind(address, error))?),
@@ -193,7 +206,7 @@ impl Server {
         }
         tasks.spawn(janitor::look_after(Arc::clone(&shared)));
         shared.enter(Phase::Ready);
-        Ok(Server { shared, admin: admin_address, accepting, tasks })
+        Ok(Server { shared, admin: admin_address, left_out, accepting, tasks })
     }
 
     /// Addresses for clients, as bound.
@@ -204,6 +217,11 @@ impl Server {
     /// Address of the admin port, as bound.
     pub fn admin_address(&self) -> Option<SocketAddr> {
         self.admin
+    }
+
+    /// The default address that it does not serve, and why.
+    pub fn left_out(&self) -> Option<&str> {
+        self.left_out.as_deref()
     }
 
     /// What its connections share.

@@ -40,7 +40,7 @@ pub struct Key {
     pub name: KeyName,
     /// Its name in the TOML file; the flag has `-` for `_`, the environment `KV_` and capitals.
     pub toml: &'static str,
-    /// The default; `None` = unset.
+    /// The default, several values with commas; `None` = unset.
     pub default: Option<&'static str>,
     /// Whether several values may be given.
     pub repeats: bool,
@@ -54,7 +54,7 @@ const fn key(name: KeyName, toml: &'static str, default: Option<&'static str>) -
 
 /// Every setting.
 pub const KEYS: [Key; 14] = [
-    Key { repeats: true, ..key(KeyName::Listen, "listen", Some("127.0.0.1:7379")) },
+    Key { repeats: true, ..key(KeyName::Listen, "listen", Some("127.0.0.1:7379,[::1]:7379")) },
     key(KeyName::Admin, "admin", Some("127.0.0.1:9121")),
     key(KeyName::MaxMemory, "max_memory", Some("auto")),
     key(KeyName::Threads, "threads", Some("auto")),

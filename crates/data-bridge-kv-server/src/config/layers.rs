@@ -96,7 +96,7 @@ impl Layers {
             Merged { values: BTreeMap::new(), namespaces: toml::Table::new(), lower_namespaces: Vec::new() };
         for key in &KEYS {
             if let Some(default) = key.default {
-                merged.put(key.name, vec![default.to_owned()], Source::Default);
+                merged.put(key.name, split(key, default), Source::Default);
             }
         }
         if let Some((path, text)) = &self.file {

@@ -32,7 +32,10 @@ fn a_flag_beats_the_environment_beats_the_file_beats_the_default() {
         assert!(report.contains(line), "{line} in {report}");
     }
     let (config, _) = Config::read(&Layers::default()).unwrap();
-    assert_eq!(config.listen, [SocketAddr::from(([127, 0, 0, 1], 7379))]);
+    let loopbacks = ["127.0.0.1:7379", "[::1]:7379"].map(|text| text.parse::<SocketAddr>().unwrap());
+    assert_eq!((config.listen, config.listen_is_default), (loopbacks.to_vec(), true));
+    let (config, _) = Config::read(&layers(&[(KeyName::Listen, "[::1]:1")], &[], None)).unwrap();
+    assert_eq!((config.listen.len(), config.listen_is_default), (1, false));
 }
 
 #[test]
