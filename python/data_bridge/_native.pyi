@@ -95,8 +95,7 @@ class RemoteWatch:
 class Remote:
     def __new__(
         cls,
-        host: str,
-        port: int,
+        target: tuple[str, int] | str,
         *,
         namespace: str | None = None,
         password: str | None = None,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 from data_bridge import kv
@@ -14,10 +15,14 @@ from data_bridge import kv
 class Server:
     """A server process on a free port."""
 
-    def __init__(self, *args: str, port: int = 0) -> None:
+    def __init__(self, *args: str, port: int = 0, environment: Mapping[str, str] | None = None) -> None:
         command = [sys.executable, "-m", "data_bridge.kv", "serve", "--listen", f"127.0.0.1:{port}", *args]
         self.process = subprocess.Popen(
-            [*command, "--admin", "off"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            [*command, "--admin", "off"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, **(environment or {})},
         )
         assert self.process.stdout is not None
         self.start_line = self.process.stdout.readline()
@@ -46,6 +51,20 @@ def server() -> Iterator[Server]:
     running = Server()
     yield running
     assert running.stop() == 0
+
+
+@pytest.fixture
+def start_server() -> Iterator[Callable[..., Server]]:
+    """Starts servers with flags and environment of their own, which end with the test."""
+    started: list[Server] = []
+
+    def start(*args: str, **environment: str) -> Server:
+        started.append(Server(*args, environment=environment))
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.kill()
 
 
 @pytest.fixture

@@ -197,15 +197,25 @@ def test_clients_pickle_without_the_password(server: Any) -> None:
         pickle.dumps(kv.open())
 
 
-@pytest.mark.parametrize("url", ["redis://localhost", "kv://host:port", "kv://h:1/n?x=1", "nonsense"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://localhost",
+        "kv://host:port",
+        "kv://h:1/n?x=1",
+        "nonsense",
+        "unix://",
+        "unix://host/x",
+        "unix:///x?database=1",
+        "unix:///x?db=1&namespace=1",
+    ],
+)
 def test_bad_urls(url: str) -> None:
     with pytest.raises(ValueError, match=r"URL|port"):
         kv.connect(url)
 
 
-@pytest.mark.parametrize(
-    "call", [lambda: kv.open("data/"), lambda: kv.connect("kvs://h"), lambda: kv.connect("unix:///x")]
-)
+@pytest.mark.parametrize("call", [lambda: kv.open("data/"), lambda: kv.connect("kvs://h")])
 def test_what_is_not_there_yet_is_refused(call: Any) -> None:
     with pytest.raises(ValueError, match="not available yet"):
         call()

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use data_bridge_kv_model::command::table::opcode;
 use data_bridge_kv_model::{Error, ErrorKind, Reply, ReplyReader, Result, Value};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::AbortHandle;
 
@@ -77,6 +77,11 @@ struct State {
     failure: Option<Error>,
 }
 
+/// What a connection runs over.
+trait Socket: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin + 'static> Socket for S {}
+
 #[derive(Debug)]
 struct TaskGuard(AbortHandle);
 
@@ -87,7 +92,7 @@ impl Drop for TaskGuard {
 }
 
 impl Client {
-    /// Connects to `host:port`, namespace 0. Must run inside a tokio runtime.
+    /// Connects to `host:port` or the Unix socket `unix:/path`, namespace 0. Must run inside a tokio runtime.
     ///
     /// # Errors
     /// [`ErrorKind::Closed`] where nobody answers.
@@ -100,8 +105,17 @@ impl Client {
     /// # Errors
     /// [`ErrorKind::Closed`] where nobody answers, and what the server refuses.
     pub async fn connect_with(address: &str, options: &Options) -> Result<Client> {
-        let mut socket = TcpStream::connect(address).await.map_err(|error| closed(&error))?;
+        if let Some(path) = address.strip_prefix("unix:") {
+            let socket = UnixStream::connect(path).await.map_err(|error| closed(&error))?;
+            return Client::greet(socket, options).await;
+        }
+        let socket = TcpStream::connect(address).await.map_err(|error| closed(&error))?;
         socket.set_nodelay(true).map_err(|error| closed(&error))?;
+        Client::greet(socket, options).await
+    }
+
+    /// Says who we are over a new connection, and starts its task.
+    async fn greet<S: Socket>(mut socket: S, options: &Options) -> Result<Client> {
         let mut greeting = Vec::new();
         let answers = put_greeting(options.password.as_deref(), options.namespace.as_deref(), &mut greeting);
         socket.write_all(&greeting).await.map_err(|error| closed(&error))?;
@@ -220,7 +234,7 @@ impl Shared {
 }
 
 /// Writes requests and reads answers until the connection ends; then everybody who waits is told.
-async fn drive(mut socket: TcpStream, mut responses: Responses, shared: Arc<Shared>) {
+async fn drive<S: Socket>(mut socket: S, mut responses: Responses, shared: Arc<Shared>) {
     let failure = loop {
         let out = std::mem::take(&mut shared.lock().out);
         if !out.is_empty()
@@ -243,7 +257,7 @@ async fn drive(mut socket: TcpStream, mut responses: Responses, shared: Arc<Shar
     state.failure = Some(failure);
 }
 
-async fn fill(socket: &mut TcpStream, responses: &mut Responses) -> Result<()> {
+async fn fill<S: Socket>(socket: &mut S, responses: &mut Responses) -> Result<()> {
     match socket.read(responses.room(READ_BYTES)).await {
         Ok(0) => Err(Error::new(ErrorKind::Closed, "the server closed the connection")),
         Ok(count) => {

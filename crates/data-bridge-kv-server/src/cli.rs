@@ -58,7 +58,7 @@ pub enum ConfigAction {
 /// file (listen, max_memory, ...); a flag wins over the environment, and that over the file.
 #[derive(Debug, Default, Args)]
 pub struct ServeArgs {
-    /// Address for clients, may be repeated; port 0 takes a free one [default: 127.0.0.1:7379 and
+    /// Address or unix:/path for clients, may be repeated; port 0 takes a free one [default: 127.0.0.1:7379 and
     /// [::1]:7379]
     #[arg(long, value_name = "ADDRESS")]
     listen: Vec<String>,

@@ -3,7 +3,7 @@
 //! A connection's task writes its own counters without contention; whoever asks adds them up.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{
     AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed,
@@ -15,6 +15,7 @@ use data_bridge_kv_model::Spec;
 use data_bridge_kv_model::limits::UNAUTHENTICATED_CONNECTIONS;
 use parking_lot::Mutex;
 
+use crate::endpoint::Endpoint;
 use crate::mailbox::{Letter, Mailbox};
 
 /// What others may know of a connection.
@@ -23,9 +24,9 @@ pub struct Client {
     /// Its number, never used again.
     pub id: u64,
     /// The other end.
-    pub address: SocketAddr,
+    pub address: Endpoint,
     /// Our end.
-    pub local: SocketAddr,
+    pub local: Endpoint,
     /// When it was accepted.
     pub since: Instant,
     /// How to reach it.
@@ -155,11 +156,12 @@ impl Clients {
     /// Takes a new connection in, or says why not.
     pub fn admit(
         &self,
-        address: SocketAddr,
-        local: SocketAddr,
+        address: impl Into<Endpoint>,
+        local: impl Into<Endpoint>,
         authenticated: bool,
         now: u32,
     ) -> Result<Arc<Client>, Refusal> {
+        let (address, local) = (address.into(), local.into());
         let mut register = self.register.lock();
         let of_address = register.by_address.get(&address.ip()).copied().unwrap_or(0);
         let refusal = if register.clients.len() >= self.most {
@@ -269,6 +271,7 @@ impl Clients {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::SocketAddr;
 
     fn address(last: u8) -> SocketAddr {
         SocketAddr::from(([10, 0, 0, last], 1000))

@@ -19,6 +19,8 @@ use keys::KeyName;
 use layers::{Layers, Merged, Source};
 use size::Size;
 
+use crate::endpoint::Endpoint;
+
 /// Why the server doesn't start: one line that names the setting and the remedy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError(pub String);
@@ -55,7 +57,7 @@ pub enum PasswordSource {
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Addresses for clients.
-    pub listen: Vec<SocketAddr>,
+    pub listen: Vec<Endpoint>,
     /// Whether nobody named them: then one of IPv6 is left out where the machine has none.
     pub listen_is_default: bool,
     /// Address of the admin port; `None` = no such port.
@@ -93,11 +95,11 @@ impl Config {
             )));
         }
         let config = Config {
-            listen: list(&merged, KeyName::Listen, address)?,
+            listen: list(&merged, KeyName::Listen, Endpoint::parse)?,
             listen_is_default: *merged.source(KeyName::Listen) == Source::Default,
             admin: one(&merged, KeyName::Admin, |text| match text {
                 "off" | "" => Ok(None),
-                text => address(text).map(Some),
+                text => admin_address(text).map(Some),
             })?,
             max_memory: one(&merged, KeyName::MaxMemory, Size::parse)?,
             threads: one(&merged, KeyName::Threads, |text| match text {
@@ -128,11 +130,11 @@ impl Config {
 
     /// Refuses a public address without authentication unless that is meant.
     fn check(&self) -> Result<(), ConfigError> {
-        let public = self.listen.iter().find(|address| !address.ip().is_loopback());
+        let public = self.listen.iter().find(|endpoint| endpoint.is_public());
         match public {
-            Some(address) if self.password == PasswordSource::None && !self.insecure_no_auth => {
+            Some(endpoint) if self.password == PasswordSource::None && !self.insecure_no_auth => {
                 Err(ConfigError(format!(
-                    "refusing to listen on {address} without authentication: give --password-file FILE, or \
+                    "refusing to listen on {endpoint} without authentication: give --password-file FILE, or \
                      --insecure-no-auth if everybody who reaches this address may read and write everything"
                 )))
             }
@@ -172,10 +174,9 @@ fn wrong(merged: &Merged, key: KeyName, text: &str, expected: &str) -> ConfigErr
     ConfigError(format!("{name} = '{text}' (from {source}) is not understood: expected {expected}"))
 }
 
-fn address(text: &str) -> Result<SocketAddr, String> {
-    text.replacen("localhost:", "127.0.0.1:", 1)
-        .parse()
-        .map_err(|_| "an IP address and a port, such as 127.0.0.1:7379 or [::1]:7379".to_owned())
+fn admin_address(text: &str) -> Result<SocketAddr, String> {
+    let tcp = Endpoint::parse(text).ok().and_then(|endpoint| endpoint.tcp());
+    tcp.ok_or_else(|| "an IP address and a port, such as 127.0.0.1:9121, or off".to_owned())
 }
 
 fn whole(text: &str, low: usize, high: usize) -> Result<usize, String> {

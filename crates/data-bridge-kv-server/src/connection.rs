@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use data_bridge_kv_model::limits::OUTPUT_BYTES_SOFT;
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use crate::clients::Client;
 use crate::dialogue::{Dialogue, Next};
 use crate::mailbox::{DRAIN, END, LETTER, TRIM};
 use crate::server::Shared;
+use crate::stream::Stream;
 
 /// Room for one read at first.
 const SMALL_READ: usize = 16 << 10;
@@ -79,7 +79,7 @@ enum Event {
 }
 
 struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     shared: Arc<Shared>,
     client: Arc<Client>,
     dialogue: Dialogue,
@@ -89,7 +89,7 @@ struct Connection {
 }
 
 /// Serves a connection until it ends.
-pub async fn serve(stream: TcpStream, shared: Arc<Shared>, client: Arc<Client>) {
+pub async fn serve(stream: Stream, shared: Arc<Shared>, client: Arc<Client>) {
     let dialogue = Dialogue::new(Arc::clone(&shared), Arc::clone(&client));
     let mut connection = Connection {
         stream,

@@ -30,6 +30,7 @@ pub mod commands;
 pub mod config;
 mod connection;
 pub mod dialogue;
+pub mod endpoint;
 #[doc(hidden)]
 pub mod fuzz;
 mod janitor;
@@ -45,6 +46,7 @@ pub mod server;
 pub mod session;
 mod shutdown;
 mod startline;
+mod stream;
 pub mod transaction;
 
 pub use program::run;

@@ -1,5 +1,7 @@
 //! Sockets: binding, accepting, and who is let in.
 
+mod unix;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,11 +9,14 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 
 use crate::connection;
+use crate::endpoint::Endpoint;
 use crate::server::Shared;
+use crate::stream::Stream;
+use unix::SocketFile;
 
 /// Connections that may wait to be accepted.
 const BACKLOG: i32 = 1024;
@@ -21,8 +26,57 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// A silent connection is probed after this long, so that dead ones are noticed.
 const KEEPALIVE: Duration = Duration::from_secs(60);
 
-/// Binds an address. Must run inside a tokio runtime.
-pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+/// Where connections come in.
+#[derive(Debug)]
+pub enum Listener {
+    /// Over TCP.
+    Tcp(TcpListener),
+    /// Over a Unix socket with its file.
+    Unix(UnixListener, SocketFile),
+}
+
+impl Listener {
+    /// Binds an endpoint. Must run inside a tokio runtime.
+    pub fn bind(endpoint: &Endpoint) -> io::Result<Listener> {
+        match endpoint {
+            Endpoint::Tcp(address) => bind_tcp(*address).map(Listener::Tcp),
+            Endpoint::Unix(path) => unix::bind(path).map(|(listener, file)| Listener::Unix(listener, file)),
+        }
+    }
+
+    /// What it is bound to.
+    pub fn endpoint(&self) -> Endpoint {
+        match self {
+            Listener::Tcp(listener) => {
+                let unknown = SocketAddr::from(([0, 0, 0, 0], 0));
+                Endpoint::Tcp(listener.local_addr().unwrap_or(unknown))
+            }
+            Listener::Unix(_, file) => Endpoint::Unix(file.path().to_owned()),
+        }
+    }
+
+    /// The next connection, its other end and ours.
+    async fn accept(&self) -> io::Result<(Stream, Endpoint, Endpoint)> {
+        match self {
+            Listener::Tcp(listener) => {
+                let (stream, address) = listener.accept().await?;
+                let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 3);
+                // A socket without these options serves as well.
+                let _ = SockRef::from(&stream).set_tcp_keepalive(&keepalive);
+                let _ = stream.set_nodelay(true);
+                let local = stream.local_addr().unwrap_or(address);
+                Ok((Stream::Tcp(stream), Endpoint::Tcp(address), Endpoint::Tcp(local)))
+            }
+            Listener::Unix(listener, _) => {
+                let (stream, _) = listener.accept().await?;
+                Ok((Stream::Unix(stream), self.endpoint(), self.endpoint()))
+            }
+        }
+    }
+}
+
+/// Binds an address of TCP. Must run inside a tokio runtime.
+pub fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
@@ -35,7 +89,7 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 /// Accepts connections until told not to. An error never ends it: it waits, longer each time, and goes on.
-pub async fn accept(listener: TcpListener, shared: Arc<Shared>, mut accepts: watch::Receiver<bool>) {
+pub async fn accept(listener: Listener, shared: Arc<Shared>, mut accepts: watch::Receiver<bool>) {
     let mut pause = FIRST_PAUSE;
     loop {
         let accepted = tokio::select! {
@@ -43,9 +97,9 @@ pub async fn accept(listener: TcpListener, shared: Arc<Shared>, mut accepts: wat
             _ = accepts.wait_for(|accepting| !accepting) => return,
         };
         match accepted {
-            Ok((stream, address)) => {
+            Ok((stream, address, local)) => {
                 pause = FIRST_PAUSE;
-                welcome(stream, address, &shared);
+                welcome(stream, address, local, &shared);
             }
             Err(error) => {
                 tracing::warn!(%error, pause_ms = pause.as_millis(), "accepting failed");
@@ -56,15 +110,10 @@ pub async fn accept(listener: TcpListener, shared: Arc<Shared>, mut accepts: wat
     }
 }
 
-fn welcome(stream: TcpStream, address: SocketAddr, shared: &Arc<Shared>) {
-    let local = stream.local_addr().unwrap_or(address);
+fn welcome(stream: Stream, address: Endpoint, local: Endpoint, shared: &Arc<Shared>) {
     let open = !shared.gate.is_closed();
     match shared.clients.admit(address, local, open, shared.seconds()) {
         Ok(client) => {
-            let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 3);
-            // A socket without these options serves as well.
-            let _ = SockRef::from(&stream).set_tcp_keepalive(&keepalive);
-            let _ = stream.set_nodelay(true);
             tokio::spawn(connection::serve(stream, Arc::clone(shared), client));
         }
         Err(refusal) => {

@@ -14,8 +14,9 @@ use crate::admin;
 use crate::auth::Gate;
 use crate::clients::Clients;
 use crate::config::{Config, ConfigError};
+use crate::endpoint::Endpoint;
 use crate::janitor;
-use crate::listener;
+use crate::listener::{self, Listener};
 use crate::mailbox::{DRAIN, END};
 
 /// How long commands in flight may take once the server stopped accepting.
@@ -51,6 +52,7 @@ pub struct Shared {
     pub run_id: String,
     /// Worker threads.
     pub threads: usize,
+    endpoints: OnceLock<Vec<Endpoint>>,
     addresses: OnceLock<Vec<SocketAddr>>,
     phase: AtomicU8,
     rate: AtomicU64,
@@ -71,6 +73,7 @@ impl Shared {
             gate,
             clients,
             started: Instant::now(),
+            endpoints: OnceLock::new(),
             addresses: OnceLock::new(),
             phase: AtomicU8::new(0),
             rate: AtomicU64::new(0),
@@ -83,7 +86,12 @@ impl Shared {
         u32::try_from(self.started.elapsed().as_secs()).unwrap_or(u32::MAX)
     }
 
-    /// Addresses for clients, as bound.
+    /// Addresses and Unix sockets for clients, as bound.
+    pub fn endpoints(&self) -> &[Endpoint] {
+        self.endpoints.get().map_or(&[], Vec::as_slice)
+    }
+
+    /// Those of TCP.
     pub fn addresses(&self) -> &[SocketAddr] {
         self.addresses.get().map_or(&[], Vec::as_slice)
     }
@@ -135,18 +143,18 @@ pub enum StartError {
     /// The configuration can't be.
     Config(ConfigError),
     /// An address can't be had.
-    Bind(SocketAddr, std::io::Error),
+    Bind(Endpoint, std::io::Error),
 }
 
 impl std::fmt::Display for StartError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             StartError::Config(error) => error.fmt(f),
-            StartError::Bind(address, error) if error.kind() == std::io::ErrorKind::AddrInUse => write!(
+            StartError::Bind(endpoint, error) if error.kind() == std::io::ErrorKind::AddrInUse => write!(
                 f,
-                "{address} is in use by another process: stop it, or choose another address with --listen or --admin"
+                "{endpoint} is in use by another process: stop it, or choose another address with --listen or --admin"
             ),
-            StartError::Bind(address, error) => write!(f, "can't listen on {address}: {error}"),
+            StartError::Bind(endpoint, error) => write!(f, "can't listen on {endpoint}: {error}"),
         }
     }
 }
@@ -160,8 +168,8 @@ impl From<ConfigError> for StartError {
 }
 
 /// Whether binding failed because the machine has no such IPv6 address, or no IPv6 at all.
-fn has_no_ipv6(address: SocketAddr, error: &std::io::Error) -> bool {
-    address.is_ipv6() && error.kind() != std::io::ErrorKind::AddrInUse
+fn has_no_ipv6(endpoint: &Endpoint, error: &std::io::Error) -> bool {
+    endpoint.ip().is_ipv6() && error.kind() != std::io::ErrorKind::AddrInUse
 }
 
 /// A running server. Dropping it ends its tasks at once; [`Server::stop`] lets them finish.
@@ -179,22 +187,25 @@ impl Server {
         let shared = Arc::new(Shared::new(config, engine)?);
         let mut listeners = Vec::new();
         let mut left_out = None;
-        for address in &shared.config.listen {
-            match listener::bind(*address) {
+        for endpoint in &shared.config.listen {
+            match Listener::bind(endpoint) {
                 Ok(listener) => listeners.push(listener),
-                Err(error) if shared.config.listen_is_default && has_no_ipv6(*address, &error) => {
-                    left_out = Some(format!("not on {address}, since this machine has no IPv6 loopback"));
+                Err(error) if shared.config.listen_is_default && has_no_ipv6(endpoint, &error) => {
+                    left_out = Some(format!("not on {endpoint}, since this machine has no IPv6 loopback"));
                 }
-                Err(error) => return Err(StartError::Bind(*address, error)),
+                Err(error) => return Err(StartError::Bind(endpoint.clone(), error)),
             }
         }
         let admin = match shared.config.admin {
-            Some(address) => Some(listener::bind(address).map_err(|error| StartError::Bind(address, error))?),
+            Some(address) => {
+                Some(listener::bind_tcp(address).map_err(|error| StartError::Bind(address.into(), error))?)
+            }
             None => None,
         };
-        let bound = listeners.iter().filter_map(|listener| listener.local_addr().ok()).collect();
+        let bound: Vec<Endpoint> = listeners.iter().map(Listener::endpoint).collect();
         // Nothing has set them before.
-        let _ = shared.addresses.set(bound);
+        let _ = shared.addresses.set(bound.iter().filter_map(Endpoint::tcp).collect());
+        let _ = shared.endpoints.set(bound);
         let admin_address = admin.as_ref().and_then(|listener| listener.local_addr().ok());
         let (accepting, accepts) = watch::channel(true);
         let mut tasks = JoinSet::new();
@@ -209,7 +220,7 @@ impl Server {
         Ok(Server { shared, admin: admin_address, left_out, accepting, tasks })
     }
 
-    /// Addresses for clients, as bound.
+    /// Addresses for clients, as bound; Unix sockets stand in `shared().endpoints()`.
     pub fn addresses(&self) -> &[SocketAddr] {
         self.shared.addresses()
     }

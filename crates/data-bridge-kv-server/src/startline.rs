@@ -22,7 +22,7 @@ pub fn open_log(config: &Config) {
 pub fn announce(server: &Server, budget: &Budget) {
     let shared = server.shared();
     let config = &shared.config;
-    let mut listen: Vec<String> = server.addresses().iter().map(ToString::to_string).collect();
+    let mut listen: Vec<String> = shared.endpoints().iter().map(ToString::to_string).collect();
     listen.extend(server.left_out().map(str::to_owned));
     let admin = server.admin_address().map_or_else(|| "off".to_owned(), |address| address.to_string());
     let memory = match budget.bytes {

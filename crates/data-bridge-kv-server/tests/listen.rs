@@ -1,8 +1,10 @@
-//! Where the server listens: both loopbacks unless told otherwise.
+//! Where the server listens: both loopbacks unless told otherwise, and Unix sockets.
 
 mod served;
 
 use std::net::SocketAddr;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,15 +13,18 @@ use data_bridge_kv_server::Server;
 use data_bridge_kv_server::config::Config;
 use data_bridge_kv_server::config::keys::KeyName;
 use data_bridge_kv_server::config::layers::Layers;
+use data_bridge_kv_server::endpoint::Endpoint;
 use data_bridge_kv_server::server::StartError;
-use served::{Raw, start};
+use served::{Raw, start, within};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
 
 /// A server that takes these addresses for its defaults.
 async fn with_defaults(addresses: &[&str]) -> Result<Server, StartError> {
     let layers = Layers { flags: vec![(KeyName::Admin, "off".to_owned())], ..Layers::default() };
     let (mut config, _) = Config::read(&layers).unwrap();
     assert!(config.listen_is_default);
-    config.listen = addresses.iter().map(|text| text.parse().unwrap()).collect();
+    config.listen = addresses.iter().map(|text| Endpoint::parse(text).unwrap()).collect();
     Server::start(config, Arc::new(Engine::open(Settings::default()).unwrap())).await
 }
 
@@ -71,4 +76,59 @@ async fn a_default_address_in_use_is_an_error() {
     assert!(error.contains("in use by another process"), "{error}");
     let server = with_defaults(&["127.0.0.1:0", "[::1]:0"]).await.unwrap();
     assert_eq!((server.addresses().len(), server.left_out()), (2, None));
+}
+
+/// A folder of its own for the sockets of a test.
+fn folder(name: &str) -> PathBuf {
+    let path = std::env::temp_dir().join(format!("kv-listen-{name}-{}", std::process::id()));
+    std::fs::create_dir_all(&path).unwrap();
+    path
+}
+
+async fn on_socket(path: &Path) -> Result<Server, StartError> {
+    let flags = [(KeyName::Listen, format!("unix:{}", path.display())), (KeyName::Admin, "off".to_owned())];
+    let (config, _) = Config::read(&Layers { flags: flags.to_vec(), ..Layers::default() }).unwrap();
+    Server::start(config, Arc::new(Engine::open(Settings::default()).unwrap())).await
+}
+
+async fn ask(path: &Path, line: &str) -> String {
+    let mut stream = UnixStream::connect(path).await.unwrap();
+    stream.write_all(format!("{line}\r\nQUIT\r\n").as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    within(stream.read_to_string(&mut answer)).await.unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn a_unix_socket_is_its_owners_and_goes_with_the_server() {
+    let path = folder("own").join("kv.sock");
+    let server = on_socket(&path).await.unwrap();
+    assert_eq!((server.addresses().len(), server.shared().endpoints().len()), (0, 1));
+    let found = std::fs::metadata(&path).unwrap();
+    assert!(found.file_type().is_socket());
+    assert_eq!(found.permissions().mode() & 0o777, 0o600);
+    assert_eq!(ask(&path, "PING").await, "+PONG\r\n+OK\r\n");
+    assert!(ask(&path, "CLIENT INFO").await.contains(&format!(" addr=unix:{} ", path.display())));
+    assert!(ask(&path, "CONFIG GET unixsocket").await.contains(&path.display().to_string()));
+    server.stop(Duration::from_secs(1)).await;
+    assert!(!path.exists());
+}
+
+#[tokio::test]
+async fn a_dead_socket_is_replaced_and_a_live_one_or_another_file_is_not() {
+    let path = folder("dead").join("kv.sock");
+    // Its listener ended without removing the file, as after SIGKILL.
+    drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+    let server = on_socket(&path).await.unwrap();
+    let refused = on_socket(&path).await.err().unwrap().to_string();
+    assert!(refused.contains("in use by another process"), "{refused}");
+    assert_eq!(ask(&path, "PING").await, "+PONG\r\n+OK\r\n");
+    // Whoever took the name meanwhile keeps it.
+    std::fs::remove_file(&path).unwrap();
+    std::fs::write(&path, "mine").unwrap();
+    server.stop(Duration::from_secs(1)).await;
+    assert_eq!(std::fs::read(&path).unwrap(), b"mine");
+    let refused = on_socket(&path).await.err().unwrap().to_string();
+    assert!(refused.contains("no socket"), "{refused}");
+    assert_eq!(std::fs::read(&path).unwrap(), b"mine");
 }

@@ -6,7 +6,7 @@ import os
 import socket
 from dataclasses import dataclass, replace
 from typing import Any, Self
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qs, quote, unquote, urlsplit
 
 from data_bridge._native import Remote
 from data_bridge._native import opcode as op
@@ -16,40 +16,54 @@ from data_bridge.kv.errors import InvalidArgumentError, UnavailableError
 
 DEFAULT_URL = "kv://127.0.0.1:7379"
 DEFAULT_PORT = 7379
+URL_FORMS = "kv://host:port/namespace or unix:///path?namespace=name"
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a URL points."""
+    """Where a URL points: a host and a port, or the path of a Unix socket."""
 
-    host: str
-    port: int
+    target: tuple[str, int] | str
     namespace: str | None
     password: str | None
 
     def shown(self) -> str:
         """The URL without the password."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"kv://{host}:{self.port}/{quote(self.namespace or '', safe='')}".rstrip("/")
+        name = quote(self.namespace or "", safe="")
+        if isinstance(self.target, str):
+            return f"unix://{quote(self.target)}" + (f"?namespace={name}" if name else "")
+        host, port = self.target
+        return f"kv://{f'[{host}]' if ':' in host else host}:{port}/{name}".rstrip("/")
 
 
 def address(url: str | None, password: str | None) -> Address:
-    """Reads `kv://[:password@]host[:port][/namespace]`; without a URL the environment's KV_URL, else the default."""
+    """Reads `kv://[:password@]host[:port][/namespace]` or `unix://[:password@]/path[?namespace=name]`; without a URL
+    the environment's KV_URL, else the default."""
     given = url if url is not None else os.environ.get("KV_URL", DEFAULT_URL)
     parts = urlsplit(given)
-    if parts.scheme in ("kvs", "unix"):
-        raise UnavailableError(
-            f"{parts.scheme}:// is not available yet: connect with kv://host:port/namespace"
-        )
+    if parts.scheme == "kvs":
+        raise UnavailableError("kvs:// is not available yet, since the server has no TLS: connect with kv://")
+    if password is None:
+        password = unquote(parts.password) if parts.password else os.environ.get("KV_PASSWORD") or None
+    if parts.scheme == "unix":
+        return Address(unquote(parts.path), _namespace_of_socket(parts), password)
     if parts.scheme != "kv" or parts.query or parts.fragment:
-        raise InvalidArgumentError("a URL is kv://host:port/namespace")
+        raise InvalidArgumentError(f"a URL is {URL_FORMS}")
     try:
         port = parts.port or DEFAULT_PORT
     except ValueError as error:
         raise InvalidArgumentError("the port of the URL is no number from 1 to 65535") from error
-    if password is None:
-        password = unquote(parts.password) if parts.password else os.environ.get("KV_PASSWORD") or None
-    return Address(parts.hostname or "127.0.0.1", port, unquote(parts.path.strip("/")) or None, password)
+    target = (parts.hostname or "127.0.0.1", port)
+    return Address(target, unquote(parts.path.strip("/")) or None, password)
+
+
+def _namespace_of_socket(parts: SplitResult) -> str | None:
+    """The namespace that a URL of a Unix socket names, as `namespace` or in redis-py's word `db`."""
+    options = parse_qs(parts.query, keep_blank_values=True)
+    names = [name for word in ("namespace", "db") for name in options.pop(word, ())]
+    if options or len(names) > 1 or parts.fragment or parts.hostname or not parts.path.strip("/"):
+        raise InvalidArgumentError(f"a URL is {URL_FORMS}")
+    return names[0] or None if names else None
 
 
 def is_cooperative() -> bool:
@@ -72,8 +86,7 @@ class Client(Remote, StoreMethods):
         """For an address; `options` are those of `connect`."""
         self = super().__new__(
             cls,
-            address.host,
-            address.port,
+            address.target,
             namespace=address.namespace,
             password=address.password,
             cooperative=is_cooperative(),
@@ -115,7 +128,8 @@ def connect(
     timeout: float | None = 5.0,
     fallback: Fallback | None = None,
 ) -> Client:
-    """A client of a server: `kv://host:port/namespace`, from KV_URL unless given. The first call connects.
+    """A client of a server: `kv://host:port/namespace` or `unix:///path?namespace=name`, from KV_URL unless given. The
+    first call connects.
 
     The password stands in the URL (`kv://:password@host`), in `password` or in KV_PASSWORD. `timeout` is for one
     operation, `connect_timeout` for a connection, `pool_timeout` for a free one of at most `max_connections`. Waits

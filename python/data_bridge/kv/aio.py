@@ -57,7 +57,10 @@ class AsyncClient(AsyncRemote, AsyncMethods):
 
     async def _open(self, loop: asyncio.AbstractEventLoop) -> None:
         where = self._address
-        attempt = loop.create_connection(lambda: self, where.host, where.port)  # type: ignore[type-var]
+        if isinstance(where.target, str):
+            attempt = loop.create_unix_connection(lambda: self, where.target)  # type: ignore[type-var]
+        else:
+            attempt = loop.create_connection(lambda: self, *where.target)  # type: ignore[type-var]
         try:
             await asyncio.wait_for(attempt, self._options["connect_timeout"])
         except builtins.TimeoutError:

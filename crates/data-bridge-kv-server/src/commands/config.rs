@@ -5,6 +5,7 @@ use data_bridge_kv_model::limits::NAMESPACES;
 use data_bridge_kv_model::{Arg, Args, Glob, ReplyBuf, Shape, ValueRef};
 
 use super::unknown_subcommand;
+use crate::endpoint::Endpoint;
 use crate::session::Session;
 
 pub fn config(session: &Session, mut args: Args<'_>, out: &mut ReplyBuf) -> Result<()> {
@@ -28,6 +29,10 @@ fn settings(session: &Session) -> Vec<(&'static str, String)> {
     let limit = if limit == u64::MAX { 0 } else { limit };
     let port = shared.addresses().first().map_or(0, std::net::SocketAddr::port);
     let bind: Vec<String> = shared.addresses().iter().map(|address| address.ip().to_string()).collect();
+    let unix = shared.endpoints().iter().find_map(|endpoint| match endpoint {
+        Endpoint::Unix(path) => Some(path.display().to_string()),
+        Endpoint::Tcp(_) => None,
+    });
     vec![
         ("appendonly", "no".to_owned()),
         ("bind", bind.join(" ")),
@@ -39,6 +44,7 @@ fn settings(session: &Session) -> Vec<(&'static str, String)> {
         ("proto-max-bulk-len", data_bridge_kv_model::limits::VALUE_BYTES.to_string()),
         ("save", String::new()),
         ("timeout", "0".to_owned()),
+        ("unixsocket", unix.unwrap_or_default()),
     ]
 }
 

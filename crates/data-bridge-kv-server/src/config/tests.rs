@@ -32,7 +32,7 @@ fn a_flag_beats_the_environment_beats_the_file_beats_the_default() {
         assert!(report.contains(line), "{line} in {report}");
     }
     let (config, _) = Config::read(&Layers::default()).unwrap();
-    let loopbacks = ["127.0.0.1:7379", "[::1]:7379"].map(|text| text.parse::<SocketAddr>().unwrap());
+    let loopbacks = ["127.0.0.1:7379", "[::1]:7379"].map(|text| Endpoint::parse(text).unwrap());
     assert_eq!((config.listen, config.listen_is_default), (loopbacks.to_vec(), true));
     let (config, _) = Config::read(&layers(&[(KeyName::Listen, "[::1]:1")], &[], None)).unwrap();
     assert_eq!((config.listen.len(), config.listen_is_default), (1, false));
@@ -58,6 +58,8 @@ fn values_that_cannot_be_are_refused_with_their_source() {
     );
     for (key, text) in [
         (KeyName::Listen, "7379"),
+        (KeyName::Listen, "unix:kv.sock"),
+        (KeyName::Admin, "unix:/kv.sock"),
         (KeyName::MaxMemory, "much"),
         (KeyName::LogFormat, "xml"),
         (KeyName::DrainDelay, "-1"),

@@ -16,7 +16,7 @@ mod link;
 mod pool;
 mod watch;
 
-use link::{Address, Link, Lost};
+use link::{Address, Link, Lost, Target};
 use pool::Pool;
 pub use watch::RemoteWatch;
 
@@ -42,14 +42,13 @@ pub struct Remote {
 impl Remote {
     #[new]
     #[pyo3(signature = (
-        host, port, *, namespace=None, password=None, max_connections=50, pool_timeout=5.0, connect_timeout=5.0,
+        target, *, namespace=None, password=None, max_connections=50, pool_timeout=5.0, connect_timeout=5.0,
         timeout=Some(5.0), cooperative=false, fallback=None
     ))]
     #[expect(clippy::too_many_arguments, reason = "the options of the client, by name")]
     fn new(
         py: Python<'_>,
-        host: String,
-        port: u16,
+        target: Target,
         namespace: Option<String>,
         password: Option<String>,
         max_connections: usize,
@@ -60,7 +59,7 @@ impl Remote {
         fallback: Option<Py<PyAny>>,
     ) -> PyResult<Remote> {
         let connect_timeout = super::seconds(connect_timeout)?;
-        let address = Address { host, port, namespace, password, connect_timeout, cooperative };
+        let address = Address { target, namespace, password, connect_timeout, cooperative };
         Ok(Remote {
             address,
             pool: Py::new(py, Pool::new(max_connections.max(1), super::seconds(pool_timeout)?))?,

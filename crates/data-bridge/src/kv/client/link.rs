@@ -3,6 +3,8 @@
 
 use std::io::{self, ErrorKind as IoKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use data_bridge_kv_client::core::{Responses, put_greeting};
@@ -19,10 +21,8 @@ const READ_BYTES: usize = 16 << 10;
 /// Where and how to connect.
 #[derive(Clone, Debug)]
 pub struct Address {
-    /// Name or address of the host.
-    pub host: String,
-    /// Port.
-    pub port: u16,
+    /// What to connect to.
+    pub target: Target,
     /// Namespace by name or number; None = 0.
     pub namespace: Option<String>,
     /// Password, if one is wanted.
@@ -31,6 +31,25 @@ pub struct Address {
     pub connect_timeout: Duration,
     /// Whether the socket is Python's.
     pub cooperative: bool,
+}
+
+/// The other end: a pair or a text in Python.
+#[derive(Clone, Debug, FromPyObject)]
+pub enum Target {
+    /// Name or address of a host, and a port.
+    Tcp(String, u16),
+    /// The path of a Unix socket.
+    Unix(String),
+}
+
+impl std::fmt::Display for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Target::Tcp(host, port) if host.contains(':') => write!(f, "kv://[{host}]:{port}"),
+            Target::Tcp(host, port) => write!(f, "kv://{host}:{port}"),
+            Target::Unix(path) => write!(f, "unix://{path}"),
+        }
+    }
 }
 
 /// Why a connection is of no use any more.
@@ -65,10 +84,7 @@ impl Link {
     pub fn connect(py: Python<'_>, address: &Address) -> PyResult<Link> {
         let deadline = Instant::now().checked_add(address.connect_timeout);
         let transport = if address.cooperative {
-            let socket = py.import("socket")?.call_method1(
-                "create_connection",
-                ((address.host.as_str(), address.port), address.connect_timeout.as_secs_f64()),
-            );
+            let socket = open_python(py, address);
             Transport::Python(socket.map_err(|error| cannot_connect(py, address, &error.value(py)))?.unbind())
         } else {
             let socket = doorway::outside(py, || open(address));
@@ -139,19 +155,43 @@ impl Link {
 }
 
 fn open(address: &Address) -> io::Result<TcpStream> {
+    let socket = match &address.target {
+        Target::Tcp(host, port) => open_tcp(host, *port, address.connect_timeout)?,
+        // A stream socket is read and written alike, whatever its family.
+        Target::Unix(path) => TcpStream::from(OwnedFd::from(UnixStream::connect(path)?)),
+    };
+    socket.set_read_timeout(Some(doorway::SLICE))?;
+    socket.set_write_timeout(Some(doorway::SLICE))?;
+    Ok(socket)
+}
+
+fn open_tcp(host: &str, port: u16, timeout: Duration) -> io::Result<TcpStream> {
     let mut failure = io::Error::new(IoKind::NotFound, "the host name has no address");
-    for target in (address.host.as_str(), address.port).to_socket_addrs()? {
-        match TcpStream::connect_timeout(&target, address.connect_timeout) {
+    for target in (host, port).to_socket_addrs()? {
+        match TcpStream::connect_timeout(&target, timeout) {
             Ok(socket) => {
                 socket.set_nodelay(true)?;
-                socket.set_read_timeout(Some(doorway::SLICE))?;
-                socket.set_write_timeout(Some(doorway::SLICE))?;
                 return Ok(socket);
             }
             Err(error) => failure = error,
         }
     }
     Err(failure)
+}
+
+fn open_python<'py>(py: Python<'py>, address: &Address) -> PyResult<Bound<'py, PyAny>> {
+    let (module, timeout) = (py.import("socket")?, address.connect_timeout.as_secs_f64());
+    match &address.target {
+        Target::Tcp(host, port) => {
+            module.call_method1("create_connection", ((host.as_str(), *port), timeout))
+        }
+        Target::Unix(path) => {
+            let socket = module.call_method1("socket", (module.getattr("AF_UNIX")?,))?;
+            socket.call_method1("settimeout", (timeout,))?;
+            socket.call_method1("connect", (path.as_str(),))?;
+            Ok(socket)
+        }
+    }
 }
 
 /// One slice of an exchange: `Ok(None)` when the socket had nothing to do for that long.
@@ -253,6 +293,6 @@ fn is_error(item: &[u8]) -> bool {
 
 #[cold]
 fn cannot_connect(py: Python<'_>, address: &Address, why: &dyn std::fmt::Display) -> PyErr {
-    let message = format!("can't connect to kv://{}:{}: {why}", address.host, address.port);
+    let message = format!("can't connect to {}: {why}", address.target);
     errors::named(py, "ConnectionError", &message)
 }
