@@ -58,8 +58,8 @@ def start_server() -> Iterator[Callable[..., Server]]:
     """Starts servers with flags and environment of their own, which end with the test."""
     started: list[Server] = []
 
-    def start(*args: str, **environment: str) -> Server:
-        started.append(Server(*args, environment=environment))
+    def start(*args: str, port: int = 0, environment: Mapping[str, str] | None = None) -> Server:
+        started.append(Server(*args, port=port, environment=environment))
         return started[-1]
 
     yield start

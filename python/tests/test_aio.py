@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from data_bridge import kv
+from data_bridge._native import opcode as op
 from data_bridge.kv.aio import AsyncClient, AsyncStore
 
 Test = Callable[[Any], Awaitable[None]]
@@ -211,3 +212,85 @@ def test_wrong_servers() -> None:
             await kv.aio.connect("kv://127.0.0.1:1").get("k")
 
     asyncio.run(main())
+
+
+async def _waiting(client: Any, count: int, fact: str = "blocked_clients") -> None:
+    """Until so many waits and watches (or connections) are open at the server."""
+    async with asyncio.timeout(20):
+        while f"{fact}:{count}\r\n" not in await client._call(op.INFO, ("clients",)):
+            await asyncio.sleep(0)
+
+
+def test_a_cancelled_wait_ends_at_the_server(own_server: Any) -> None:
+    async def main() -> None:
+        async with kv.aio.connect(own_server.url()) as client, kv.aio.connect(own_server.url()) as other:
+            waits = [asyncio.ensure_future(client.wait("never")) for _ in range(5)]
+            kept = asyncio.ensure_future(client.wait("key"))
+            await _waiting(other, 6)
+            for wait in waits:
+                wait.cancel()
+            await _waiting(other, 1)
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(client.wait("never"), 0.05)
+            # One that is cancelled in the tick in which it was sent, and one that never was sent.
+            asyncio.ensure_future(client.wait("never")).cancel()
+            sent = client.wait("never")
+            sent.cancel()
+            await _waiting(other, 1)
+            await other.set("key", 1)
+            assert (await kept).value == 1
+            await _waiting(other, 0)
+            assert await client.get("key") == 1
+
+    asyncio.run(main())
+
+
+def test_a_cancelled_wait_is_not_sent_again(start_server: Any) -> None:
+    async def main() -> None:
+        server = start_server()
+        async with kv.aio.connect(server.url()) as client:
+            wait = asyncio.ensure_future(client.wait("never"))
+            kept = asyncio.ensure_future(client.wait("key"))
+            await _waiting(client, 2)
+            server.kill()
+            wait.cancel()
+            again = start_server(port=server.port)
+            async with kv.aio.connect(again.url()) as other:
+                await _waiting(other, 1)
+                kept.cancel()
+                await _waiting(other, 0)
+
+    asyncio.run(main())
+
+
+def test_a_watch_that_is_cancelled_or_forgotten_leaves_nothing(own_server: Any) -> None:
+    async def main() -> None:
+        async with kv.aio.connect(own_server.url()) as client:
+            await client.ping()
+            for ticks in range(12):
+                start = asyncio.ensure_future(anext(aiter(client.watch("key"))))
+                for _ in range(ticks):
+                    await asyncio.sleep(0)
+                start.cancel()
+                await asyncio.gather(start, return_exceptions=True)
+                del start
+            await _waiting(client, 0)
+            await _waiting(client, 1, "connected_clients")
+
+    asyncio.run(main())
+
+
+def test_a_watch_that_nobody_reads_keeps_little_and_says_so(run: Callable[[Test], None]) -> None:
+    async def test(store: Any) -> None:
+        async with store.watch(prefix="many") as watch:
+            for start in range(0, 30_000, 1000):
+                await store.set_many({f"many:{start + number}": 0 for number in range(1000)})
+            await store.set("many:last", 1)
+            seen = 0
+            async for event in watch:
+                seen += 1
+                if event.change == "lost":
+                    break
+            assert seen <= 10_001
+
+    run(test)

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from data_bridge import kv
+from data_bridge._native import opcode as op
 
 
 def python(code: str, *args: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
@@ -195,6 +196,30 @@ def test_clients_pickle_without_the_password(server: Any) -> None:
     assert "secret" not in repr(hidden)
     with pytest.raises(TypeError, match="pickled"):
         pickle.dumps(kv.open())
+
+
+class InterruptionError(Exception):
+    """What a signal handler raises."""
+
+
+def test_an_interrupted_or_late_wait_ends_at_the_server(own_server: Any) -> None:
+    def raise_it(*_: object) -> None:
+        raise InterruptionError
+
+    before = signal.signal(signal.SIGALRM, raise_it)
+    try:
+        with kv.connect(own_server.url()) as client:
+            with pytest.raises(TimeoutError):
+                client.wait("never", timeout=0.01)
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
+            with pytest.raises(InterruptionError):
+                client.wait("never")
+            signal.setitimer(signal.ITIMER_REAL, 20)
+            while "blocked_clients:0\r\n" not in client._call(op.INFO, ("clients",)):
+                pass
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 @pytest.mark.parametrize(

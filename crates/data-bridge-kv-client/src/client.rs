@@ -1,11 +1,12 @@
 //! The client for tokio: one connection, all calls pipelined, answers by id.
 //!
 //! A call appends its request and wakes the connection's task; that task writes what has gathered and hands answers to
-//! those who wait. A dropped call drops its answer. The task ends with the last clone of the client.
+//! those who wait. A dropped call drops its answer, and ends its wait at the server if it is one. The task ends with
+//! the last clone of the client.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use data_bridge_kv_model::command::table::opcode;
+use data_bridge_kv_model::command::table::{self, BLOCKING, opcode};
 use data_bridge_kv_model::{Error, ErrorKind, Reply, ReplyReader, Result, Value};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
@@ -145,17 +146,14 @@ impl Client {
         let mut encoded = Vec::new();
         args.iter().for_each(|arg| arg.encode_into(&mut encoded));
         let (sender, receiver) = oneshot::channel();
-        {
-            let mut state = self.shared.lock();
-            if let Some(failure) = &state.failure {
-                return Err(failure.clone());
-            }
-            let id = state.flight.add(sender);
-            put_request(id, opcode, &encoded, &mut state.out);
-        }
-        self.shared.wake.notify_one();
+        let id = self.shared.send(opcode, &encoded, sender)?;
+        let waits = table::by_opcode(opcode).is_some_and(|spec| spec.has(BLOCKING));
+        let cancel = waits.then(|| Cancel { shared: &self.shared, id });
         let gone = |_| Error::new(ErrorKind::Closed, "the connection has ended");
-        match receiver.await.map_err(gone)?? {
+        let answer = receiver.await;
+        // Answered, or nobody is left to tell.
+        std::mem::forget(cancel);
+        match answer.map_err(gone)?? {
             Reply::Error(error) => Err(error),
             reply => Ok(reply),
         }
@@ -215,7 +213,35 @@ impl Client {
     }
 }
 
+/// Ends a wait at the server when its call is dropped before the answer.
+struct Cancel<'a> {
+    shared: &'a Shared,
+    id: u32,
+}
+
+impl Drop for Cancel<'_> {
+    fn drop(&mut self) {
+        let mut id = Vec::new();
+        Value::from(i64::from(self.id)).encode_into(&mut id);
+        // Where the connection has ended, so has the wait; nobody wants the answer.
+        let _ = self.shared.send(opcode::KV_CANCEL, &id, oneshot::channel().0);
+    }
+}
+
 impl Shared {
+    /// Queues a request; its id.
+    fn send(&self, opcode: u16, args: &[u8], answer: oneshot::Sender<Result<Reply>>) -> Result<u32> {
+        let mut state = self.lock();
+        if let Some(failure) = &state.failure {
+            return Err(failure.clone());
+        }
+        let id = state.flight.add(answer);
+        put_request(id, opcode, args, &mut state.out);
+        drop(state);
+        self.wake.notify_one();
+        Ok(id)
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -234,30 +260,35 @@ impl Shared {
 }
 
 /// Writes requests and reads answers until the connection ends; then everybody who waits is told.
-async fn drive<S: Socket>(mut socket: S, mut responses: Responses, shared: Arc<Shared>) {
+///
+/// Both at a time: a server whose answers nobody reads stops reading requests.
+async fn drive<S: Socket>(socket: S, mut responses: Responses, shared: Arc<Shared>) {
+    let (mut reader, mut writer) = tokio::io::split(socket);
+    let (mut out, mut sent) = (Vec::new(), 0);
     let failure = loop {
-        let out = std::mem::take(&mut shared.lock().out);
-        if !out.is_empty()
-            && let Err(error) = socket.write_all(&out).await
-        {
-            break closed(&error);
+        if sent == out.len() {
+            (out, sent) = (std::mem::take(&mut shared.lock().out), 0);
         }
+        let rest = out.get(sent..).unwrap_or_default();
         let step = tokio::select! {
-            read = fill(&mut socket, &mut responses) => read.and_then(|()| shared.answer(&mut responses)),
-            () = shared.wake.notified() => Ok(()),
+            read = fill(&mut reader, &mut responses) => read.and_then(|()| shared.answer(&mut responses)),
+            written = writer.write(rest), if !rest.is_empty() => {
+                written.map(|count| sent = sent.saturating_add(count)).map_err(|error| closed(&error))
+            }
+            () = shared.wake.notified(), if rest.is_empty() => Ok(()),
         };
         if let Err(error) = step {
             break error;
         }
     };
     let mut state = shared.lock();
-    for waiter in state.flight.drain() {
+    for (_, waiter) in state.flight.drain() {
         let _ = waiter.send(Err(failure.clone()));
     }
     state.failure = Some(failure);
 }
 
-async fn fill<S: Socket>(socket: &mut S, responses: &mut Responses) -> Result<()> {
+async fn fill<S: AsyncRead + Unpin>(socket: &mut S, responses: &mut Responses) -> Result<()> {
     match socket.read(responses.room(READ_BYTES)).await {
         Ok(0) => Err(Error::new(ErrorKind::Closed, "the server closed the connection")),
         Ok(count) => {

@@ -215,9 +215,14 @@ impl<T> InFlight<T> {
         self.waiting.is_empty()
     }
 
-    /// All waiters, when the connection has ended.
-    pub fn drain(&mut self) -> impl Iterator<Item = T> + '_ {
-        self.waiting.drain().map(|(_, waiter)| waiter)
+    /// All waiters with their ids, when the connection has ended.
+    pub fn drain(&mut self) -> impl Iterator<Item = (u32, T)> + '_ {
+        self.waiting.drain()
+    }
+
+    /// Puts back one of them, whose request is sent again under its id.
+    pub fn restore(&mut self, id: u32, waiter: T) {
+        self.waiting.insert(id, waiter);
     }
 }
 

@@ -6,8 +6,8 @@
 //! response := length:u32 id:u32 flags:u8 item                     one reply item, see reply.rs
 //! ```
 //! Numbers are little endian. A response carries its request's id; ids of requests in flight must differ.
-//! Flag 1 of a request: it may be answered and carried out out of order. Flag 1 of a response: a push, its id is
-//! that of the request that started the watch. Other flags are refused.
+//! Requests have no flags yet. Flag 1 of a response: a push, its id is that of the request that started the watch.
+//! Other flags are refused.
 //!
 //! ```
 //! use data_bridge_kv_model::command::table::opcode;
@@ -38,8 +38,6 @@ pub const PREFACE: [u8; 4] = [0xDB, b'K', b'V', 1];
 pub const REQUEST_HEAD: usize = 11;
 /// Bytes of a response before its item.
 pub const RESPONSE_HEAD: usize = 9;
-/// Request flag: may be carried out out of order.
-pub const UNORDERED: u8 = 1;
 /// Response flag: a push, not an answer.
 pub const PUSH: u8 = 1;
 
@@ -50,7 +48,7 @@ pub struct RequestHead {
     pub id: u32,
     /// Opcode of `command/table.rs`.
     pub opcode: u16,
-    /// Flags.
+    /// Flags: none yet, so 0.
     pub flags: u8,
 }
 
@@ -113,7 +111,7 @@ pub fn read_head(body: &[u8]) -> Result<(RequestHead, &[u8])> {
     let (id, rest) = body.split_first_chunk::<4>().ok_or_else(short)?;
     let (opcode, rest) = rest.split_first_chunk::<2>().ok_or_else(short)?;
     let (&flags, rest) = rest.split_first().ok_or_else(short)?;
-    known(flags, UNORDERED)?;
+    known(flags, 0)?;
     let head = RequestHead { id: u32::from_le_bytes(*id), opcode: u16::from_le_bytes(*opcode), flags };
     Ok((head, rest))
 }
@@ -144,7 +142,7 @@ mod tests {
     #[test]
     fn a_request_comes_back() {
         let mut out = Vec::new();
-        let head = RequestHead { id: 7, opcode: 0x102, flags: UNORDERED };
+        let head = RequestHead { id: 7, opcode: 0x102, flags: 0 };
         let at = start_request(head, &mut out);
         put_arg(ValueRef::text("key"), &mut out);
         finish(at, &mut out);

@@ -168,7 +168,7 @@ fn frames_keep_their_bytes() {
         ("preface", frame::PREFACE.to_vec()),
         ("request_ping", request(head(1, 0x100, 0), &[])),
         ("request_kv_set", request(head(0x0102_0304, 0x012, 0), &[text("k"), decimal("1.10")])),
-        ("request_unordered", request(head(u32::MAX, 0x011, frame::UNORDERED), &[text("k")])),
+        ("request_last_id", request(head(u32::MAX, 0x011, 0), &[text("k")])),
         ("response_ok", response(1, 0, ReplyBuf::ok)),
         ("response_value", response(0x0102_0304, 0, |out| out.value(ValueRef::text("v")))),
         ("response_push", response(9, frame::PUSH, |out| out.integer(5))),

@@ -34,7 +34,8 @@ pub enum Effect {
     Pause(Duration),
 }
 
-/// Carries out a command and appends its reply. EXEC and KV.ATOMIC belong to `transaction`.
+/// Carries out a command and appends its reply. EXEC and KV.ATOMIC belong to `transaction`,
+/// KV.CANCEL to `native`.
 pub fn carry_out(session: &mut Session, command: &ConnectionCommand<'_>, out: &mut ReplyBuf) -> Effect {
     let mark = out.len();
     match try_carry_out(session, command, out) {
@@ -95,6 +96,10 @@ fn try_carry_out(
             }
             session.skin.typed = *on;
             out.ok();
+        }
+        ConnectionCommand::Cancel { .. } => {
+            let text = "KV.CANCEL is for the native protocol; a RESP client's wait ends with its connection";
+            return Err(Error::new(ErrorKind::Unavailable, text));
         }
         ConnectionCommand::Atomic { .. } => {
             let text = "KV.ATOMIC is for the native protocol; MULTI and EXEC are its RESP form";

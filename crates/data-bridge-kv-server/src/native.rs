@@ -185,6 +185,16 @@ impl Dialogue {
                 self.answer(id);
                 None
             }
+            Command::Connection(ConnectionCommand::Cancel { request }) => {
+                let ended = self.session.shared.engine.cancel(&self.session.caller, *request);
+                if ended {
+                    let error = Error::new(ErrorKind::Timeout, "the wait was cancelled");
+                    self.answer_error(u32::try_from(*request).unwrap_or(0), &error);
+                }
+                self.memory.replies.boolean(ended);
+                self.answer(id);
+                None
+            }
             Command::Connection(command) if commands::is_resp_only(command) => {
                 let text =
                     format!("{} is for RESP clients; KV.ATOMIC runs several commands as one", spec.name);

@@ -159,6 +159,46 @@ async fn waits_answer_late_and_out_of_order_and_watches_push() {
 }
 
 #[tokio::test]
+async fn a_wait_is_cancelled_by_its_id() {
+    let server = start(&[], &[]).await;
+    let mut native = Native::connect(&server).await;
+    let mut request = Vec::new();
+    put(&mut request, 1, opcode::KV_WAIT, &[text("job"), text("PRESENT")]);
+    put(&mut request, 2, opcode::KV_WAIT, &[text("job"), text("PRESENT")]);
+    put(&mut request, 3, opcode::KV_CANCEL, &[Value::Int(1)]);
+    put(&mut request, 4, opcode::KV_CANCEL, &[Value::Int(1)]);
+    native.0.send(&request).await;
+    let (id, _, reply) = native.response().await;
+    assert_eq!((id, kind_of(&reply)), (1, ErrorKind::Timeout));
+    assert_eq!(native.response().await, (3, 0, Reply::Boolean(true)));
+    assert_eq!(native.response().await, (4, 0, Reply::Boolean(false)));
+    assert_eq!(server.shared().engine.stats().waiting, 1);
+    // Another connection's waits are its own.
+    let mut other = Native::connect(&server).await;
+    assert_eq!(other.ask(opcode::KV_CANCEL, &[Value::Int(2)]).await, Reply::Boolean(false));
+    for wrong in [Value::Int(-1), text("x")] {
+        assert!(matches!(other.ask(opcode::KV_CANCEL, &[wrong]).await, Reply::Error(_)));
+    }
+    request.clear();
+    put(&mut request, 5, opcode::SET, &[text("job"), Value::Int(1)]);
+    native.0.send(&request).await;
+    let mut ids = [native.response().await.0, native.response().await.0];
+    ids.sort_unstable();
+    assert_eq!(ids, [2, 5]);
+}
+
+#[tokio::test]
+async fn a_request_with_flags_ends_the_connection() {
+    let server = start(&[], &[]).await;
+    let mut native = Native::connect(&server).await;
+    let mut request = Vec::new();
+    let at = frame::start_request(RequestHead { id: 1, opcode: opcode::PING, flags: 1 }, &mut request);
+    frame::finish(at, &mut request);
+    native.0.send(&request).await;
+    native.0.until_closed().await;
+}
+
+#[tokio::test]
 async fn strangers_authenticate_over_native_too() {
     let server = start(&[], &[("KV_PASSWORD", "hush")]).await;
     let mut native = Native::connect(&server).await;

@@ -234,9 +234,10 @@ impl Engine {
         version
     }
 
-    /// Drops a pending wait: its answer never comes. Looks through the waiters of the caller's namespace.
-    pub fn cancel(&self, caller: &Caller, token: u64) {
-        self.core.drop_waiters(|waiter| waiter.caller == caller.id && waiter.token == token, |_| false);
+    /// Drops a pending wait: its answer never comes. Looks through all waiters. Whether there was one: if not, its
+    /// answer came or is on its way.
+    pub fn cancel(&self, caller: &Caller, token: u64) -> bool {
+        self.core.drop_waiters(|waiter| waiter.caller == caller.id && waiter.token == token, |_| false) > 0
     }
 
     /// Drops all waits and watches of a caller that is gone.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import timedelta
 from typing import Any, Self
@@ -16,24 +17,45 @@ from data_bridge.kv._pipeline import checked
 from data_bridge.kv._queued import QueuedCommands
 from data_bridge.kv._values import MISSING, Event, Value, Versioned
 
+MOST_EVENTS = 10_000
+"""Events of a watch that are kept for a reader who is late."""
+
 
 class AsyncWatch:
-    """The changes of a key or prefix as an async iterator. An async context manager, or close it."""
+    """The changes of a key or prefix as an async iterator. Close it, or use it as an async context manager; one that
+    nobody holds any more ends too."""
 
-    __slots__ = ("_end", "_events", "_start")
+    __slots__ = ("__weakref__", "_end", "_events", "_loop", "_start")
 
     def __init__(self, start: Callable[[AsyncWatch], Awaitable[Callable[[], object]]]) -> None:
         self._events: asyncio.Queue[Any] = asyncio.Queue()
         self._start: Callable[[AsyncWatch], Awaitable[Callable[[], object]]] | None = start
         self._end: Callable[[], object] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def receiver(self) -> Callable[[Any], None]:
+        """What takes the events, without holding the watch: it ends when its user forgets it."""
+        known = weakref.ref(self)
+
+        def put(event: Any) -> None:
+            watch = known()
+            if watch is not None:
+                watch._put(event)
+
+        return put
 
     def _put(self, event: Any) -> None:
+        if self._events.qsize() >= MOST_EVENTS:
+            # Nobody reads them: they are dropped, and whoever comes back is told.
+            self._events = asyncio.Queue()
+            event = ("lost", None, 0)
         self._events.put_nowait(event)
 
     async def start(self) -> Self:
         """Starts it: changes from here on are seen. Entering the context manager and iterating do so too."""
         if self._start is not None:
             start, self._start = self._start, None
+            self._loop = asyncio.get_running_loop()
             self._end = await start(self)
         return self
 
@@ -66,6 +88,11 @@ class AsyncWatch:
         if self._end is not None:
             self._end()
             self._end = None
+
+    def __del__(self) -> None:
+        # Any thread may collect it, only the loop's may end it.
+        if self._end is not None and self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._end)
 
 
 class AsyncPipeline(Queue, QueuedCommands):

@@ -83,7 +83,11 @@ class AsyncClient(AsyncRemote, AsyncMethods):
     async def _start_watch(self, args: tuple[Any, ...], watch: AsyncWatch) -> Any:
         # A connection of its own: its end is the end of the watch.
         client = AsyncClient(self._address, self._options)
-        await client._watch(args, watch._put)
+        try:
+            await client._watch(args, watch.receiver())
+        except BaseException:
+            client._close()
+            raise
         return client._close
 
     def __repr__(self) -> str:
@@ -183,7 +187,7 @@ class AsyncStore(AsyncMethods):
 
     async def _start_watch(self, args: tuple[Any, ...], watch: AsyncWatch) -> Any:
         _, bell = self._ears()
-        number = bell.watch(watch._put, args)
+        number = bell.watch(watch.receiver(), args)
         return lambda: bell.unwatch(number)
 
     def _ears(self) -> tuple[asyncio.AbstractEventLoop, Bell]:

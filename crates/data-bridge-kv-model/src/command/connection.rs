@@ -46,6 +46,8 @@ pub enum ConnectionCommand<'a> {
     Typed { on: bool },
     /// Runs several native commands as one atomic step; the skin reads the nested commands.
     Atomic { args: &'a [Arg<'a>] },
+    /// Ends the wait that the native request with this id started.
+    Cancel { request: u64 },
 }
 
 type Parsed<'a> = Result<Command<'a>>;
@@ -133,6 +135,11 @@ pub(super) fn typed<'a>(args: &mut Args<'a>) -> Parsed<'a> {
         return Err(Error::syntax());
     }
     wrap(ConnectionCommand::Typed { on })
+}
+
+pub(super) fn cancel<'a>(args: &mut Args<'a>) -> Parsed<'a> {
+    let request = u64::try_from(args.next_arg()?.int()?).map_err(|_| Error::syntax())?;
+    wrap(ConnectionCommand::Cancel { request })
 }
 
 pub(super) fn atomic<'a>(args: &mut Args<'a>) -> Parsed<'a> {

@@ -419,6 +419,8 @@ commands! {
         "Typed replies on this connection: ON or OFF";
     KV_ATOMIC 0x112 "KV.ATOMIC" connection::atomic, 0, MANY, CONNECTION, NONE,
         "Run several native commands as one step";
+    KV_CANCEL 0x113 "KV.CANCEL" connection::cancel, 1, 1, CONNECTION, NONE,
+        "End a wait of this connection, named by its request's id";
 }
 
 /// Slots of the name index: a power of two, well above the number of commands.

@@ -116,14 +116,21 @@ impl Core {
         out.version(watch);
     }
 
-    /// Takes out every waiter and watcher that these pick; nobody is told.
-    pub(super) fn drop_waiters(&self, goes: impl Fn(&Waiter) -> bool, drops: impl Fn(&Watcher) -> bool) {
+    /// Takes out every waiter and watcher that these pick; nobody is told. Answers how many waiters.
+    pub(super) fn drop_waiters(
+        &self,
+        goes: impl Fn(&Waiter) -> bool,
+        drops: impl Fn(&Watcher) -> bool,
+    ) -> usize {
+        let mut dropped = 0;
         for space in &self.spaces {
             space.drop_prefix_watchers(&drops);
             for index in (0..space.shard_count()).filter(|_| space.is_touched()) {
-                drop(space.lock(index).waiters().take(&goes, &drops));
+                let taken = space.lock(index).waiters().take(&goes, &drops);
+                dropped += taken.len();
             }
         }
+        dropped
     }
 
     /// Answers `Timeout` to waits whose time has come.

@@ -162,7 +162,7 @@ impl AsyncRemote {
         scratch.request.fill(opcode::KV_WATCH, args, &None)?;
         let (event_loop, future) = this.get().begin(this.py())?;
         let answer = Answer::Watch { future: Some(future.clone().unbind()), put };
-        let push = this.get().queue_up(this.py(), &scratch.request, answer, None)?;
+        let (_, push) = this.get().queue_up(this.py(), &scratch.request, answer, None);
         scratch.keep();
         act(this, &event_loop, push)?;
         Ok(future)
@@ -205,11 +205,15 @@ impl AsyncRemote {
         if out.is_empty() { Ok(()) } else { write(py, &transport, &out) }
     }
 
-    /// The connection is up: greets, and writes what waited for it.
+    /// The connection is up: greets, and writes what waited for it. One that comes too late is closed.
     fn connection_made(&self, py: Python<'_>, transport: Py<PyAny>) -> PyResult<()> {
         let mut greeting = Vec::new();
         put_greeting(self.password.as_deref(), self.namespace.as_deref(), &mut greeting);
         let mut state = self.lock();
+        if state.closed {
+            drop(state);
+            return transport.bind(py).call_method0("abort").map(drop);
+        }
         state.responses = Responses::new();
         greeting.append(&mut state.out);
         state.link = Link::Up(transport.clone_ref(py));
@@ -259,17 +263,17 @@ impl AsyncRemote {
             let mut state = this.get().lock();
             state.link = Link::None;
             state.out.clear();
-            let waiters: Vec<Waiter> = state.flight.drain().collect();
+            let waiters: Vec<(u32, Waiter)> = state.flight.drain().collect();
             (waiters, state.event_loop.as_ref().map(|event_loop| event_loop.clone_ref(py)))
         };
         let why =
             error.map_or_else(|| "the server closed the connection".to_owned(), |error| error.to_string());
         let mut again = false;
-        for waiter in waiters {
+        for (id, waiter) in waiters {
             match waiter.again(py) {
                 Some((opcode, args, waiter)) if !this.get().lock().closed => {
                     let mut state = this.get().lock();
-                    let id = state.flight.add(waiter);
+                    state.flight.restore(id, waiter);
                     put_request(id, opcode, &args, &mut state.out);
                     again = true;
                 }
@@ -344,14 +348,8 @@ impl AsyncRemote {
         Ok((event_loop, future))
     }
 
-    /// Puts a request behind the others; answers what is to be done about it.
-    fn queue_up(
-        &self,
-        py: Python<'_>,
-        request: &Request,
-        answer: Answer,
-        tick: Option<()>,
-    ) -> PyResult<Push> {
+    /// Puts a request behind the others; answers its id, and what is to be done about it.
+    fn queue_up(&self, py: Python<'_>, request: &Request, answer: Answer, tick: Option<()>) -> (u32, Push) {
         let again = is_repeatable(request.opcode, &request.args)
             .then(|| (request.opcode, request.args.clone().into_boxed_slice()));
         let mut state = self.lock();
@@ -359,7 +357,7 @@ impl AsyncRemote {
         let idle = state.flight.is_empty() && state.out.is_empty();
         let id = state.flight.add(Waiter { answer, again, tick });
         put_request(id, request.opcode, &request.args, &mut state.out);
-        Ok(state.push(py, idle))
+        (id, state.push(py, idle))
     }
 
     /// An answer to the greeting: one that refuses ends the connection.
@@ -384,7 +382,7 @@ impl AsyncRemote {
             let mut state = self.lock();
             state.link = Link::None;
             state.out.clear();
-            state.flight.drain().collect()
+            state.flight.drain().map(|(_, waiter)| waiter).collect()
         };
         waiters.into_iter().try_for_each(|waiter| waiter.fail(py, error))
     }
@@ -429,8 +427,11 @@ fn send<'py>(
     let (event_loop, future) = client.begin(py)?;
     let answer = Answer::One { future: future.clone().unbind(), shaping };
     let guarded = (!endless && client.timeout.is_some()).then_some(());
-    let push = client.queue_up(py, &scratch.request, answer, guarded)?;
+    let (id, push) = client.queue_up(py, &scratch.request, answer, guarded);
     scratch.keep();
+    if endless {
+        waiter::end_with(this, &future, id)?;
+    }
     if guarded.is_some() {
         let mut state = client.lock();
         let starts = !std::mem::replace(&mut state.watchdog_runs, true);

@@ -4,13 +4,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use data_bridge_kv_client::core::{is_repeatable, put_request};
+use data_bridge_kv_model::Value;
 use data_bridge_kv_model::command::table::opcode;
 use pyo3::prelude::*;
+use pyo3::types::{PyCFunction, PyDict, PyTuple};
 
 use super::super::batch;
 use super::super::queue::Queued;
 use super::super::request::{Fallback, Shaping};
-use super::{AsyncRemote, Push, lost};
+use super::{AsyncRemote, Push, act, lost};
 
 /// A request in flight.
 pub struct Waiter {
@@ -34,6 +36,8 @@ pub enum Answer {
     Watch { future: Option<Py<PyAny>>, put: Py<PyAny> },
     /// One event of a watch.
     Event { put: Py<PyAny> },
+    /// Nobody.
+    Nobody,
 }
 
 /// A reply item, or the exception in its place.
@@ -83,7 +87,7 @@ impl Waiter {
                     .and_then(|answers| batch::results(py, &queued, item, &answers, fallback));
                 settle(py, &future, results.map(Bound::into_any))
             }
-            Answer::Watch { .. } => Ok(()),
+            Answer::Watch { .. } | Answer::Nobody => Ok(()),
             Answer::Event { put } => {
                 let event = Shaping::default().result(py, item, &None)?;
                 put.bind(py).call1((event,)).map(drop)
@@ -107,12 +111,17 @@ impl Waiter {
                 }
                 put.bind(py).call1((error.value(py),)).map(drop)
             }
-            Answer::Event { .. } => Ok(()),
+            Answer::Event { .. } | Answer::Nobody => Ok(()),
         }
     }
 
-    /// The connection was lost: what to send again and for whom, or nothing where the waiter was told.
+    /// The connection was lost: what to send again and for whom, or nothing where the waiter was told or is gone.
     pub fn again(mut self, py: Python<'_>) -> Option<(u16, Box<[u8]>, Waiter)> {
+        if let Answer::One { future, .. } = &self.answer
+            && is_done(py, future).unwrap_or(true)
+        {
+            return None;
+        }
         match self.again.take() {
             Some((opcode, args)) => Some((opcode, args, self)),
             None => {
@@ -186,6 +195,39 @@ pub fn send_queue(
         put_request(id, command.opcode, command.args, &mut state.out);
     }
     Ok(state.push(py, idle))
+}
+
+/// Ends a wait at the server when its future is cancelled before the answer.
+pub fn end_with(this: &Bound<'_, AsyncRemote>, future: &Bound<'_, PyAny>, wait: u32) -> PyResult<()> {
+    let py = this.py();
+    let client = this.clone().unbind();
+    let done = move |args: &Bound<'_, PyTuple>, _: Option<&Bound<'_, PyDict>>| -> PyResult<()> {
+        let future = args.get_item(0)?;
+        if !future.call_method0(pyo3::intern!(args.py(), "cancelled"))?.is_truthy()? {
+            return Ok(());
+        }
+        cancel(client.bind(args.py()), &future.call_method0("get_loop")?, wait)
+    };
+    let done = PyCFunction::new_closure(py, None, None, done)?;
+    future.call_method1(pyo3::intern!(py, "add_done_callback"), (done,)).map(drop)
+}
+
+/// Sends the end of a wait, if it is in flight.
+fn cancel(this: &Bound<'_, AsyncRemote>, event_loop: &Bound<'_, PyAny>, wait: u32) -> PyResult<()> {
+    let push = {
+        let mut state = this.get().lock();
+        let current = state.event_loop.as_ref().is_some_and(|known| known.is(event_loop));
+        if !current || state.flight.get_mut(wait).is_none() {
+            return Ok(());
+        }
+        let idle = state.out.is_empty();
+        let id = state.flight.add(Waiter { answer: Answer::Nobody, again: None, tick: None });
+        let mut args = Vec::new();
+        Value::from(i64::from(wait)).encode_into(&mut args);
+        put_request(id, opcode::KV_CANCEL, &args, &mut state.out);
+        state.push(this.py(), idle)
+    };
+    act(this, event_loop, push)
 }
 
 fn is_done(py: Python<'_>, future: &Py<PyAny>) -> PyResult<bool> {
