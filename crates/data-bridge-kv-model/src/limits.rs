@@ -25,7 +25,9 @@ pub const ARGUMENTS: usize = 1_048_576;
 pub const INLINE_BYTES: usize = 64 << 10;
 /// Largest request, and so the largest query buffer of a connection.
 pub const REQUEST_BYTES: usize = 64 << 20;
-/// Output buffer of a connection: closed at once above this.
+/// Largest reply, in the native encoding: nothing larger is taken by a client.
+pub const REPLY_BYTES: usize = VALUE_BYTES_HARD;
+/// Output buffer of a connection beside one reply: closed at once above this.
 pub const OUTPUT_BYTES_HARD: usize = 64 << 20;
 /// Output buffer of a connection: closed when above this for [`OUTPUT_SOFT_SECONDS`].
 pub const OUTPUT_BYTES_SOFT: usize = 16 << 20;

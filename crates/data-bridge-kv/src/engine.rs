@@ -336,12 +336,13 @@ impl Core {
                 if result.is_err() {
                     txn.roll_back();
                 }
-                let copy = txn.take_copy();
+                let (copy, gaps) = (txn.take_copy(), txn.take_gaps());
                 txn.finish().send();
                 match copy {
                     None => result?,
                     Some(copy) => exec::run(&mut Txn::on_copy(space, &*self.clock, copy), command, out)?,
                 }
+                gaps.fill(out);
             }
         }
         Ok(Progress::Done)
@@ -366,8 +367,11 @@ impl Core {
         if result.is_err() {
             txn.roll_back();
         }
+        let gaps = txn.take_gaps();
         txn.finish().send();
-        result
+        result?;
+        gaps.fill(out);
+        Ok(())
     }
 }
 
@@ -400,12 +404,14 @@ fn run_calls(
     }
     out.container(Shape::Array, calls.len());
     for call in calls {
-        let mark = out.len();
-        if let Err(error) = exec::run(txn, &call.command, out) {
+        let (mark, gaps) = (out.len(), txn.gap_count());
+        let result = exec::run(txn, &call.command, out).and_then(|()| txn.check_reply(out));
+        if let Err(error) = result {
             if on_error == OnError::Abort {
                 return Err(error);
             }
             out.truncate(mark);
+            txn.keep_gaps(gaps);
             out.error(&error);
         }
     }

@@ -6,12 +6,14 @@ use data_bridge_kv_model::{Kind, ReplyBuf, ValueRef};
 use std::sync::Arc;
 
 pub mod exec;
+mod gaps;
 pub mod notice;
 pub mod space;
 pub mod txn;
 mod undo;
 pub mod waiters;
 
+pub use gaps::Gaps;
 pub use space::Space;
 pub use txn::Txn;
 
@@ -172,6 +174,15 @@ pub fn put_value(stored: Stored<'_>, out: &mut ReplyBuf) {
         Stored::Inline { kind, payload } => out.value(ValueRef::from_parts(kind, payload)),
         Stored::Blob { kind, blob } => out.value(ValueRef::from_parts(kind, blob.get())),
         Stored::Collection(collection) => collection.encode_into(out.bytes_mut()),
+    }
+}
+
+/// About how many bytes a value takes in a reply.
+pub fn encoded_len(stored: Stored<'_>) -> usize {
+    match stored {
+        Stored::Inline { payload, .. } => payload.len(),
+        Stored::Blob { blob, .. } => blob.len(),
+        Stored::Collection(collection) => collection.encoded_len(),
     }
 }
 

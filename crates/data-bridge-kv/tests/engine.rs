@@ -351,3 +351,73 @@ fn large_values_are_read_from_a_copy_and_stay_whole() {
     let Reply::Container(_, parts) = store.run("KV.GETV text") else { panic!() };
     assert_eq!(parts[0], bytes(&"y".repeat(100_000)));
 }
+
+#[test]
+fn large_values_of_many_keys_are_filled_in_from_copies() {
+    let store = Store::new(|_| {});
+    let large = |letter: &str| letter.repeat(70_000);
+    store.run(&format!("MSET a {} b small c {}", large("a"), large("c")));
+    // Together they are large too.
+    let middle: Vec<String> = (0..5).map(|number| number.to_string().repeat(20_000)).collect();
+    for (number, text) in middle.iter().enumerate() {
+        store.run(&format!("SET m{number} {text}"));
+    }
+    store.run("RPUSH list x y");
+    let expected = [
+        vec![bytes(&large("a")), Reply::Missing, bytes("small"), bytes(&large("c")), bytes(&large("a"))],
+        middle.iter().map(|text| bytes(text)).collect(),
+        vec![Reply::Missing, bytes("small")],
+    ];
+    let asked = "MGET a none b c a m0 m1 m2 m3 m4 list b";
+    assert_eq!(store.run(asked), Reply::Container(Shape::Array, expected.concat()));
+    assert_eq!(store.run("MGET a"), Reply::Container(Shape::Array, vec![bytes(&large("a"))]));
+    // In a step that changes the values afterwards they are those of their moment.
+    let steps = [asked, "SET a new", "GET a", "APPEND c x", "LPUSH b x", "MGET a b"];
+    let Reply::Container(_, answers) = store.atomic(&steps, OnError::Continue, &[]) else { panic!() };
+    assert_eq!(answers[0], Reply::Container(Shape::Array, expected.concat()));
+    assert_eq!(answers[2..4], [bytes("new"), Reply::Integer(70_001)]);
+    assert!(matches!(answers[4], Reply::Error(_)));
+    assert_eq!(answers[5], Reply::Container(Shape::Array, vec![bytes("new"), bytes("small")]));
+}
+
+#[test]
+fn a_reply_that_nobody_could_take_is_refused() {
+    let store = Store::new(|_| {});
+    store.run(&format!("SET big {}", "x".repeat(50 << 20)));
+    let asked = format!("MGET{}", " big".repeat(11));
+    assert_eq!(error_kind(&store.run(&asked)), ErrorKind::Limit);
+    let all = store.atomic(&["SET other 1", &asked], OnError::Abort, &[]);
+    assert_eq!(error_kind(&all), ErrorKind::Limit);
+    assert_eq!(store.run("EXISTS other"), Reply::Integer(0));
+    let Reply::Container(_, answers) =
+        store.atomic(&["MGET big big", &asked, "SET other 1"], OnError::Continue, &[])
+    else {
+        panic!()
+    };
+    assert_eq!((error_kind(&answers[1]), &answers[2]), (ErrorKind::Limit, &Reply::Ok));
+    assert!(matches!(&answers[0], Reply::Container(_, values) if values.len() == 2));
+}
+
+#[test]
+fn a_walk_with_values_answers_in_portions() {
+    let store = Store::new(|_| {});
+    for number in 0..40 {
+        store.run(&format!("SET key:{number} {}", "x".repeat(100_000)));
+    }
+    let (mut cursor, mut seen, mut most) = ("0".to_owned(), 0, 0);
+    loop {
+        let Reply::Container(_, answer) = store.run(&format!("SCAN {cursor} COUNT 10000 VALUES")) else {
+            panic!()
+        };
+        let Reply::Container(Shape::Map, pairs) = &answer[1] else { panic!("{answer:?}") };
+        assert!(pairs.iter().skip(1).step_by(2).all(|value| *value == bytes(&"x".repeat(100_000))));
+        (seen, most) = (seen + pairs.len() / 2, most.max(pairs.len() / 2));
+        let Reply::Value(Value::Text(next)) = &answer[0] else { panic!("{answer:?}") };
+        if &**next == "0" {
+            break;
+        }
+        cursor = next.to_string();
+    }
+    assert_eq!(seen, 40);
+    assert!(most <= 12, "{most} values at once");
+}

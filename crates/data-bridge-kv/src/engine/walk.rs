@@ -6,10 +6,11 @@ use data_bridge_kv_model::{Error, ErrorKind, Glob, Key, Kind, ReplyBuf, Result, 
 
 use super::{Core, NamespaceId};
 use crate::hash::KeyHash;
-use crate::shard::is_live;
-use crate::shard::{Space, put_value};
+use crate::shard::{Gaps, Space, is_live};
 use crate::table::EntryRef;
 
+/// Bytes of names and values after which a walk answers what it has.
+const WALK_BYTES: usize = 1 << 20;
 /// Entries deleted in one go while a shard is locked.
 const DELETE_AT_ONCE: usize = 256;
 
@@ -57,16 +58,24 @@ impl Core {
         let (mut count, mut left) = (0, options.count);
         while let Some(Cursor { shard, from }) = next.filter(|_| left > 0 && space.is_touched()) {
             let guard = space.lock(shard);
-            let end = guard.table().scan(from, left, |_, entry| {
+            // With values one at a time, so that an answer is not much larger than its last one.
+            let step = if options.values { 1 } else { left };
+            let mut gaps = Gaps::default();
+            let end = guard.table().scan(from, step, |_, entry| {
                 left = left.saturating_sub(1);
                 if wanted(entry) {
                     count += 1;
                     found.value(ValueRef::from_parts(Kind::Text, entry.key()));
                     if options.values {
-                        put_value(entry.value(), &mut found);
+                        gaps.add(found.len(), entry.to_owned());
                     }
                 }
             });
+            drop(guard);
+            gaps.fill(&mut found);
+            if found.len() > WALK_BYTES {
+                left = 0;
+            }
             next = Cursor::after(shard, end, space.shard_count());
         }
         let next = next.filter(|_| space.is_touched());

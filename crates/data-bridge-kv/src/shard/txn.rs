@@ -8,6 +8,7 @@ use data_bridge_kv_model::limits::LOCKED_ENCODE_BYTES;
 use data_bridge_kv_model::{Error, ErrorKind, Key, Kind, ReplyBuf, Result, ValueRef};
 use parking_lot::MutexGuard;
 
+use super::gaps::{self, Gaps};
 use super::notice::{Change, Notices, event_item};
 use super::undo::UndoLog;
 use super::waiters::{Waiter, Watcher};
@@ -78,6 +79,7 @@ pub struct Txn<'a> {
 #[derive(Default)]
 struct Rare {
     copied: Option<(KeyHash, OwnedEntry)>,
+    gaps: Gaps,
     undo: Option<UndoLog>,
     touched: Vec<Touched>,
 }
@@ -117,6 +119,33 @@ impl<'a> Txn<'a> {
 
     fn rare(&mut self) -> &mut Rare {
         self.rare.get_or_insert_default()
+    }
+
+    /// Leaves a value out of the reply, which is `at` bytes long: it is put in once the shards are free again.
+    pub fn leave_out(&mut self, at: usize, entry: OwnedEntry) {
+        self.rare().gaps.add(at, entry);
+    }
+
+    /// What the reply lacks.
+    pub fn take_gaps(&mut self) -> Gaps {
+        self.rare.as_mut().map(|rare| std::mem::take(&mut rare.gaps)).unwrap_or_default()
+    }
+
+    /// How many values the reply lacks.
+    pub fn gap_count(&self) -> usize {
+        self.rare.as_ref().map_or(0, |rare| rare.gaps.len())
+    }
+
+    /// Forgets all but so many of them: the reply was cut off.
+    pub fn keep_gaps(&mut self, count: usize) {
+        if let Some(rare) = &mut self.rare {
+            rare.gaps.truncate(count);
+        }
+    }
+
+    /// Refuses a reply that would be larger than a client can be sent.
+    pub fn check_reply(&self, out: &ReplyBuf) -> Result<()> {
+        gaps::check_reply(out.len(), self.rare.as_ref().map_or(0, |rare| rare.gaps.bytes()))
     }
 
     /// Keeps undo images from now on, so that [`Txn::roll_back`] can take the step back.
@@ -586,11 +615,7 @@ pub fn put_versioned(entry: Option<(Stored<'_>, u64)>, version: u64, out: &mut R
 
 /// Whether encoding the value takes too long for a locked shard.
 fn is_large(entry: EntryRef<'_>) -> bool {
-    match entry.value() {
-        Stored::Inline { .. } => false,
-        Stored::Blob { blob, .. } => blob.len() > LOCKED_ENCODE_BYTES,
-        Stored::Collection(collection) => collection.encoded_len() > LOCKED_ENCODE_BYTES,
-    }
+    super::encoded_len(entry.value()) > LOCKED_ENCODE_BYTES
 }
 
 /// Ends a step that is run again on a copy; nobody sees this error.

@@ -1,10 +1,10 @@
 //! Executors of the scalar commands: read, write, byte strings.
 
 use data_bridge_kv_model::command::{Condition, Expiry, ScalarCommand, SetOptions, SetReply};
-use data_bridge_kv_model::limits::{DEADLINE_MS, VALUE_BYTES};
+use data_bridge_kv_model::limits::{DEADLINE_MS, LOCKED_ENCODE_BYTES, VALUE_BYTES};
 use data_bridge_kv_model::{Arg, Error, ErrorKind, Key, Keys, Kind, ReplyBuf, Result, Shape, ValueRef, show};
 
-use super::super::{is_redis_string, put_value};
+use super::super::{encoded_len, is_redis_string, put_value};
 use super::{content, new_value, text_or_bytes};
 use crate::mutation::Mutation;
 use crate::shard::Txn;
@@ -126,14 +126,24 @@ pub(super) fn put_or_delete(
 
 fn multi_get(txn: &mut Txn<'_>, keys: Keys<'_>, any_kind: bool, out: &mut ReplyBuf) -> Result<()> {
     out.container(Shape::Array, keys.len());
+    let start = out.len();
     for key in keys.iter() {
         let place = txn.place(key);
-        match txn.find(place).map(|entry| readable(entry, any_kind)) {
-            Some(Ok(stored)) => put_value(stored, out),
-            Some(Err(_)) | None => out.missing(),
+        // All shards stay locked: no more than this is encoded until they are free again.
+        let room = (start + LOCKED_ENCODE_BYTES).saturating_sub(out.len());
+        let found = txn.find(place).and_then(|entry| Some((entry, readable(entry, any_kind).ok()?)));
+        match found {
+            Some((entry, stored))
+                if encoded_len(stored) > room && !matches!(stored, Stored::Inline { .. }) =>
+            {
+                let entry = entry.to_owned();
+                txn.leave_out(out.len(), entry);
+            }
+            Some((_, stored)) => put_value(stored, out),
+            None => out.missing(),
         }
     }
-    Ok(())
+    txn.check_reply(out)
 }
 
 fn multi_set(
