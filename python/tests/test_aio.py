@@ -234,7 +234,7 @@ def test_a_cancelled_wait_ends_at_the_server(own_server: Any) -> None:
                 await asyncio.wait_for(client.wait("never"), 0.05)
             # One that is cancelled in the tick in which it was sent, and one that never was sent.
             asyncio.ensure_future(client.wait("never")).cancel()
-            sent = client.wait("never")
+            sent: Any = client.wait("never")
             sent.cancel()
             await _waiting(other, 1)
             await other.set("key", 1)

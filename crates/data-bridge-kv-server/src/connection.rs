@@ -4,7 +4,7 @@
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -196,15 +196,32 @@ impl Connection {
             match Pin::new(&mut self.stream).poll_write(cx, rest) {
                 Poll::Ready(Ok(count)) => self.sent = self.sent.saturating_add(count),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => {
+                    self.forget_sent();
+                    return Poll::Pending;
+                }
             }
         }
-        let sent = self.client.sent.load(Relaxed).wrapping_add(self.sent as u64);
-        self.client.sent.store(sent, Relaxed);
-        self.sent = 0;
+        self.count_sent();
         self.dialogue.out.clear();
         self.dialogue.out.shrink_to(KEPT_BYTES);
         Poll::Ready(Ok(true))
+    }
+
+    /// Gives back the memory of large output while it is taken. Moving the rest costs no more than what was sent did.
+    fn forget_sent(&mut self) {
+        let rest = self.dialogue.out.len().saturating_sub(self.sent);
+        if self.sent > KEPT_BYTES && self.sent >= rest {
+            self.dialogue.taken(self.sent);
+            self.count_sent();
+            self.note_output();
+        }
+    }
+
+    fn count_sent(&mut self) {
+        let sent = self.client.sent.load(Relaxed).wrapping_add(self.sent as u64);
+        self.client.sent.store(sent, Relaxed);
+        self.sent = 0;
     }
 
     fn obey(&mut self, signals: u8) {
@@ -228,17 +245,17 @@ impl Connection {
         let client = &self.client;
         let now = self.shared.seconds();
         client.active_at.store(now, Relaxed);
-        let since = now.saturating_add(1);
-        let mark = |cell: &std::sync::atomic::AtomicU32, on: bool| match (on, cell.load(Relaxed)) {
-            (true, 0) => cell.store(since, Relaxed),
-            (false, 1..) => cell.store(0, Relaxed),
-            _ => {}
-        };
         // Another request is another beginning.
-        mark(&client.incomplete_since, used == 0 && next == Next::Input && !self.input.rest().is_empty());
-        mark(&client.full_since, self.dialogue.out.len() > OUTPUT_BYTES_SOFT);
+        let incomplete = used == 0 && next == Next::Input && !self.input.rest().is_empty();
+        mark(&client.incomplete_since, incomplete, now);
         client.input_bytes.store(self.input.bytes.capacity(), Relaxed);
-        client.output_bytes.store(self.dialogue.bytes(), Relaxed);
+        self.note_output();
+    }
+
+    fn note_output(&self) {
+        let unread = self.dialogue.out.len().saturating_sub(self.sent);
+        mark(&self.client.full_since, unread > OUTPUT_BYTES_SOFT, self.shared.seconds());
+        self.client.output_bytes.store(self.dialogue.bytes(), Relaxed);
     }
 
     /// Sends the last output, then closes.
@@ -250,5 +267,14 @@ impl Connection {
         };
         // Who does not take it in time loses it.
         let _ = tokio::time::timeout(LINGER, last).await;
+    }
+}
+
+/// Notes since when something holds: a second of the server's life plus one, 0 = it does not.
+fn mark(cell: &AtomicU32, on: bool, now: u32) {
+    match (on, cell.load(Relaxed)) {
+        (true, 0) => cell.store(now.saturating_add(1), Relaxed),
+        (false, 1..) => cell.store(0, Relaxed),
+        _ => {}
     }
 }

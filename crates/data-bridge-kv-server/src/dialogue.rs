@@ -72,6 +72,8 @@ pub struct Dialogue {
     /// The token of the answer that holds a RESP client, and how to write it.
     awaited: Option<(u64, Form)>,
     last_token: u64,
+    /// Output of events and late answers that waits to be taken.
+    unasked: usize,
     /// Watches of a native client: number and the request that started it.
     pub(crate) watches: Vec<(u64, u32)>,
 }
@@ -121,12 +123,16 @@ impl Dialogue {
             scan: None,
             awaited: None,
             last_token: 0,
+            unasked: 0,
             watches: Vec::new(),
         }
     }
 
     /// Carries out what is whole in `input`; answers how many bytes were used up.
     pub fn feed(&mut self, input: &[u8]) -> (usize, Next) {
+        if self.is_flooded() {
+            return (0, Next::End(true));
+        }
         if self.awaited.is_some() {
             return (0, Next::Answer);
         }
@@ -136,7 +142,7 @@ impl Dialogue {
             if rest.is_empty() {
                 return (used, Next::Input);
             }
-            if self.out.len() > self.hard_limit() {
+            if self.is_flooded() {
                 return (used, Next::End(true));
             }
             if self.out.len() > ROOM_BYTES {
@@ -161,11 +167,13 @@ impl Dialogue {
         }
     }
 
-    /// Most output that is kept for this client.
-    fn hard_limit(&self) -> usize {
+    /// Whether more output waits than is kept. One reply may be as large as it is, since no command is begun before it
+    /// is taken; what comes without being asked for just now adds up.
+    fn is_flooded(&mut self) -> bool {
+        self.unasked = self.unasked.min(self.out.len());
         match self.session.authenticated {
-            true => OUTPUT_BYTES_HARD.saturating_add(2 * ROOM_BYTES),
-            false => UNAUTHENTICATED_OUTPUT_BYTES,
+            true => self.unasked > OUTPUT_BYTES_HARD,
+            false => self.out.len() > UNAUTHENTICATED_OUTPUT_BYTES,
         }
     }
 
@@ -382,6 +390,7 @@ impl Dialogue {
 
     /// Writes what came from the engine meanwhile.
     pub fn read_letters(&mut self, letters: &Letters) {
+        let before = self.out.len();
         for (letter, item) in letters.iter() {
             if self.protocol == Protocol::Native {
                 self.native_letter(letter, item);
@@ -397,6 +406,14 @@ impl Dialogue {
                 Letter::Event(watch) => encoder.push(watch, item, self.session.skin, &mut self.out),
             }
         }
+        let grown = self.out.len().saturating_sub(before);
+        self.unasked = self.unasked.min(before).saturating_add(grown);
+    }
+
+    /// The client took so many bytes of the output.
+    pub fn taken(&mut self, count: usize) {
+        self.out.drain(..count.min(self.out.len()));
+        self.out.shrink_to(self.out.len());
     }
 
     /// Gives back memory that an idle connection does not need.
