@@ -403,12 +403,20 @@ fn run_calls(
         txn.keep_undo();
     }
     out.container(Shape::Array, calls.len());
+    // Elsewhere a command that fails has changed nothing.
+    let takes_back = on_error == OnError::Continue && txn.space().settings().graph.is_some();
     for call in calls {
+        if takes_back {
+            txn.begin_part();
+        }
         let (mark, gaps) = (out.len(), txn.gap_count());
         let result = exec::run(txn, &call.command, out).and_then(|()| txn.check_reply(out));
         if let Err(error) = result {
             if on_error == OnError::Abort {
                 return Err(error);
+            }
+            if takes_back {
+                txn.roll_back();
             }
             out.truncate(mark);
             txn.keep_gaps(gaps);

@@ -213,6 +213,51 @@ fn transitions_follow_states_fences_and_the_graph() {
     assert_eq!(store.run("HGET t worker"), bytes("7"));
 }
 
+#[test]
+fn a_state_is_not_lost_to_another_value_but_may_be_deleted() {
+    let graph = || TransitionGraph::parse("status", "->A, A->B").unwrap();
+    let store = Store::new(|settings| settings.namespaces[0].graph = Some(graph()));
+    let kept = |store: &Store| store.run("HGETALL t");
+    store.run("HSET t status A n 1");
+    let before = kept(&store);
+    store.run("SET text x");
+    store.run("SADD set x");
+    store.run("HSET hash n 1");
+    store.run("HSET state status A");
+    for line in [
+        "SET t x",
+        "SET t x GET",
+        "KV.SET t x",
+        "MSET other 1 t x",
+        "SETEX t 10 x",
+        "RENAME text t",
+        "RENAME set t",
+        "RENAME hash t",
+        "SINTERSTORE t set",
+        "SUNIONSTORE t set",
+        "KV.SETV t x 1",
+    ] {
+        let kind = error_kind(&store.run(line));
+        assert!(
+            matches!(kind, ErrorKind::State | ErrorKind::WrongType | ErrorKind::Conflict),
+            "{line}: {kind:?}"
+        );
+        assert_eq!(kept(&store), before, "{line}");
+    }
+    assert_eq!(store.run("EXISTS text set hash other"), Reply::Integer(3));
+    let version = store.engine.version(&store.caller, Key::new(b"t").unwrap());
+    assert_eq!(error_kind(&store.run(&format!("KV.SETV t x {version}"))), ErrorKind::State);
+    // A command that is refused in the middle has changed nothing, in a transaction that goes on too.
+    let steps = ["MSET text new t x", "SET other 2", "MSET other 3 t x"];
+    let Reply::Container(_, answers) = store.atomic(&steps, OnError::Continue, &[]) else { panic!() };
+    assert!(matches!(&answers[0], Reply::Error(_)) && matches!(&answers[2], Reply::Error(_)), "{answers:?}");
+    assert_eq!(store.run("MGET text other"), Reply::Container(Shape::Array, vec![bytes("x"), bytes("2")]));
+    // The same state, or one that the graph allows, is a step like any other.
+    assert_eq!(store.run("RENAME state t"), Reply::Ok);
+    assert_eq!(store.run("DEL t"), Reply::Integer(1));
+    assert_eq!(store.run("SET t x"), Reply::Ok);
+}
+
 #[derive(Default)]
 struct Collected(Mutex<Vec<(u64, Reply)>>);
 

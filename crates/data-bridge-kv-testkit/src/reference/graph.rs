@@ -32,15 +32,14 @@ impl Graph {
 }
 
 impl Space {
-    /// Whether the graph lets a key get this value (`None` = its hash lost its last field). A key may be replaced by
-    /// another kind of value or deleted as a whole, but a hash does not lose its state.
+    /// Whether the graph lets a key get this value (`None` = its hash lost its last field). A key may be deleted as a
+    /// whole, but a hash loses its state neither by its fields nor to another value.
     pub(super) fn allows_step(&self, key: &str, next: Option<&Value>) -> bool {
         let Some(graph) = &self.graph else { return true };
         let from = graph.state(self.get(key).map(|entry| &entry.value));
-        match (next, graph.state(next)) {
-            (_, Some(to)) => graph.allows(from, to),
-            (Some(Value::Hash(_)) | None, None) => from.is_none(),
-            (Some(_), None) => true,
+        match graph.state(next) {
+            Some(to) => graph.allows(from, to),
+            None => from.is_none(),
         }
     }
 }

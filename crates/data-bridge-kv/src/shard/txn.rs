@@ -82,6 +82,8 @@ struct Rare {
     gaps: Gaps,
     undo: Option<UndoLog>,
     touched: Vec<Touched>,
+    /// Those of `touched` that stay when a part is taken back.
+    kept: usize,
 }
 
 impl<'a> Txn<'a> {
@@ -296,15 +298,20 @@ impl<'a> Txn<'a> {
         self.peek(place).map_or(0, |entry| space.version(entry.sequence()))
     }
 
-    /// Writes a whole value and deadline (unix ms) and answers the new version. Where a hash is written, the state in
-    /// it must be a step that the namespace's transition graph allows.
+    /// Writes a whole value and deadline (unix ms) and answers the new version. Where the old or the new value is a
+    /// hash with a state, this must be a step that the namespace's transition graph allows.
     pub fn put(&mut self, place: Place<'_>, value: NewValue<'_>, deadline: Option<u64>) -> Result<u64> {
-        if let Some(graph) = &self.space.settings().graph
-            && let NewValue::Collection(collection) = &value
-            && let Collection::Hash(fields) = collection.as_ref()
-        {
+        if let Some(graph) = &self.space.settings().graph {
             let state = ValueRef::text(graph.field());
-            self.check_field(place, state, fields.get(state))?;
+            let collection = match &value {
+                NewValue::Collection(collection) => Some(&**collection),
+                NewValue::Payload { .. } | NewValue::Blob { .. } => None,
+            };
+            let next = match collection {
+                Some(Collection::Hash(fields)) => fields.get(state),
+                _ => None,
+            };
+            self.check_field(place, state, next)?;
         }
         Ok(self.change(place, Mutation::Put { value, deadline }).unwrap_or(0))
     }
@@ -391,9 +398,9 @@ impl<'a> Txn<'a> {
 
     /// Remembers a change that somebody is told of.
     fn remember(&mut self, place: Place<'_>, change: Change, version: u64) {
-        let touched = &mut self.rare().touched;
+        let Rare { touched, kept, .. } = self.rare();
         let name = place.key.as_str();
-        match touched.last_mut() {
+        match touched.get_mut(*kept..).unwrap_or_default().last_mut() {
             // Fields that a step sets one by one are one change of the key.
             Some(last) if last.change == change && last.hash == place.hash && &*last.key == name => {
                 last.version = version;
@@ -412,7 +419,14 @@ impl<'a> Txn<'a> {
         }
     }
 
-    /// Takes every change of the step back. Versions that were given stay used.
+    /// Begins a part of the step: [`Txn::roll_back`] takes back what was changed from here on, no more.
+    pub fn begin_part(&mut self) {
+        let rare = self.rare();
+        rare.undo = Some(UndoLog::default());
+        rare.kept = rare.touched.len();
+    }
+
+    /// Takes every change of the step, or of its last part, back. Versions that were given stay used.
     pub fn roll_back(&mut self) {
         let policy = self.space.settings().eviction;
         let undo = self.rare.as_mut().and_then(|rare| rare.undo.take());
@@ -427,7 +441,7 @@ impl<'a> Txn<'a> {
             shard.track(image.hash, Applied { before, after }, policy);
         }
         if let Some(rare) = &mut self.rare {
-            rare.touched.clear();
+            rare.touched.truncate(rare.kept);
         }
     }
 
