@@ -1,10 +1,12 @@
-"""How clients reach a server: addresses, Unix sockets."""
+"""How clients reach a server: addresses, Unix sockets, passwords, and the sockets of gevent."""
 
 from __future__ import annotations
 
 import asyncio
 import pickle
 import stat
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -45,3 +47,125 @@ def test_a_unix_socket_is_as_good_as_a_port(tmp_path: Path, start_server: Any) -
             await kv.aio.connect(url).ping()
 
     asyncio.run(nobody())
+
+
+@pytest.fixture
+def guarded(start_server: Any, tmp_path: Path) -> Any:
+    """A server that wants a password."""
+    password = tmp_path / "password"
+    password.write_text("s3cret/@:\n")
+    return start_server("--password-file", str(password))
+
+
+def _login(url: str, **options: Any) -> list[Any]:
+    """What both clients get: an answer or an error."""
+
+    async def main() -> Any:
+        async with kv.aio.connect(url, **options) as client:
+            return await client.incr("login")
+
+    def attempt(call: Any) -> Any:
+        try:
+            return call()
+        except kv.KvError as error:
+            return type(error)
+
+    with kv.connect(url, **options) as client:
+        return [attempt(lambda: client.incr("login")), attempt(lambda: asyncio.run(main()))]
+
+
+def test_passwords(guarded: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KV_PASSWORD", raising=False)
+    url = guarded.url()
+    with_password = url.replace("://", "://:s3cret%2F%40%3A@")
+    assert _login(url) == [kv.AuthError, kv.AuthError]
+    assert _login(url, password="wrong") == [kv.AuthError, kv.AuthError]
+    assert _login(url, password="s3cret/@:") == [1, 2]
+    assert _login(with_password) == [3, 4]
+    # What is given beats the URL, and that the environment.
+    assert _login(with_password, password="wrong") == [kv.AuthError, kv.AuthError]
+    monkeypatch.setenv("KV_PASSWORD", "wrong")
+    assert _login(with_password + "tasks") == [1, 2]
+    assert _login(url) == [kv.AuthError, kv.AuthError]
+    monkeypatch.setenv("KV_PASSWORD", "s3cret/@:")
+    assert _login(url) == [5, 6]
+    monkeypatch.setenv("KV_URL", url)
+    with kv.connect() as client:
+        assert client["login"] == 6
+        again = pickle.loads(pickle.dumps(client))
+        assert again["login"] == 6
+
+
+def test_a_password_that_nobody_asks_for_is_told(server: Any) -> None:
+    with kv.connect(server.url(), password="any") as client, pytest.raises(kv.KvError, match="without any password"):
+        client.ping()
+
+
+GEVENT = """
+import gevent.monkey
+gevent.monkey.patch_all()
+import sys, threading, time
+import gevent
+from data_bridge import kv
+from data_bridge._native import opcode as op
+
+client = kv.connect(sys.argv[1], max_connections=2)
+client.clear()
+turns = []
+
+def tick():
+    while True:
+        turns.append(1)
+        gevent.sleep(0.001)
+
+def waiting():
+    return next(line for line in client._call(op.INFO, ("clients",)).split() if line.startswith("blocked_"))
+
+ticker = gevent.spawn(tick)
+waits = [gevent.spawn(client.wait, "key", until="done") for _ in range(20)]
+with gevent.Timeout(20):
+    while waiting() != "blocked_clients:20":
+        gevent.sleep(0)
+before = len(turns)
+assert [client.incr("count") for _ in range(100)] == list(range(1, 101))
+# More at a time than there are connections.
+gevent.joinall([gevent.spawn(client.incr, "count") for _ in range(50)], raise_error=True, timeout=20)
+assert client["count"] == 150
+client["key"] = "done"
+gevent.joinall(waits, raise_error=True, timeout=20)
+assert all(wait.value.value == "done" for wait in waits)
+assert len(turns) > before, "nobody else ran while the client waited"
+# A wait that gevent ends is not left behind at the server.
+try:
+    with gevent.Timeout(0.05):
+        client.wait("never")
+    raise SystemExit("the wait was not ended")
+except gevent.Timeout:
+    pass
+killed = gevent.spawn(client.wait, "never")
+while waiting() != "blocked_clients:1":
+    gevent.sleep(0)
+killed.kill()
+with gevent.Timeout(20):
+    while waiting() != "blocked_clients:0":
+        gevent.sleep(0)
+with client.watch("key") as watch:
+    gevent.spawn_later(0.01, client.set, "key", 1)
+    assert watch.next(20).change == "set"
+try:
+    client.wait("never", timeout=0.01)
+    raise SystemExit("the wait did not time out")
+except TimeoutError:
+    pass
+ticker.kill()
+print("fine")
+"""
+
+
+def test_gevent(own_server: Any, tmp_path: Path, start_server: Any) -> None:
+    path = tmp_path / "kv.sock"
+    start_server("--listen", f"unix:{path}")
+    for url in (own_server.url(), f"unix://{path}"):
+        command = [sys.executable, "-c", GEVENT, url]
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+        assert (ended.returncode, ended.stdout, ended.stderr) == (0, "fine\n", "")

@@ -222,6 +222,20 @@ def test_an_interrupted_or_late_wait_ends_at_the_server(own_server: Any) -> None
         signal.signal(signal.SIGALRM, before)
 
 
+def test_every_exception_survives_pickling() -> None:
+    found = [value for value in vars(kv.errors).values() if isinstance(value, type)]
+    classes = [cls for cls in found if issubclass(cls, kv.KvError)]
+    assert len(classes) > 15
+    for cls in classes:
+        error = cls("why")
+        for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+            again = pickle.loads(pickle.dumps(error, protocol))
+            assert (type(again), str(again), again.args, vars(again)) == (cls, "why", error.args, vars(error))
+    conflict = pickle.loads(pickle.dumps(kv.ConflictError("why", [1, None], 7)))
+    assert (conflict.current, conflict.version) == ([1, None], 7)
+    assert "version 7" in str(conflict)
+
+
 @pytest.mark.parametrize(
     "url",
     [

@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import pydantic
 import pytest
 from data_bridge import _native, kv
 from hypothesis import HealthCheck, given, settings
@@ -243,6 +244,32 @@ def test_tagged_values(store: kv.Store) -> None:
     assert store["point"] == point
     store["other"] = kv.Tagged("unknown", {"a": 1})
     assert store["other"] == kv.Tagged("unknown", {"a": 1})
+
+
+def test_pydantic_models(store: kv.Store) -> None:
+    class Item(pydantic.BaseModel):
+        name: str
+        price: Decimal
+        tags: frozenset[str] = frozenset()
+
+    class Order(pydantic.BaseModel):
+        number: int
+        at: dt.datetime
+        items: list[Item]
+        note: str | None = None
+
+    kv.register(Item, "Item")
+    kv.register(Order, "Order")
+    at = dt.datetime(2026, 3, 1, 12, 30, tzinfo=ZoneInfo("Europe/Vienna"))
+    order = Order(
+        number=2**70, at=at, items=[Item(name="tea", price=Decimal("4.50"), tags=frozenset({"hot"}))]
+    )
+    store["order"] = {"order": order, "all": [order]}
+    read = store["order"]
+    assert read == {"order": order, "all": [order]}
+    assert type(read["order"].items[0]) is Item
+    assert str(read["order"].items[0].price) == "4.50"
+    assert read["order"].at.tzinfo == at.tzinfo
 
 
 def test_fallback_codec(server: Any) -> None:

@@ -2,7 +2,7 @@
 
 mod served;
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Output, Stdio};
 
@@ -139,6 +139,30 @@ async fn it_says_what_it_does_answers_probes_and_ends_in_order() {
     assert!(waiter.until_closed().await.starts_with("-CLOSED "));
     assert_eq!(idle.until_closed().await, "");
     assert_eq!(output(&["health", "--admin", &admin]).status.code(), Some(1));
+}
+
+#[tokio::test]
+async fn prometheus_understands_the_metrics() {
+    let program = serve(&["--drain-delay", "0", "--namespace", "jobs:task"]);
+    Raw::connect(program.listen).await.ask("SET k v EX 100").await;
+    let (_, metrics) = http(program.admin, "/metrics").await;
+    let started = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let Ok(mut promtool) = started else {
+        println!("skipped: promtool is not installed (Debian package prometheus)");
+        return;
+    };
+    promtool.stdin.take().unwrap().write_all(metrics.as_bytes()).unwrap();
+    let output = promtool.wait_with_output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    // Exit code 3: advice about names, which those of redis_exporter do not follow.
+    let advice = String::from_utf8(said).unwrap();
+    let ours: Vec<&str> = advice.lines().filter(|line| !line.starts_with("redis_")).collect();
+    assert!(ours.is_empty() && matches!(output.status.code(), Some(0 | 3)), "{:?}: {advice}", output.status);
 }
 
 #[tokio::test]
