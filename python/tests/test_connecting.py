@@ -97,7 +97,10 @@ def test_passwords(guarded: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_password_that_nobody_asks_for_is_told(server: Any) -> None:
-    with kv.connect(server.url(), password="any") as client, pytest.raises(kv.KvError, match="without any password"):
+    with (
+        kv.connect(server.url(), password="any") as client,
+        pytest.raises(kv.KvError, match="without any password"),
+    ):
         client.ping()
 
 

@@ -208,6 +208,32 @@ def test_waiting(store: kv.Store) -> None:
         store.wait("job", until=lambda value: True)
 
 
+def test_a_timeout_of_zero_only_looks(store: kv.Store) -> None:
+    store["there"] = 1
+    assert store.wait("there", until=1, timeout=0).value == 1
+    for timeout in (0, 0.0, dt.timedelta(0)):
+        with pytest.raises(TimeoutError):
+            store.wait("there", until=2, timeout=timeout)
+    with pytest.raises(ValueError, match="timeout must not be negative"):
+        store.wait("there", until=2, timeout=-1)
+    with store.watch("there") as watch:
+        assert watch.next(0) is None
+
+
+def test_an_update_does_not_overrule_the_state(store: kv.Store) -> None:
+    for field in ("status", b"status"):
+        with pytest.raises(ValueError, match="UPDATE"):
+            store.transition("t", expect=kv.MISSING, to="A", update={field: "B"})
+    assert "t" not in store
+
+
+def test_one_text_is_not_several_keys(store: kv.Store) -> None:
+    store["a"] = 1
+    with pytest.raises(TypeError, match="not one str"):
+        store.get_many("a")
+    assert store.mget("a") == [1]
+
+
 def test_watching(store: kv.Store) -> None:
     with store.watch(prefix="w:") as watch:
         store["w:a"] = 1

@@ -298,7 +298,8 @@ def test_numpy_scalars(store: kv.Store) -> None:
     ]:
         store["scalar"] = scalar
         assert same(store["scalar"], plain)
-    for refused in (numpy.datetime64("2026-01-01T00:00:00.000000001"), numpy.complex64(1)):
+    nothing = (numpy.datetime64("NaT"), numpy.timedelta64("NaT"))
+    for refused in (numpy.datetime64("2026-01-01T00:00:00.000000001"), numpy.complex64(1), *nothing):
         with pytest.raises(TypeError):
             store["scalar"] = refused
 

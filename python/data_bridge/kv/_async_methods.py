@@ -77,7 +77,10 @@ class AsyncWatch:
 
     async def next(self, timeout: float | timedelta | None = None) -> Event | None:
         """The next change, None when `timeout` seconds are over."""
-        seconds = None if timeout is None else ttl_ms(timeout) / 1000
+        seconds = None if timeout is None else shapes.timeout_ms(timeout) / 1000
+        if seconds == 0:
+            await self.start()
+            return None if self._events.empty() else await self.__anext__()
         try:
             return await asyncio.wait_for(self.__anext__(), seconds)
         except TimeoutError:

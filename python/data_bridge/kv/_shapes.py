@@ -184,9 +184,24 @@ def transition(
     return args + expiry(ttl)
 
 
+def several(keys: Iterable[str]) -> tuple[str, ...]:
+    """Several keys, which one text is not: its characters would be asked for."""
+    if isinstance(keys, str):
+        raise TypeError("keys must be an iterable of str, not one str")
+    return tuple(keys)
+
+
+def timeout_ms(timeout: float | timedelta) -> int:
+    """Milliseconds of a timeout; 0 only looks."""
+    seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
+    if seconds < 0:
+        raise ValueError("a timeout must not be negative")
+    return ttl_ms(timeout) if seconds else 0
+
+
 def wait(key: str, until: Any, field: Any, timeout: float | timedelta | None) -> Args:
     """The arguments of a wait."""
-    args: Args = (key,) if timeout is None else (key, "TIMEOUT", ttl_ms(timeout))
+    args: Args = (key,) if timeout is None else (key, "TIMEOUT", timeout_ms(timeout))
     if until is None:
         if field is not None:
             raise TypeError("a field needs `until`: the states to wait for")

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any, Self
 
-from data_bridge._native import ttl_ms
+from data_bridge.kv._shapes import timeout_ms
 from data_bridge.kv._values import Event
 
 
@@ -23,7 +23,7 @@ class Watch(Iterator[Event]):
 
     def next(self, timeout: float | timedelta | None = None) -> Event | None:
         """The next change, None when `timeout` seconds are over."""
-        event = self._native.next(None if timeout is None else ttl_ms(timeout) / 1000)
+        event = self._native.next(None if timeout is None else timeout_ms(timeout) / 1000)
         return None if event is None else Event(*event)
 
     def close(self) -> None:

@@ -161,6 +161,9 @@ pub(super) fn transition<'a>(args: &mut Args<'a>) -> Parsed<'a> {
         } else if args.word("UPDATE") {
             let count = args.next_arg()?.count()?.checked_mul(2).ok_or_else(Error::syntax)?;
             step.update = args.take(count)?;
+            if step.update.iter().step_by(2).any(|named| is_same_field(named, &field)) {
+                return Err(Error::invalid("the state is what TO says: UPDATE can't set its field"));
+            }
         } else if args.word("FENCE") {
             step.fence = Some(version(args.next_arg()?)?);
         } else {
@@ -171,6 +174,11 @@ pub(super) fn transition<'a>(args: &mut Args<'a>) -> Parsed<'a> {
         return Err(Error::invalid("a transition needs FROM or MISSING: the states to leave from"));
     }
     wrap(StateCommand::Transition(step))
+}
+
+/// Whether two arguments name one field: Text and Bytes with the same bytes are one identity.
+fn is_same_field(one: &Arg<'_>, other: &Arg<'_>) -> bool {
+    one == other || one.content().is_some_and(|content| other.content() == Some(content))
 }
 
 /// `key [TIMEOUT ms] [PRESENT | NEWER version | [FIELD f] STATES n state…]`.

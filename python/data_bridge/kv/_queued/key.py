@@ -20,7 +20,7 @@ class QueuedKeyCommands(QueuedBase):
 
     def get_many(self, keys: Iterable[str]) -> Self:
         """The values of several keys in one step; missing keys are left out."""
-        keys = tuple(keys)
+        keys = shapes.several(keys)
         if not keys:
             return self._ready({})
         return self._call(op.KV_MGET, keys, MISSING, shapes.present(keys))

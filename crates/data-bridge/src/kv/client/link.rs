@@ -154,6 +154,16 @@ impl Link {
     }
 }
 
+/// Closes Python's socket at once: the traceback of what ended a wait may hold it for long.
+impl Drop for Link {
+    fn drop(&mut self) {
+        if let Transport::Python(socket) = &self.transport {
+            // Without an interpreter the process is ending; a socket that can't be closed is none.
+            Python::try_attach(|py| drop(socket.call_method0(py, "close")));
+        }
+    }
+}
+
 fn open(address: &Address) -> io::Result<TcpStream> {
     let socket = match &address.target {
         Target::Tcp(host, port) => open_tcp(host, *port, address.connect_timeout)?,

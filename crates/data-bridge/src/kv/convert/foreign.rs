@@ -64,7 +64,7 @@ fn bytes_of(value: Bound<'_, PyAny>) -> Outcome<Bound<'_, PyBytes>> {
 }
 
 /// A numpy scalar as the plain object of its kind; `None` for anything else. Times coarser than microseconds are
-/// exact as datetime and timedelta; finer ones, complex and extended floats are refused.
+/// exact as datetime and timedelta; finer ones, NaT, complex and extended floats are refused.
 fn numpy_scalar<'py>(
     value: &Bound<'py, PyAny>,
     class: &Bound<'py, PyType>,
@@ -82,7 +82,8 @@ fn numpy_scalar<'py>(
     let exact = match kind.as_str() {
         "b" | "i" | "u" | "S" | "U" => true,
         "f" => value.getattr("dtype")?.getattr("itemsize")?.extract::<usize>()? <= 8,
-        "M" | "m" => !plain.is_instance_of::<pyo3::types::PyInt>(),
+        // What is finer than microseconds is an int, and NaT is None.
+        "M" | "m" => !plain.is_none() && !plain.is_instance_of::<pyo3::types::PyInt>(),
         _ => false,
     };
     if exact {
