@@ -370,3 +370,4 @@ class opcode:
     UNWATCH: Final[int]
     KV_TYPED: Final[int]
     KV_ATOMIC: Final[int]
+    KV_CANCEL: Final[int]

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from data_bridge import kv
 from data_bridge._native import opcode as op
+from data_bridge.kv import _async_views, _views
 from data_bridge.kv.aio import AsyncClient, AsyncStore
 
 Test = Callable[[Any], Awaitable[None]]
@@ -47,7 +48,7 @@ PROTOCOL = {
 @pytest.mark.parametrize(("sync", "other"), [(kv.Client, AsyncClient), (kv.Store, AsyncStore)])
 def test_names_and_signatures_are_those_of_the_synchronous_class(sync: type, other: type) -> None:
     ours, theirs = public(sync), public(other)
-    only_sync = {"as_hash", "as_list", "as_set", "as_zset", "close", "popitem"}
+    only_sync = {"close", "popitem"}
     assert set(ours) - set(theirs) == only_sync
     assert set(theirs) - set(ours) - PROTOCOL == {"aclose"}
     compared = 0
@@ -58,6 +59,109 @@ def test_names_and_signatures_are_those_of_the_synchronous_class(sync: type, oth
         assert defaults == [parameter.default for parameter in right.parameters.values()], name
         compared += 1
     assert compared > 100
+
+
+VIEWS = [
+    (_views.HashView, _async_views.AsyncHashView),
+    (_views.ListView, _async_views.AsyncListView),
+    (_views.SetView, _async_views.AsyncSetView),
+    (_views.SortedSetView, _async_views.AsyncSortedSetView),
+]
+
+
+@pytest.mark.parametrize(("sync", "other"), VIEWS)
+def test_views_have_the_methods_of_the_synchronous_ones(sync: type, other: type) -> None:
+    own = {name for cls in sync.__mro__ if cls.__module__ == _views.__name__ for name in vars(cls)}
+    ours = {name for name in own if not name.startswith("_") and name != "key"}
+    for name in ours:
+        left, right = inspect.signature(getattr(sync, name)), inspect.signature(getattr(other, name))
+        assert list(left.parameters) == list(right.parameters), name
+    assert len(ours) > 5
+
+
+def test_views_of_hashes_and_lists(run: Callable[[Test], None]) -> None:
+    async def test(store: Any) -> None:
+        fields = store.as_hash("h")
+        await fields.update({"a": 1}, b=[2])
+        await fields.set(3, None)
+        assert (await fields.get("a"), await fields.get("x", 7), await fields.get(3, 7)) == (1, 7, None)
+        assert await fields.copy() == {"a": 1, "b": [2], 3: None} == dict(await fields.items())
+        assert (await fields.keys(), await fields.values()) == (["a", "b", 3], [1, [2], None])
+        assert (await fields.contains("a"), await fields.length(), await fields.setdefault("c", 5)) == (
+            True,
+            3,
+            5,
+        )
+        assert (await fields.pop("c"), await fields.pop("c", 0)) == (5, 0)
+        for missing in (fields.pop("c"), fields.delete("c")):
+            with pytest.raises(KeyError):
+                await missing
+        await fields.delete("a")
+        assert [kind for kind, *_ in await fields.items_typed()] == ["text", "int"]
+        items = store.as_list("l")
+        await items.extend([1, 2])
+        await items.append(3)
+        await items.insert(0, 0)
+        await items.set(-1, "last")
+        assert (await items.copy(), await items.length(), await items.get(1)) == ([0, 1, 2, "last"], 4, 1)
+        assert (await items.contains(2), await items.pop(), await items.pop(0)) == (True, "last", 0)
+        await items.remove(2)
+        for missing, error in (
+            (items.remove(9), ValueError),
+            (items.get(9), IndexError),
+            (items.pop(9), IndexError),
+            (items.set(9, 1), IndexError),
+        ):
+            with pytest.raises(error):
+                await missing
+        for view in (fields, items):
+            await view.clear()
+        assert await store.exists("h", "l") == 0
+
+    run(test)
+
+
+def test_views_of_sets(run: Callable[[Test], None]) -> None:
+    async def test(store: Any) -> None:
+        members = store.as_set("s")
+        await members.update([1, 2], ["x"])
+        await members.add(b"y")
+        await members.discard(7)
+        await members.remove(2)
+        assert (await members.copy(), await members.length(), await members.contains(1)) == (
+            {1, "x", b"y"},
+            3,
+            True,
+        )
+        assert len(await members.items_typed()) == 3
+        with pytest.raises(KeyError):
+            await members.remove(7)
+        assert await members.pop() in (1, "x", b"y")
+        scores = store.as_zset("z")
+        await scores.update({"a": 1.0}, b=2.0)
+        await scores.set("c", 3.0)
+        assert await scores.copy() == await scores.items() == [("a", 1.0), ("b", 2.0), ("c", 3.0)]
+        assert (await scores.keys(), await scores.length(), await scores.get("b")) == (
+            ["a", "b", "c"],
+            3,
+            2.0,
+        )
+        assert (await scores.incr("a", 5), await scores.rank("a"), await scores.contains("x")) == (
+            6.0,
+            2,
+            False,
+        )
+        assert await scores.by_score(2.5) == await scores.by_rank(1) == [("c", 3.0), ("a", 6.0)]
+        assert (await scores.pop_lowest(), await scores.pop_highest()) == (("b", 2.0), ("a", 6.0))
+        await scores.delete("c")
+        for missing in (scores.delete("c"), scores.pop_lowest()):
+            with pytest.raises(KeyError):
+                await missing
+        for view in (members, scores):
+            await view.clear()
+        assert await store.exists("s", "z") == 0
+
+    run(test)
 
 
 def test_commands(run: Callable[[Test], None]) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 from data_bridge import kv
 from data_bridge._native import opcode as op
+from data_bridge.kv import errors
 
 
 def python(code: str, *args: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
@@ -223,7 +224,7 @@ def test_an_interrupted_or_late_wait_ends_at_the_server(own_server: Any) -> None
 
 
 def test_every_exception_survives_pickling() -> None:
-    found = [value for value in vars(kv.errors).values() if isinstance(value, type)]
+    found = [value for value in vars(errors).values() if isinstance(value, type)]
     classes = [cls for cls in found if issubclass(cls, kv.KvError)]
     assert len(classes) > 15
     for cls in classes:

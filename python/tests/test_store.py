@@ -305,3 +305,13 @@ def test_kinds_and_names(store: kv.Store) -> None:
     assert (store.kind("no"), store.type("h"), list(store.scan(kind="hash"))) == (None, "hash", ["h"])
     store.rename("i", "j")
     assert (store.get("i"), store["j"], store.renamenx("j", "l")) == (None, 1, False)
+
+
+def test_an_index_out_of_range_is_an_index_error(store: kv.Store) -> None:
+    items = store.as_list("short")
+    items.extend([1, 2])
+    for index in (2, -3):
+        for use in (items.pop, items.__delitem__, items.__getitem__, lambda at: items.__setitem__(at, 0)):
+            with pytest.raises(IndexError):
+                use(index)
+    assert items.copy() == [1, 2]

@@ -6,16 +6,14 @@ use data_bridge_kv_model::{Kind, ReplyBuf, ValueRef};
 use std::sync::Arc;
 
 pub mod exec;
-mod gaps;
 pub mod notice;
 pub mod space;
 pub mod txn;
 mod undo;
 pub mod waiters;
 
-pub use gaps::Gaps;
 pub use space::Space;
-pub use txn::Txn;
+pub use txn::{Gaps, Txn};
 
 use crate::evict::{Balance, Order};
 use crate::expire::Wheel;

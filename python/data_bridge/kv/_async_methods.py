@@ -12,6 +12,7 @@ from data_bridge._native import Queue, ttl_ms
 from data_bridge._native import opcode as op
 from data_bridge.kv import _shapes as shapes
 from data_bridge.kv._async import AsyncCommands
+from data_bridge.kv._async_views import AsyncHashView, AsyncListView, AsyncSetView, AsyncSortedSetView
 from data_bridge.kv._methods import SCAN_COUNT, WRITTEN_AT_ONCE
 from data_bridge.kv._pipeline import checked
 from data_bridge.kv._queued import QueuedCommands
@@ -229,6 +230,22 @@ class AsyncMethods(AsyncCommands):
     def pipeline(self, atomic: bool = False) -> AsyncPipeline:
         """Commands sent together: one round trip; with `atomic` one step, all or nothing."""
         return AsyncPipeline(self, atomic)
+
+    def as_hash(self, key: str) -> AsyncHashView:
+        """The hash at a key, with the methods of a mapping, awaited."""
+        return AsyncHashView(self, key)
+
+    def as_list(self, key: str) -> AsyncListView:
+        """The list at a key, with the methods of a sequence, awaited."""
+        return AsyncListView(self, key)
+
+    def as_set(self, key: str) -> AsyncSetView:
+        """The set at a key, with the methods of a set, awaited."""
+        return AsyncSetView(self, key)
+
+    def as_zset(self, key: str) -> AsyncSortedSetView:
+        """The sorted set at a key, with the methods of a mapping of members to scores, awaited."""
+        return AsyncSortedSetView(self, key)
 
     def items_typed(self, key: str) -> Awaitable[list[tuple[Any, ...]]]:
         """The members of a set as (kind, member), the fields of a hash as (kind, field, value)."""

@@ -161,7 +161,10 @@ class ListView(View, MutableSequence[Any]):
         """Removes an element and returns it, in one step."""
         if index == -1:
             return self._store._call(op.RPOP, (self.key,), MISSING, shapes.element)
-        return self._store._call(op.KV_LREMOVE, (self.key, index), MISSING, shapes.element)
+        try:
+            return self._store._call(op.KV_LREMOVE, (self.key, index), MISSING, shapes.element)
+        except OutOfRangeError as error:
+            raise IndexError("pop index out of range") from error
 
     def remove(self, value: Value) -> None:
         """Removes the first equal element."""

@@ -5,23 +5,27 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use data_bridge_kv_model::limits::LOCKED_ENCODE_BYTES;
-use data_bridge_kv_model::{Error, ErrorKind, Key, Kind, ReplyBuf, Result, ValueRef};
+use data_bridge_kv_model::{Error, ErrorKind, Key, Kind, ReplyBuf, Result};
 use parking_lot::MutexGuard;
 
-use super::gaps::{self, Gaps};
 use super::notice::{Change, Notices, event_item};
 use super::undo::UndoLog;
 use super::waiters::{Waiter, Watcher};
 use super::{Shard, Space, earliest_deadline, is_expired, put_value};
 use crate::budget::REPORT_STEP;
 use crate::clock::Clock;
-use crate::collections::{Collection, Packed};
+use crate::collections::Collection;
 use crate::evict::{Residents, Verdict, Victim, Visit};
 use crate::expire::Wheel;
 use crate::hash::KeyHash;
 use crate::mutation::{self, Applied, Mutation};
 use crate::random::Random;
 use crate::table::{EntryRef, Look, NewValue, OwnedEntry, Stored};
+
+mod gaps;
+mod graph;
+
+pub use gaps::Gaps;
 
 /// A key with its hash: what every step of a command names an entry by.
 #[derive(Clone, Copy, Debug)]
@@ -121,33 +125,6 @@ impl<'a> Txn<'a> {
 
     fn rare(&mut self) -> &mut Rare {
         self.rare.get_or_insert_default()
-    }
-
-    /// Leaves a value out of the reply, which is `at` bytes long: it is put in once the shards are free again.
-    pub fn leave_out(&mut self, at: usize, entry: OwnedEntry) {
-        self.rare().gaps.add(at, entry);
-    }
-
-    /// What the reply lacks.
-    pub fn take_gaps(&mut self) -> Gaps {
-        self.rare.as_mut().map(|rare| std::mem::take(&mut rare.gaps)).unwrap_or_default()
-    }
-
-    /// How many values the reply lacks.
-    pub fn gap_count(&self) -> usize {
-        self.rare.as_ref().map_or(0, |rare| rare.gaps.len())
-    }
-
-    /// Forgets all but so many of them: the reply was cut off.
-    pub fn keep_gaps(&mut self, count: usize) {
-        if let Some(rare) = &mut self.rare {
-            rare.gaps.truncate(count);
-        }
-    }
-
-    /// Refuses a reply that would be larger than a client can be sent.
-    pub fn check_reply(&self, out: &ReplyBuf) -> Result<()> {
-        gaps::check_reply(out.len(), self.rare.as_ref().map_or(0, |rare| rare.gaps.bytes()))
     }
 
     /// Keeps undo images from now on, so that [`Txn::roll_back`] can take the step back.
@@ -301,45 +278,8 @@ impl<'a> Txn<'a> {
     /// Writes a whole value and deadline (unix ms) and answers the new version. Where the old or the new value is a
     /// hash with a state, this must be a step that the namespace's transition graph allows.
     pub fn put(&mut self, place: Place<'_>, value: NewValue<'_>, deadline: Option<u64>) -> Result<u64> {
-        if let Some(graph) = &self.space.settings().graph {
-            let state = ValueRef::text(graph.field());
-            let collection = match &value {
-                NewValue::Collection(collection) => Some(&**collection),
-                NewValue::Payload { .. } | NewValue::Blob { .. } => None,
-            };
-            let next = match collection {
-                Some(Collection::Hash(fields)) => fields.get(state),
-                _ => None,
-            };
-            self.check_field(place, state, next)?;
-        }
+        self.check_put(place, &value)?;
         Ok(self.change(place, Mutation::Put { value, deadline }).unwrap_or(0))
-    }
-
-    /// Refuses to give a field this value (`None` = to remove it) where the field holds the state of the namespace's
-    /// transition graph and the graph does not allow the step. Any other field is fine.
-    pub fn check_field(
-        &mut self,
-        place: Place<'_>,
-        field: ValueRef<'_>,
-        next: Option<&Packed>,
-    ) -> Result<()> {
-        let Some(graph) = &self.space.settings().graph else { return Ok(()) };
-        if field.content() != Some(graph.field().as_bytes()) {
-            return Ok(());
-        }
-        let current = match self.peek(place).and_then(|entry| entry.value().collection()) {
-            Some(Collection::Hash(fields)) => fields.get(field),
-            _ => None,
-        };
-        let from = current.and_then(|state| state.value().content());
-        let allowed = match next.map(|state| state.value().content()) {
-            Some(Some(to)) => from == Some(to) || graph.allows(from, to),
-            Some(None) => false,
-            None => current.is_none(),
-        };
-        let message = "the namespace's transition graph forbids this step";
-        if allowed { Ok(()) } else { Err(Error::new(ErrorKind::State, message)) }
     }
 
     /// Deletes a live key; answers whether there was one.

@@ -4,7 +4,8 @@
 use data_bridge_kv_model::limits::REPLY_BYTES;
 use data_bridge_kv_model::{Error, ErrorKind, ReplyBuf, Result};
 
-use super::{encoded_len, put_value};
+use super::Txn;
+use crate::shard::{encoded_len, put_value};
 use crate::table::OwnedEntry;
 
 /// The values, each with its place.
@@ -23,21 +24,11 @@ impl Gaps {
         self.list.push((at, entry));
     }
 
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.list.len()
-    }
-
     /// Forgets all but the first `count`.
-    pub fn truncate(&mut self, count: usize) {
+    fn truncate(&mut self, count: usize) {
         let forgotten: usize =
             self.list.drain(count..).map(|(_, entry)| encoded_len(entry.entry().value())).sum();
         self.bytes = self.bytes.saturating_sub(forgotten);
-    }
-
-    /// About how many bytes they will add.
-    pub fn bytes(&self) -> usize {
-        self.bytes
     }
 
     /// Puts the values in.
@@ -57,11 +48,36 @@ impl Gaps {
     }
 }
 
-/// Refuses a reply that would be larger than a client can be sent.
-pub fn check_reply(length: usize, lacking: usize) -> Result<()> {
-    if length.saturating_add(lacking) <= REPLY_BYTES {
-        return Ok(());
+impl Txn<'_> {
+    /// Leaves a value out of the reply, which is `at` bytes long: it is put in once the shards are free again.
+    pub fn leave_out(&mut self, at: usize, entry: OwnedEntry) {
+        self.rare().gaps.add(at, entry);
     }
-    let text = format!("the reply would have more than {} MiB: ask for less at once", REPLY_BYTES >> 20);
-    Err(Error::new(ErrorKind::Limit, text))
+
+    /// What the reply lacks.
+    pub fn take_gaps(&mut self) -> Gaps {
+        self.rare.as_mut().map(|rare| std::mem::take(&mut rare.gaps)).unwrap_or_default()
+    }
+
+    /// How many values the reply lacks.
+    pub fn gap_count(&self) -> usize {
+        self.rare.as_ref().map_or(0, |rare| rare.gaps.list.len())
+    }
+
+    /// Forgets all but so many of them: the reply was cut off.
+    pub fn keep_gaps(&mut self, count: usize) {
+        if let Some(rare) = &mut self.rare {
+            rare.gaps.truncate(count);
+        }
+    }
+
+    /// Refuses a reply that would be larger than a client can be sent.
+    pub fn check_reply(&self, out: &ReplyBuf) -> Result<()> {
+        let lacking = self.rare.as_ref().map_or(0, |rare| rare.gaps.bytes);
+        if out.len().saturating_add(lacking) <= REPLY_BYTES {
+            return Ok(());
+        }
+        let text = format!("the reply would have more than {} MiB: ask for less at once", REPLY_BYTES >> 20);
+        Err(Error::new(ErrorKind::Limit, text))
+    }
 }
