@@ -17,7 +17,7 @@ use data_bridge_kv_server::endpoint::Endpoint;
 use data_bridge_kv_server::server::StartError;
 use served::{Raw, start, within};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::UnixStream;
+use tokio::net::{TcpListener, UnixStream};
 
 /// A server that takes these addresses for its defaults.
 async fn with_defaults(addresses: &[&str]) -> Result<Server, StartError> {
@@ -28,17 +28,13 @@ async fn with_defaults(addresses: &[&str]) -> Result<Server, StartError> {
     Server::start(config, Arc::new(Engine::open(Settings::default()).unwrap())).await
 }
 
-fn has_ipv6() -> bool {
-    let has = std::net::TcpListener::bind("[::1]:0").is_ok();
-    if !has {
-        println!("skipped: this machine has no IPv6 loopback");
-    }
-    has
+async fn has_ipv6() -> bool {
+    TcpListener::bind("[::1]:0").await.is_ok()
 }
 
 #[tokio::test]
 async fn every_address_of_repeated_flags_is_served() {
-    let second = if has_ipv6() { "[::1]:0" } else { "127.0.0.1:0" };
+    let second = if has_ipv6().await { "[::1]:0" } else { "127.0.0.1:0" };
     let server = start(&[(KeyName::Listen, second)], &[]).await;
     assert_eq!(server.addresses().len(), 2);
     assert_ne!(server.addresses()[0], server.addresses()[1]);
@@ -66,10 +62,11 @@ async fn without_ipv6_the_defaults_are_served_where_they_can_be() {
 
 #[tokio::test]
 async fn a_default_address_in_use_is_an_error() {
-    if !has_ipv6() {
+    if !has_ipv6().await {
+        println!("skipped: this machine has no IPv6 loopback");
         return;
     }
-    let other = std::net::TcpListener::bind("[::1]:0").unwrap();
+    let other = TcpListener::bind("[::1]:0").await.unwrap();
     let address: SocketAddr = other.local_addr().unwrap();
     let started = with_defaults(&["127.0.0.1:0", &address.to_string()]).await;
     let error = started.err().unwrap().to_string();
