@@ -398,3 +398,15 @@ def test_a_watch_that_nobody_reads_keeps_little_and_says_so(run: Callable[[Test]
             assert seen <= 10_001
 
     run(test)
+
+
+def test_every_wait_of_many_is_answered(run: Callable[[Test], None]) -> None:
+    async def test(store: Any) -> None:
+        waits = [asyncio.ensure_future(store.wait("key", until=1)) for _ in range(12_000)]
+        # The store answers them all before the loop takes one.
+        await asyncio.sleep(0)
+        await store.set("key", 1)
+        async with asyncio.timeout(60):
+            assert {found.value for found in await asyncio.gather(*waits)} == {1}
+
+    run(test)

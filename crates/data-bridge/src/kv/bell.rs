@@ -60,21 +60,29 @@ type Letter = (u64, Option<Box<[u8]>>);
 
 /// Where the engine's threads leave answers and events.
 struct Letters {
-    waiting: Mutex<Vec<Letter>>,
+    mail: Mutex<Mail>,
     bell: UnixStream,
+}
+
+#[derive(Default)]
+struct Mail {
+    letters: Vec<Letter>,
+    /// Watches that were told once that events of theirs were dropped.
+    lost: Vec<u64>,
 }
 
 impl Letters {
     fn put(&self, token: u64, item: &[u8]) {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if waiting.len() >= EVENTS {
-            // Whoever watches is told; answers of waits are few and were among the first.
-            waiting.push((token, None));
-        } else {
-            waiting.push((token, Some(item.into())));
+        let mut mail = self.mail.lock().unwrap_or_else(PoisonError::into_inner);
+        // An answer is never dropped: each was asked for.
+        if token & WATCH == 0 || mail.letters.len() < EVENTS {
+            mail.letters.push((token, Some(item.into())));
+        } else if !mail.lost.contains(&token) {
+            mail.lost.push(token);
+            mail.letters.push((token, None));
         }
-        let first = waiting.len() == 1;
-        drop(waiting);
+        let first = mail.letters.len() == 1;
+        drop(mail);
         if first {
             // A full socket has rung already.
             let _ = (&self.bell).write(&[1]);
@@ -123,7 +131,7 @@ impl Bell {
         let (ears, bell) = UnixStream::pair()?;
         ears.set_nonblocking(true)?;
         bell.set_nonblocking(true)?;
-        let letters = Arc::new(Letters { waiting: Mutex::default(), bell });
+        let letters = Arc::new(Letters { mail: Mutex::default(), bell });
         let completions: Arc<dyn Completions> = letters.clone();
         let caller = Caller { namespace, completions: Some(completions), ..engine.caller() };
         Ok(Bell { engine, caller, letters, ears, fallback, state: Mutex::default() })
@@ -212,9 +220,8 @@ impl Bell {
     fn drain(&self, py: Python<'_>) -> PyResult<()> {
         let mut heard = [0; 64];
         while matches!((&self.ears).read(&mut heard), Ok(1..)) {}
-        let letters =
-            std::mem::take(&mut *self.letters.waiting.lock().unwrap_or_else(PoisonError::into_inner));
-        letters.into_iter().try_for_each(|(token, item)| self.deliver(py, token, item.as_deref()))
+        let mail = std::mem::take(&mut *self.letters.mail.lock().unwrap_or_else(PoisonError::into_inner));
+        mail.letters.into_iter().try_for_each(|(token, item)| self.deliver(py, token, item.as_deref()))
     }
 }
 
