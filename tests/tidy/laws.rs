@@ -127,10 +127,10 @@ const LAWS: &[Law] = &[
         ],
     },
     Law {
-        says: "only shard/txn.rs applies a mutation",
+        says: "only shard/direct.rs applies a mutation, for the transaction and for a plain write",
         scope: ENGINE,
         banned: &[Path("mutation::apply"), Path("crate::mutation::apply")],
-        homes: &["shard/txn.rs"],
+        homes: &["shard/direct.rs"],
         breaking: &["use crate::mutation::{Mutation, apply};", "fn f() { mutation::apply(table, hash); }"],
     },
     Law {
@@ -141,10 +141,10 @@ const LAWS: &[Law] = &[
         breaking: &["fn f() { py.detach(|| g()); }", "fn f() { Python::attach(|py| g(py)); }"],
     },
     Law {
-        says: "only convert touches the insides of Python objects",
+        says: "only convert and fastcall touch the insides of Python objects",
         scope: BINDINGS,
         banned: &[Path("pyo3::ffi"), Path("ffi")],
-        homes: &["kv/convert.rs", "kv/convert/"],
+        homes: &["kv/convert.rs", "kv/convert/", "kv/fastcall.rs"],
         breaking: &[
             "use pyo3::ffi;",
             "use pyo3::{ffi, prelude::*};",

@@ -90,6 +90,14 @@ impl Collection {
         }
     }
 
+    /// The value of a field; `None` where there is no such field, or no hash.
+    pub fn field(&self, field: ValueRef<'_>) -> Option<ValueRef<'_>> {
+        match self {
+            Collection::Hash(fields) => fields.get(field).map(Packed::value),
+            Collection::List(_) | Collection::Set(_) | Collection::SortedSet(_) => None,
+        }
+    }
+
     /// Appends the encoded value: kind byte and payload.
     pub fn encode_into(&self, out: &mut Vec<u8>) {
         out.reserve(self.encoded_len());

@@ -19,6 +19,7 @@ use crate::shard::notice::Completions;
 use crate::shard::txn::{Guards, Large};
 use crate::shard::{Space, Txn, exec};
 
+mod direct;
 mod lookahead;
 mod room;
 mod stats;
@@ -26,6 +27,7 @@ mod ticker;
 mod waiting;
 mod walk;
 
+pub use direct::Obstacle;
 pub use lookahead::{Lookahead, Pin, Turn};
 pub use stats::{NamespaceStats, Stats};
 

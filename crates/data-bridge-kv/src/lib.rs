@@ -22,7 +22,7 @@ pub mod table;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use engine::{
-    Caller, Engine, Lookahead, NamespaceId, NamespaceStats, OnError, Pin, Progress, Stats, Turn,
+    Caller, Engine, Lookahead, NamespaceId, NamespaceStats, Obstacle, OnError, Pin, Progress, Stats, Turn,
 };
 pub use settings::{Durability, Eviction, Mode, NamespaceSettings, Settings, TransitionGraph};
 pub use shard::notice::Completions;

@@ -1,10 +1,13 @@
 //! One shard: a table, the waiters of its keys, and the sequence its versions come from. A plain struct behind one
-//! lock; time comes in as an argument. Only `txn.rs` changes entries.
+//! lock; time comes in as an argument. Entries change in `direct.rs` alone: for `txn.rs`, and for the plain write of a
+//! value that nobody waits for.
 
 use crate::table::{EntryRef, Outline, Stored, Table};
+use data_bridge_kv_model::limits::LOCKED_ENCODE_BYTES;
 use data_bridge_kv_model::{Kind, ReplyBuf, ValueRef};
 use std::sync::Arc;
 
+mod direct;
 pub mod exec;
 pub mod notice;
 pub mod space;
@@ -25,7 +28,8 @@ use waiters::Waiters;
 /// Sequence numbers take 44 bits of a version.
 const MAX_SEQUENCE: u64 = (1 << 44) - 1;
 
-/// The part of a namespace that one lock guards.
+/// The part of a namespace that one lock guards. Neighbours share no cache line.
+#[repr(align(64))]
 pub struct Shard {
     table: Table,
     waiters: Waiters,
@@ -152,6 +156,12 @@ pub fn scalar(stored: Stored<'_>) -> Option<ValueRef<'_>> {
     stored.payload().map(|payload| ValueRef::from_parts(stored.kind(), payload))
 }
 
+/// Whether encoding the value takes too long for a locked shard.
+#[inline]
+fn is_large(entry: EntryRef<'_>) -> bool {
+    encoded_len(entry.value()) > LOCKED_ENCODE_BYTES
+}
+
 /// Whether an entry has expired at `now` (unix ms).
 #[inline]
 pub fn is_expired(entry: EntryRef<'_>, now: impl FnOnce() -> u64) -> bool {
@@ -169,16 +179,19 @@ pub fn is_live(entry: EntryRef<'_>, now: u64) -> bool {
 /// Appends a stored value of any kind.
 pub fn put_value(stored: Stored<'_>, out: &mut ReplyBuf) {
     match stored {
-        Stored::Inline { kind, payload } => out.value(ValueRef::from_parts(kind, payload)),
+        Stored::Inline { kind, payload } | Stored::Whole { kind, payload } => {
+            out.value(ValueRef::from_parts(kind, payload))
+        }
         Stored::Blob { kind, blob } => out.value(ValueRef::from_parts(kind, blob.get())),
         Stored::Collection(collection) => collection.encode_into(out.bytes_mut()),
     }
 }
 
 /// About how many bytes a value takes in a reply.
+#[inline]
 pub fn encoded_len(stored: Stored<'_>) -> usize {
     match stored {
-        Stored::Inline { payload, .. } => payload.len(),
+        Stored::Inline { payload, .. } | Stored::Whole { payload, .. } => payload.len(),
         Stored::Blob { blob, .. } => blob.len(),
         Stored::Collection(collection) => collection.encoded_len(),
     }

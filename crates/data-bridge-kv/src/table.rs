@@ -6,7 +6,8 @@
 //! one heap allocation with everything an entry consists of. Segments grow in small steps and split in two,
 //! so the load stays at 70 to 88 percent at any count and no operation pauses for a whole-table resize.
 //!
-//! All unsafe code of the engine is in this module. Outwards it is safe: views borrow the table, and whatever
+//! All unsafe code of the engine is in this module, but for the processor's counter in `clock/ticks.rs`. Outwards it
+//! is safe: views borrow the table, and whatever
 //! leaves it is owned. Only the shard's transaction changes a table; scans, timers and eviction read it.
 #![allow(unsafe_code)]
 
@@ -24,7 +25,7 @@ mod value;
 pub use entry::{CollectionMut, EntryMut, EntryRef, OwnedEntry};
 pub use header::{MAX_DEADLINE, MAX_HEAT, MAX_KEY_BYTES, MAX_SEQUENCE};
 pub use outline::Outline;
-pub use value::{Blob, INLINE_BYTES, NewEntry, NewValue, Shared, Stored};
+pub use value::{Blob, INLINE_BYTES, NewEntry, NewValue, Shared, Stored, is_kept_whole};
 
 use std::sync::Arc;
 

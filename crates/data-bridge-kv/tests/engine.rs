@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use data_bridge_kv::settings::Eviction;
+use data_bridge_kv::table::Stored;
 use data_bridge_kv::{
-    Caller, Completions, Engine, ManualClock, OnError, Progress, Settings, TransitionGraph,
+    Caller, Completions, Engine, ManualClock, Obstacle, OnError, Progress, Settings, TransitionGraph,
 };
-use data_bridge_kv_model::command::table;
-use data_bridge_kv_model::{Arg, ErrorKind, Key, Reply, ReplyBuf, ReplyReader, Shape, Value};
+use data_bridge_kv_model::command::{Expiry, table};
+use data_bridge_kv_model::limits::LOCKED_ENCODE_BYTES;
+use data_bridge_kv_model::{Arg, ErrorKind, Key, Kind, Reply, ReplyBuf, ReplyReader, Shape, Value, ValueRef};
 use parking_lot::Mutex;
 
 const START_MS: u64 = 1_700_000_000_000;
@@ -378,6 +380,112 @@ fn a_cache_of_small_values_fills_up_without_an_error() {
     let stats = cache.engine.stats();
     assert!(stats.used_memory < limit + limit / 20, "{} bytes in use", stats.used_memory);
     assert!(stats.namespaces[0].evicted > 10_000);
+}
+
+#[test]
+fn a_state_is_seen_in_a_hash_that_was_written_whole() {
+    let mut store = Store::new(|settings| {
+        settings.namespaces[0].graph = Some(TransitionGraph::parse("status", "->A, A->B").unwrap());
+    });
+    let collected = Arc::new(Collected::default());
+    store.caller.completions = Some(collected.clone());
+    let hash = |state: &str| {
+        let fields = [("id", Value::Int(7)), ("status", state.into()), ("tags", Value::List(Vec::new()))];
+        Value::Hash(fields.map(|(field, value)| (field.into(), value)).into())
+    };
+    let write = |state: &str| {
+        let encoded = hash(state).encode();
+        let value = Arg::Value(ValueRef::decode(&encoded).unwrap());
+        store.call("KV.SET", &[Arg::Untyped(b"t"), value], 0).unwrap()
+    };
+    let wait = ["t", "FIELD", "status", "STATES", "1", "B"].map(|word| Arg::Untyped(word.as_bytes()));
+    assert_eq!(store.call("KV.WAIT", &wait, 1), None);
+    assert_eq!(error_kind(&write("B")), ErrorKind::State, "B is no first state");
+    assert_eq!(write("A"), Reply::Ok);
+    assert_eq!(error_kind(&write("C")), ErrorKind::State, "from A only B follows");
+    assert!(collected.0.lock().is_empty());
+    assert_eq!(write("B"), Reply::Ok);
+    assert_eq!(collected.0.lock().drain(..).map(|(token, _)| token).collect::<Vec<_>>(), [1]);
+    let memory = |store: &Store| store.engine.stats().namespaces[0].bytes;
+    let whole = memory(&store);
+    assert_eq!(store.run("KV.GET t"), Reply::Value(hash("B")));
+    assert_eq!((store.run("HLEN t"), store.run("KV.GET t")), (Reply::Integer(3), Reply::Value(hash("B"))));
+    assert!(memory(&store) > whole, "looked into, it is built, and that is accounted");
+}
+
+#[test]
+fn what_stands_in_the_way_of_the_short_way_is_told() {
+    let store = Store::new(|settings| {
+        settings.namespaces[4].graph = Some(TransitionGraph::parse("status", "->A").unwrap());
+    });
+    let (engine, caller, key) = (&store.engine, &store.caller, Key::new(b"k").unwrap());
+    let value = ValueRef::text("v");
+    let kind = |caller: &Caller| engine.try_read(caller, key, |value| value.map(Stored::kind));
+    assert_eq!(kind(caller), Ok(None));
+    assert_eq!(engine.try_write(caller, key, value, Expiry::In(100)), Ok(()));
+    assert_eq!(kind(caller), Ok(Some(Kind::Text)));
+    assert_eq!(store.run("PTTL k"), Reply::Integer(100));
+
+    let held = engine
+        .try_read(caller, key, |_| (kind(caller), engine.try_write(caller, key, value, Expiry::Default)));
+    assert_eq!(held, Ok((Err(Obstacle::Locked), Err(Obstacle::Locked))));
+
+    store.clock.advance(100);
+    assert_eq!(kind(caller), Err(Obstacle::Unusual), "it has expired");
+    assert_eq!(store.run("GET k"), Reply::Missing);
+    for expiry in [Expiry::Keep, Expiry::In(0), Expiry::At(START_MS)] {
+        assert_eq!(engine.try_write(caller, key, value, expiry), Err(Obstacle::Unusual), "{expiry:?}");
+    }
+    let graph = Caller { namespace: engine.namespace("4").unwrap(), ..caller.clone() };
+    assert_eq!(engine.try_write(&graph, key, value, Expiry::Default), Err(Obstacle::Unusual));
+
+    let large = vec![0; LOCKED_ENCODE_BYTES + 1];
+    let large = ValueRef::bytes(&large);
+    assert_eq!(engine.try_write(caller, key, large, Expiry::Default), Err(Obstacle::Unusual));
+    store.call("SET", &[Arg::Untyped(b"k"), Arg::Value(large)], 0).unwrap();
+    assert_eq!(kind(caller), Err(Obstacle::Unusual), "it is large");
+
+    engine.close();
+    assert_eq!(kind(caller), Err(Obstacle::Unusual));
+    assert_eq!(engine.try_write(caller, key, value, Expiry::Default), Err(Obstacle::Unusual));
+}
+
+#[test]
+fn whoever_watches_is_told_of_a_write_that_goes_the_short_way_or_not_at_all() {
+    let store = Store::new(|_| {});
+    let key = Key::new(b"k").unwrap();
+    let watching = Caller { completions: Some(Arc::new(Collected::default())), ..store.engine.caller() };
+    let watch = |words: [&str; 2]| {
+        let args = words.map(|word| Arg::Untyped(word.as_bytes()));
+        let call = table::by_name(b"KV.WATCH").unwrap().call(&args).unwrap();
+        let _ = store.engine.execute(&watching, 1, &call, &mut ReplyBuf::new());
+    };
+    let write = || store.engine.try_write(&store.caller, key, ValueRef::text("v"), Expiry::Default);
+    assert_eq!(write(), Ok(()));
+    for words in [["KEY", "k"], ["PREFIX", "k"]] {
+        watch(words);
+        assert_eq!(write(), Err(Obstacle::Unusual), "{words:?}");
+        store.engine.disconnect(&watching);
+        assert_eq!(write(), Ok(()));
+    }
+}
+
+#[test]
+fn a_budget_that_is_nearly_spent_is_left_to_the_command() {
+    let store = Store::new(|settings| settings.max_memory = 1 << 16);
+    let value = vec![b'x'; 1000];
+    let write = |number: usize| {
+        let name = format!("key:{number}");
+        store.engine.try_write(
+            &store.caller,
+            Key::new(name.as_bytes()).unwrap(),
+            ValueRef::bytes(&value),
+            Expiry::Default,
+        )
+    };
+    let refused = (0..100).find(|number| write(*number).is_err()).expect("the budget is 64 KiB");
+    assert!((30..64).contains(&refused), "{refused}");
+    assert_eq!(write(refused), Err(Obstacle::Unusual));
 }
 
 #[test]

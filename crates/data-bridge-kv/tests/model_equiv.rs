@@ -16,19 +16,20 @@ use data_bridge_kv_testkit::random::setting;
 use pair::{Flaw, Pair};
 use plan::{Plan, shrink};
 
-fn check(plan: &Plan, flaw: Flaw) -> Result<usize, String> {
+/// How many replies were compared, and how many of them came the short way.
+fn check(plan: &Plan, flaw: Flaw) -> Result<(usize, usize), String> {
     let mut pair = Pair::open(plan, flaw);
     for step in &plan.steps {
         pair.take(step).map_err(|why| format!("{why}\n  at {}", step.line()))?;
     }
     pair.compare_everything()?;
-    Ok(pair.replies)
+    Ok((pair.replies, pair.shortened.get()))
 }
 
-/// The first failing seed with its reason.
-fn search(seeds: std::ops::Range<u64>, flaw: Flaw) -> (Option<(u64, String)>, u64) {
+/// The first failing seed with its reason; the replies compared, and those that came the short way.
+fn search(seeds: std::ops::Range<u64>, flaw: Flaw) -> (Option<(u64, String)>, u64, u64) {
     let next = AtomicU64::new(seeds.start);
-    let replies = AtomicU64::new(0);
+    let (replies, shortened) = (AtomicU64::new(0), AtomicU64::new(0));
     let failed = parking_lot::Mutex::new(BTreeMap::new());
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
@@ -40,20 +41,23 @@ fn search(seeds: std::ops::Range<u64>, flaw: Flaw) -> (Option<(u64, String)>, u6
                         return;
                     }
                     match check(&Plan::new(seed), flaw) {
-                        Ok(compared) => drop(replies.fetch_add(compared as u64, Ordering::Relaxed)),
+                        Ok((compared, short)) => {
+                            replies.fetch_add(compared as u64, Ordering::Relaxed);
+                            shortened.fetch_add(short as u64, Ordering::Relaxed);
+                        }
                         Err(why) => drop(failed.lock().insert(seed, why)),
                     }
                 }
             });
         }
     });
-    (failed.into_inner().pop_first(), replies.into_inner())
+    (failed.into_inner().pop_first(), replies.into_inner(), shortened.into_inner())
 }
 
 #[test]
 fn engine_and_model_agree() {
     let (first, sequences) = (setting("KV_SEED", 1), setting("KV_SEQUENCES", 20_000));
-    let (failed, replies) = search(first..first + sequences, Flaw::None);
+    let (failed, replies, shortened) = search(first..first + sequences, Flaw::None);
     if let Some((seed, _)) = failed {
         let (plan, why) = shrink(Plan::new(seed), |plan| check(plan, Flaw::None).err());
         panic!(
@@ -61,15 +65,16 @@ fn engine_and_model_agree() {
             plan.lines()
         );
     }
-    println!("{sequences} sequences, {replies} replies compared");
+    println!("{sequences} sequences, {replies} replies compared, {shortened} of them came the short way");
     assert!(replies > sequences * 10);
+    assert!(sequences < 100 || shortened > sequences / 4);
 }
 
 #[test]
 fn every_planted_flaw_is_found() {
     let mut found = Vec::new();
     for flaw in Flaw::ALL {
-        let (failed, _) = search(1..3000, flaw);
+        let (failed, ..) = search(1..3000, flaw);
         let (seed, _) = failed.unwrap_or_else(|| panic!("{flaw:?} was not found in 3000 sequences"));
         found.push(format!("{flaw:?} by sequence {seed}"));
     }

@@ -221,11 +221,19 @@ impl Generator<'_> {
             }
         };
         match self.random.below(7) {
-            0 | 1 => Value::List((0..count).map(|_| self.scalar()).collect()),
+            0 | 1 => {
+                // Some are too long to be kept as they are written.
+                let long = self.random.one_in(12).then(|| Value::Text("long".repeat(1100).into()));
+                Value::List((0..count).map(|_| self.scalar()).chain(long).collect())
+            }
             2 => Value::Set(members(self)),
             3 => {
                 let fields = members(self);
-                Value::Hash(fields.into_iter().map(|field| (field, self.scalar())).collect())
+                let state = self.random.one_in(3).then(|| {
+                    let state = *self.random.pick(&STATES);
+                    (Value::Text("status".into()), Value::Text(state.into()))
+                });
+                Value::Hash(fields.into_iter().map(|field| (field, self.scalar())).chain(state).collect())
             }
             4 => {
                 let decimal = self.random.one_in(3);

@@ -6,7 +6,7 @@ use data_bridge_kv_model::{Arg, Command, Error, ErrorKind, Kind, ReplyBuf, Resul
 
 use super::Txn;
 use crate::collections::{Collection, Packed};
-use crate::table::NewValue;
+use crate::table::{NewValue, is_kept_whole};
 
 pub mod hash;
 pub mod key;
@@ -33,14 +33,17 @@ pub fn run(txn: &mut Txn<'_>, command: &Command<'_>, out: &mut ReplyBuf) -> Resu
     }
 }
 
-/// A value that a command brings, in the form that the table stores: collections are built here, doubled members
-/// and what is larger than the limit are refused.
+/// A value that a command brings, in the form that the table stores. Short collections stand as they come, since their
+/// members were checked when they were read; others are built here. What is larger than the limit is refused.
 #[inline]
 pub fn new_value<'a>(value: ValueRef<'a>) -> Result<NewValue<'a>> {
     if value.payload().len() > VALUE_BYTES {
         return Err(Error::new(ErrorKind::Limit, "value is larger than the limit of 64 MiB"));
     }
     if value.kind().is_collection() {
+        if is_kept_whole(value.kind(), value.payload().len()) {
+            return Ok(NewValue::Whole { kind: value.kind(), bytes: value.payload() });
+        }
         let collection = Collection::decode(value).ok_or_else(|| Error::invalid("malformed collection"))?;
         return Ok(NewValue::Collection(std::sync::Arc::new(collection)));
     }

@@ -105,6 +105,12 @@ impl Space {
         self.shards()[index].shard.lock()
     }
 
+    /// Locks a shard if nobody holds it.
+    #[inline]
+    pub fn try_lock(&self, index: usize) -> Option<MutexGuard<'_, Shard>> {
+        self.shards()[index].shard.try_lock()
+    }
+
     /// What a look ahead may read of the shard of a hash; `None` in a namespace that was never written.
     #[inline]
     pub fn outline(&self, hash: KeyHash) -> Option<&Outline> {

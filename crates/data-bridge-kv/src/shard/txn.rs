@@ -4,21 +4,19 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
-use data_bridge_kv_model::limits::LOCKED_ENCODE_BYTES;
 use data_bridge_kv_model::{Error, ErrorKind, Key, Kind, ReplyBuf, Result};
 use parking_lot::MutexGuard;
 
 use super::notice::{Change, Notices, event_item};
 use super::undo::UndoLog;
 use super::waiters::{Waiter, Watcher};
-use super::{Shard, Space, earliest_deadline, is_expired, put_value};
-use crate::budget::REPORT_STEP;
+use super::{Shard, Space, earliest_deadline, is_expired, is_large, put_value};
 use crate::clock::Clock;
 use crate::collections::Collection;
 use crate::evict::{Residents, Verdict, Victim, Visit};
 use crate::expire::Wheel;
 use crate::hash::KeyHash;
-use crate::mutation::{self, Applied, Mutation};
+use crate::mutation::{Applied, Mutation};
 use crate::random::Random;
 use crate::table::{EntryRef, Look, NewValue, OwnedEntry, Stored};
 
@@ -46,7 +44,7 @@ pub enum Guards<'a> {
     Copy(Box<Shard>),
 }
 
-/// What a step does when it meets a value whose encoding is larger than [`LOCKED_ENCODE_BYTES`].
+/// What a step does when it meets a value whose encoding is larger than `LOCKED_ENCODE_BYTES`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Large {
     /// Reads it in place: writes, atomic steps, copies.
@@ -236,10 +234,25 @@ impl<'a> Txn<'a> {
         if self.large == Large::CopyAll && self.leave_to_copy(place) {
             return Err(left_to_copy());
         }
-        match self.find(place).map(EntryRef::value) {
-            None => Ok(None),
-            Some(stored) if stored.kind() == kind => Ok(stored.collection()),
-            Some(_) => Err(Error::wrong_type()),
+        let found = self.with_entry(place, true, |entry| {
+            entry.map(|entry| (entry.kind(), matches!(entry.value(), Stored::Whole { .. })))
+        });
+        match found {
+            None => return Ok(None),
+            Some((found, _)) if found != kind => return Err(Error::wrong_type()),
+            Some((_, is_whole)) if is_whole => self.build(place),
+            Some(_) => {}
+        }
+        let entry = self.shard(place.hash).table.find(place.hash, place.key.as_bytes());
+        Ok(entry.and_then(|entry| entry.value().collection()))
+    }
+
+    /// Builds a collection that stands as it was written. No effect that anybody sees: only its memory is another.
+    #[cold]
+    fn build(&mut self, place: Place<'_>) {
+        self.changed = true;
+        if let Some(mut entry) = self.shard(place.hash).table.find_mut(place.hash, place.key.as_bytes()) {
+            entry.build();
         }
     }
 
@@ -321,14 +334,9 @@ impl<'a> Txn<'a> {
         self.save(place);
         self.changed = true;
         let space = self.space;
-        let policy = space.settings().eviction;
         let shard = self.shard(place.hash);
-        let key = place.key.as_bytes();
-        let sequence = shard.next_sequence();
-        let applied = mutation::apply(&mut shard.table, place.hash, key, sequence, mutation)?;
-        shard.track(place.hash, applied, policy);
-        shard.counters.expired += u64::from(change == Change::Expire);
-        let told = !shard.waiters.is_empty() || space.has_prefix_watchers();
+        let sequence = shard.carry_out(space, place.hash, place.key.as_bytes(), mutation, change)?;
+        let told = shard.tells(space);
         let version = space.version(sequence);
         if told {
             self.remember(place, change, version);
@@ -479,16 +487,9 @@ impl<'a> Txn<'a> {
             self.notice(&touched, &mut notices);
         }
         let budget = self.space.budget();
-        let report = |shard: &mut Shard| {
-            let bytes = shard.memory_bytes();
-            if bytes.abs_diff(shard.reported) >= REPORT_STEP {
-                budget.report(shard.reported, bytes);
-                shard.reported = bytes;
-            }
-        };
         match &mut self.guards {
-            Guards::One(guard) => report(guard),
-            Guards::Many(guards) => guards.iter_mut().for_each(|(_, guard)| report(guard)),
+            Guards::One(guard) => guard.report(budget),
+            Guards::Many(guards) => guards.iter_mut().for_each(|(_, guard)| guard.report(budget)),
             Guards::Copy(_) => {}
         }
         notices
@@ -565,11 +566,6 @@ pub fn put_versioned(entry: Option<(Stored<'_>, u64)>, version: u64, out: &mut R
             out.version(version);
         }
     }
-}
-
-/// Whether encoding the value takes too long for a locked shard.
-fn is_large(entry: EntryRef<'_>) -> bool {
-    super::encoded_len(entry.value()) > LOCKED_ENCODE_BYTES
 }
 
 /// Ends a step that is run again on a copy; nobody sees this error.

@@ -6,7 +6,6 @@ use data_bridge_kv_model::ValueRef;
 use hashbrown::HashMap;
 
 use super::notice::Completions;
-use crate::collections::{Collection, Packed};
 use crate::table::Stored;
 
 /// When a wait ends; the owned form of the command's condition.
@@ -142,9 +141,8 @@ impl Condition {
                 super::scalar(stored).is_some_and(|value| states.iter().any(|state| state.matches(value)))
             }
             (Condition::States { field: Some(field), states }, Some((stored, _))) => {
-                let Some(Collection::Hash(hash)) = stored.collection() else { return false };
                 let Ok(field) = ValueRef::decode(field) else { return false };
-                let Some(value) = hash.get(field).map(Packed::value) else { return false };
+                let Some(value) = stored.field(field) else { return false };
                 states.iter().any(|state| state.matches(value))
             }
         }

@@ -14,7 +14,7 @@ use super::header::{
     ADDRESS_BYTES, DEADLINE_BYTES, FRONT_BYTES, Fields, Header, LENGTH_BYTES, MAX_KEY_BYTES, WORD_BYTES,
     payload_len_of,
 };
-use super::value::{Blob, INLINE_BYTES, NewValue, Shared, Stored};
+use super::value::{Blob, INLINE_BYTES, NewValue, Shared, Stored, is_kept_whole};
 use crate::collections::Collection;
 use crate::footprint::{arc_bytes, block_bytes};
 
@@ -53,6 +53,10 @@ impl<'a> Payload<'a> {
             NewValue::Blob { kind, blob } => {
                 assert!(!kind.is_collection(), "a collection is no payload");
                 Payload { kind, place: Place::external(Arc::into_raw(blob)) }
+            }
+            NewValue::Whole { kind, bytes } => {
+                assert!(is_kept_whole(kind, bytes.len()), "a {kind:?} that is to be built");
+                Payload { kind, place: Place::Inline(bytes) }
             }
             NewValue::Collection(collection) => {
                 Payload { kind: collection.kind(), place: Place::external(Arc::into_raw(collection)) }
@@ -94,6 +98,21 @@ impl Block {
             block.write_payload(header, payload.bytes());
         }
         block
+    }
+
+    /// Changes fields and value where key and payload keep their places and lengths, as most writes over a value of the
+    /// same kind leave them. Whether that was so; nothing changes otherwise.
+    #[inline]
+    pub(super) fn overwrite(self, fields: Fields, payload: &Payload<'_>) -> bool {
+        let (old, Place::Inline(bytes)) = (self.header(), &payload.place) else { return false };
+        let header = fields.header(old.key_len(), payload.kind, false);
+        if !header.has_layout_of(old) || self.payload_len(old) != bytes.len() {
+            return false;
+        }
+        self.write_front(header, fields, bytes.len());
+        // SAFETY: the new payload is as long as the old one and stands in its place.
+        unsafe { self.write_payload(header, bytes) }
+        true
     }
 
     /// Changes fields and value, in place if the size class allows it. The old external part, if any, is
@@ -343,7 +362,11 @@ impl Block {
             let payload = unsafe {
                 std::slice::from_raw_parts(self.at(header.payload_offset()), self.payload_len(header))
             };
-            return Stored::Inline { kind, payload };
+            return if kind.is_collection() {
+                Stored::Whole { kind, payload }
+            } else {
+                Stored::Inline { kind, payload }
+            };
         }
         // SAFETY: an external payload is the address of an Arc that the block owns, of the type that the
         // kind tells; the Arc lives as long as the block.
@@ -430,7 +453,7 @@ impl Block {
         let block = block_bytes(self.len());
         // SAFETY: the borrow ends here.
         match unsafe { self.value() } {
-            Stored::Inline { .. } => block,
+            Stored::Inline { .. } | Stored::Whole { .. } => block,
             Stored::Blob { blob, .. } => block + blob.memory_bytes(),
             Stored::Collection(collection) => block + collection_bytes(&collection),
         }

@@ -2,8 +2,9 @@
 
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 
-use data_bridge_kv_model::Kind;
+use data_bridge_kv_model::{Kind, ValueRef};
 
 use super::block::{Block, Payload, collection_bytes};
 use super::header::Fields;
@@ -136,6 +137,7 @@ impl<'a> EntryMut<'a> {
     }
 
     /// Changes value, version, deadline and heat. Allocates only if the size class changes.
+    #[inline]
     pub fn set(&mut self, new: NewEntry<'_>) {
         let fields = Fields { sequence: new.sequence, deadline: new.deadline, heat: new.heat };
         self.rewrite(fields, new.value);
@@ -178,9 +180,18 @@ impl<'a> EntryMut<'a> {
         unsafe { self.block.payload_mut() }
     }
 
-    /// The collection, to be changed in place; copied first if a reader holds a snapshot of it. `None` if the
-    /// value is none.
+    /// Builds a collection that stands as it was written. Whether it did.
+    pub fn build(&mut self) -> bool {
+        let Stored::Whole { kind, payload } = self.entry().value() else { return false };
+        let Some(built) = Collection::decode(ValueRef::from_parts(kind, payload)) else { return false };
+        self.set_value(NewValue::Collection(Arc::new(built)));
+        true
+    }
+
+    /// The collection, to be changed in place: built first where it stands as it was written, copied first if a
+    /// reader holds a snapshot of it. `None` if the value is none.
     pub fn collection_mut(&mut self) -> Option<CollectionMut<'_>> {
+        self.build();
         // Before a copy is made: that may have another capacity.
         let before = collection_bytes(self.entry().value().collection()?);
         // SAFETY: the table is borrowed exclusively through `self`.
@@ -188,9 +199,14 @@ impl<'a> EntryMut<'a> {
         Some(CollectionMut { block: self.block, collection, before, account: self.account })
     }
 
+    #[inline]
     fn rewrite(&mut self, fields: Fields, value: NewValue<'_>) {
+        let payload = Payload::new(value);
+        if self.block.overwrite(fields, &payload) {
+            return;
+        }
         let before = self.block.memory_bytes();
-        let block = self.block.rewrite(fields, Payload::new(value));
+        let block = self.block.rewrite(fields, payload);
         self.settle(before, block);
     }
 

@@ -153,6 +153,12 @@ impl Header {
         self.key_offset() + self.key_len()
     }
 
+    /// Whether key and payload stand where they stand under `other`, which has a key of the same length: in the block.
+    #[inline]
+    pub(super) fn has_layout_of(self, other: Header) -> bool {
+        (self.0 ^ other.0) & (HAS_DEADLINE | EXTERNAL) == 0 && self.has_length() == other.has_length()
+    }
+
     /// How long the payload is, unless the block tells it: see [`Header::has_length`].
     #[inline]
     pub(super) fn fixed_payload_len(self) -> usize {

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use data_bridge_kv_model::{Kind, ValueRef};
+use data_bridge_kv_model::{Items, Kind, Value, ValueRef};
 use proptest::prelude::*;
 
 use super::*;
@@ -22,6 +22,8 @@ struct Expected {
 #[derive(Clone, Debug, PartialEq)]
 enum Content {
     Payload(Kind, Vec<u8>),
+    /// A list of so many elements that nothing has looked into yet.
+    Whole(usize, Vec<u8>),
     List(usize),
 }
 
@@ -29,6 +31,7 @@ impl Content {
     fn new_value(&self) -> NewValue<'_> {
         match self {
             Content::Payload(kind, bytes) => NewValue::Payload { kind: *kind, bytes },
+            Content::Whole(_, bytes) => NewValue::Whole { kind: Kind::List, bytes },
             Content::List(len) => {
                 let mut list = List::default();
                 (0..*len).for_each(|_| list.push_back(int(7)));
@@ -37,11 +40,20 @@ impl Content {
         }
     }
 
+    fn whole(len: usize) -> Content {
+        let items = Value::List(vec![Value::Int(7); len]).encode();
+        Content::Whole(len, items[1..].to_vec())
+    }
+
     fn of(stored: Stored<'_>) -> Content {
         match stored {
             Stored::Inline { .. } | Stored::Blob { .. } => {
                 let value = stored.scalar().expect("a payload");
                 Content::Payload(value.kind(), value.payload().to_vec())
+            }
+            Stored::Whole { kind, payload } => {
+                let value = ValueRef::from_parts(kind, payload);
+                Content::Whole(Items::of(value).count(), payload.to_vec())
             }
             Stored::Collection(collection) => {
                 let Collection::List(list) = collection.get() else { panic!("only lists are stored") };
@@ -162,15 +174,16 @@ impl Pair {
                 }
             }),
             Op::Push(key) => self.change(key, |entry, expected| {
-                let snapshot = entry.entry().to_owned();
-                if let (Some(mut collection), Content::List(len)) =
-                    (entry.collection_mut(), &mut expected.value)
-                {
-                    let Collection::List(list) = &mut *collection else { panic!("only lists are stored") };
-                    list.push_back(int(1));
-                    *len += 1;
-                    assert_eq!(Content::of(snapshot.entry().value()), Content::List(*len - 1));
-                }
+                let (snapshot, before) = (entry.entry().to_owned(), expected.value.clone());
+                let (Content::Whole(len, _) | Content::List(len)) = before else {
+                    assert!(entry.collection_mut().is_none());
+                    return;
+                };
+                let mut collection = entry.collection_mut().expect("it is a list");
+                let Collection::List(list) = &mut *collection else { panic!("only lists are stored") };
+                list.push_back(int(1));
+                expected.value = Content::List(len + 1);
+                assert_eq!(Content::of(snapshot.entry().value()), before);
             }),
         }
     }
@@ -216,6 +229,7 @@ fn content() -> impl Strategy<Value = Content> {
         1 => any::<u8>().prop_map(|byte| Content::Payload(Kind::Uuid, vec![byte; 16])),
         6 => payload.prop_map(|bytes| Content::Payload(Kind::Bytes, bytes)),
         1 => long.prop_map(|bytes| Content::Payload(Kind::Text, bytes)),
+        2 => (0usize..40).prop_map(Content::whole),
         2 => (1usize..40).prop_map(Content::List),
     ]
 }

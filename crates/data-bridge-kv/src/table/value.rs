@@ -5,13 +5,21 @@ use std::ops::Deref;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use data_bridge_kv_model::{Kind, ValueRef};
+use data_bridge_kv_model::identity::same_identity;
+use data_bridge_kv_model::{Items, Kind, ValueRef};
 
 use crate::collections::Collection;
 use crate::footprint::{arc_bytes, block_bytes};
 
 /// Longest payload that stands in the entry block itself; a longer one is a [`Blob`].
 pub const INLINE_BYTES: usize = 4095;
+
+/// Whether a collection of this kind and payload length may stand in its entry as it was written. A sorted set may
+/// not: its order is the store's, not the writer's.
+#[inline]
+pub fn is_kept_whole(kind: Kind, payload_len: usize) -> bool {
+    matches!(kind, Kind::List | Kind::Set | Kind::Hash) && payload_len <= INLINE_BYTES
+}
 
 /// A payload outside the entry block, reference-counted so that a reader can keep it and copy it without
 /// the shard's lock.
@@ -110,7 +118,15 @@ pub enum Stored<'a> {
         /// The payload.
         blob: Shared<'a, Blob>,
     },
-    /// A list, set, hash or sorted set.
+    /// A list, set or hash as it was written whole: its payload in the entry block. The first command that looks
+    /// inside has it built.
+    Whole {
+        /// List, Set or Hash.
+        kind: Kind,
+        /// At most [`INLINE_BYTES`].
+        payload: &'a [u8],
+    },
+    /// A list, set, hash or sorted set, built.
     Collection(Shared<'a, Collection>),
 }
 
@@ -119,7 +135,7 @@ impl<'a> Stored<'a> {
     #[inline]
     pub fn kind(self) -> Kind {
         match self {
-            Stored::Inline { kind, .. } | Stored::Blob { kind, .. } => kind,
+            Stored::Inline { kind, .. } | Stored::Blob { kind, .. } | Stored::Whole { kind, .. } => kind,
             Stored::Collection(collection) => collection.kind(),
         }
     }
@@ -130,7 +146,7 @@ impl<'a> Stored<'a> {
         match self {
             Stored::Inline { payload, .. } => Some(payload),
             Stored::Blob { blob, .. } => Some(blob.get()),
-            Stored::Collection(_) => None,
+            Stored::Whole { .. } | Stored::Collection(_) => None,
         }
     }
 
@@ -140,12 +156,29 @@ impl<'a> Stored<'a> {
         self.payload().map(|payload| ValueRef::from_parts(self.kind(), payload))
     }
 
-    /// The collection; `None` for a payload.
+    /// The collection; `None` for a payload and for a collection that was not built yet.
     #[inline]
     pub fn collection(self) -> Option<&'a Collection> {
         match self {
-            Stored::Inline { .. } | Stored::Blob { .. } => None,
+            Stored::Inline { .. } | Stored::Blob { .. } | Stored::Whole { .. } => None,
             Stored::Collection(collection) => Some(collection.get()),
+        }
+    }
+
+    /// The value of a field; `None` where there is no such field, or no hash.
+    pub fn field(self, field: ValueRef<'_>) -> Option<ValueRef<'a>> {
+        match self {
+            Stored::Whole { kind: Kind::Hash, payload } => {
+                let mut items = Items::of(ValueRef::from_parts(Kind::Hash, payload));
+                while let (Some(name), Some(value)) = (items.next(), items.next()) {
+                    if same_identity(name, field) {
+                        return Some(value);
+                    }
+                }
+                None
+            }
+            Stored::Collection(collection) => collection.get().field(field),
+            Stored::Inline { .. } | Stored::Blob { .. } | Stored::Whole { .. } => None,
         }
     }
 }
@@ -167,8 +200,37 @@ pub enum NewValue<'a> {
         /// The payload.
         blob: Arc<Blob>,
     },
+    /// A list, set or hash to be kept as it is written, in the form of [`Stored::Whole`].
+    Whole {
+        /// List, Set or Hash.
+        kind: Kind,
+        /// At most [`INLINE_BYTES`]; no member or field comes twice.
+        bytes: &'a [u8],
+    },
     /// A list, set, hash or sorted set.
     Collection(Arc<Collection>),
+}
+
+impl NewValue<'_> {
+    /// The kind of the value.
+    #[inline]
+    pub fn kind(&self) -> Kind {
+        match self {
+            NewValue::Payload { kind, .. } | NewValue::Blob { kind, .. } | NewValue::Whole { kind, .. } => {
+                *kind
+            }
+            NewValue::Collection(collection) => collection.kind(),
+        }
+    }
+
+    /// The value of a field; `None` where there is no such field, or no hash.
+    pub fn field(&self, field: ValueRef<'_>) -> Option<ValueRef<'_>> {
+        match self {
+            NewValue::Whole { kind, bytes } => Stored::Whole { kind: *kind, payload: bytes }.field(field),
+            NewValue::Collection(collection) => collection.field(field),
+            NewValue::Payload { .. } | NewValue::Blob { .. } => None,
+        }
+    }
 }
 
 impl<'a> From<ValueRef<'a>> for NewValue<'a> {
@@ -185,6 +247,7 @@ impl<'a> From<Stored<'a>> for NewValue<'a> {
         match stored {
             Stored::Inline { kind, payload } => NewValue::Payload { kind, bytes: payload },
             Stored::Blob { kind, blob } => NewValue::Blob { kind, blob: blob.share() },
+            Stored::Whole { kind, payload } => NewValue::Whole { kind, bytes: payload },
             Stored::Collection(collection) => NewValue::Collection(collection.share()),
         }
     }

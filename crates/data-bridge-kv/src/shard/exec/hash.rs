@@ -162,7 +162,7 @@ fn write_packed(txn: &mut Txn<'_>, key: Key<'_>, named: Arg<'_>, value: Packed) 
     let exists = fields.is_some();
     let stored = find(fields, named)?.map(|(field, _)| field.clone());
     let field = stored.as_ref().map_or(field, Packed::value);
-    txn.check_field(place, field, Some(&value))?;
+    txn.check_field(place, field, Some(value.value()))?;
     if !exists {
         ensure(txn, place)?;
     }
@@ -195,7 +195,7 @@ fn set(txn: &mut Txn<'_>, key: Key<'_>, pairs: &[Arg<'_>], status: bool, out: &m
         for pair in pairs.chunks_exact(2) {
             // Whatever is refused is refused before the first write.
             let value = Packed::from(pair[1].value(&mut scratch)?);
-            txn.check_field(place, member(pair[0], &mut field_scratch)?, Some(&value))?;
+            txn.check_field(place, member(pair[0], &mut field_scratch)?, Some(value.value()))?;
         }
     }
     let mut added = 0;

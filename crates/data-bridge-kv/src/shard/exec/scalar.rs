@@ -70,13 +70,13 @@ fn set(
 ) -> Result<()> {
     let place = txn.place(key);
     let mut scratch = Vec::new();
-    let value = new_value(value.value(&mut scratch)?)?;
-    if *options == SetOptions::PLAIN || *options == TYPED_PLAIN {
-        let deadline = deadline(txn, Expiry::Default, None);
-        txn.put(place, value, deadline)?;
+    let value = value.value(&mut scratch)?;
+    if options.condition == Condition::Always && options.reply == SetReply::Status {
+        overwrite(txn, key, value, options.expiry)?;
         out.ok();
         return Ok(());
     }
+    let value = new_value(value)?;
     let old = txn.peek(place);
     let (exists, current) = (old.is_some(), old.and_then(EntryRef::deadline));
     let mark = out.len();
@@ -108,7 +108,18 @@ fn set(
     Ok(())
 }
 
-const TYPED_PLAIN: SetOptions = SetOptions { any_kind: true, ..SetOptions::PLAIN };
+/// Writes a value whatever is there.
+#[inline]
+fn overwrite(txn: &mut Txn<'_>, key: Key<'_>, value: ValueRef<'_>, expiry: Expiry) -> Result<()> {
+    let place = txn.place(key);
+    let value = new_value(value)?;
+    let current = match expiry {
+        Expiry::Keep => txn.peek(place).and_then(EntryRef::deadline),
+        Expiry::Default | Expiry::Never | Expiry::In(_) | Expiry::At(_) => None,
+    };
+    let deadline = deadline(txn, expiry, current);
+    put_or_delete(txn, place, value, deadline).map(drop)
+}
 
 /// Writes, unless the deadline has passed already: then the key is gone.
 pub(super) fn put_or_delete(
@@ -134,7 +145,8 @@ fn multi_get(txn: &mut Txn<'_>, keys: Keys<'_>, any_kind: bool, out: &mut ReplyB
         let found = txn.find(place).and_then(|entry| Some((entry, readable(entry, any_kind).ok()?)));
         match found {
             Some((entry, stored))
-                if encoded_len(stored) > room && !matches!(stored, Stored::Inline { .. }) =>
+                if encoded_len(stored) > room
+                    && !matches!(stored, Stored::Inline { .. } | Stored::Whole { .. }) =>
             {
                 let entry = entry.to_owned();
                 txn.leave_out(out.len(), entry);

@@ -146,9 +146,9 @@ fn transition(txn: &mut Txn<'_>, step: &Transition<'_>, out: &mut ReplyBuf) -> R
         let current = previous.map(|state| state.as_bytes().into());
         return Err(Error::conflict(message, Found { current, version }));
     }
-    txn.check_field(place, field, Some(&to))?;
+    txn.check_field(place, field, Some(to.value()))?;
     for (field, value) in &update {
-        txn.check_field(place, field.value(), Some(value))?;
+        txn.check_field(place, field.value(), Some(value.value()))?;
     }
     let version = take_step(txn, place, step.expiry, (field, to), update)?;
     out.container(Shape::Array, 2);

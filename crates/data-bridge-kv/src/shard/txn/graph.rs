@@ -3,7 +3,6 @@
 use data_bridge_kv_model::{Error, ErrorKind, Result, ValueRef};
 
 use super::{Place, Txn};
-use crate::collections::{Collection, Packed};
 use crate::table::NewValue;
 
 impl Txn<'_> {
@@ -13,15 +12,7 @@ impl Txn<'_> {
     pub(super) fn check_put(&mut self, place: Place<'_>, value: &NewValue<'_>) -> Result<()> {
         if let Some(graph) = &self.space.settings().graph {
             let state = ValueRef::text(graph.field());
-            let collection = match value {
-                NewValue::Collection(collection) => Some(&**collection),
-                NewValue::Payload { .. } | NewValue::Blob { .. } => None,
-            };
-            let next = match collection {
-                Some(Collection::Hash(fields)) => fields.get(state),
-                _ => None,
-            };
-            return self.check_field(place, state, next);
+            return self.check_field(place, state, value.field(state));
         }
         Ok(())
     }
@@ -32,18 +23,15 @@ impl Txn<'_> {
         &mut self,
         place: Place<'_>,
         field: ValueRef<'_>,
-        next: Option<&Packed>,
+        next: Option<ValueRef<'_>>,
     ) -> Result<()> {
         let Some(graph) = &self.space.settings().graph else { return Ok(()) };
         if field.content() != Some(graph.field().as_bytes()) {
             return Ok(());
         }
-        let current = match self.peek(place).and_then(|entry| entry.value().collection()) {
-            Some(Collection::Hash(fields)) => fields.get(field),
-            _ => None,
-        };
-        let from = current.and_then(|state| state.value().content());
-        let allowed = match next.map(|state| state.value().content()) {
+        let current = self.peek(place).and_then(|entry| entry.value().field(field));
+        let from = current.and_then(ValueRef::content);
+        let allowed = match next.map(ValueRef::content) {
             Some(Some(to)) => from == Some(to) || graph.allows(from, to),
             Some(None) => false,
             None => current.is_none(),

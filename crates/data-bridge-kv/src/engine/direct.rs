@@ -1,0 +1,91 @@
+//! The short way for callers in this process: a read and a write of one value without building a command, where
+//! nothing stands in the way. Whatever does (a lock that somebody holds, a closed store, a spent budget, a value too
+//! large for a locked shard) is left to [`Engine::execute`].
+
+use std::sync::atomic::Ordering;
+
+use data_bridge_kv_model::command::Expiry;
+use data_bridge_kv_model::limits::{DEADLINE_MS, LOCKED_ENCODE_BYTES};
+use data_bridge_kv_model::{Key, ValueRef};
+
+use super::{Caller, Core, Engine};
+use crate::hash::KeyHash;
+use crate::shard::Space;
+use crate::shard::exec::new_value;
+use crate::table::Stored;
+
+/// Why a value does not go the short way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Obstacle {
+    /// Somebody holds the shard's lock: executing the command waits for a moment.
+    Locked,
+    /// It takes more than the short way knows.
+    Unusual,
+}
+
+impl Engine {
+    /// Hands the value of a key to `use_it` (`None` where there is none), while its shard is locked: copy it or share
+    /// it, and do nothing else. With an obstacle nothing was called, and the command is to be executed instead.
+    ///
+    /// ```
+    /// use data_bridge_kv::{Engine, Settings};
+    /// use data_bridge_kv_model::{Key, ValueRef, command::Expiry};
+    /// let engine = Engine::open(Settings::default())?;
+    /// let (caller, key) = (engine.caller(), Key::new(b"answer")?);
+    /// assert_eq!(engine.try_write(&caller, key, ValueRef::text("42"), Expiry::In(60_000)), Ok(()));
+    /// let length = engine.try_read(&caller, key, |value| value.and_then(|value| Some(value.payload()?.len())));
+    /// assert_eq!(length, Ok(Some(2)));
+    /// # Ok::<(), data_bridge_kv_model::Error>(())
+    /// ```
+    #[inline]
+    pub fn try_read<R>(
+        &self,
+        caller: &Caller,
+        key: Key<'_>,
+        use_it: impl FnOnce(Option<Stored<'_>>) -> R,
+    ) -> Result<R, Obstacle> {
+        let core = &*self.core;
+        let (space, hash) = core.find(caller, key)?;
+        let mut shard = space.try_lock(space.shard_of(hash)).ok_or(Obstacle::Locked)?;
+        shard.read(hash, key.as_bytes(), || core.clock.unix_ms(), use_it).ok_or(Obstacle::Unusual)
+    }
+
+    /// Writes a value, as a plain SET with this expiry does. With an obstacle nothing was done, and the command is to be
+    /// executed instead.
+    #[inline]
+    pub fn try_write(
+        &self,
+        caller: &Caller,
+        key: Key<'_>,
+        value: ValueRef<'_>,
+        expiry: Expiry,
+    ) -> Result<(), Obstacle> {
+        let core = &*self.core;
+        if core.budget.is_near() || value.payload().len() > LOCKED_ENCODE_BYTES {
+            return Err(Obstacle::Unusual);
+        }
+        let (space, hash) = core.find(caller, key)?;
+        let ttl_ms = match expiry {
+            Expiry::Default => space.settings().default_ttl_ms,
+            Expiry::Never => None,
+            Expiry::In(ms) if ms > 0 => Some(ms),
+            Expiry::Keep | Expiry::In(_) | Expiry::At(_) => return Err(Obstacle::Unusual),
+        };
+        let deadline = ttl_ms.map(|ms| core.clock.unix_ms().saturating_add(ms).min(DEADLINE_MS));
+        let value = new_value(value).map_err(|_| Obstacle::Unusual)?;
+        let mut shard = space.try_lock(space.shard_of(hash)).ok_or(Obstacle::Locked)?;
+        shard.write(space, hash, key.as_bytes(), value, deadline).ok_or(Obstacle::Unusual)
+    }
+}
+
+impl Core {
+    /// The namespace and the hash of a key, unless the store is closed.
+    #[inline]
+    fn find(&self, caller: &Caller, key: Key<'_>) -> Result<(&Space, KeyHash), Obstacle> {
+        if self.closed.load(Ordering::Relaxed) {
+            return Err(Obstacle::Unusual);
+        }
+        let space = self.space(caller.namespace);
+        Ok((space, space.hash(key.as_bytes())))
+    }
+}

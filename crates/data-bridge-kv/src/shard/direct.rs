@@ -1,0 +1,86 @@
+//! What a locked shard does for one key without a step around it: the read and the write of a value where nothing else
+//! is to be done, and the one place that carries effects out, for the transaction too.
+
+use super::notice::Change;
+use super::{Shard, Space, is_large};
+use crate::budget::{Budget, REPORT_STEP};
+use crate::hash::KeyHash;
+use crate::mutation::{self, Mutation};
+use crate::table::{Look, NewValue, Stored};
+
+impl Shard {
+    /// Reads the value of a key, with `None` where there is none. Answers `None`, without having called, where reading
+    /// it takes a step of its own: its deadline has passed, or it is large.
+    #[inline]
+    pub fn read<R>(
+        &mut self,
+        hash: KeyHash,
+        key: &[u8],
+        now: impl FnOnce() -> u64,
+        use_it: impl FnOnce(Option<Stored<'_>>) -> R,
+    ) -> Option<R> {
+        match self.table.look(hash, key, true, now) {
+            Look::Live(entry) if !is_large(entry) => {
+                self.counters.hits += 1;
+                Some(use_it(Some(entry.value())))
+            }
+            Look::Absent => {
+                self.counters.misses += 1;
+                Some(use_it(None))
+            }
+            Look::Live(_) | Look::Expired => None,
+        }
+    }
+
+    /// Writes a value and its deadline (unix ms, not passed), if that is all there is to do. Answers `None`, having done
+    /// nothing, where it takes a transaction: a transition graph must allow it, or others are told.
+    #[inline]
+    pub fn write(
+        &mut self,
+        space: &Space,
+        hash: KeyHash,
+        key: &[u8],
+        value: NewValue<'_>,
+        deadline: Option<u64>,
+    ) -> Option<()> {
+        if space.settings().graph.is_some() || self.tells(space) {
+            return None;
+        }
+        self.carry_out(space, hash, key, Mutation::Put { value, deadline }, Change::Set);
+        self.report(space.budget());
+        Some(())
+    }
+
+    /// Whether somebody may have to be told of a change.
+    #[inline]
+    pub(super) fn tells(&self, space: &Space) -> bool {
+        !self.waiters.is_empty() || space.has_prefix_watchers()
+    }
+
+    /// Carries out an effect under the next sequence number, which it answers; `None` if nothing changed.
+    #[inline]
+    pub(super) fn carry_out(
+        &mut self,
+        space: &Space,
+        hash: KeyHash,
+        key: &[u8],
+        mutation: Mutation<'_>,
+        change: Change,
+    ) -> Option<u64> {
+        let sequence = self.next_sequence();
+        let applied = mutation::apply(&mut self.table, hash, key, sequence, mutation)?;
+        self.track(hash, applied, space.settings().eviction);
+        self.counters.expired += u64::from(change == Change::Expire);
+        Some(sequence)
+    }
+
+    /// Tells the budget, once the memory has moved by more than a little.
+    #[inline]
+    pub(super) fn report(&mut self, budget: &Budget) {
+        let bytes = self.memory_bytes();
+        if bytes.abs_diff(self.reported) >= REPORT_STEP {
+            budget.report(self.reported, bytes);
+            self.reported = bytes;
+        }
+    }
+}
