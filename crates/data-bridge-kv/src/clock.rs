@@ -5,7 +5,11 @@
 //! there again. See [`SystemClock`] for how both are kept.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+mod ticks;
+
+use ticks::Ticks;
 
 /// A source of the time.
 pub trait Clock: Send + Sync {
@@ -22,17 +26,19 @@ const CONSULT_MS: u64 = 1000;
 /// It runs on the monotonic clock and looks at the wall clock once a second. If that is ahead (set forward, or the
 /// machine slept) this one jumps forward to it; if it is behind (set back), this one runs at half speed, taken over each
 /// second, until the wall clock has caught up: it neither goes back nor stands still for long. A reading costs one read
-/// of the monotonic clock.
+/// of the monotonic clock, and within a millisecond that was read before one of the processor's counter.
 #[derive(Debug)]
 pub struct SystemClock {
     start: Instant,
     course: Course,
+    ticks: Ticks,
 }
 
 impl SystemClock {
     /// A clock that starts from the wall clock.
     pub fn new() -> Self {
-        Self { start: now(), course: Course::new(wall_ms()) }
+        let (start, counter) = start();
+        Self { start, course: Course::new(wall_ms()), ticks: Ticks::new(counter) }
     }
 }
 
@@ -43,10 +49,35 @@ impl Default for SystemClock {
 }
 
 impl Clock for SystemClock {
+    #[inline]
     fn unix_ms(&self) -> u64 {
-        let elapsed = now().duration_since(self.start).as_millis();
-        self.course.at(u64::try_from(elapsed).unwrap_or(u64::MAX), wall_ms)
+        let counter = ticks::counter();
+        self.ticks.ms(counter).unwrap_or_else(|| self.read(counter))
     }
+}
+
+impl SystemClock {
+    /// The time by the monotonic clock. `counter` was read before.
+    fn read(&self, counter: u64) -> u64 {
+        let elapsed = now().duration_since(self.start);
+        let elapsed_ms =
+            elapsed.as_secs().saturating_mul(1000).saturating_add(elapsed.subsec_millis().into());
+        let ms = self.course.at(elapsed_ms, wall_ms);
+        self.ticks.keep(counter, elapsed, ms);
+        ms
+    }
+}
+
+/// The monotonic clock and the counter at the same moment; the counter is 0 where it is not to be used.
+fn start() -> (Instant, u64) {
+    for _ in 0..100 {
+        let (before, counter, start) = (now(), ticks::counter(), now());
+        // Not interrupted in between: the counter's rate is measured from here.
+        if ticks::is_even() && start.duration_since(before) < Duration::from_micros(20) {
+            return (start, counter);
+        }
+    }
+    (now(), 0)
 }
 
 #[expect(clippy::disallowed_methods, reason = "this is where time enters")]
@@ -193,6 +224,46 @@ mod tests {
                 });
             }
         });
+    }
+
+    #[test]
+    fn a_reading_is_of_the_millisecond_that_is_now() {
+        let clock = SystemClock::new();
+        let exact = || clock.start.elapsed().as_millis() as u64 + clock.course.offset.load(Relaxed);
+        let (mut by_counter, mut readings) = (0, 0);
+        while clock.start.elapsed() < Duration::from_millis(400) {
+            let before = exact();
+            by_counter += usize::from(clock.ticks.ms(ticks::counter()).is_some());
+            let time = clock.unix_ms();
+            let after = exact();
+            assert!((before..=after).contains(&time), "{before} {time} {after}");
+            readings += 1;
+        }
+        assert!(readings > 1000 && (by_counter > readings / 4 || !ticks::is_even()), "{by_counter}");
+    }
+
+    #[test]
+    fn a_reading_holds_to_the_end_of_its_millisecond_and_no_longer() {
+        let ticks = Ticks::new(1_000_000);
+        // Three ticks a nanosecond; 150.25 ms after the start.
+        let (elapsed, now) = (Duration::from_micros(150_250), 1_000_000 + 450_750_000);
+        ticks.keep(now, elapsed, START);
+        assert_eq!(ticks.ms(now + 1), Some(START));
+        assert_eq!(ticks.ms(now + 2_200_000), Some(START));
+        assert_eq!(ticks.ms(now + 2_250_000), None);
+        assert_eq!(ticks.ms(now + u64::from(u32::MAX)), None);
+        assert_eq!(ticks.ms(now - 100), None, "a counter that was set back");
+        ticks.keep(now - 600_000, elapsed, START - 1);
+        assert_eq!(ticks.ms(now + 1), Some(START), "an older reading that comes late");
+        let fresh = Ticks::new(1_000_000);
+        fresh.keep(now, Duration::from_micros(99_999), START);
+        assert_eq!(fresh.ms(now + 1), None, "the rate is not known well enough");
+        let near = Ticks::new(1_000_000);
+        near.keep(now, Duration::from_nanos(150_999_000), START);
+        assert_eq!(near.ms(now + 1), None, "too near the end");
+        let none = Ticks::new(0);
+        none.keep(now, elapsed, START);
+        assert_eq!(none.ms(now + 1), None, "there is no counter");
     }
 
     #[test]
