@@ -213,6 +213,20 @@ def test_depth_32_is_taken() -> None:
     assert _native.decode(_native.encode(nested(32))) == nested(32)
 
 
+@pytest.mark.parametrize(
+    "value",
+    [
+        {("a", 1): 1, (b"a", 1): 2},
+        {("a", 1), (b"a", 1)},
+        [{frozenset(["a"]), frozenset([b"a"])}],
+    ],
+)
+def test_members_that_are_one_in_the_store(store: kv.Store, value: Any) -> None:
+    with pytest.raises(kv.UnsupportedValueError, match="twice"):
+        store["k"] = value
+    assert "k" not in store
+
+
 def test_members_that_collide_in_python(store: kv.Store) -> None:
     assert store.sadd("members", 1, True, 1.0, Decimal("1.0")) == 4
     for read in (lambda: store["members"], lambda: store.smembers("members")):

@@ -158,6 +158,11 @@ impl<'a> ValueRef<'a> {
     /// Appends the encoded value.
     #[inline]
     pub fn encode_into(self, out: &mut Vec<u8>) {
+        if let (Kind::Int | Kind::Float, &[a, b, c, d, e, f, g, h]) = (self.kind, self.payload) {
+            // Of a known length, so in one step.
+            out.extend_from_slice(&[self.kind.number(), a, b, c, d, e, f, g, h]);
+            return;
+        }
         put_head(self.kind, self.payload.len(), out);
         out.extend_from_slice(self.payload);
     }

@@ -20,16 +20,22 @@ impl<'a> Key<'a> {
     /// ```
     #[inline]
     pub fn new(bytes: &'a [u8]) -> Result<Key<'a>> {
-        if bytes.is_empty() {
-            return Err(invalid("key is empty"));
-        }
         if bytes.len() > KEY_BYTES {
             return Err(invalid("key is longer than 256 characters"));
         }
-        let Ok(text) = std::str::from_utf8(bytes) else {
-            return Err(invalid("key is not valid UTF-8"));
-        };
-        if bytes.len() > KEY_CHARS && text.chars().count() > KEY_CHARS {
+        match std::str::from_utf8(bytes) {
+            Ok(text) => Key::of(text),
+            Err(_) => Err(invalid("key is not valid UTF-8")),
+        }
+    }
+
+    /// The same for what is known to be text.
+    #[inline]
+    pub fn of(text: &'a str) -> Result<Key<'a>> {
+        if text.is_empty() {
+            return Err(invalid("key is empty"));
+        }
+        if text.len() > KEY_BYTES || text.len() > KEY_CHARS && text.chars().count() > KEY_CHARS {
             return Err(invalid("key is longer than 256 characters"));
         }
         Ok(Key(text))

@@ -15,8 +15,10 @@ mod batch;
 mod bell;
 mod client;
 mod convert;
+mod direct;
 mod doorway;
 mod errors;
+mod fastcall;
 mod lifetime;
 mod options;
 mod queue;
@@ -27,6 +29,7 @@ mod waiter;
 /// Adds the store's functions and classes to the module.
 pub fn fill(module: &Bound<'_, PyModule>) -> PyResult<()> {
     let py = module.py();
+    convert::learn_layout(py)?;
     module.add_function(wrap_pyfunction!(encode, module)?)?;
     module.add_function(wrap_pyfunction!(decode, module)?)?;
     module.add_function(wrap_pyfunction!(ttl_ms, module)?)?;
@@ -37,6 +40,7 @@ pub fn fill(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(run_server, module)?)?;
     module.add_class::<store::SharedEngine>()?;
     module.add_class::<store::Embedded>()?;
+    fastcall::install(py)?;
     module.add_class::<store::Watch>()?;
     module.add_class::<queue::Queue>()?;
     module.add_class::<bell::Ready>()?;

@@ -22,9 +22,14 @@ pub fn put_counted(bytes: &[u8], out: &mut Vec<u8>) {
 /// Appends the kind, and for Text and Bytes the length of the content that follows.
 #[inline]
 pub fn put_head(kind: Kind, payload_len: usize, out: &mut Vec<u8>) {
-    out.push(kind.number());
-    if matches!(kind, Kind::Text | Kind::Bytes) {
-        put_varint(payload_len, out);
+    match (kind, u8::try_from(payload_len)) {
+        // The common case in one step.
+        (Kind::Text | Kind::Bytes, Ok(length @ ..0x80)) => out.extend_from_slice(&[kind.number(), length]),
+        (Kind::Text | Kind::Bytes, _) => {
+            out.push(kind.number());
+            put_varint(payload_len, out);
+        }
+        _ => out.push(kind.number()),
     }
 }
 

@@ -13,14 +13,16 @@ mod foreign;
 mod moment;
 mod names;
 mod scalars;
+mod text;
 mod types;
 
 pub use decode::Decoder;
-pub use encode::{Encoder, utf8};
+pub use encode::{Encoder, scalar};
 pub use foreign::register;
 pub use scalars::{ttl_ms, unix_ms};
+pub use text::{build_text, learn_layout, utf8};
 
-use data_bridge_kv_model::ErrorKind;
+use data_bridge_kv_model::{ErrorKind, Key};
 use pyo3::PyErr;
 use pyo3::prelude::*;
 
@@ -92,9 +94,14 @@ impl From<data_bridge_kv_model::Error> for Failure {
     }
 }
 
-/// The UTF-8 of a key. A name that is no `str` is a TypeError; rules of keys are the model's.
+/// A key, borrowed from its `str`. A name that is no `str` is a TypeError; rules of keys are the model's.
 #[inline]
-pub fn key_text<'a>(key: &'a Bound<'_, PyAny>) -> PyResult<&'a str> {
+pub fn key<'a>(key: &'a Bound<'_, PyAny>) -> PyResult<Key<'a>> {
+    Key::of(text(key)?).map_err(|error| super::errors::from_model(key.py(), &error))
+}
+
+#[inline]
+fn text<'a>(key: &'a Bound<'_, PyAny>) -> PyResult<&'a str> {
     if encode::is_exact_str(key) || key.is_instance_of::<pyo3::types::PyString>() {
         utf8(key).ok_or_else(|| {
             let message = "key holds a lone surrogate, so it is no UTF-8";

@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use data_bridge_kv_model::codec::put_varint;
 use data_bridge_kv_model::command::table::{self, Spec, opcode};
-use data_bridge_kv_model::{Arg, Call, Error, ErrorKind, Key, Kind, Reader, ReplyBuf, ValueRef};
+use data_bridge_kv_model::{Arg, Call, Error, ErrorKind, Kind, Reader, ReplyBuf, ValueRef};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyTuple};
@@ -14,6 +14,9 @@ use super::errors;
 
 /// Buffers above this give their memory back after the call.
 const KEPT_BYTES: usize = 256 << 10;
+
+/// Arguments above this are worth the cost of releasing the interpreter lock.
+pub const LARGE_BYTES: usize = 64 << 10;
 
 /// An opcode and its encoded arguments.
 #[derive(Debug, Default)]
@@ -64,9 +67,7 @@ impl Request {
     /// Adds a key; a name that can't be one is refused here already.
     #[inline]
     pub fn key(&mut self, key: &Bound<'_, PyAny>) -> PyResult<()> {
-        let text = convert::key_text(key)?;
-        Key::new(text.as_bytes()).map_err(|error| errors::from_model(key.py(), &error))?;
-        self.word(text);
+        self.word(convert::key(key)?.as_str());
         Ok(())
     }
 
@@ -121,19 +122,27 @@ impl Request {
         let mut start = 0;
         if let Some(few) = few.get_mut(..self.ends.len()) {
             for (arg, end) in few.iter_mut().zip(&self.ends) {
-                *arg = self.arg(start, *end);
+                *arg = Arg::Value(self.arg(start, *end));
                 start = *end;
             }
             return Ok(run(&self.spec()?.call(few)?));
         }
-        let many: Vec<Arg<'_>> =
-            self.ends.iter().map(|end| self.arg(std::mem::replace(&mut start, *end), *end)).collect();
+        let many: Vec<Arg<'_>> = self
+            .ends
+            .iter()
+            .map(|end| Arg::Value(self.arg(std::mem::replace(&mut start, *end), *end)))
+            .collect();
         Ok(run(&self.spec()?.call(&many)?))
     }
 
     /// The row of the command table.
     pub fn spec(&self) -> Result<&'static Spec, Error> {
         table::by_opcode(self.opcode).ok_or_else(|| Error::new(ErrorKind::UnknownCommand, "unknown opcode"))
+    }
+
+    /// The only argument, a value.
+    pub fn whole_value(&self) -> ValueRef<'_> {
+        self.arg(0, self.args.len())
     }
 
     /// How many arguments.
@@ -144,14 +153,14 @@ impl Request {
     /// Whether running it is worth the cost of releasing the interpreter lock.
     #[inline]
     pub fn is_large(&self) -> bool {
-        self.args.len() > 64 << 10 || self.ends.len() > 512
+        self.args.len() > LARGE_BYTES || self.ends.len() > 512
     }
 
     #[inline]
-    fn arg(&self, start: usize, end: usize) -> Arg<'_> {
+    fn arg(&self, start: usize, end: usize) -> ValueRef<'_> {
         let encoded = self.args.get(start..end).unwrap_or_default();
         let Some((&number, payload)) = encoded.split_first() else {
-            return Arg::Value(ValueRef::from_static(Kind::Null, &[]));
+            return ValueRef::from_static(Kind::Null, &[]);
         };
         let kind = Kind::from_number(number).unwrap_or(Kind::Null);
         let payload = if matches!(kind, Kind::Text | Kind::Bytes) {
@@ -162,7 +171,7 @@ impl Request {
         } else {
             payload
         };
-        Arg::Value(ValueRef::from_parts(kind, payload))
+        ValueRef::from_parts(kind, payload)
     }
 }
 

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use data_bridge_kv::{Caller, Engine, Progress};
-use data_bridge_kv_model::command::ScalarCommand;
-use data_bridge_kv_model::command::table::{self, Spec, opcode};
-use data_bridge_kv_model::{Call, Command, Key, ReplyBuf};
+use data_bridge_kv_model::ReplyBuf;
+use data_bridge_kv_model::command::Expiry;
+use data_bridge_kv_model::command::table::opcode;
 use pyo3::exceptions::PyKeyError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -13,7 +13,7 @@ use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 
 use super::batch;
 use super::bell::Parts;
-use super::convert::{self, Decoder};
+use super::direct::Door;
 use super::lifetime::{self, Generation};
 use super::queue::Queue;
 use super::request::{self, Fallback, Scratch, SetOptions, Shaping};
@@ -75,12 +75,6 @@ pub struct Embedded {
     fallback: Fallback,
 }
 
-/// Row of the read that every hit takes.
-fn get_row() -> &'static Spec {
-    static ROW: std::sync::OnceLock<&'static Spec> = std::sync::OnceLock::new();
-    ROW.get_or_init(|| table::by_opcode(opcode::KV_GET).unwrap_or(&table::COMMANDS[0]))
-}
-
 #[pymethods]
 impl Embedded {
     #[new]
@@ -100,7 +94,7 @@ impl Embedded {
     }
 
     fn __getitem__<'py>(&self, py: Python<'py>, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        match self.read(py, key)? {
+        match self.door().read(py, key)? {
             Some(value) => Ok(value),
             None => Err(PyKeyError::new_err((key.clone().unbind(),))),
         }
@@ -112,12 +106,7 @@ impl Embedded {
         key: &Bound<'py, PyAny>,
         value: &Bound<'py, PyAny>,
     ) -> PyResult<()> {
-        self.generation.check(py)?;
-        let mut scratch = Scratch::take();
-        scratch.request.opcode = opcode::KV_SET;
-        scratch.request.key(key)?;
-        scratch.request.value(value, &self.fallback)?;
-        self.finish(py, scratch, &Shaping::default()).map(drop)
+        self.door().write(py, key, value, Expiry::Default)
     }
 
     fn __delitem__<'py>(&self, py: Python<'py>, key: &Bound<'py, PyAny>) -> PyResult<()> {
@@ -146,7 +135,7 @@ impl Embedded {
         key: &Bound<'py, PyAny>,
         default: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let value = self.read(py, key)?;
+        let value = self.door().read(py, key)?;
         Ok(value.or(default).unwrap_or_else(|| py.None().into_bound(py)))
     }
 
@@ -280,27 +269,18 @@ impl Embedded {
 }
 
 impl Embedded {
+    /// The short way into the engine.
+    #[inline]
+    pub fn door(&self) -> Door<'_> {
+        let engine: &Engine = &self.shared.get().engine;
+        Door { engine, caller: &self.caller, generation: self.generation, fallback: &self.fallback }
+    }
+
     /// The engine, the namespace and the fallback codec, for waits in an event loop.
     pub fn parts(&self, py: Python<'_>) -> PyResult<Parts> {
         self.generation.check(py)?;
         let fallback = self.fallback.as_ref().map(|codec| codec.clone_ref(py));
         Ok((Arc::clone(&self.shared.get().engine), self.caller.namespace, fallback))
-    }
-
-    /// The value of a key. The engine's lock is gone before a Python object is made.
-    #[inline]
-    fn read<'py>(&self, py: Python<'py>, key: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        self.generation.check(py)?;
-        let text = convert::key_text(key)?;
-        let key = Key::new(text.as_bytes()).map_err(|error| errors::from_model(py, &error))?;
-        let command = Command::Scalar(ScalarCommand::Get { key, any_kind: true });
-        let mut scratch = Scratch::take();
-        let call = Call { spec: get_row(), command };
-        let _ = self.shared.get().engine.execute(&self.caller, 0, &call, &mut scratch.reply);
-        let fallback = self.fallback.as_ref().map(|codec| codec.bind(py));
-        let value = Decoder::new(py, scratch.reply.as_bytes(), None, fallback).reply_or_missing();
-        scratch.keep();
-        value
     }
 
     fn one_key<'py>(

@@ -189,13 +189,7 @@ impl<'a, 'py> Decoder<'a, 'py> {
     #[inline]
     fn text(&mut self) -> Outcome<Bound<'py, PyAny>> {
         let bytes = self.counted()?;
-        // SAFETY: a pointer and length of live bytes; the call checks them as UTF-8 and returns null on failure.
-        let text = unsafe {
-            let text =
-                ffi::PyUnicode_DecodeUTF8(bytes.as_ptr().cast(), bytes.len().cast_signed(), std::ptr::null());
-            Bound::from_owned_ptr_or_err(self.py, text)?
-        };
-        Ok(text)
+        Ok(super::build_text(self.py, bytes)?)
     }
 
     /// A hash's field: short texts come from the table of names.

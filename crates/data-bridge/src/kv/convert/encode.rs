@@ -4,11 +4,12 @@ use std::ffi::c_int;
 
 use data_bridge_kv_model::codec::put_varint;
 use data_bridge_kv_model::limits::{VALUE_BYTES, VALUE_DEPTH};
-use data_bridge_kv_model::{ErrorKind, Kind};
+use data_bridge_kv_model::{ErrorKind, Kind, ValueRef};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyFrozenSet, PyList, PySet, PyTuple};
 
+use super::text::utf8;
 use super::types::{Types, is_type};
 use super::{Failure, Outcome, bigint, decimal, foreign, moment, type_name};
 
@@ -26,6 +27,7 @@ struct Identities {
     text: bool,
     bytes: bool,
     nans: usize,
+    nested: usize,
 }
 
 impl<'py> Encoder<'_, 'py> {
@@ -37,37 +39,12 @@ impl<'py> Encoder<'_, 'py> {
 
     #[inline]
     fn value_at(&mut self, value: &Bound<'py, PyAny>, depth: usize) -> Outcome<()> {
-        let class = value.get_type_ptr();
-        if class == &raw mut ffi::PyUnicode_Type {
-            return self.text(value);
-        }
-        if class == &raw mut ffi::PyLong_Type {
-            return self.int(value);
-        }
-        if class == &raw mut ffi::PyFloat_Type {
-            // SAFETY: the exact type is float.
-            let number = unsafe { ffi::PyFloat_AsDouble(value.as_ptr()) };
-            self.out.push(Kind::Float.number());
-            self.out.extend_from_slice(&number.to_le_bytes());
+        let mut number = [0; 8];
+        if let Some(value) = scalar(value, &mut number) {
+            put(value, self.out);
             return Ok(());
         }
-        if class == &raw mut ffi::PyBytes_Type {
-            // SAFETY: the exact type is bytes.
-            let bytes = unsafe { value.cast_unchecked::<PyBytes>() }.as_bytes();
-            self.counted(Kind::Bytes, bytes);
-            return Ok(());
-        }
-        if class == &raw mut ffi::PyBool_Type {
-            // SAFETY: True is a static object; only its address is taken.
-            let yes = value.as_ptr() == unsafe { ffi::Py_True() };
-            self.out.extend_from_slice(&[Kind::Bool.number(), u8::from(yes)]);
-            return Ok(());
-        }
-        if value.is_none() {
-            self.out.push(Kind::Null.number());
-            return Ok(());
-        }
-        self.container_or_rich(value, class, depth)
+        self.container_or_rich(value, value.get_type_ptr(), depth)
     }
 
     fn container_or_rich(
@@ -76,6 +53,13 @@ impl<'py> Encoder<'_, 'py> {
         class: *mut ffi::PyTypeObject,
         depth: usize,
     ) -> Outcome<()> {
+        if class == &raw mut ffi::PyUnicode_Type {
+            let message = "text holds a lone surrogate, so it is no UTF-8";
+            return Err(Failure::refused(ErrorKind::InvalidArgument, message));
+        }
+        if class == &raw mut ffi::PyLong_Type {
+            return bigint::put(value, self.out);
+        }
         if class == &raw mut ffi::PyDict_Type {
             return self.dict(exact(value)?, inner(depth)?);
         }
@@ -136,38 +120,10 @@ impl<'py> Encoder<'_, 'py> {
         }
     }
 
-    #[inline]
-    fn text(&mut self, value: &Bound<'py, PyAny>) -> Outcome<()> {
-        let Some(text) = utf8(value) else {
-            let message = "text holds a lone surrogate, so it is no UTF-8";
-            return Err(Failure::refused(ErrorKind::InvalidArgument, message));
-        };
-        self.counted(Kind::Text, text.as_bytes());
-        Ok(())
-    }
-
-    #[inline]
-    fn int(&mut self, value: &Bound<'py, PyAny>) -> Outcome<()> {
-        let mut overflow: c_int = 0;
-        // SAFETY: the exact type is int, so no Python code runs and -1 without overflow is the number.
-        let number = unsafe { ffi::PyLong_AsLongLongAndOverflow(value.as_ptr(), &mut overflow) };
-        if overflow != 0 {
-            return bigint::put(value, self.out);
-        }
-        self.out.push(Kind::Int.number());
-        self.out.extend_from_slice(&number.to_le_bytes());
-        Ok(())
-    }
-
-    #[inline]
-    fn counted(&mut self, kind: Kind, bytes: &[u8]) {
-        self.out.push(kind.number());
-        put_varint(bytes.len(), self.out);
-        self.out.extend_from_slice(bytes);
-    }
-
     fn counted_name(&mut self, kind: Kind, name: &str) {
-        self.counted(kind, name.as_bytes());
+        self.out.push(kind.number());
+        put_varint(name.len(), self.out);
+        self.out.extend_from_slice(name.as_bytes());
     }
 
     fn list(&mut self, list: &Bound<'py, PyList>, depth: usize) -> Outcome<()> {
@@ -198,25 +154,22 @@ impl<'py> Encoder<'_, 'py> {
     }
 
     fn members(&mut self, kind: Kind, set: &Bound<'py, PyAny>, count: usize, depth: usize) -> Outcome<()> {
+        let whole = self.out.len();
         self.out.push(kind.number());
         put_varint(count, self.out);
         let mut identities = Identities::default();
         let mut written = 0;
         for member in set.try_iter()? {
-            let member = member?;
-            let start = self.out.len();
-            self.value_at(&member, depth)
-                .and_then(|()| self.check_member(start, &member))
-                .map_err(|failure| failure.inside(|| format!("{{{}}}", shown(&member))))?;
-            identities.see(self.out, start);
+            self.member(&member?, depth, &mut identities)?;
             written += 1;
             self.bounded()?;
         }
-        if written != count { Err(changed()) } else { identities.check(set) }
+        if written != count { Err(changed()) } else { identities.check(set, self.out, whole) }
     }
 
     fn dict(&mut self, dict: &Bound<'py, PyDict>, depth: usize) -> Outcome<()> {
         let (count, mut written, mut position) = (dict.len(), 0, 0);
+        let whole = self.out.len();
         self.out.push(Kind::Hash.number());
         put_varint(count, self.out);
         let mut identities = Identities::default();
@@ -227,21 +180,62 @@ impl<'py> Encoder<'_, 'py> {
             if unsafe { ffi::PyDict_Next(dict.as_ptr(), &mut position, &mut key, &mut value) } == 0 {
                 break;
             }
-            // SAFETY: borrowed references to live items; each is made an owned one before any Python code can run.
-            let (key, value) = unsafe {
-                (Bound::from_borrowed_ptr(dict.py(), key), Bound::from_borrowed_ptr(dict.py(), value))
+            // SAFETY: borrowed references to live items. Both are made owned ones before any Python code can run, which
+            // it does not for texts and plain scalars.
+            let (key, value) =
+                unsafe { (Borrowed::from_ptr(dict.py(), key), Borrowed::from_ptr(dict.py(), value)) };
+            let alive = || (key.to_owned(), value.to_owned());
+            let text = if is_exact_str(&key) { utf8(&key) } else { None };
+            let _alive = match text {
+                Some(text) => {
+                    identities.text = true;
+                    put_text(text, self.out);
+                    None
+                }
+                None => {
+                    let alive = alive();
+                    self.member(&key, depth, &mut identities)?;
+                    Some(alive)
+                }
             };
-            let start = self.out.len();
-            self.value_at(&key, depth)
-                .and_then(|()| self.check_member(start, &key))
-                .map_err(|failure| failure.inside(|| format!("{{{}}}", shown(&key))))?;
-            identities.see(self.out, start);
-            self.value_at(&value, depth)
-                .map_err(|failure| failure.inside(|| format!("[{}]", shown(&key))))?;
+            let mut number = [0; 8];
+            if let Some(value) = scalar(&value, &mut number) {
+                put(value, self.out);
+            } else {
+                let _alive = alive();
+                self.container_or_rich(&value, value.get_type_ptr(), depth)
+                    .map_err(|failure| failure.inside(|| format!("[{}]", shown(&key))))?;
+            }
             written += 1;
             self.bounded()?;
         }
-        if written != count || dict.len() != count { Err(changed()) } else { identities.check(dict) }
+        if written != count || dict.len() != count {
+            return Err(changed());
+        }
+        identities.check(dict, self.out, whole)
+    }
+
+    /// Appends a set member or hash field.
+    #[inline]
+    fn member(
+        &mut self,
+        member: &Bound<'py, PyAny>,
+        depth: usize,
+        identities: &mut Identities,
+    ) -> Outcome<()> {
+        if is_exact_str(member)
+            && let Some(text) = utf8(member)
+        {
+            identities.text = true;
+            put_text(text, self.out);
+            return Ok(());
+        }
+        let start = self.out.len();
+        self.value_at(member, depth)
+            .and_then(|()| self.check_member(start, member))
+            .map_err(|failure| failure.inside(|| format!("{{{}}}", shown(member))))?;
+        identities.see(self.out, start);
+        Ok(())
     }
 
     /// Refuses what grew beyond the largest value, before a structure shared many times fills the memory.
@@ -273,12 +267,17 @@ impl Identities {
                 let bits = out.get(start + 1..start + 9).and_then(|bits| bits.try_into().ok());
                 self.nans += usize::from(bits.is_some_and(|bits| f64::from_le_bytes(bits).is_nan()));
             }
+            Some(Kind::Tuple | Kind::FrozenSet) => self.nested += 1,
             _ => {}
         }
     }
 
-    /// Two members of one identity: a text and bytes with its characters, or two NaNs.
-    fn check(&self, container: &Bound<'_, PyAny>) -> Outcome<()> {
+    /// Two members of one identity: a text and bytes with its characters, two NaNs, or either inside tuples and frozen
+    /// sets. The encoded container starts at `whole`.
+    fn check(&self, container: &Bound<'_, PyAny>, out: &[u8], whole: usize) -> Outcome<()> {
+        if self.nested > 1 {
+            ValueRef::decode(out.get(whole..).unwrap_or_default())?;
+        }
         if self.nans > 1 {
             return Err(Failure::unsupported("several NaNs are one member in the store"));
         }
@@ -297,20 +296,74 @@ impl Identities {
     }
 }
 
-/// The UTF-8 of a `str` or a subclass of it; `None` for one with a lone surrogate.
+/// An object of one of Python's plain scalar types as a value, without a copy of texts and bytes; numbers are written to
+/// `number`. `None` for any other type, for an int beyond 64 bits and for text that is no UTF-8.
 #[inline]
-pub fn utf8<'a>(text: &'a Bound<'_, PyAny>) -> Option<&'a str> {
-    let mut length: ffi::Py_ssize_t = 0;
-    // SAFETY: a live str; the buffer belongs to it and lives as long as the borrow.
-    let data = unsafe { ffi::PyUnicode_AsUTF8AndSize(text.as_ptr(), &mut length) };
-    if data.is_null() {
-        drop(PyErr::take(text.py()));
-        return None;
+pub fn scalar<'a>(value: &'a Bound<'_, PyAny>, number: &'a mut [u8; 8]) -> Option<ValueRef<'a>> {
+    let class = value.get_type_ptr();
+    if class == &raw mut ffi::PyUnicode_Type {
+        return utf8(value).map(ValueRef::text);
     }
-    // SAFETY: `length` bytes of valid UTF-8, by the contract of the call; a str never changes.
-    Some(unsafe {
-        std::str::from_utf8_unchecked(std::slice::from_raw_parts(data.cast(), length.unsigned_abs()))
-    })
+    if class == &raw mut ffi::PyLong_Type {
+        *number = int(value)?.to_le_bytes();
+        return Some(ValueRef::from_parts(Kind::Int, number));
+    }
+    if class == &raw mut ffi::PyFloat_Type {
+        // SAFETY: the exact type is float.
+        *number = unsafe { ffi::PyFloat_AsDouble(value.as_ptr()) }.to_le_bytes();
+        return Some(ValueRef::from_parts(Kind::Float, number));
+    }
+    if class == &raw mut ffi::PyBytes_Type {
+        // SAFETY: the exact type is bytes.
+        return Some(ValueRef::bytes(unsafe { value.cast_unchecked::<PyBytes>() }.as_bytes()));
+    }
+    if class == &raw mut ffi::PyBool_Type {
+        // SAFETY: True is a static object; only its address is taken.
+        let yes = value.as_ptr() == unsafe { ffi::Py_True() };
+        return Some(ValueRef::from_static(Kind::Bool, if yes { &[1] } else { &[0] }));
+    }
+    value.is_none().then_some(ValueRef::from_static(Kind::Null, &[]))
+}
+
+/// Appends a scalar.
+#[inline]
+fn put(value: ValueRef<'_>, out: &mut Vec<u8>) {
+    if value.kind() == Kind::Text { put_content(value.payload(), out) } else { value.encode_into(out) }
+}
+
+/// Appends a text.
+#[inline]
+fn put_text(text: &str, out: &mut Vec<u8>) {
+    put_content(text.as_bytes(), out);
+}
+
+/// Appends a text of these bytes: a short one with one look at the room, since most of a record is short texts.
+#[inline]
+fn put_content(text: &[u8], out: &mut Vec<u8>) {
+    let Some(length) = u8::try_from(text.len()).ok().filter(|length| *length < 0x80) else {
+        ValueRef::from_parts(Kind::Text, text).encode_into(out);
+        return;
+    };
+    let start = out.len();
+    out.reserve(text.len() + 2);
+    // SAFETY: there is room for two bytes and the text behind those that are there, and all of them are written before
+    // the length says so. `out` is borrowed mutably, so the text is no part of it.
+    unsafe {
+        let end = out.as_mut_ptr().add(start);
+        end.write(Kind::Text.number());
+        end.add(1).write(length);
+        std::ptr::copy_nonoverlapping(text.as_ptr(), end.add(2), text.len());
+        out.set_len(start + 2 + text.len());
+    }
+}
+
+/// The number of an exact `int`; `None` beyond 64 bits.
+#[inline]
+pub fn int(value: &Bound<'_, PyAny>) -> Option<i64> {
+    let mut overflow: c_int = 0;
+    // SAFETY: the exact type is int, so no Python code runs and -1 without overflow is the number.
+    let number = unsafe { ffi::PyLong_AsLongLongAndOverflow(value.as_ptr(), &mut overflow) };
+    (overflow == 0).then_some(number)
 }
 
 /// Whether the exact type is `str`.

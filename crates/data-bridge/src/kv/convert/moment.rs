@@ -9,8 +9,8 @@ use data_bridge_kv_model::limits::NAME_BYTES;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{
-    PyBytes, PyDate, PyDateAccess, PyDateTime, PyDelta, PyDeltaAccess, PyDict, PyString, PyTime,
-    PyTimeAccess, PyTzInfo, PyTzInfoAccess,
+    PyDate, PyDateAccess, PyDateTime, PyDelta, PyDeltaAccess, PyDict, PyString, PyTime, PyTimeAccess,
+    PyTzInfo, PyTzInfoAccess,
 };
 
 use super::types::Types;
@@ -73,6 +73,12 @@ where
         return Ok(());
     };
     let py = value.py();
+    if tzinfo.is(PyTzInfo::utc(py)?) {
+        out.push(fold | AWARE);
+        out.extend_from_slice(&local.to_le_bytes());
+        out.extend_from_slice(&0_i64.to_le_bytes());
+        return Ok(());
+    }
     let offset = value.as_any().call_method0(pyo3::intern!(py, "utcoffset"))?;
     let offset = offset.cast_into::<PyDelta>().ok();
     let offset = offset.map(|offset| i64::from(offset.get_days()) * DAY_US + below_day(&offset));
@@ -170,9 +176,9 @@ fn zone_of<'py>(py: Python<'py>, name: &[u8]) -> Outcome<Bound<'py, PyTzInfo>> {
 
 /// Appends a UUID.
 pub fn put_uuid(value: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> Outcome<()> {
-    let bytes = value.getattr(pyo3::intern!(value.py(), "bytes"))?.cast_into::<PyBytes>();
+    let number: u128 = value.getattr(pyo3::intern!(value.py(), "int"))?.extract()?;
     out.push(Kind::Uuid.number());
-    out.extend_from_slice(bytes.map_err(PyErr::from)?.as_bytes());
+    out.extend_from_slice(&number.to_be_bytes());
     Ok(())
 }
 

@@ -11,7 +11,9 @@ use super::types::Types;
 
 /// A time to live in milliseconds: positive seconds (int, float) or a timedelta, rounded up to a millisecond.
 pub fn ttl_ms(ttl: &Bound<'_, PyAny>) -> PyResult<i64> {
-    let ms = if let Ok(span) = ttl.cast::<PyDelta>() {
+    let ms = if ttl.is_exact_instance_of::<PyInt>() {
+        seconds_of(ttl)?
+    } else if let Ok(span) = ttl.cast::<PyDelta>() {
         let micros = i128::from(span.get_days()) * 86_400_000_000 + i128::from(below_day(span));
         micros.div_euclid(1000) + i128::from(micros.rem_euclid(1000) != 0)
     } else {
@@ -41,8 +43,7 @@ fn seconds_to_ms(value: &Bound<'_, PyAny>, what: &'static str, round: fn(f64) ->
         return Err(PyTypeError::new_err(what));
     }
     if value.is_instance_of::<PyInt>() {
-        let seconds: i64 = value.extract().map_err(|_| PyValueError::new_err("time is out of range"))?;
-        return Ok(i128::from(seconds) * 1000);
+        return seconds_of(value);
     }
     let seconds = value.cast::<PyFloat>().map_err(|_| PyTypeError::new_err(what))?.value();
     if !seconds.is_finite() {
@@ -53,6 +54,12 @@ fn seconds_to_ms(value: &Bound<'_, PyAny>, what: &'static str, round: fn(f64) ->
     Ok(round(ms) as i128)
 }
 
+#[inline]
+fn seconds_of(value: &Bound<'_, PyAny>) -> PyResult<i128> {
+    let seconds: i64 = value.extract().map_err(|_| PyValueError::new_err("time is out of range"))?;
+    Ok(i128::from(seconds) * 1000)
+}
+
 fn in_deadlines(ms: i128, what: &str) -> PyResult<i64> {
     let in_range = i64::try_from(ms).ok().filter(|ms| ms.unsigned_abs() <= DEADLINE_MS);
     in_range.ok_or_else(|| PyValueError::new_err(format!("{what} is out of range")))
@@ -61,7 +68,10 @@ fn in_deadlines(ms: i128, what: &str) -> PyResult<i64> {
 /// Builds a `uuid.UUID` without its constructor's checks, as its `__setstate__` does.
 pub fn build_uuid<'py>(py: Python<'py>, bytes: [u8; 16]) -> PyResult<Bound<'py, PyAny>> {
     let types = Types::get(py)?;
-    let value = types.uuid.bind(py).call_method1(pyo3::intern!(py, "__new__"), (types.uuid.bind(py),))?;
+    let class = types.uuid.as_ptr().cast::<ffi::PyTypeObject>();
+    // SAFETY: a class in Python code without a `__new__` of its own; an instance without attributes is valid, and the
+    // call returns a new reference or null with an exception set.
+    let value = unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyType_GenericAlloc(class, 0))? };
     let number = u128::from_be_bytes(bytes).into_pyobject(py)?;
     set_slot(&value, pyo3::intern!(py, "int"), &number)?;
     set_slot(&value, pyo3::intern!(py, "is_safe"), types.safe_unknown.bind(py))?;

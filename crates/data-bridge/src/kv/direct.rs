@@ -1,0 +1,169 @@
+//! One value in and out of the embedded engine without building a command: what reads and plain writes cost is the
+//! price of the whole store. Whatever the engine does not take this way is executed as the command that it is; it
+//! releases the interpreter lock where it may wait for a shard or work for long.
+
+use data_bridge_kv::shard::put_value;
+use data_bridge_kv::table::Stored;
+use data_bridge_kv::{Caller, Engine, Obstacle};
+use data_bridge_kv_model::command::table::{self, Spec, opcode};
+use data_bridge_kv_model::command::{Expiry, ScalarCommand, SetOptions};
+use data_bridge_kv_model::{Arg, Call, Command, Key, Kind, ReplyBuf, ValueRef};
+use pyo3::prelude::*;
+use pyo3::types::PyInt;
+
+use super::convert::{self, Decoder};
+use super::doorway;
+use super::lifetime::Generation;
+use super::request::{Fallback, LARGE_BYTES, Scratch, Shaping};
+
+/// Longest payload that is copied to the stack.
+const SHORT_BYTES: usize = 126;
+
+/// An engine with what a store knows beside it.
+#[derive(Clone, Copy)]
+pub struct Door<'a> {
+    /// The engine.
+    pub engine: &'a Engine,
+    /// Who asks, and in which namespace.
+    pub caller: &'a Caller,
+    /// The process that opened the engine.
+    pub generation: Generation,
+    /// The store's codec for other objects.
+    pub fallback: &'a Fallback,
+}
+
+/// A value as it was copied while its shard was locked.
+enum Copied {
+    Missing,
+    Int(i64),
+    /// A text of so many bytes, on the stack.
+    Text(usize),
+    /// So many bytes of the codec, on the stack.
+    Short(usize),
+    /// In the buffers of the thread.
+    Long(Box<Scratch>),
+}
+
+impl Door<'_> {
+    /// The value of a key. The engine's lock is gone before a Python object is made.
+    #[inline]
+    pub fn read<'py>(self, py: Python<'py>, key: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.generation.check(py)?;
+        let key = convert::key(key)?;
+        let mut short = [0; SHORT_BYTES + 2];
+        let scratch = match self.engine.try_read(self.caller, key, |value| copy(value, &mut short)) {
+            Ok(Copied::Missing) => return Ok(None),
+            Ok(Copied::Int(number)) => return Ok(Some(PyInt::new(py, number).into_any())),
+            Ok(Copied::Text(length)) => {
+                return convert::build_text(py, short.get(..length).unwrap_or_default()).map(Some);
+            }
+            Ok(Copied::Short(length)) => return self.object(py, short.get(..length).unwrap_or_default()),
+            Ok(Copied::Long(scratch)) => scratch,
+            Err(obstacle) => {
+                let command = ScalarCommand::Get { key, any_kind: true };
+                self.execute(py, get_row(), command, obstacle == Obstacle::Locked)
+            }
+        };
+        let value = self.object(py, scratch.reply.as_bytes());
+        scratch.keep();
+        value
+    }
+
+    /// Writes a value with this expiry.
+    #[inline]
+    pub fn write<'py>(
+        self,
+        py: Python<'py>,
+        key: &Bound<'py, PyAny>,
+        value: &Bound<'py, PyAny>,
+        expiry: Expiry,
+    ) -> PyResult<()> {
+        self.generation.check(py)?;
+        let key = convert::key(key)?;
+        let mut number = [0; 8];
+        if let Some(value) = convert::scalar(value, &mut number) {
+            return self.put(py, key, value, expiry);
+        }
+        let mut scratch = Scratch::take();
+        scratch.request.value(value, self.fallback)?;
+        let done = self.put(py, key, scratch.request.whole_value(), expiry);
+        scratch.keep();
+        done
+    }
+
+    #[inline]
+    fn put(self, py: Python<'_>, key: Key<'_>, value: ValueRef<'_>, expiry: Expiry) -> PyResult<()> {
+        let obstacle = match self.engine.try_write(self.caller, key, value, expiry) {
+            Ok(()) => return Ok(()),
+            Err(obstacle) => obstacle,
+        };
+        let options = SetOptions { expiry, ..SetOptions::PLAIN };
+        let command = ScalarCommand::Set { key, value: Arg::Value(value), options };
+        let outside = obstacle == Obstacle::Locked || value.payload().len() > LARGE_BYTES;
+        let scratch = self.execute(py, set_row(), command, outside);
+        let done = Shaping::default().result(py, scratch.reply.as_bytes(), &None);
+        scratch.keep();
+        done.map(drop)
+    }
+
+    /// Executes a command, `outside` without the interpreter lock; the reply is in the buffers.
+    #[cold]
+    fn execute(
+        self,
+        py: Python<'_>,
+        spec: &'static Spec,
+        command: ScalarCommand<'_>,
+        outside: bool,
+    ) -> Box<Scratch> {
+        let mut scratch = Scratch::take();
+        let call = Call { spec, command: Command::Scalar(command) };
+        let run = |reply: &mut ReplyBuf| self.engine.execute(self.caller, 0, &call, reply);
+        // Neither command waits: both are done at once.
+        let _ =
+            if outside { doorway::outside(py, || run(&mut scratch.reply)) } else { run(&mut scratch.reply) };
+        scratch
+    }
+
+    #[inline]
+    fn object<'py>(self, py: Python<'py>, reply: &[u8]) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let fallback = self.fallback.as_ref().map(|codec| codec.bind(py));
+        Decoder::new(py, reply, None, fallback).reply_or_missing()
+    }
+}
+
+/// Copies a value's codec bytes: a short one to the stack.
+#[inline]
+fn copy(value: Option<Stored<'_>>, short: &mut [u8; SHORT_BYTES + 2]) -> Copied {
+    let Some(stored) = value else { return Copied::Missing };
+    if let Stored::Inline { kind: Kind::Int, payload } = stored
+        && let Ok(number) = payload.try_into()
+    {
+        return Copied::Int(i64::from_le_bytes(number));
+    }
+    if let Stored::Inline { kind: Kind::Text, payload } = stored
+        && let Some(place) = short.get_mut(..payload.len())
+    {
+        place.copy_from_slice(payload);
+        return Copied::Text(payload.len());
+    }
+    if let Stored::Inline { kind, payload } = stored
+        && payload.len() <= SHORT_BYTES
+    {
+        let head = 1 + usize::from(kind == Kind::Bytes);
+        // Below 128 the length is one byte, which the next write covers where the kind has none.
+        [short[0], short[1]] = [kind.number(), payload.len() as u8];
+        short[head..head + payload.len()].copy_from_slice(payload);
+        return Copied::Short(head + payload.len());
+    }
+    let mut scratch = Scratch::take();
+    put_value(stored, &mut scratch.reply);
+    Copied::Long(scratch)
+}
+
+fn get_row() -> &'static Spec {
+    table::by_opcode(opcode::KV_GET).unwrap_or(&table::COMMANDS[0])
+}
+
+fn set_row() -> &'static Spec {
+    table::by_opcode(opcode::KV_SET).unwrap_or(&table::COMMANDS[0])
+}
