@@ -327,7 +327,14 @@ impl Core {
                     KeySet::One(key) => {
                         let known = turn.and_then(|turn| turn.take(space, key.as_bytes()));
                         let hash = known.unwrap_or_else(|| space.hash(key.as_bytes()));
-                        let mut txn = self.begin_at(space, space.shard_of(hash));
+                        let mut shard = space.lock(space.shard_of(hash));
+                        if let Command::Scalar(command) = command
+                            && let Some(result) =
+                                exec::scalar::run_short(&mut shard, space, &*self.clock, (command, hash), out)
+                        {
+                            return result.map(|()| Progress::Done);
+                        }
+                        let mut txn = self.begin(space, Guards::One(shard));
                         txn.know(key, hash);
                         txn.copy_large(copies(spec));
                         txn

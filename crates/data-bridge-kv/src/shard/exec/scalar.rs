@@ -6,9 +6,12 @@ use data_bridge_kv_model::{Arg, Error, ErrorKind, Key, Keys, Kind, ReplyBuf, Res
 
 use super::super::{encoded_len, is_redis_string, put_value};
 use super::{content, new_value, text_or_bytes};
+use crate::clock::Clock;
+use crate::hash::KeyHash;
 use crate::mutation::Mutation;
-use crate::shard::Txn;
+use crate::settings::NamespaceSettings;
 use crate::shard::txn::Place;
+use crate::shard::{Shard, Space, Txn};
 use crate::table::{EntryRef, NewValue, Stored};
 
 /// Executes a scalar command.
@@ -30,11 +33,70 @@ pub fn run(txn: &mut Txn<'_>, command: &ScalarCommand<'_>, out: &mut ReplyBuf) -
     }
 }
 
+/// Executes a plain read or write of one key on its locked shard, without a step around it. Answers `None`, having done
+/// nothing, where it takes one.
+#[inline]
+pub fn run_short(
+    shard: &mut Shard,
+    space: &Space,
+    clock: &dyn Clock,
+    (command, hash): (&ScalarCommand<'_>, KeyHash),
+    out: &mut ReplyBuf,
+) -> Option<Result<()>> {
+    match *command {
+        ScalarCommand::Get { key, any_kind } => shard.read(
+            hash,
+            key.as_bytes(),
+            || clock.unix_ms(),
+            |stored| {
+                match stored {
+                    Some(stored) => put_value(readable(stored, any_kind)?, out),
+                    None => out.missing(),
+                }
+                Ok(())
+            },
+        ),
+        ScalarCommand::Set { key, value, options }
+            if options.condition == Condition::Always
+                && options.reply == SetReply::Status
+                && matches!(options.expiry, Expiry::Default | Expiry::Never | Expiry::In(1..)) =>
+        {
+            let value = match value {
+                Arg::Untyped(bytes) => ValueRef::bytes(bytes),
+                Arg::Value(value) => value,
+                Arg::Literal(..) => return None,
+            };
+            if value.payload().len() > LOCKED_ENCODE_BYTES {
+                return None;
+            }
+            let value = match new_value(value) {
+                Ok(value) => value,
+                Err(refused) => return Some(Err(refused)),
+            };
+            let deadline = deadline_at(space.settings(), options.expiry, None, || clock.unix_ms());
+            shard.write(space, hash, key.as_bytes(), value, deadline)?;
+            out.ok();
+            Some(Ok(()))
+        }
+        _ => None,
+    }
+}
+
 /// The deadline that a write leaves, unix ms; `current` is the one that was there.
 pub(super) fn deadline(txn: &Txn<'_>, expiry: Expiry, current: Option<u64>) -> Option<u64> {
-    let after = |ms: u64| Some(txn.now().saturating_add(ms).min(DEADLINE_MS));
+    deadline_at(txn.space().settings(), expiry, current, || txn.now())
+}
+
+#[inline]
+fn deadline_at(
+    settings: &NamespaceSettings,
+    expiry: Expiry,
+    current: Option<u64>,
+    now: impl FnOnce() -> u64,
+) -> Option<u64> {
+    let after = |ms: u64| Some(now().saturating_add(ms).min(DEADLINE_MS));
     match expiry {
-        Expiry::Default => txn.space().settings().default_ttl_ms.and_then(after),
+        Expiry::Default => settings.default_ttl_ms.and_then(after),
         Expiry::Keep => current,
         Expiry::Never => None,
         Expiry::In(ms) => after(ms),
@@ -43,8 +105,7 @@ pub(super) fn deadline(txn: &Txn<'_>, expiry: Expiry, current: Option<u64>) -> O
 }
 
 #[inline]
-fn readable<'a>(entry: EntryRef<'a>, any_kind: bool) -> Result<Stored<'a>> {
-    let stored = entry.value();
+fn readable(stored: Stored<'_>, any_kind: bool) -> Result<Stored<'_>> {
     if any_kind || is_redis_string(stored.kind()) { Ok(stored) } else { Err(Error::wrong_type()) }
 }
 
@@ -53,7 +114,7 @@ fn get(txn: &mut Txn<'_>, key: Key<'_>, any_kind: bool, out: &mut ReplyBuf) -> R
     let place = txn.place(key);
     txn.with_value(place, |entry| {
         match entry {
-            Some(entry) => put_value(readable(entry, any_kind)?, out),
+            Some(entry) => put_value(readable(entry.value(), any_kind)?, out),
             None => out.missing(),
         }
         Ok(())
@@ -82,7 +143,7 @@ fn set(
     let mark = out.len();
     if options.reply == SetReply::Old {
         match old {
-            Some(entry) => put_value(readable(entry, options.any_kind)?, out),
+            Some(entry) => put_value(readable(entry.value(), options.any_kind)?, out),
             None => out.missing(),
         }
     }
@@ -142,7 +203,7 @@ fn multi_get(txn: &mut Txn<'_>, keys: Keys<'_>, any_kind: bool, out: &mut ReplyB
         let place = txn.place(key);
         // All shards stay locked: no more than this is encoded until they are free again.
         let room = (start + LOCKED_ENCODE_BYTES).saturating_sub(out.len());
-        let found = txn.find(place).and_then(|entry| Some((entry, readable(entry, any_kind).ok()?)));
+        let found = txn.find(place).and_then(|entry| Some((entry, readable(entry.value(), any_kind).ok()?)));
         match found {
             Some((entry, stored))
                 if encoded_len(stored) > room
@@ -200,7 +261,7 @@ fn multi_set(
 fn pop(txn: &mut Txn<'_>, key: Key<'_>, any_kind: bool, out: &mut ReplyBuf) -> Result<()> {
     let place = txn.place(key);
     match txn.peek(place) {
-        Some(entry) => put_value(readable(entry, any_kind)?, out),
+        Some(entry) => put_value(readable(entry.value(), any_kind)?, out),
         None => {
             out.missing();
             return Ok(());
@@ -217,7 +278,7 @@ fn get_expire(txn: &mut Txn<'_>, key: Key<'_>, expiry: Expiry, out: &mut ReplyBu
         return Ok(());
     };
     let current = entry.deadline();
-    put_value(readable(entry, false)?, out);
+    put_value(readable(entry.value(), false)?, out);
     let deadline = deadline(txn, expiry, current);
     if deadline.is_some_and(|deadline| deadline <= txn.now()) {
         txn.delete(place);
@@ -233,7 +294,7 @@ type Shown = (Vec<u8>, Kind, Option<u64>);
 fn shown(txn: &mut Txn<'_>, place: Place<'_>) -> Result<Option<Shown>> {
     let Some(entry) = txn.find(place) else { return Ok(None) };
     let mut bytes = Vec::new();
-    let stored = readable(entry, false)?;
+    let stored = readable(entry.value(), false)?;
     match stored.payload() {
         Some(payload) if show::show(ValueRef::from_parts(stored.kind(), payload), &mut bytes) => {
             Ok(Some((bytes, stored.kind(), entry.deadline())))
