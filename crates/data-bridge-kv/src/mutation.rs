@@ -68,8 +68,8 @@ pub fn apply(
             Some(Applied { before, after: Some(deadline) })
         }
         Mutation::Delete => {
-            let entry = table.remove(hash, key)?;
-            Some(Applied { before: Some(entry.entry().deadline()), after: None })
+            let before = table.remove(hash, key)?;
+            Some(Applied { before: Some(before), after: None })
         }
         Mutation::Deadline(deadline) => {
             let mut entry = table.find_mut(hash, key)?;

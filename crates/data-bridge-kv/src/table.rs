@@ -2,8 +2,8 @@
 //! outside).
 //!
 //! Three layers, each in its own file: the *directory* leads from the top bits of a hash to a *segment* of at
-//! most 4 KiB, the segment holds 8-byte slots in groups of one cache line, and a slot points to the *block*,
-//! one heap allocation with everything an entry consists of. Segments grow in small steps and split in two,
+//! most 4 KiB, the segment holds 8-byte slots in groups of one cache line, and a slot points to the *block*
+//! with everything an entry consists of, which stands in the table's *slab*. Segments grow in small steps and split in two,
 //! so the load stays at 70 to 88 percent at any count and no operation pauses for a whole-table resize.
 //!
 //! All unsafe code of the engine is in this module, but for the processor's counter in `clock/ticks.rs`. Outwards it
@@ -18,6 +18,7 @@ mod header;
 mod outline;
 mod scan;
 mod segment;
+mod slab;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -32,6 +33,7 @@ use std::sync::Arc;
 use block::{Block, Payload};
 use directory::Directory;
 use header::Fields;
+use slab::Slab;
 
 use crate::hash::{KeyHash, KeyHasher};
 
@@ -50,8 +52,9 @@ pub enum Look<'a> {
 pub struct Table {
     hasher: KeyHasher,
     directory: Directory,
+    slab: Slab,
     len: usize,
-    /// Heap bytes of blocks and of what they own.
+    /// Bytes of blocks in use and of what they own.
     entry_bytes: usize,
 }
 
@@ -71,7 +74,7 @@ unsafe impl Sync for Table {}
 impl Table {
     /// An empty table for keys hashed by `hasher`.
     pub fn new(hasher: KeyHasher) -> Table {
-        Table { hasher, directory: Directory::new(), len: 0, entry_bytes: 0 }
+        Table { hasher, directory: Directory::new(), slab: Slab::default(), len: 0, entry_bytes: 0 }
     }
 
     /// The hasher that the table was made with.
@@ -91,11 +94,11 @@ impl Table {
         self.len == 0
     }
 
-    /// What the table takes on the heap: blocks, large payloads, collections, slots and directory, each
-    /// counted by its allocation size class.
+    /// What the table takes on the heap: blocks and the pages they are cut from, large payloads, collections,
+    /// slots and directory, each counted by its allocation size class. Holes between blocks are not counted.
     #[inline]
     pub fn memory_bytes(&self) -> usize {
-        self.entry_bytes + self.directory.memory_bytes()
+        self.entry_bytes + self.slab.uncut_bytes() + self.directory.memory_bytes()
     }
 
     /// The entry of a key.
@@ -108,9 +111,12 @@ impl Table {
     /// The entry of a key, to be changed.
     #[inline]
     pub fn find_mut(&mut self, hash: KeyHash, key: &[u8]) -> Option<EntryMut<'_>> {
+        if self.slab.is_holey() {
+            self.fill_holes();
+        }
         let segment = self.directory.segment_mut(hash);
         let position = segment.find(hash, key)?;
-        Some(EntryMut::new(segment, position, &mut self.entry_bytes))
+        Some(EntryMut::new(segment, position, &mut self.slab, &mut self.entry_bytes))
     }
 
     /// Looks a key up for a command: a live entry is touched if `touch` (its heat grows) and returned, one whose
@@ -129,14 +135,14 @@ impl Table {
         Look::Live(EntryRef::new(block))
     }
 
-    /// Writes an entry whether or not the key is there; an existing block is reused if its size class fits.
+    /// Writes an entry whether or not the key is there; an existing block is reused if its size fits.
     /// Returns whether the key is new. The key must have 1 to 1024 bytes.
     pub fn put(&mut self, hash: KeyHash, key: &[u8], new: NewEntry<'_>) -> bool {
         if let Some(mut entry) = self.find_mut(hash, key) {
             entry.set(new);
             return false;
         }
-        self.add(hash, new_block(key, new));
+        self.add(hash, key, new);
         true
     }
 
@@ -156,28 +162,31 @@ impl Table {
             entry.set(NewEntry { value, sequence, deadline, heat: heat.saturating_add(1).min(MAX_HEAT) });
             return Some(before);
         }
-        self.add(hash, new_block(key, NewEntry { value, sequence, deadline, heat: 0 }));
+        self.add(hash, key, NewEntry { value, sequence, deadline, heat: 0 });
         None
     }
 
-    /// Like [`Table::put`], but keeps what was there: the old entry comes out whole, to be given back to
-    /// [`Table::restore`] or dropped.
-    pub fn replace(&mut self, hash: KeyHash, key: &[u8], new: NewEntry<'_>) -> Option<OwnedEntry> {
-        self.exchange(hash, new_block(key, new))
+    /// Puts an owned entry in; returns the deadline of the one it replaces, if there was one.
+    pub fn restore(&mut self, hash: KeyHash, entry: OwnedEntry) -> Option<Option<u64>> {
+        let before = self.remove(hash, entry.entry().key());
+        let block = entry.into_block().move_into(&mut self.slab);
+        self.insert(hash, block);
+        before
     }
 
-    /// Puts an owned entry in, without copying it; returns the one it replaces.
-    pub fn restore(&mut self, hash: KeyHash, entry: OwnedEntry) -> Option<OwnedEntry> {
-        self.exchange(hash, entry.into_block())
-    }
-
-    /// Takes an entry out.
-    pub fn remove(&mut self, hash: KeyHash, key: &[u8]) -> Option<OwnedEntry> {
+    /// Removes an entry; returns the deadline it had, if it was there.
+    pub fn remove(&mut self, hash: KeyHash, key: &[u8]) -> Option<Option<u64>> {
         let position = self.directory.find(hash, key)?;
         let block = self.directory.remove(hash, position);
         self.len -= 1;
         self.entry_bytes -= block.memory_bytes();
-        Some(OwnedEntry::new(block))
+        let deadline = block.deadline();
+        // SAFETY: the block has left its slot, and `&mut self` excludes borrows of it.
+        unsafe { block.free(&mut self.slab) }
+        if self.slab.is_holey() {
+            self.fill_holes();
+        }
+        Some(deadline)
     }
 
     /// All entries, in no order that outlives a change.
@@ -190,19 +199,35 @@ impl Table {
         self.directory.outline()
     }
 
-    fn exchange(&mut self, hash: KeyHash, block: Block) -> Option<OwnedEntry> {
-        let segment = self.directory.segment_mut(hash);
-        let Some(position) = segment.find(hash, block.key()) else {
-            self.add(hash, block);
-            return None;
-        };
-        let old = segment.block_at(position);
-        segment.set_block(position, block);
-        self.entry_bytes = self.entry_bytes - old.memory_bytes() + block.memory_bytes();
-        Some(OwnedEntry::new(old))
+    /// Moves blocks from the end of the slab's pages into holes, for as long as there are too many.
+    #[cold]
+    fn fill_holes(&mut self) {
+        while let Some(memory) = self.slab.last_to_move() {
+            // SAFETY: what is cut and no hole is a live block.
+            let last = unsafe { Block::at_memory(memory) };
+            let hash = self.hasher.hash(last.key());
+            let segment = self.directory.segment_mut(hash);
+            let found = segment.find(hash, last.key()).filter(|at| segment.block_at(*at) == last);
+            // Only an entry that was filed under a wrong hash is not found.
+            let Some(position) = found else {
+                self.slab.leave_holes();
+                continue;
+            };
+            // SAFETY: its slot, the only one, is given the new place next.
+            if let Some(memory) = unsafe { self.slab.move_last() } {
+                // SAFETY: the block was moved there.
+                segment.set_block(position, unsafe { Block::at_memory(memory) });
+            }
+        }
     }
 
-    fn add(&mut self, hash: KeyHash, block: Block) {
+    fn add(&mut self, hash: KeyHash, key: &[u8], new: NewEntry<'_>) {
+        let fields = Fields { sequence: new.sequence, deadline: new.deadline, heat: new.heat };
+        let block = Block::new(&mut self.slab, key, fields, Payload::new(new.value));
+        self.insert(hash, block);
+    }
+
+    fn insert(&mut self, hash: KeyHash, block: Block) {
         self.directory.insert(hash, block, &self.hasher);
         self.len += 1;
         self.entry_bytes += block.memory_bytes();
@@ -212,16 +237,11 @@ impl Table {
 impl Drop for Table {
     fn drop(&mut self) {
         for slot in self.directory.slots() {
-            // SAFETY: each block stands in one slot, and no slot is read again: only the slots' own memory is
-            // freed after this.
-            unsafe { slot.block().free() }
+            // SAFETY: each block stands in one slot, and no slot is read again: only the slots' own memory and
+            // the slab's pages are freed after this.
+            unsafe { slot.block().free_but_page() }
         }
     }
-}
-
-fn new_block(key: &[u8], new: NewEntry<'_>) -> Block {
-    let fields = Fields { sequence: new.sequence, deadline: new.deadline, heat: new.heat };
-    Block::new(key, fields, Payload::new(new.value))
 }
 
 /// Asks the processor for a cache line; any address will do. Does nothing where there is no such instruction.

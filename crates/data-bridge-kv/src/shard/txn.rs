@@ -381,11 +381,10 @@ impl<'a> Txn<'a> {
         for image in undo.unwrap_or_default().into_images() {
             let shard = self.shard(image.hash);
             let after = image.entry.as_ref().map(|entry| entry.entry().deadline());
-            let replaced = match image.entry {
+            let before = match image.entry {
                 Some(entry) => shard.table.restore(image.hash, entry),
                 None => shard.table.remove(image.hash, image.key.as_bytes()),
             };
-            let before = replaced.map(|entry| entry.entry().deadline());
             shard.track(image.hash, Applied { before, after }, policy);
         }
         if let Some(rare) = &mut self.rare {

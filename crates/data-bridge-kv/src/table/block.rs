@@ -1,9 +1,8 @@
 //! The bytes of an entry: one heap block per key, laid out as the head of `header.rs` draws it.
 //!
-//! The block is as large as its size class, so that a rewrite within the class needs no allocation. Nothing
-//! in it is aligned.
+//! The block is as large as [`slot_bytes`] says, so that a rewrite within that size needs no allocation. Nothing in it is
+//! aligned. A block of a table stands in the table's slab, one outside of any table is an allocation of its own.
 
-use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::mem::ManuallyDrop;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
@@ -14,9 +13,10 @@ use super::header::{
     ADDRESS_BYTES, DEADLINE_BYTES, FRONT_BYTES, Fields, Header, LENGTH_BYTES, MAX_KEY_BYTES, WORD_BYTES,
     payload_len_of,
 };
+use super::slab::{Slab, allocate_alone, free_alone, slot_bytes, stands_alone};
 use super::value::{Blob, INLINE_BYTES, NewValue, Shared, Stored, is_kept_whole};
 use crate::collections::Collection;
-use crate::footprint::{arc_bytes, block_bytes};
+use crate::footprint::arc_bytes;
 
 /// A live entry block. Copies of the handle are only made inside the table module, which keeps this
 /// invariant: a handle that is still used points to a block that [`Block::new`] made and nobody freed, and
@@ -85,11 +85,21 @@ pub(super) fn collection_bytes(collection: &Collection) -> usize {
 }
 
 impl Block {
-    /// A new block.
-    pub(super) fn new(key: &[u8], fields: Fields, payload: Payload<'_>) -> Block {
+    /// A new block of a table.
+    pub(super) fn new(slab: &mut Slab, key: &[u8], fields: Fields, payload: Payload<'_>) -> Block {
+        Block::write_new(|len| slab.allocate(len), key, fields, payload)
+    }
+
+    /// A new block in the memory that `allocate` gives for its length.
+    fn write_new(
+        allocate: impl FnOnce(usize) -> NonNull<u8>,
+        key: &[u8],
+        fields: Fields,
+        payload: Payload<'_>,
+    ) -> Block {
         assert!((1..=MAX_KEY_BYTES).contains(&key.len()), "a key has 1 to 1024 bytes");
         let header = fields.header(key.len(), payload.kind, matches!(payload.place, Place::External(_)));
-        let block = Block::allocate(header.payload_offset() + payload.bytes().len());
+        let block = Block(allocate(header.payload_offset() + payload.bytes().len()));
         block.write_front(header, fields, payload.bytes().len());
         // SAFETY: the block was allocated for this header, so key and payload fit behind their offsets, and
         // new memory does not overlap the sources.
@@ -115,15 +125,15 @@ impl Block {
         true
     }
 
-    /// Changes fields and value, in place if the size class allows it. The old external part, if any, is
+    /// Changes fields and value of a block in `slab`, in place if its size allows it. The old external part, if any, is
     /// released. Returns the block to use from now on: if it differs from `self`, `self` is gone.
-    pub(super) fn rewrite(self, fields: Fields, payload: Payload<'_>) -> Block {
+    pub(super) fn rewrite(self, slab: &mut Slab, fields: Fields, payload: Payload<'_>) -> Block {
         let old = self.header();
         let header = fields.header(old.key_len(), payload.kind, matches!(payload.place, Place::External(_)));
         self.release_external();
         let len = header.payload_offset() + payload.bytes().len();
-        if block_bytes(len) == block_bytes(self.len()) {
-            // SAFETY: the block has room for `len` bytes: its size class is the same. The key may overlap its
+        if slot_bytes(len) == slot_bytes(self.len()) {
+            // SAFETY: the block has room for `len` bytes: its size is the same. The key may overlap its
             // old place, so `copy`; the payload comes from outside (`&mut Table` excludes borrows of it).
             unsafe {
                 if header.key_offset() != old.key_offset() {
@@ -134,20 +144,20 @@ impl Block {
             self.write_front(header, fields, payload.bytes().len());
             return self;
         }
-        let block = Block::allocate(len);
+        let block = Block(slab.allocate(len));
         block.write_front(header, fields, payload.bytes().len());
-        // SAFETY: as in `new`; `self` is freed after its key was copied, its external part is released, and
+        // SAFETY: as in `write_new`; `self` is freed after its key was copied, its external part is released, and
         // the caller forgets the handle.
         unsafe {
             ptr::copy_nonoverlapping(self.key().as_ptr(), block.at(header.key_offset()), old.key_len());
             block.write_payload(header, payload.bytes());
-            self.deallocate();
+            slab.free(self.0, self.len());
         }
         block
     }
 
     /// Changes the deadline only; returns the block to use from now on, as [`Block::rewrite`] does.
-    pub(super) fn set_deadline(self, deadline: Option<u64>) -> Block {
+    pub(super) fn set_deadline(self, slab: &mut Slab, deadline: Option<u64>) -> Block {
         let old = self.header();
         let fields = Fields { sequence: old.sequence(), deadline, heat: self.heat() };
         let header = fields.header(old.key_len(), old.kind(), old.is_external());
@@ -155,59 +165,76 @@ impl Block {
         // Key and payload are neighbours and move together.
         let tail = old.key_len() + payload_len;
         let len = header.key_offset() + tail;
-        let same_class = block_bytes(len) == block_bytes(self.len());
-        let block = if same_class { self } else { Block::allocate(len) };
+        let same_size = slot_bytes(len) == slot_bytes(self.len());
+        let block = if same_size { self } else { Block(slab.allocate(len)) };
         // SAFETY: `block` has room for `len` bytes; source and target may overlap. A block that was replaced
         // has handed its external part on and is not used again.
         unsafe {
             ptr::copy(self.at(old.key_offset()), block.at(header.key_offset()), tail);
-            if !same_class {
-                self.deallocate();
+            if !same_size {
+                slab.free(self.0, self.len());
             }
         }
         block.write_front(header, fields, payload_len);
         block
     }
 
-    /// A second block with the same content; external parts are shared.
+    /// A second block with the same content, outside any table; external parts are shared.
     pub(super) fn duplicate(self) -> Block {
         let fields = Fields { sequence: self.sequence(), deadline: self.deadline(), heat: self.heat() };
-        // SAFETY: the copy made from it outlives nothing: the borrow ends in `new`.
+        // SAFETY: the copy made from it outlives nothing: the borrow ends in `write_new`.
         let value = unsafe { self.value() };
-        Block::new(self.key(), fields, Payload::new(value.into()))
+        Block::write_new(allocate_alone, self.key(), fields, Payload::new(value.into()))
     }
 
-    /// Frees the block and releases its external part.
+    /// Frees a block of a table and releases its external part.
     ///
     /// # Safety
-    /// No copy of the handle and no borrow of the block is used afterwards.
-    pub(super) unsafe fn free(self) {
+    /// The block is in `slab`. No copy of the handle and no borrow of the block is used afterwards.
+    pub(super) unsafe fn free(self, slab: &mut Slab) {
         self.release_external();
-        // SAFETY: the caller promised that nobody uses the block any more.
-        unsafe { self.deallocate() }
+        // SAFETY: the caller promised that nobody uses the block any more; rewrites never leave its size.
+        unsafe { slab.free(self.0, self.len()) }
     }
 
-    fn allocate(len: usize) -> Block {
-        let layout = Block::layout(len);
-        // SAFETY: the layout is not empty: a block has at least its fixed bytes.
-        let block = unsafe { alloc(layout) };
-        match NonNull::new(block) {
-            Some(block) => Block(block),
-            None => handle_alloc_error(layout),
+    /// Frees what the block has outside the pages of its slab, which goes away next.
+    ///
+    /// # Safety
+    /// As for [`Block::free`].
+    pub(super) unsafe fn free_but_page(self) {
+        self.release_external();
+        if stands_alone(self.len()) {
+            // SAFETY: as in `free`; that is where the slab took it from.
+            unsafe { free_alone(self.0, self.len()) }
         }
     }
 
+    /// Frees a block outside any table and releases its external part.
+    ///
     /// # Safety
-    /// As for [`Block::free`]; the external part is released or handed on.
-    unsafe fn deallocate(self) {
-        let layout = Block::layout(self.len());
-        // SAFETY: the block was allocated with the layout of its size class, which rewrites never leave.
-        unsafe { dealloc(self.0.as_ptr(), layout) }
+    /// As for [`Block::free`], but the block is in no slab.
+    pub(super) unsafe fn free_alone(self) {
+        self.release_external();
+        // SAFETY: as in `free`.
+        unsafe { free_alone(self.0, self.len()) }
     }
 
-    fn layout(len: usize) -> Layout {
-        // SAFETY: alignment 1 is valid and the size (at most about 5 KiB) cannot overflow.
-        unsafe { Layout::from_size_align_unchecked(block_bytes(len), 1) }
+    /// Brings a block from outside any table into `slab`. The handle is not to be used any more.
+    pub(super) fn move_into(self, slab: &mut Slab) -> Block {
+        let len = self.len();
+        let block = Block(slab.allocate(len));
+        // SAFETY: both have room for `len` bytes; the external part belongs to the new block from here on.
+        unsafe {
+            ptr::copy_nonoverlapping(self.0.as_ptr(), block.0.as_ptr(), len);
+            free_alone(self.0, len);
+        }
+        block
+    }
+
+    /// # Safety
+    /// A live block stands at `memory`.
+    pub(super) unsafe fn at_memory(memory: NonNull<u8>) -> Block {
+        Block(memory)
     }
 
     /// The address as a number below 2^48, for a slot.
@@ -280,9 +307,9 @@ impl Block {
         unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), self.at(header.payload_offset()), bytes.len()) }
     }
 
-    /// The size that decides the block's class.
+    /// The bytes in use, which decide the block's size.
     #[inline]
-    fn len(self) -> usize {
+    pub(super) fn len(self) -> usize {
         let header = self.header();
         header.payload_offset() + self.payload_len(header)
     }
@@ -450,7 +477,7 @@ impl Block {
 
     /// What the entry takes on the heap, external parts included.
     pub(super) fn memory_bytes(self) -> usize {
-        let block = block_bytes(self.len());
+        let block = slot_bytes(self.len());
         // SAFETY: the borrow ends here.
         match unsafe { self.value() } {
             Stored::Inline { .. } | Stored::Whole { .. } => block,

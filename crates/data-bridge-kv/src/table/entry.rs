@@ -9,6 +9,7 @@ use data_bridge_kv_model::{Kind, ValueRef};
 use super::block::{Block, Payload, collection_bytes};
 use super::header::Fields;
 use super::segment::{Position, Segment};
+use super::slab::Slab;
 use super::value::{NewEntry, NewValue, Stored};
 use crate::collections::Collection;
 
@@ -74,7 +75,7 @@ impl<'a> EntryRef<'a> {
     }
 }
 
-/// An entry that is in no table: what was removed or replaced, or a copy. Gives its memory back when dropped.
+/// A copy of an entry, in no table. Gives its memory back when dropped.
 pub struct OwnedEntry {
     block: Block,
 }
@@ -85,11 +86,6 @@ unsafe impl Send for OwnedEntry {}
 unsafe impl Sync for OwnedEntry {}
 
 impl OwnedEntry {
-    /// Takes over a block that is in no table.
-    pub(super) fn new(block: Block) -> OwnedEntry {
-        OwnedEntry { block }
-    }
-
     /// Gives the block to the caller.
     pub(super) fn into_block(self) -> Block {
         std::mem::ManuallyDrop::new(self).block
@@ -105,7 +101,7 @@ impl OwnedEntry {
 impl Drop for OwnedEntry {
     fn drop(&mut self) {
         // SAFETY: it is the only owner, and views of it have ended with the borrow.
-        unsafe { self.block.free() }
+        unsafe { self.block.free_alone() }
     }
 }
 
@@ -114,14 +110,20 @@ pub struct EntryMut<'a> {
     segment: &'a mut Segment,
     position: Position,
     block: Block,
+    slab: &'a mut Slab,
     account: &'a mut usize,
 }
 
 impl<'a> EntryMut<'a> {
     #[inline]
-    pub(super) fn new(segment: &'a mut Segment, position: Position, account: &'a mut usize) -> EntryMut<'a> {
+    pub(super) fn new(
+        segment: &'a mut Segment,
+        position: Position,
+        slab: &'a mut Slab,
+        account: &'a mut usize,
+    ) -> EntryMut<'a> {
         let block = segment.block_at(position);
-        EntryMut { segment, position, block, account }
+        EntryMut { segment, position, block, slab, account }
     }
 
     /// The entry, to be read.
@@ -136,7 +138,7 @@ impl<'a> EntryMut<'a> {
         EntryRef::new(self.block)
     }
 
-    /// Changes value, version, deadline and heat. Allocates only if the size class changes.
+    /// Changes value, version, deadline and heat. Allocates only if the block's size changes.
     #[inline]
     pub fn set(&mut self, new: NewEntry<'_>) {
         let fields = Fields { sequence: new.sequence, deadline: new.deadline, heat: new.heat };
@@ -162,7 +164,7 @@ impl<'a> EntryMut<'a> {
     /// Sets, changes or removes the deadline (unix ms, at most 48 bits).
     pub fn set_deadline(&mut self, deadline: Option<u64>) {
         let before = self.block.memory_bytes();
-        let block = self.block.set_deadline(deadline);
+        let block = self.block.set_deadline(self.slab, deadline);
         self.settle(before, block);
     }
 
@@ -206,7 +208,7 @@ impl<'a> EntryMut<'a> {
             return;
         }
         let before = self.block.memory_bytes();
-        let block = self.block.rewrite(fields, payload);
+        let block = self.block.rewrite(self.slab, fields, payload);
         self.settle(before, block);
     }
 
