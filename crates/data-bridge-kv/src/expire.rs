@@ -4,7 +4,7 @@
 //! sweep) call it. Time is an argument.
 //!
 //! # Contract
-//! The wheel holds *items*: a reference (the top 32 bits of the key's hash inside its shard) and a tick of 16 ms. It
+//! The wheel holds *items*: a reference (the top 24 bits of the key's hash inside its shard) and a tick of 16 ms. It
 //! never learns that an entry changed or went; an item that fires is only a hint to look. The caller keeps one rule:
 //! **an entry with a deadline has an item that fires no later than its deadline.** So it calls [`Wheel::insert`]
 //! - when an entry gets a deadline and had none, and
@@ -26,11 +26,12 @@
 //! # Layout
 //! Level 0 has a slot for each of 256 ticks (4 s), level 1 a slot for each 256 of those (17 min), level 2 for each
 //! 65,536 (75 h in all), and so on. An item stands at the level of the highest byte in which its tick differs from the
-//! next tick to be handled; when that byte is reached its slot is handed down. An item is six bytes: the slot says the
+//! next tick to be handled; when that byte is reached its slot is handed down. An item is five bytes: the slot says the
 //! high part of its tick, 16 bits say the rest, exactly up to level 2. The items of a slot stand in chunks of 8 KiB, so
 //! that growth copies little and wastes less.
 
 use crate::footprint::block_bytes;
+use crate::hash::KeyHash;
 
 /// How finely deadlines are told apart, in milliseconds.
 pub const TICK_MS: u64 = 16;
@@ -46,17 +47,32 @@ const CHUNK: usize = 8192 / size_of::<Item>();
 /// Items tolerated beyond twice the entries with a deadline.
 const CROWD_MIN: usize = 1024;
 
-/// A reference and the low bits of a tick. Halves, so that no padding is needed.
+/// Bits of a reference.
+pub const REFERENCE_BITS: u32 = 24;
+
+/// What the wheel calls the entries with this hash, and a few others.
+#[inline]
+pub fn reference(hash: KeyHash) -> u32 {
+    hash.position() >> (u32::BITS - REFERENCE_BITS)
+}
+
+/// A reference and the low bits of a tick. Bytes, so that no padding is needed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Item([u16; 3]);
+struct Item([u8; 5]);
 
 impl Item {
     fn new(reference: u32, rest: u16) -> Self {
-        Self([(reference >> 16) as u16, reference as u16, rest])
+        let [_, high, middle, low] = reference.to_be_bytes();
+        let [rest_high, rest_low] = rest.to_be_bytes();
+        Self([high, middle, low, rest_high, rest_low])
     }
 
     fn reference(self) -> u32 {
-        u32::from(self.0[0]) << 16 | u32::from(self.0[1])
+        u32::from_be_bytes([0, self.0[0], self.0[1], self.0[2]])
+    }
+
+    fn rest(self) -> u16 {
+        u16::from_be_bytes([self.0[3], self.0[4]])
     }
 }
 
@@ -131,7 +147,7 @@ impl Wheel {
         self.len == 0
     }
 
-    /// Bytes of memory held: a little over 6 for each item, and 6 KiB for each level in use (three, up to 75 h). Costs a
+    /// Bytes of memory held: a little over 5 for each item, and 6 KiB for each level in use (three, up to 75 h). Costs a
     /// walk over the slots.
     pub fn bytes(&self) -> usize {
         let slots = self.levels.iter().flat_map(|level| &level.slots);
@@ -227,7 +243,7 @@ impl Wheel {
         let slot_start = self.next >> (DIGIT * level) << (DIGIT * level);
         for left in (0..budget).rev() {
             let Some(item) = self.pop(level, digit(self.next, level)) else { return left + 1 };
-            let rest = u64::from(item.0[2]) << dropped_bits(level);
+            let rest = u64::from(item.rest()) << dropped_bits(level);
             self.file(item.reference(), slot_start | rest);
         }
         0

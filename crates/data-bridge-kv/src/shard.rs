@@ -19,7 +19,7 @@ pub use space::Space;
 pub use txn::{Gaps, Txn};
 
 use crate::evict::{Balance, Order};
-use crate::expire::Wheel;
+use crate::expire::{self, Wheel};
 use crate::hash::{KeyHash, KeyHasher};
 use crate::mutation::Applied;
 use crate::settings::Eviction;
@@ -120,7 +120,7 @@ impl Shard {
         if let Some(deadline) = new
             && old.is_none_or(|old| deadline < old)
         {
-            self.wheel.insert(hash.position(), deadline);
+            self.wheel.insert(expire::reference(hash), deadline);
             if self.wheel.is_crowded(self.counters.expiring) {
                 let table = &self.table;
                 self.wheel.sweep(|reference| earliest_deadline(table, reference));
@@ -204,5 +204,5 @@ pub fn is_redis_string(kind: Kind) -> bool {
 
 /// The earliest deadline of the entries under a reference.
 fn earliest_deadline(table: &Table, reference: u32) -> Option<u64> {
-    table.at_position(reference).filter_map(|(_, entry)| entry.deadline()).min()
+    table.under(reference, expire::REFERENCE_BITS).filter_map(|(_, entry)| entry.deadline()).min()
 }

@@ -14,7 +14,7 @@ use super::{Shard, Space, earliest_deadline, is_expired, is_large, put_value};
 use crate::clock::Clock;
 use crate::collections::Collection;
 use crate::evict::{Residents, Verdict, Victim, Visit};
-use crate::expire::Wheel;
+use crate::expire::{REFERENCE_BITS, Wheel};
 use crate::hash::KeyHash;
 use crate::mutation::{Applied, Mutation};
 use crate::random::Random;
@@ -427,7 +427,7 @@ impl<'a> Txn<'a> {
         let due = |(_, entry): &(KeyHash, EntryRef<'_>)| is_expired(*entry, || now);
         let keys: Vec<(KeyHash, Box<[u8]>)> = shard
             .table
-            .at_position(reference)
+            .under(reference, REFERENCE_BITS)
             .filter(due)
             .map(|(hash, entry)| (hash, entry.key().into()))
             .collect();

@@ -59,14 +59,19 @@ impl Table {
 
     /// The entries whose hash has this high half ([`KeyHash::position`]): usually one, none if it is gone.
     pub fn at_position(&self, position: u32) -> impl Iterator<Item = (KeyHash, EntryRef<'_>)> {
-        let first = KeyHash::from_bits(u64::from(position) << 32);
-        let last = KeyHash::from_bits(first.bits() | u64::from(u32::MAX));
-        // A directory deeper than 32 bits would spread one position over segments; it would hold 2^40 keys.
+        self.under(position, u32::BITS)
+    }
+
+    /// The entries whose hash has these `bits` top bits, 24 to 32.
+    pub fn under(&self, top: u32, bits: u32) -> impl Iterator<Item = (KeyHash, EntryRef<'_>)> {
+        let first = KeyHash::from_bits(u64::from(top) << (u64::BITS - bits));
+        let last = KeyHash::from_bits(first.bits() | u64::MAX >> bits);
+        // A directory deeper than 24 bits would spread them over segments; it would hold 2^32 keys.
         let segment = self.directory.segment(first);
         segment
             .slots_tagged(segment.tag(first)..=segment.tag(last))
             .map(|slot| self.hashed(slot))
-            .filter(move |(hash, _)| hash.position() == position)
+            .filter(move |(hash, _)| (first..=last).contains(hash))
     }
 
     fn hashed(&self, slot: Slot) -> Hashed<'_> {

@@ -368,6 +368,10 @@ fn position_finds_entries_by_half_a_hash() {
             assert!(found.iter().any(|(hash, entry)| entry.key() == key && *hash == pair.hash(key)));
         }
         assert_eq!(pair.table.at_position(0x1234_5678).count(), 0);
+        for top in pair.model.keys().take(100).map(|key| pair.hash(key).position() >> 8) {
+            let expected = pair.model.keys().filter(|other| pair.hash(other).position() >> 8 == top).count();
+            assert_eq!(pair.table.under(top, 24).count(), expected);
+        }
     }
 }
 
