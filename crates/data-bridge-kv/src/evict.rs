@@ -1,7 +1,8 @@
 //! Eviction order: which entry of a shard goes next when a namespace is over its budget.
 //!
 //! An [`Order`] stands beside each shard's table, under the same lock; a [`Balance`] is shared by the orders of one
-//! namespace. Both are built late, from a full table, when a namespace that evicts comes near its budget. Only the
+//! namespace. Both are built late, from a full table, when a namespace that evicts comes near its budget: a few hundred
+//! entries with each write, so that no write waits for all of them. Only the
 //! shard's transaction (insert, remove) and whoever frees memory (evict) call in here; a hit touches nothing but the
 //! two heat bits of its entry.
 //!
@@ -42,6 +43,9 @@ pub const HEAT_MAX: u8 = 3;
 /// Slots looked at in one call of [`Order::evict`] at most, before the lock should be given to others; fewer in a small
 /// shard (one in 16), where the queue that is due changes with every slot.
 const VISITS: usize = 32;
+
+/// The generation of entries that are older than the order.
+const BEFORE: u32 = 0;
 
 /// Notes of departed entries tolerated per slot (one in eight), and always at least this many.
 const NOTES_MIN: usize = 64;
@@ -106,9 +110,9 @@ pub struct Order {
 }
 
 impl Order {
-    /// The order of shard number `shard` over entries that are there already; their heat is all that is known of them.
-    pub fn build(balance: Arc<Balance>, shard: usize, references: impl Iterator<Item = u32>) -> Self {
-        let mut order = Self {
+    /// The order of shard number `shard`, of no entries yet.
+    pub fn new(balance: Arc<Balance>, shard: usize) -> Self {
+        Self {
             balance,
             shard,
             small: Ring::default(),
@@ -117,11 +121,13 @@ impl Order {
             ghosts: Ghosts::default(),
             pushed: 0,
             sweep: (Queue::Small, 0),
-        };
-        let generation = order.balance.generation();
-        references.for_each(|reference| order.main.push(reference, generation));
-        order.publish(Queue::Main);
-        order
+        }
+    }
+
+    /// Takes in entries that were there before the order; their heat is all that is known of them.
+    pub fn adopt(&mut self, references: impl IntoIterator<Item = u32>) {
+        references.into_iter().for_each(|reference| self.main.push(reference, BEFORE));
+        self.publish(Queue::Main);
     }
 
     /// An entry was created, or takes part from now on (it got a deadline under `lru-ttl`). Its heat must be zero.

@@ -39,6 +39,8 @@ pub struct Shard {
     reported: usize,
     /// The eviction order, once the namespace came near its budget.
     order: Option<Order>,
+    /// Entries from this hash on are not in the order yet.
+    unordered: Option<KeyHash>,
     /// Bytes of the order and the wheel when last counted: they are counted now and then, not at every change.
     side_bytes: usize,
     wheel: Wheel,
@@ -69,6 +71,7 @@ impl Shard {
             sequence: 0,
             reported: 0,
             order: None,
+            unordered: Some(KeyHash::from_bits(0)),
             side_bytes: 0,
             wheel: Wheel::new(now),
             counters: Counters::default(),
@@ -85,13 +88,25 @@ impl Shard {
         self.table.memory_bytes() + self.side_bytes
     }
 
-    /// Builds the eviction order from the entries that are there.
-    pub fn build_order(&mut self, balance: &Arc<Balance>, index: usize, policy: Eviction) {
-        let hasher = self.table.hasher();
-        let takes_part = self.table.iter().filter(|entry| policy.admits(entry.deadline().is_some()));
-        let references = takes_part.map(|entry| hasher.hash(entry.key()).position());
-        self.order = Some(Order::build(Arc::clone(balance), index, references));
+    /// Takes about `limit` more of the entries that are there into the eviction order; true once it has all.
+    pub fn extend_order(
+        &mut self,
+        balance: &Arc<Balance>,
+        index: usize,
+        policy: Eviction,
+        limit: usize,
+    ) -> bool {
+        let Some(from) = self.unordered else { return true };
+        let order = self.order.get_or_insert_with(|| Order::new(Arc::clone(balance), index));
+        let mut references = Vec::with_capacity(limit);
+        self.unordered = self.table.scan(from, limit, |hash, entry| {
+            if policy.admits(entry.deadline().is_some()) {
+                references.push(hash.position());
+            }
+        });
+        order.adopt(references);
         self.count_side();
+        self.unordered.is_none()
     }
 
     /// Counts the bytes of order and wheel anew.
@@ -105,7 +120,7 @@ impl Shard {
         if before == after {
             return;
         }
-        if let Some(order) = &mut self.order {
+        if let Some(order) = self.order.as_mut().filter(|_| self.unordered.is_none_or(|from| hash < from)) {
             let takes_part =
                 |deadline: Option<Option<u64>>| deadline.is_some_and(|at| policy.admits(at.is_some()));
             match (takes_part(before), takes_part(after)) {
@@ -205,4 +220,51 @@ pub fn is_redis_string(kind: Kind) -> bool {
 /// The earliest deadline of the entries under a reference.
 fn earliest_deadline(table: &Table, reference: u32) -> Option<u64> {
     table.under(reference, expire::REFERENCE_BITS).filter_map(|(_, entry)| entry.deadline()).min()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::{NewEntry, NewValue};
+
+    /// A shard that changes as a transaction would change it.
+    struct Changed(Shard);
+
+    impl Changed {
+        fn insert(&mut self, number: u32) {
+            let value = NewValue::from(ValueRef::from_parts(Kind::Bool, &[1]));
+            let (key, hash) = self.place(number);
+            let new = NewEntry { value, sequence: 1, deadline: None, heat: 0 };
+            assert!(self.0.table.put(hash, &key, new));
+            self.0.track(hash, Applied { before: None, after: Some(None) }, Eviction::Lru);
+        }
+
+        fn remove(&mut self, number: u32) {
+            let (key, hash) = self.place(number);
+            let before = self.0.table.remove(hash, &key);
+            assert!(before.is_some());
+            self.0.track(hash, Applied { before, after: None }, Eviction::Lru);
+        }
+
+        fn place(&self, number: u32) -> ([u8; 4], KeyHash) {
+            let key = number.to_le_bytes();
+            (key, self.0.table.hasher().hash(&key))
+        }
+    }
+
+    #[test]
+    fn an_order_that_is_built_while_entries_come_and_go_has_each_once() {
+        let mut shard = Changed(Shard::new(KeyHasher::new(3), 0));
+        (0..5000).for_each(|number| shard.insert(number));
+        let balance = Arc::new(Balance::new(Eviction::Lru, 1));
+        let mut steps = 0;
+        while !shard.0.extend_order(&balance, 0, Eviction::Lru, 100) {
+            (0..20).for_each(|at| shard.insert(5000 + steps * 20 + at));
+            (0..20).for_each(|at| shard.remove(steps * 20 + at));
+            steps += 1;
+        }
+        assert!((40..60).contains(&steps), "{steps} steps");
+        assert_eq!(shard.0.table.len(), 5000);
+        assert_eq!(shard.0.order.as_ref().map(Order::len), Some(5000));
+    }
 }

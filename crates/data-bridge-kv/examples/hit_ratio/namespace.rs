@@ -105,7 +105,9 @@ impl Namespace {
         for (number, shard) in self.shards.iter_mut().enumerate() {
             let mut in_hash_order: Vec<u32> = shard.table.0.keys().copied().collect();
             in_hash_order.sort_unstable();
-            shard.order = Some(Order::build(Arc::clone(&balance), number, in_hash_order.into_iter()));
+            let mut order = Order::new(Arc::clone(&balance), number);
+            order.adopt(in_hash_order);
+            shard.order = Some(order);
         }
         self.balance = Some(balance);
     }

@@ -8,6 +8,8 @@ use crate::shard::Space;
 
 /// Entries evicted at most before a single write goes on, within the slack: a write pays for its own share.
 const EVICT_AT_ONCE: usize = 64;
+/// Entries that one write takes into the eviction orders while these are built.
+const ORDER_AT_ONCE: usize = 256;
 /// Excess that a burst may leave for the writes after it, as a share of the limit (one in 32). Beyond it a write evicts
 /// on until it is back: the memory of a fresh order, or a limit that was lowered, is no reason to refuse.
 const SLACK: u64 = 32;
@@ -18,23 +20,31 @@ impl Core {
     pub(super) fn make_room(&self, namespace: NamespaceId) -> Result<()> {
         let evicting = |space: &&Space| space.is_touched() && space.settings().eviction != Eviction::None;
         let own = self.space(namespace);
-        for space in self.spaces.iter().filter(evicting) {
-            self.build_orders(space);
-        }
+        let extend_orders = || {
+            // Each gets its share, also behind one that is not done.
+            let unfinished =
+                self.spaces.iter().filter(evicting).filter(|space| !space.extend_orders(ORDER_AT_ONCE));
+            unfinished.count() == 0
+        };
+        let mut is_ordered = extend_orders();
         let slack = self.budget.limit() / SLACK;
-        let mut evicted = 0;
-        let mut stuck = 0;
-        while self.budget.excess() > if evicted < EVICT_AT_ONCE { 0 } else { slack } {
+        let (mut evicted, mut tried, mut stuck) = (0, 0, 0);
+        while self.budget.excess() > if tried < EVICT_AT_ONCE { 0 } else { slack } {
             let others = self.spaces.iter().filter(|space| !std::ptr::eq(*space, own));
             let mut candidates = std::iter::once(own).chain(others).filter(evicting);
             let freed = candidates.find_map(|space| self.evict_one(space));
             match freed {
-                Some(true) => (evicted, stuck) = (evicted + 1, 0),
+                Some(true) => (evicted, tried, stuck) = (evicted + 1, tried + 1, 0),
                 Some(false) if stuck < 1024 => stuck += 1,
-                Some(false) | None => break,
+                Some(false) | None if is_ordered => break,
+                // Those who may go are perhaps not in the orders yet.
+                Some(false) | None => {
+                    is_ordered = extend_orders();
+                    tried += 1;
+                }
             }
         }
-        if self.budget.excess() > slack || self.budget.excess() > 0 && evicted == 0 {
+        if self.budget.excess() > slack || self.budget.excess() > 0 && evicted == 0 && is_ordered {
             return Err(Error::new(
                 ErrorKind::OutOfMemory,
                 "command not allowed when used memory > 'maxmemory'",
@@ -50,15 +60,5 @@ impl Core {
         let freed = txn.evict(victim);
         txn.finish().send();
         Some(freed > 0)
-    }
-
-    /// Builds the eviction orders of a namespace's shards once.
-    fn build_orders(&self, space: &Space) {
-        if space.balance().is_none() {
-            let balance = space.balance_or_new();
-            for index in 0..space.shard_count() {
-                space.lock(index).build_order(balance, index, space.settings().eviction);
-            }
-        }
     }
 }

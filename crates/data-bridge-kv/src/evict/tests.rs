@@ -44,7 +44,7 @@ impl Model {
 }
 
 fn order(policy: Eviction) -> Order {
-    Order::build(Arc::new(Balance::new(policy, 1)), 0, std::iter::empty())
+    Order::new(Arc::new(Balance::new(policy, 1)), 0)
 }
 
 /// Evicts until `count` entries are gone, as the engine does.
@@ -109,7 +109,8 @@ fn an_order_built_late_evicts_cold_entries_first() {
     (0..1000).step_by(2).for_each(|reference| model.touch(reference));
     let references: Vec<u32> = model.heat.keys().copied().collect();
     let balance = Arc::new(Balance::new(Eviction::Lru, 1));
-    let mut order = Order::build(balance, 0, references.into_iter());
+    let mut order = Order::new(balance, 0);
+    order.adopt(references);
     evict(&mut order, &mut model, 500);
     assert!(model.evicted.iter().all(|reference| reference % 2 == 1), "an entry that was touched went first");
 }
@@ -118,8 +119,7 @@ fn an_order_built_late_evicts_cold_entries_first() {
 fn the_victim_is_in_the_shard_with_the_oldest_entries() {
     let balance = Arc::new(Balance::new(Eviction::Lru, 4));
     let mut model = Model::default();
-    let mut orders: Vec<Order> =
-        (0..4).map(|shard| Order::build(Arc::clone(&balance), shard, std::iter::empty())).collect();
+    let mut orders: Vec<Order> = (0..4).map(|shard| Order::new(Arc::clone(&balance), shard)).collect();
     for shard in [2, 0, 3, 1] {
         for reference in 0..100 {
             insert(&mut orders[shard], &mut model, shard as u32 * 1000 + reference);
@@ -152,7 +152,8 @@ fn where_everything_was_touched_a_write_does_not_wait_for_a_whole_round() {
         let mut model =
             Model { heat: (0..10_000).map(|reference| (reference, 3)).collect(), ..Model::default() };
         let balance = Arc::new(Balance::new(policy, 1));
-        let mut order = Order::build(balance, 0, 0..10_000);
+        let mut order = Order::new(balance, 0);
+        order.adopt(0..10_000);
         for count in 1..=100 {
             evict(&mut order, &mut model, 1);
             assert!(model.visits <= 65 * count, "{} visits for {count} entries", model.visits);

@@ -8,6 +8,9 @@ use super::Txn;
 use crate::collections::{Collection, Packed};
 use crate::table::{NewValue, is_kept_whole};
 
+/// What an element takes beside its bytes when it is encoded, at most.
+const ELEMENT_BYTES: usize = 8;
+
 pub mod hash;
 pub mod key;
 pub mod list;
@@ -48,6 +51,27 @@ pub fn new_value<'a>(value: ValueRef<'a>) -> Result<NewValue<'a>> {
         return Ok(NewValue::Collection(std::sync::Arc::new(collection)));
     }
     Ok(NewValue::Payload { kind: value.kind(), bytes: value.payload() })
+}
+
+/// Refuses elements that would let a collection, `encoded` bytes long, outgrow what a value may have; to be called before
+/// the first write. Elements that are there already count once more.
+pub fn check_growth<'a, 'b: 'a>(
+    encoded: usize,
+    elements: impl IntoIterator<Item = &'a Arg<'b>>,
+) -> Result<()> {
+    let added = elements.into_iter().map(|element| match element {
+        Arg::Untyped(bytes) | Arg::Literal(_, bytes) => ELEMENT_BYTES + bytes.len(),
+        Arg::Value(value) => ELEMENT_BYTES + value.payload().len(),
+    });
+    check_collection_bytes(encoded + added.sum::<usize>())
+}
+
+/// Refuses a collection that is too long encoded.
+pub fn check_collection_bytes(encoded: usize) -> Result<()> {
+    if encoded > VALUE_BYTES {
+        return Err(Error::new(ErrorKind::Limit, "collection is larger than the limit of 64 MiB"));
+    }
+    Ok(())
 }
 
 /// Whether a stored scalar is what a command expects: untyped bytes match by the shown text, typed values exactly.

@@ -26,6 +26,8 @@ pub struct Space {
     seeds: AtomicU64,
     budget: Arc<Budget>,
     balance: OnceLock<Arc<Balance>>,
+    /// Shards whose eviction order has all entries: those below this number.
+    ordered: AtomicUsize,
     shards: OnceLock<Box<[Cell]>>,
     prefixes: RwLock<Vec<(Box<[u8]>, Watcher)>>,
     prefix_count: AtomicUsize,
@@ -61,6 +63,7 @@ impl Space {
             seeds: AtomicU64::new(seed),
             budget,
             balance: OnceLock::new(),
+            ordered: AtomicUsize::new(0),
             shards: OnceLock::new(),
             prefixes: RwLock::default(),
             prefix_count: AtomicUsize::new(0),
@@ -135,14 +138,23 @@ impl Space {
         Random::new(self.seeds.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15))
     }
 
-    /// What the eviction orders of the shards have in common, once they are built.
-    pub fn balance(&self) -> Option<&Arc<Balance>> {
-        self.balance.get()
+    /// Takes about `limit` more entries into the eviction orders, those of one shard; true once they have all.
+    pub fn extend_orders(&self, limit: usize) -> bool {
+        let index = self.ordered.load(Ordering::Relaxed);
+        if index == self.shard_count() {
+            return true;
+        }
+        let balance =
+            self.balance.get_or_init(|| Arc::new(Balance::new(self.settings.eviction, self.shard_count())));
+        if self.lock(index).extend_order(balance, index, self.settings.eviction, limit) {
+            self.ordered.fetch_max(index + 1, Ordering::Relaxed);
+        }
+        false
     }
 
-    /// The same, made if need be.
-    pub fn balance_or_new(&self) -> &Arc<Balance> {
-        self.balance.get_or_init(|| Arc::new(Balance::new(self.settings.eviction, self.shard_count())))
+    /// What the eviction orders of the shards have in common, once there are any.
+    pub fn balance(&self) -> Option<&Arc<Balance>> {
+        self.balance.get()
     }
 
     /// The version of an entry with this sequence number. The base is unix ms times 2^20 when the engine was opened,

@@ -475,17 +475,18 @@ fn a_wrong_hash_loses_an_entry_and_nothing_else() {
     let mut table = Table::new(KeyHasher::new(11));
     let hash = table.hasher().hash(b"key");
     let wrong = KeyHash::from_bits(!hash.bits());
-    for hash in [hash, wrong] {
-        assert!(table.put(hash, b"key", small(1).new_entry()));
-    }
     let others: Vec<[u8; 3]> = (0..100u8).map(|number| [number, 1, 2]).collect();
     for key in &others {
         table.put(table.hasher().hash(key), key, small(1).new_entry());
     }
+    let twice = [(hash, small(2)), (wrong, small(3))];
+    for (hash, entry) in &twice {
+        assert!(table.put(*hash, b"key", entry.new_entry()));
+    }
     for key in &others {
         assert!(table.remove(table.hasher().hash(key), key).is_some());
-    }
-    for hash in [hash, wrong] {
-        assert_eq!(table.find(hash, b"key").map(EntryRef::key), Some(&b"key"[..]));
+        for (hash, entry) in &twice {
+            assert_eq!(table.find(*hash, b"key").map(Expected::of).as_ref(), Some(entry));
+        }
     }
 }

@@ -8,7 +8,7 @@ use data_bridge_kv_model::{Arg, Glob, Key, Kind, ReplyBuf, Result, Shape, ValueR
 use super::number::{add as add_number, answer};
 use super::scalar::deadline;
 use super::set::{matches, picks, put_cursor};
-use super::{member, named_by_bytes};
+use super::{check_growth, member, named_by_bytes};
 use crate::collections::{Collection, Fields, Packed};
 use crate::mutation::Mutation;
 use crate::shard::Txn;
@@ -160,6 +160,7 @@ fn write_packed(txn: &mut Txn<'_>, key: Key<'_>, named: Arg<'_>, value: Packed) 
     let field = member(named, &mut scratch)?;
     let fields = read(txn, key)?;
     let exists = fields.is_some();
+    check_growth(fields.map_or(0, Fields::encoded_len), &[named, Arg::Value(value.value())])?;
     let stored = find(fields, named)?.map(|(field, _)| field.clone());
     let field = stored.as_ref().map_or(field, Packed::value);
     txn.check_field(place, field, Some(value.value()))?;
@@ -192,6 +193,7 @@ fn set(txn: &mut Txn<'_>, key: Key<'_>, pairs: &[Arg<'_>], status: bool, out: &m
         txn.keep_undo();
     }
     if pairs.len() > 2 || txn.space().settings().graph.is_some() {
+        check_growth(read(txn, key)?.map_or(0, Fields::encoded_len), pairs)?;
         for pair in pairs.chunks_exact(2) {
             // Whatever is refused is refused before the first write.
             let value = Packed::from(pair[1].value(&mut scratch)?);

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use data_bridge_kv_model::command::{End, Expiry, ListCommand};
 use data_bridge_kv_model::{Arg, Error, ErrorKind, Key, Kind, ReplyBuf, Result, Shape, ValueRef};
 
-use super::is_expected;
 use super::scalar::{deadline, range};
+use super::{check_growth, is_expected};
 use crate::collections::{Collection, List, Packed};
 use crate::mutation::Mutation;
 use crate::shard::Txn;
@@ -102,7 +102,9 @@ fn push(
     out: &mut ReplyBuf,
 ) -> Result<()> {
     let place = txn.place(key);
-    let length = read(txn, key)?.map(List::len);
+    let list = read(txn, key)?;
+    let length = list.map(List::len);
+    check_growth(list.map_or(0, List::encoded_len), values)?;
     if length.is_none() && only_existing {
         out.integer(0);
         return Ok(());
@@ -151,6 +153,7 @@ fn set(txn: &mut Txn<'_>, key: Key<'_>, index: i64, value: Arg<'_>, out: &mut Re
     let list = read(txn, key)?.ok_or_else(|| Error::new(ErrorKind::NotFound, "no such key"))?;
     let index = position(index, list.len()).filter(|index| *index < list.len());
     let index = index.ok_or_else(|| Error::out_of_range("index out of range"))?;
+    check_growth(list.encoded_len(), &[value])?;
     let mut scratch = Vec::new();
     txn.change(place, Mutation::ListSet(index, Packed::from(value.value(&mut scratch)?)));
     out.ok();
@@ -208,6 +211,7 @@ fn insert(
         return Ok(());
     };
     let length = list.len();
+    check_growth(list.encoded_len(), &[value])?;
     let Some(index) = find(Some(list), pivot)? else {
         out.integer(-1);
         return Ok(());
@@ -223,7 +227,9 @@ fn insert_at(txn: &mut Txn<'_>, key: Key<'_>, index: i64, value: Arg<'_>, out: &
     let place = txn.place(key);
     let mut scratch = Vec::new();
     let element = Packed::from(value.value(&mut scratch)?);
-    let length = match read(txn, key)?.map(List::len) {
+    let list = read(txn, key)?;
+    check_growth(list.map_or(0, List::encoded_len), &[value])?;
+    let length = match list.map(List::len) {
         Some(length) => length,
         None => {
             ensure(txn, place)?;
@@ -264,7 +270,9 @@ fn move_element(
         out.missing();
         return Ok(());
     };
-    let target_is_there = read(txn, to)?.is_some();
+    let list = read(txn, to)?;
+    let target_is_there = list.is_some();
+    check_growth(list.map_or(0, List::encoded_len), &[Arg::Value(element.value())])?;
     out.value(ValueRef::from_parts(element.kind(), element.value().payload()));
     let at = if put == End::Head { 0 } else { usize::MAX };
     if from == to {

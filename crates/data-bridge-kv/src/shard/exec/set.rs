@@ -8,7 +8,7 @@ use data_bridge_kv_model::{
 };
 
 use super::scalar::deadline;
-use super::{member, named_by_bytes};
+use super::{check_collection_bytes, check_growth, member, named_by_bytes};
 use crate::collections::{Collection, Packed, Set};
 use crate::mutation::Mutation;
 use crate::shard::Txn;
@@ -107,7 +107,9 @@ fn contains(set: Option<&Set>, named: Arg<'_>) -> Result<bool> {
 
 fn add(txn: &mut Txn<'_>, key: Key<'_>, members: &[Arg<'_>], out: &mut ReplyBuf) -> Result<()> {
     let place = txn.place(key);
-    let mut exists = read(txn, key)?.is_some();
+    let set = read(txn, key)?;
+    check_growth(set.map_or(0, Set::encoded_len), members)?;
+    let mut exists = set.is_some();
     let mut scratch = Vec::new();
     for named in members {
         member(*named, &mut scratch)?;
@@ -235,7 +237,9 @@ fn move_member(
         out.integer(0);
         return Ok(());
     }
-    let target_is_there = read(txn, to)?.is_some();
+    let set = read(txn, to)?;
+    let target_is_there = set.is_some();
+    check_growth(set.map_or(0, Set::encoded_len), &[named])?;
     let mut scratch = Vec::new();
     let wanted = member(named, &mut scratch)?;
     let found = read(txn, from)?.and_then(|set| {
@@ -294,6 +298,7 @@ fn combine(
         result.iter().for_each(|member| out.value(member.value()));
         return Ok(());
     };
+    check_collection_bytes(result.encoded_len())?;
     let place = txn.place(store);
     let length = result.len();
     if length == 0 {

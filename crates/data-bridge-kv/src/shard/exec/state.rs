@@ -7,7 +7,7 @@ use data_bridge_kv_model::{Arg, Error, ErrorKind, Found, Key, ReplyBuf, Result, 
 
 use super::hash::find;
 use super::scalar::{deadline, put_or_delete};
-use super::{is_expected, member, new_value};
+use super::{check_growth, is_expected, member, new_value};
 use crate::collections::{Collection, Fields, Packed};
 use crate::mutation::Mutation;
 use crate::shard::txn::{Place, put_versioned};
@@ -126,6 +126,7 @@ fn transition(txn: &mut Txn<'_>, step: &Transition<'_>, out: &mut ReplyBuf) -> R
     let named = member(step.field, &mut field_scratch)?;
     let to = Packed::from(step.to.value(&mut to_scratch)?);
     let hash = super::hash::read(txn, step.key)?;
+    check_growth(hash.map_or(0, Fields::encoded_len), step.update.iter().chain(&[step.field, step.to]))?;
     let update = updates(hash, step.update)?;
     // A field that is there keeps the form in which it is stored.
     let (stored, previous) = find(hash, step.field)?.map(|(f, v)| (f.clone(), v.clone())).unzip();

@@ -7,7 +7,7 @@ use data_bridge_kv_model::{Arg, Error, Glob, Key, Kind, ReplyBuf, Result, Shape,
 
 use super::scalar::{deadline, range as rank_range};
 use super::set::{matches, picks, put_cursor};
-use super::{member, named_by_bytes};
+use super::{check_growth, member, named_by_bytes};
 use crate::collections::{Collection, Packed, Score, SortedSet};
 use crate::mutation::Mutation;
 use crate::shard::Txn;
@@ -176,6 +176,7 @@ fn add(
     let set = read(txn, key)?;
     let kind = set.map_or_else(|| score_kind(first), SortedSet::score_kind);
     let mut exists = set.is_some();
+    check_growth(set.map_or(0, SortedSet::encoded_len), pairs)?;
     let mut scratch = Vec::new();
     for pair in pairs.chunks_exact(2) {
         // Whatever is refused is refused before the first write.
