@@ -42,6 +42,8 @@ const LOOK_COST: usize = 8;
 const DIGIT: u32 = 8;
 /// Slots of a level.
 const SLOTS: usize = 1 << DIGIT;
+/// How many items ahead the slot of an entry is asked for, and how many the entry itself.
+const AHEAD: [usize; 2] = [16, 8];
 /// Items of a full chunk: 8 KiB. (Not the 4 KiB of a segment of the table: between freed segments chunks would keep pages alive.)
 const CHUNK: usize = 8192 / size_of::<Item>();
 /// Items tolerated beyond twice the entries with a deadline.
@@ -114,6 +116,12 @@ impl Slot {
         item
     }
 
+    /// The reference that comes after so many more of the chunk.
+    fn ahead(&self, items: usize) -> Option<u32> {
+        let chunk = self.chunks.last()?;
+        Some(chunk[chunk.len().checked_sub(items)?].reference())
+    }
+
     fn bytes(&self) -> usize {
         let chunks = self.chunks.iter().map(|chunk| block_bytes(chunk.capacity() * size_of::<Item>()));
         chunks.sum::<usize>() + block_bytes(self.chunks.capacity() * size_of::<Vec<Item>>())
@@ -161,8 +169,14 @@ impl Wheel {
     }
 
     /// Fires what is due, oldest first, looking at no more than `limit` entries, and hands items down for as much work
-    /// again. `look` is as the contract says. True if more may be due: release the lock for a moment, then call again.
-    pub fn advance(&mut self, now_ms: u64, limit: usize, mut look: impl FnMut(u32) -> Option<u64>) -> bool {
+    /// again. `look` is as the contract says, and is told besides what it will be asked for a few calls later: far ahead
+    /// and near, so that the processor can have it fetched. True if more may be due: release the lock for a moment, then call again.
+    pub fn advance(
+        &mut self,
+        now_ms: u64,
+        limit: usize,
+        mut look: impl FnMut(u32, [Option<u32>; 2]) -> Option<u64>,
+    ) -> bool {
         let last = now_ms / TICK_MS;
         let mut looks = limit;
         let mut handed_down = limit.saturating_mul(LOOK_COST);
@@ -173,7 +187,9 @@ impl Wheel {
                     return true;
                 }
             } else if let Some(item) = self.pop(0, digit(self.next, 0)) {
-                if let Some(deadline_ms) = look(item.reference()) {
+                let slot = &self.levels[0].slots[digit(self.next, 0)];
+                let ahead = AHEAD.map(|items| slot.ahead(items));
+                if let Some(deadline_ms) = look(item.reference(), ahead) {
                     self.file(item.reference(), deadline_ms.div_ceil(TICK_MS).max(self.next + 1));
                 }
                 looks = looks.saturating_sub(1);

@@ -221,6 +221,19 @@ impl Table {
         }
     }
 
+    /// Asks the processor for slots, and for an entry whose slots have arrived; both are named by top bits of their hash,
+    /// see [`Table::under`].
+    #[inline]
+    pub fn prefetch_under(&self, [slot, entry]: [Option<u32>; 2], bits: u32) {
+        let hash = |top: u32| KeyHash::from_bits(u64::from(top) << (u64::BITS - bits));
+        if let Some(top) = slot {
+            self.directory.segment(hash(top)).prefetch(hash(top));
+        }
+        if let Some(top) = entry {
+            self.directory.segment(hash(top)).prefetch_first(hash(top));
+        }
+    }
+
     fn add(&mut self, hash: KeyHash, key: &[u8], new: NewEntry<'_>) {
         let fields = Fields { sequence: new.sequence, deadline: new.deadline, heat: new.heat };
         let block = Block::new(&mut self.slab, key, fields, Payload::new(new.value));

@@ -497,7 +497,7 @@ fn entries_of_all_sizes_stay_within_the_budget() {
         settings.namespaces[0].eviction = Eviction::Lru;
     });
     // Each key has a size of its own between 10 bytes and 100 KiB; half of all requests go to one key in 32.
-    let size = |key: u64| 10 << (key * 5 % 14) | key % 10;
+    let size = |key: u64| (10 << (key * 5 % 14)) + key % 10;
     let mut seed = 7u64;
     let mut random = |below: u64| {
         seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

@@ -38,7 +38,7 @@ impl Model {
     /// One call; true if more may be due.
     fn step(&mut self, limit: usize) -> bool {
         let Self { wheel, now, deadlines, expired, looks } = self;
-        wheel.advance(*now, limit, |reference| {
+        wheel.advance(*now, limit, |reference, _| {
             *looks += 1;
             let deadline = *deadlines.get(&reference)?;
             if deadline > *now {
@@ -206,7 +206,7 @@ fn an_answer_in_the_past_is_asked_for_again_with_the_next_tick() {
     wheel.insert(1, NOW);
     for tick in 1..5 {
         let mut looks = 0;
-        let more = wheel.advance(NOW + tick * TICK_MS, 10, |_| {
+        let more = wheel.advance(NOW + tick * TICK_MS, 10, |_, _| {
             looks += 1;
             Some(NOW)
         });

@@ -10,7 +10,7 @@ use parking_lot::MutexGuard;
 use super::notice::{Change, Notices, event_item};
 use super::undo::UndoLog;
 use super::waiters::{Waiter, Watcher};
-use super::{Shard, Space, earliest_deadline, is_expired, is_large, put_value};
+use super::{Shard, Space, is_large, put_value};
 use crate::clock::Clock;
 use crate::collections::Collection;
 use crate::evict::{Residents, Verdict, Victim, Visit};
@@ -413,7 +413,7 @@ impl<'a> Txn<'a> {
         let now = self.now();
         let Some(shard) = self.only_shard().filter(|shard| !shard.wheel.is_empty()) else { return false };
         let mut wheel = std::mem::replace(&mut shard.wheel, Wheel::new(now));
-        let more = wheel.advance(now, limit, |reference| self.expire_under(reference, now));
+        let more = wheel.advance(now, limit, |reference, ahead| self.expire_under(reference, ahead, now));
         if let Some(shard) = self.only_shard() {
             shard.wheel = wheel;
             shard.count_side();
@@ -421,22 +421,25 @@ impl<'a> Txn<'a> {
         more
     }
 
-    /// Removes the entries under a reference whose deadline has passed; answers the next deadline there.
-    fn expire_under(&mut self, reference: u32, now: u64) -> Option<u64> {
+    /// Removes the entries under a reference whose deadline has passed; answers the next deadline there. Has the entries
+    /// fetched that come next.
+    fn expire_under(&mut self, reference: u32, ahead: [Option<u32>; 2], now: u64) -> Option<u64> {
         let shard = self.only_shard()?;
-        let due = |(_, entry): &(KeyHash, EntryRef<'_>)| is_expired(*entry, || now);
-        let keys: Vec<(KeyHash, Box<[u8]>)> = shard
-            .table
-            .under(reference, REFERENCE_BITS)
-            .filter(due)
-            .map(|(hash, entry)| (hash, entry.key().into()))
-            .collect();
-        for (hash, key) in keys {
+        shard.table.prefetch_under(ahead, REFERENCE_BITS);
+        let (mut due, mut next) = (Vec::new(), None);
+        for (hash, entry) in shard.table.under(reference, REFERENCE_BITS) {
+            match entry.deadline() {
+                Some(deadline) if deadline <= now => due.push((hash, Box::<[u8]>::from(entry.key()))),
+                Some(deadline) => next = Some(next.map_or(deadline, |next: u64| next.min(deadline))),
+                None => {}
+            }
+        }
+        for (hash, key) in due {
             if let Ok(key) = Key::new(&key) {
                 self.remove(Place { key, hash }, Change::Expire);
             }
         }
-        self.only_shard().and_then(|shard| earliest_deadline(&shard.table, reference))
+        next
     }
 
     fn only_shard(&mut self) -> Option<&mut Shard> {

@@ -405,6 +405,25 @@ impl Segment {
             .filter(move |slot| !slot.is_empty() && tags.contains(&slot.tag()))
     }
 
+    /// Asks the processor for the cache line where the search for `hash` begins.
+    #[inline]
+    pub(super) fn prefetch(&self, hash: KeyHash) {
+        let home = self.home(self.tag(hash));
+        super::prefetch(self.groups.as_ptr().wrapping_add(home).cast());
+    }
+
+    /// Asks the processor for the block in the first slot from the tag of `hash` on that may be it, where the whole tag is
+    /// not known.
+    #[inline]
+    pub(super) fn prefetch_first(&self, hash: KeyHash) {
+        let tag = self.tag(hash);
+        let slots = self.groups()[self.home(tag)].slots();
+        let near = slots.filter(|slot| !slot.is_empty()).min_by_key(|slot| slot.tag().wrapping_sub(tag));
+        if let Some(slot) = near {
+            slot.prefetch();
+        }
+    }
+
     /// A copy sized for its entries and one more; the old slots are to be freed.
     pub(super) fn resized(&self) -> Segment {
         let mut copy = Segment::sized_for(self.len(), self.depth());
