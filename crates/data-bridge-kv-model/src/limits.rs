@@ -55,6 +55,8 @@ pub const KEYS_COMMAND_KEYS: usize = 100_000;
 pub const PATTERN_BYTES: usize = 1024;
 /// Largest encoding made while a shard is locked; larger collections are encoded from a snapshot.
 pub const LOCKED_ENCODE_BYTES: usize = 64 << 10;
+/// Bytes gathered for one append to the cold tier; a larger value goes alone.
+pub const COLD_BATCH_BYTES: usize = 4 << 20;
 /// Number of namespaces.
 pub const NAMESPACES: usize = 16;
 /// Commands of one atomic pipeline.

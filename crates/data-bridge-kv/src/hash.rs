@@ -5,6 +5,8 @@
 //! the engine, so that a simulated run is repeatable. A store without a directory draws a seed per process;
 //! nothing outside this file knows which function is behind it.
 
+pub mod stable;
+
 use std::hash::Hasher;
 
 use foldhash::SharedSeed;

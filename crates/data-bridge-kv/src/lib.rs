@@ -6,6 +6,7 @@
 
 pub mod budget;
 pub mod clock;
+pub mod cold;
 pub mod collections;
 pub mod disk;
 pub mod engine;
@@ -15,6 +16,7 @@ mod footprint;
 pub mod hash;
 pub mod mutation;
 mod random;
+pub mod record;
 mod router;
 pub mod settings;
 pub mod shard;

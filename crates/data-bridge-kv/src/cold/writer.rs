@@ -1,0 +1,382 @@
+//! Appending to the cold tier: batches of entries and tombstones, one at a time, each written as one.
+
+use std::io::{self, ErrorKind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use data_bridge_kv_model::limits::COLD_BATCH_BYTES;
+use parking_lot::Mutex;
+
+use super::format::{self, Class, HEADER_BYTES, KEYS, KeyLine, KeyList, KeyState};
+use super::reader::Source;
+use super::segment::{Locator, MAX_OFFSET, Segment, Segments, UNSIZED, Usage, size_class};
+use crate::disk::{Disk, File};
+use crate::hash::stable::KeyId;
+use crate::record::{self, Head, Position};
+
+/// How a log behaves.
+#[derive(Clone, Copy, Debug)]
+pub struct Policy {
+    /// Whose entries it holds.
+    pub class: Class,
+    /// Whether what is appended survives a crash: then batches are synced, and tombstones written.
+    pub is_durable: bool,
+    /// A segment is closed at this size (at most 64 MiB).
+    pub segment_bytes: u64,
+    /// Most bytes on disk.
+    pub max_bytes: u64,
+    /// Tells whether a directory was written under another secret: [`crate::hash::stable::StableHasher::fingerprint`].
+    pub fingerprint: u64,
+}
+
+/// An entry to be written.
+#[derive(Clone, Copy, Debug)]
+pub struct NewRecord<'a> {
+    /// The namespace.
+    pub namespace: u8,
+    /// Its generation.
+    pub generation: u32,
+    /// The identity of the key.
+    pub id: KeyId,
+    /// The key.
+    pub key: &'a [u8],
+    /// The version.
+    pub version: u64,
+    /// Unix ms.
+    pub deadline: Option<u64>,
+    /// The kind's number.
+    pub kind: u8,
+}
+
+/// One entry or tombstone of a batch.
+#[derive(Clone, Copy, Debug)]
+pub struct Item {
+    line: KeyLine,
+    /// Whether the same stands elsewhere in the log already.
+    is_moved: bool,
+    /// Of a tombstone, the entry that it buries: dead for good once the tombstone is written.
+    buries: Option<Locator>,
+    /// Where the entry stands, once it is appended; `None` for a tombstone.
+    pub locator: Option<Locator>,
+}
+
+impl Item {
+    /// The namespace.
+    pub fn namespace(&self) -> u8 {
+        self.line.namespace
+    }
+
+    /// The identity of the key.
+    pub fn id(&self) -> KeyId {
+        self.line.id
+    }
+
+    /// The version.
+    pub fn version(&self) -> u64 {
+        self.line.version
+    }
+
+    /// The deadline, unix ms.
+    pub fn deadline(&self) -> Option<u64> {
+        match self.line.what {
+            KeyState::Entry { deadline, .. } => deadline,
+            KeyState::Dead => None,
+        }
+    }
+
+    /// The kind's number.
+    pub fn kind(&self) -> u8 {
+        match self.line.what {
+            KeyState::Entry { kind, .. } => kind,
+            KeyState::Dead => 0,
+        }
+    }
+}
+
+/// Entries and tombstones that are to be appended as one.
+#[derive(Default)]
+pub struct Batch {
+    records: Vec<u8>,
+    items: Vec<Item>,
+}
+
+impl Batch {
+    /// Adds an entry; `write_value` appends its value in the codec. Answers false, and adds nothing, if the entry is
+    /// longer than an envelope can say.
+    pub fn put(&mut self, entry: NewRecord<'_>, write_value: impl FnOnce(&mut Vec<u8>)) -> bool {
+        let NewRecord { namespace, generation, id, key, version, deadline, kind } = entry;
+        let start = self.records.len();
+        let head = Head { number: version, generation, namespace, kind: format::ENTRY };
+        format::begin_entry(head, deadline, key, &mut self.records);
+        write_value(&mut self.records);
+        let finished = self.records.get_mut(start..).and_then(record::finish);
+        if finished.is_none() {
+            self.records.truncate(start);
+            return false;
+        }
+        let bytes = self.records.len().saturating_sub(start) as u64;
+        let what = KeyState::Entry { kind, bytes, deadline };
+        let line = KeyLine { namespace, generation, id, version, what };
+        self.items.push(Item { line, is_moved: false, buries: None, locator: None });
+        true
+    }
+
+    /// Adds the end of every record of a key that is not newer than this version.
+    pub(super) fn bury(&mut self, namespace: u8, generation: u32, id: KeyId, version: u64) {
+        let line = KeyLine { namespace, generation, id, version, what: KeyState::Dead };
+        self.items.push(Item { line, is_moved: false, buries: None, locator: None });
+    }
+
+    /// Notes that the item added last is a copy of one that is in the log.
+    pub(super) fn mark_moved(&mut self) {
+        if let Some(item) = self.items.last_mut() {
+            item.is_moved = true;
+        }
+    }
+
+    /// What is in it; with the places, once it is appended.
+    pub fn items(&self) -> &[Item] {
+        &self.items
+    }
+
+    /// Whether nothing is in it.
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// Whether it is large enough to be appended.
+    pub fn is_full(&self) -> bool {
+        self.bytes() >= COLD_BATCH_BYTES
+    }
+
+    /// Bytes that it takes in memory, and about as many on disk.
+    pub fn bytes(&self) -> usize {
+        self.records.len().saturating_add(self.items.len().saturating_mul(size_of::<Item>()))
+    }
+
+    /// Empties it, to be filled again.
+    pub fn clear(&mut self) {
+        self.records.clear();
+        self.items.clear();
+    }
+
+    /// Gives every record its place and checksum for being written at `at`; answers the keys in front of them.
+    fn seal(&mut self, at: Position, number: u64, slot: u16) -> Option<Vec<u8>> {
+        let (mut list, mut listed, mut items) = (Vec::new(), KeyList::default(), 0_u32);
+        for item in &self.items {
+            items = items.checked_add(listed.write(&item.line, &mut list))?;
+        }
+        let mut keys = Vec::with_capacity(list.len().saturating_add(64));
+        record::begin(Head { number, generation: 0, namespace: 0, kind: KEYS }, &mut keys);
+        keys.extend_from_slice(&(self.records.len() as u64).to_le_bytes());
+        keys.extend_from_slice(&items.to_le_bytes());
+        keys.extend_from_slice(&list);
+        record::finish(&mut keys)?;
+        record::seal(&mut keys, at);
+        let mut offset = at.offset.checked_add(keys.len() as u64)?;
+        let mut rest = self.records.as_mut_slice();
+        for item in &mut self.items {
+            let KeyState::Entry { bytes, .. } = item.line.what else { continue };
+            let (record, others) = rest.split_at_mut_checked(usize::try_from(bytes).ok()?)?;
+            rest = others;
+            record::seal(record, Position { offset, ..at });
+            item.locator =
+                Some(Locator { slot, offset: u32::try_from(offset).ok()?, class: size_class(bytes) });
+            offset = offset.checked_add(bytes)?;
+        }
+        Some(keys)
+    }
+}
+
+/// The append-only log of one class.
+pub struct Log {
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) policy: Policy,
+    pub(super) segments: Segments,
+    pub(super) tail: Mutex<Tail>,
+    /// Tombstones for the next batch. A lock of its own: it is taken while a shard is locked.
+    graves: Mutex<Vec<Item>>,
+    /// Whether the removal of a segment may be taken back by a crash.
+    pub(super) names_failed: AtomicBool,
+}
+
+/// Where the log grows.
+#[derive(Default)]
+pub(super) struct Tail {
+    pub(super) current: Option<Arc<Segment>>,
+    /// The last number given to a segment.
+    pub(super) last_id: u64,
+    batches: u64,
+}
+
+impl Log {
+    /// An empty log. Removes the segments of this class that are there.
+    pub fn create(disk: Arc<dyn Disk>, policy: Policy) -> io::Result<Log> {
+        for name in disk.list()? {
+            if policy.class.segment_id(&name).is_some() || name == policy.class.index_name() {
+                disk.remove(&name)?;
+            }
+        }
+        disk.sync_names()?;
+        Ok(Log::new(disk, policy))
+    }
+
+    pub(super) fn new(disk: Arc<dyn Disk>, policy: Policy) -> Log {
+        let (tail, graves) = (Mutex::default(), Mutex::default());
+        Log {
+            disk,
+            policy,
+            segments: Segments::default(),
+            tail,
+            graves,
+            names_failed: AtomicBool::new(false),
+        }
+    }
+
+    /// How it behaves.
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Writes a batch, and syncs it in a durable log. From then on its items have places, and count as live: whoever
+    /// does not let an index point at one calls [`Log::retire`]. After an error nothing is appended: no place is given,
+    /// and the entries will not be found again once another batch was appended. `StorageFull` also if the log's own limit
+    /// is reached.
+    pub fn append(&self, batch: &mut Batch) -> io::Result<()> {
+        let mut tail = self.tail.lock();
+        let graves = std::mem::take(&mut *self.graves.lock());
+        let own = graves.len();
+        // In front, so that an entry of this batch with the same version comes later and wins.
+        batch.items.splice(0..0, graves);
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let written = self.write(&mut tail, batch);
+        match &written {
+            Ok(()) => {
+                let buried = batch.items.iter().filter_map(|item| item.buries);
+                buried.for_each(|at| self.segments.account(at, Segment::retire));
+                batch.items.drain(..own);
+            }
+            Err(_) => {
+                // Nothing may be written behind a batch of which a part may be there.
+                tail.current = None;
+                let mut owed: Vec<Item> = batch.items.drain(..own).collect();
+                batch.items.iter_mut().for_each(|item| item.locator = None);
+                if self.policy.is_durable {
+                    // A moved entry that comes back is no newer than the one it is a copy of.
+                    let new = batch.items.iter().filter(|item| !item.is_moved);
+                    let buried =
+                        |item: &Item| Item { line: KeyLine { what: KeyState::Dead, ..item.line }, ..*item };
+                    owed.extend(new.map(buried));
+                }
+                self.graves.lock().splice(0..0, owed);
+            }
+        }
+        written
+    }
+
+    /// Forgets the entry at a place that an index no longer points at, because its key was deleted or got a newer value by a
+    /// change of this version. Waits for nothing. In a durable log the next batch makes it last.
+    pub fn forget(&self, namespace: u8, generation: u32, id: KeyId, version: u64, at: Locator) {
+        if !self.policy.is_durable {
+            return self.retire(at);
+        }
+        let line = KeyLine { namespace, generation, id, version, what: KeyState::Dead };
+        self.graves.lock().push(Item { line, is_moved: false, buries: Some(at), locator: None });
+    }
+
+    fn write(&self, tail: &mut Tail, batch: &mut Batch) -> io::Result<()> {
+        let expected = batch.bytes() as u64;
+        if self.usage().bytes.saturating_add(expected) > self.policy.max_bytes {
+            return Err(io::Error::new(ErrorKind::StorageFull, "the cold tier's limit is reached"));
+        }
+        let segment = self.segment_for(tail, expected)?;
+        let at = Position { segment: segment.id, offset: segment.end() };
+        let too_long = || io::Error::new(ErrorKind::InvalidInput, "a batch is too long for a segment");
+        let keys = batch.seal(at, tail.batches, segment.slot).ok_or_else(too_long)?;
+        let records_at = at.offset.checked_add(keys.len() as u64).ok_or_else(too_long)?;
+        let end = records_at.checked_add(batch.records.len() as u64).ok_or_else(too_long)?;
+        let put = || {
+            segment.file.write_at(&keys, at.offset)?;
+            segment.file.write_at(&batch.records, records_at)?;
+            if self.policy.is_durable { segment.file.sync_data() } else { Ok(()) }
+        };
+        if let Err(error) = put() {
+            // On a full disk every byte counts; if this fails too, the bytes stay until the segment goes.
+            drop(segment.file.set_size(at.offset));
+            return Err(error);
+        }
+        tail.batches = tail.batches.wrapping_add(1);
+        segment.end.store(end, Relaxed);
+        for item in &batch.items {
+            match item.locator {
+                Some(locator) => {
+                    segment.count_written(locator.weight());
+                    segment.revive(locator.weight());
+                }
+                None => {
+                    segment.tombstones.fetch_add(1, Relaxed);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The segment for a batch of so many bytes: the current one, or a new one.
+    fn segment_for(&self, tail: &mut Tail, bytes: u64) -> io::Result<Arc<Segment>> {
+        let limit = self.policy.segment_bytes.min(MAX_OFFSET);
+        if let Some(current) = &tail.current
+            && (current.end().saturating_add(bytes) <= limit || current.end() <= HEADER_BYTES as u64)
+        {
+            return Ok(Arc::clone(current));
+        }
+        if let Some(full) = tail.current.take()
+            && self.policy.is_durable
+        {
+            full.close()?;
+        }
+        let id = tail.last_id.saturating_add(1);
+        tail.last_id = id;
+        let file = self.make_file(id)?;
+        let made = self.segments.add(|slot| Segment::new(id, slot, file, HEADER_BYTES as u64));
+        let segment = made.ok_or_else(|| io::Error::new(ErrorKind::StorageFull, "too many segments"))?;
+        tail.current = Some(Arc::clone(&segment));
+        Ok(segment)
+    }
+
+    /// A file with the header of a segment.
+    fn make_file(&self, id: u64) -> io::Result<Box<dyn File>> {
+        let name = self.policy.class.file_name(id);
+        let mut header = format::header(self.policy.class, id, self.policy.fingerprint);
+        record::finish(&mut header);
+        record::seal(&mut header, Position { segment: id, offset: 0 });
+        let file = self.disk.create(&name)?;
+        let sync = || file.sync_data().and_then(|()| self.disk.sync_names());
+        let synced = || if self.policy.is_durable { sync() } else { Ok(()) };
+        if let Err(error) = file.write_at(&header, 0).and_then(|()| synced()) {
+            // What stays of it after a second error has no batch, and is removed when the log is opened or created.
+            self.disk.remove(&name)?;
+            return Err(error);
+        }
+        Ok(file)
+    }
+
+    /// What has to be read for the entry at a place: it can be read without any lock, also after its segment is gone.
+    /// `None` if the place was forgotten before.
+    pub fn source(&self, at: Locator) -> Option<Source> {
+        Some(Source::new(self.segments.get(at.slot)?, at))
+    }
+
+    /// Tells that no index points at this place, and that the log has a newer record of the key, or another copy.
+    pub fn retire(&self, at: Locator) {
+        self.segments.account(at, Segment::retire);
+    }
+
+    /// What it takes on disk.
+    pub fn usage(&self) -> Usage {
+        self.segments.usage()
+    }
+}
+
+const _: () = assert!((COLD_BATCH_BYTES as u64) < MAX_OFFSET / 2 && UNSIZED < 64);
