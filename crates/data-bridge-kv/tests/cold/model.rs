@@ -313,16 +313,17 @@ fn a_full_disk_refuses_and_resumes() {
 
 #[test]
 fn the_limit_of_the_log_is_a_full_disk() {
-    let disk: Arc<FaultyDisk> = Arc::new(FaultyDisk::new());
-    let store = Store::create(disk, Mistake::Nothing).unwrap();
-    let large = vec![0; 1 << 20];
-    let mut bytes = 0_u64;
-    for version in 1..2000 {
-        if let Err(error) = store.put(&[("key", version, None, &large)]) {
+    let store = Store::overflow(Arc::new(FaultyDisk::new())).unwrap();
+    let limit = store.log.policy().max_bytes;
+    let large = vec![0; 10_000];
+    let accepted = (1..200).take_while(|version| match store.put(&[("key", *version, None, &large)]) {
+        Ok(()) => true,
+        Err(error) => {
             assert_eq!(error.kind(), ErrorKind::StorageFull);
-            bytes = store.log.usage().bytes;
-            break;
+            false
         }
-    }
-    assert!(((1 << 30) - (3 << 20)..=1 << 30).contains(&bytes), "{bytes}");
+    });
+    let accepted = accepted.count() as u64;
+    assert!((limit / 12_000..limit / 10_000).contains(&accepted), "{accepted}");
+    assert!(store.log.usage().bytes <= limit);
 }

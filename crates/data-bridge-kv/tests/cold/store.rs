@@ -67,7 +67,7 @@ impl Store {
 
     /// One that does not outlive its process.
     pub fn overflow(disk: Arc<dyn Disk>) -> io::Result<Store> {
-        let policy = Policy { is_durable: false, ..policy() };
+        let policy = Policy { is_durable: false, max_bytes: 1 << 20, ..policy() };
         Ok(Store::of(Log::create(disk, policy)?, Mistake::Nothing))
     }
 
