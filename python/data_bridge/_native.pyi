@@ -1,4 +1,5 @@
 # Types of the compiled module; its code stands in crates/data-bridge.
+import os
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import Any, Final, Self, final
@@ -44,6 +45,8 @@ def shut_down() -> None: ...
 class Engine:
     def __new__(
         cls,
+        path: str | os.PathLike[str] | None,
+        max_disk: int | None,
         mode: str,
         eviction: str | None,
         max_memory: int | None,

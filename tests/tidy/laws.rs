@@ -119,7 +119,7 @@ const LAWS: &[Law] = &[
             On("table", "replace"),
             On("table", "restore"),
         ],
-        homes: &["table.rs", "table/", "mutation.rs", "shard/txn.rs"],
+        homes: &["table.rs", "table/", "mutation.rs", "shard/txn.rs", "shard/txn/"],
         breaking: &[
             "use crate::table::{NewEntry, Table};",
             "fn f() { shard.table.put(hash, key, value); }",

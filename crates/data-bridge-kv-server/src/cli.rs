@@ -32,6 +32,11 @@ pub enum Action {
         #[arg(long)]
         ready: bool,
     },
+    /// Read every byte of a data directory that no server uses, and say what is in it: exit code 0 if all is whole
+    Check {
+        /// The directory
+        directory: PathBuf,
+    },
     /// About the configuration
     Config {
         /// What to do with it
@@ -65,9 +70,12 @@ pub struct ServeArgs {
     /// Address for probes and metrics, or off [default: 127.0.0.1:9121]
     #[arg(long, value_name = "ADDRESS")]
     admin: Option<String>,
-    /// Directory for data; not available yet
+    /// Directory for what memory has no room for; it does not outlive the server
     #[arg(long, value_name = "DIR")]
     data: Option<String>,
+    /// Most bytes to use there: 512MB, 4GiB, 75%, or auto = 75 % of what is free [default: auto]
+    #[arg(long, value_name = "SIZE")]
+    max_disk: Option<String>,
     /// Memory budget: 512MB, 4GiB, 75%, or auto = 75 % of the container's or machine's memory [default: auto]
     #[arg(long, value_name = "SIZE")]
     max_memory: Option<String>,
@@ -131,6 +139,7 @@ impl ServeArgs {
         let values = [
             (KeyName::Admin, self.admin),
             (KeyName::Data, self.data),
+            (KeyName::MaxDisk, self.max_disk),
             (KeyName::MaxMemory, self.max_memory),
             (KeyName::Threads, self.threads),
             (KeyName::PasswordFile, self.password_file),

@@ -130,7 +130,7 @@ fn steer(session: &mut Session, command: &ConnectionCommand<'_>, out: &mut Reply
             if session.transaction.is_some() {
                 return Err(Error::invalid("WATCH inside MULTI is not allowed"));
             }
-            keys.iter().for_each(|key| session.watch(key));
+            keys.iter().try_for_each(|key| session.watch(key))?;
             out.ok();
         }
         ConnectionCommand::UnwatchKeys => {

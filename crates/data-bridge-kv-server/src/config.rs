@@ -82,18 +82,16 @@ pub struct Config {
     pub max_clients: usize,
     /// Most connections of one address.
     pub max_clients_per_address: usize,
+    /// Directory that entries overflow to; `None` = none.
+    pub data: Option<PathBuf>,
+    /// Most bytes to use there, as asked for.
+    pub max_disk: Size,
 }
 
 impl Config {
     /// Merges the layers and reads every value; also answers the merged text for `config print`.
     pub fn read(layers: &Layers) -> Result<(Config, Merged), ConfigError> {
         let merged = layers.merge()?;
-        if let Some(value) = merged.text(KeyName::Data) {
-            let found = merged.source(KeyName::Data);
-            return Err(ConfigError(format!(
-                "a data directory ('{value}', from {found}) is not available yet: this version keeps everything in memory only"
-            )));
-        }
         let config = Config {
             listen: list(&merged, KeyName::Listen, Endpoint::parse)?,
             listen_is_default: *merged.source(KeyName::Listen) == Source::Default,
@@ -123,6 +121,8 @@ impl Config {
             max_clients_per_address: one(&merged, KeyName::MaxClientsPerAddress, |text| {
                 whole(text, 1, 1_000_000)
             })?,
+            data: merged.text(KeyName::Data).map(PathBuf::from),
+            max_disk: one(&merged, KeyName::MaxDisk, Size::parse)?,
         };
         config.check()?;
         Ok((config, merged))

@@ -3,18 +3,21 @@
 
 use std::ffi::OsString;
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
-use data_bridge_kv::{Engine, Settings};
+use data_bridge_kv::cold::{self, Verified};
+use data_bridge_kv::{DataDirectory, Engine, Settings};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime, RuntimeFlavor};
 
 use crate::cli::{Action, Cli, ConfigAction, ServeArgs};
 use crate::config::cgroup::{Host, budget};
+use crate::config::size::Size;
 use crate::config::{Config, ConfigError};
 use crate::server::{Server, StartError};
 use crate::shutdown::{Signals, until_signal};
@@ -44,6 +47,7 @@ where
     match cli.action {
         Action::Serve(args) => serve(args),
         Action::Health { admin, ready } => health(&admin, if ready { "/readyz" } else { "/livez" }),
+        Action::Check { directory } => check(&directory),
         Action::Config { action: ConfigAction::Print { serve, .. } } => print_config(serve),
     }
 }
@@ -55,8 +59,17 @@ fn serve(args: ServeArgs) -> ExitCode {
     };
     startline::open_log(&config);
     let budget = budget(config.max_memory, &Host::default());
-    let settings =
-        Settings { max_memory: budget.bytes, namespaces: config.namespaces.clone(), ..Settings::default() };
+    let data = match overflow(&config) {
+        Ok(data) => data,
+        Err(error) => return fail(BAD_CONFIGURATION, &ConfigError(error.to_string())),
+    };
+    let settings = Settings {
+        max_memory: budget.bytes,
+        namespaces: config.namespaces.clone(),
+        data,
+        blocking,
+        ..Settings::default()
+    };
     let engine = match Engine::open(settings) {
         Ok(engine) => Arc::new(engine),
         Err(error) => return fail(BAD_CONFIGURATION, &ConfigError(error.to_string())),
@@ -80,6 +93,25 @@ fn serve(args: ServeArgs) -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err((code, text)) => fail::<String>(code, &text),
+    }
+}
+
+/// The directory that entries overflow to, and how much of it may be used.
+fn overflow(config: &Config) -> data_bridge_kv_model::Result<Option<DataDirectory>> {
+    let Some(path) = &config.data else { return Ok(None) };
+    DataDirectory::open(path, |free| match config.max_disk {
+        Size::Auto => free / 4 * 3,
+        Size::Percent(percent) => (free as f64 * percent / 100.0) as u64,
+        Size::Bytes(bytes) => bytes,
+    })
+    .map(Some)
+}
+
+/// Lets a command read from disk: whatever else the worker had to do is taken over by others.
+fn blocking(act: &mut (dyn FnMut() + Send)) {
+    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(act),
+        _ => act(),
     }
 }
 
@@ -110,6 +142,42 @@ fn health(address: &str, path: &str) -> ExitCode {
         Ok(Err(error)) => fail(FAILED, &format!("{address}: {error}")),
         Err(_) => fail(FAILED, &format!("{address}: no answer within {} s", PATIENCE.as_secs())),
     }
+}
+
+/// Verifies a directory, telling of each file as it is read.
+fn check(path: &Path) -> ExitCode {
+    if !path.is_dir() {
+        return fail(FAILED, &format!("{}: no such directory", path.display()));
+    }
+    let directory = match DataDirectory::open(path, |_| 0) {
+        Ok(directory) => directory,
+        Err(error) => return fail(FAILED, &format!("{}: {error}", path.display())),
+    };
+    let (mut files, mut entries, mut troubles) = (0_u64, 0_u64, 0_u64);
+    let read = cold::verify(&**directory.disk(), |found| {
+        let Verified { file, bytes, entries: whole, tombstones, damaged_entries, unknown_from, is_foreign } =
+            &found;
+        let mut text = format!("{file}: {bytes} bytes, {whole} entries, {tombstones} tombstones");
+        if *is_foreign {
+            text.push_str(", no segment of this version");
+        }
+        for offset in damaged_entries {
+            text.push_str(&format!(", damaged entry at offset {offset}"));
+        }
+        if let Some(offset) = unknown_from {
+            text.push_str(&format!(
+                ", ends at offset {offset} in something that was not finished or is damaged"
+            ));
+        }
+        say(&format!("{text}\n"));
+        (files, entries) = (files + 1, entries + whole);
+        troubles += u64::from(!found.is_whole() || unknown_from.is_some());
+    });
+    if let Err(error) = read {
+        return fail(FAILED, &format!("{}: {error:?}", path.display()));
+    }
+    say(&format!("{files} files, {entries} entries, {troubles} files with trouble\n"));
+    if troubles == 0 { ExitCode::SUCCESS } else { ExitCode::from(FAILED) }
 }
 
 async fn ask(address: &str, path: &str) -> std::io::Result<String> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use data_bridge_kv::{Caller, NamespaceId};
-use data_bridge_kv_model::Key;
+use data_bridge_kv_model::{Key, Result};
 
 use crate::clients::Client;
 use crate::resp::encode::Skin;
@@ -80,13 +80,14 @@ impl Session {
     }
 
     /// Makes the next transaction depend on a key.
-    pub fn watch(&mut self, key: Key<'_>) {
+    pub fn watch(&mut self, key: Key<'_>) -> Result<()> {
         let namespace = self.caller.namespace;
         let known = |one: &Watched| one.namespace == namespace && *one.key == *key.as_str();
         if !self.watched.iter().any(known) {
-            let version = self.shared.engine.version(&self.caller, key);
+            let version = self.shared.engine.version(&self.caller, key)?;
             self.watched.push(Watched { namespace, key: key.as_str().into(), version });
         }
+        Ok(())
     }
 
     /// Back to the state of a new connection; watches and waits of the engine end too.

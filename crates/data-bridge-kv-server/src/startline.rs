@@ -5,7 +5,7 @@ use data_bridge_kv::{Mode, NamespaceSettings};
 use crate::config::cgroup::Budget;
 use crate::config::{Config, LogFormat, PasswordSource, size};
 use crate::process;
-use crate::server::Server;
+use crate::server::{Server, Shared};
 
 /// Sets up the log on standard error.
 pub fn open_log(config: &Config) {
@@ -37,12 +37,13 @@ pub fn announce(server: &Server, budget: &Budget) {
     let threads = if config.threads.is_some() { "as configured" } else { "the cores of this process" };
     tracing::info!(
         "data-bridge-kv {} serves RESP and native on {}, admin on {admin}; threads {} ({threads}); memory budget {memory} ({}); \
-         authentication {auth}; namespaces {}; task namespaces are in memory only",
+         authentication {auth}; namespaces {}; {}; nothing outlives the server",
         crate::VERSION,
         listen.join(", "),
         shared.threads,
         budget.origin,
         namespaces(&config.namespaces),
+        overflow(shared),
     );
     if matches!(config.password, PasswordSource::Environment(_)) {
         tracing::warn!(
@@ -57,6 +58,16 @@ pub fn announce(server: &Server, budget: &Budget) {
             max_clients = config.max_clients,
             "the limit of open files is below max_clients"
         );
+    }
+}
+
+/// Where entries go that the budget has no room for.
+fn overflow(shared: &Shared) -> String {
+    match (&shared.config.data, shared.engine.stats().tier) {
+        (Some(path), Some(tier)) => {
+            format!("at most {} go to {}", size::show(tier.max_bytes), path.display())
+        }
+        _ => "everything is in memory only".to_owned(),
     }
 }
 

@@ -96,7 +96,10 @@ pub fn exec(session: &mut Session, limits: &Limits, encoder: &mut Encoder, out: 
             here.push((key, one.version));
         } else {
             let caller = data_bridge_kv::Caller { namespace: one.namespace, ..session.caller.clone() };
-            elsewhere |= session.shared.engine.version(&caller, key) != one.version;
+            match session.shared.engine.version(&caller, key) {
+                Ok(version) => elsewhere |= version != one.version,
+                Err(error) => return put_error(&error, out),
+            }
         }
     }
     let mark = out.len();

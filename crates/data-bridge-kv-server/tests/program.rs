@@ -68,8 +68,9 @@ async fn exit_code(program: &mut Program) -> Option<i32> {
 #[test]
 fn bad_configurations_end_with_code_2_and_one_line() {
     for (args, says) in [
-        (&["serve", "--data", "d"][..], "not available yet"),
-        (&["serve", "--namespace", "jobs:task:always"], "not available yet"),
+        (&["serve", "--namespace", "jobs:task:always"][..], "not available yet"),
+        (&["serve", "--data", "/dev/null"], "data directory"),
+        (&["serve", "--max-disk", "lots"], "max_disk"),
         (&["serve", "--namespace", "tasks:task:everysec"], "not available yet"),
         (&["serve", "--listen", "0.0.0.0:0"], "--insecure-no-auth"),
         (&["serve", "--max-memory", "lots"], "max_memory"),
@@ -97,7 +98,16 @@ fn help_version_and_the_effective_configuration_are_printed() {
         concat!("data-bridge-kv ", env!("CARGO_PKG_VERSION"))
     );
     let help = String::from_utf8(output(&["serve", "--help"]).stdout).unwrap();
-    for flag in ["--listen", "--admin", "--max-memory", "--namespace", "--password-file", "--drain-delay"] {
+    for flag in [
+        "--listen",
+        "--admin",
+        "--data",
+        "--max-disk",
+        "--max-memory",
+        "--namespace",
+        "--password-file",
+        "--drain-delay",
+    ] {
         assert!(help.contains(flag), "{flag}");
     }
     let print = command(&["config", "print", "--effective", "--threads", "3"])
@@ -163,6 +173,60 @@ async fn prometheus_understands_the_metrics() {
     let advice = String::from_utf8(said).unwrap();
     let ours: Vec<&str> = advice.lines().filter(|line| !line.starts_with("redis_")).collect();
     assert!(ours.is_empty() && matches!(output.status.code(), Some(0 | 3)), "{:?}: {advice}", output.status);
+}
+
+#[tokio::test]
+async fn what_memory_has_no_room_for_overflows_to_the_directory() {
+    let directory = std::env::temp_dir().join(format!("kv-overflow-{}", std::process::id()));
+    let path = directory.display().to_string();
+    let flags = ["--drain-delay", "0", "--data", &path, "--max-memory", "4MB", "--max-disk", "256MB"];
+    let mut program = serve(&flags);
+    assert!(program.start_line.contains("at most 256.00 MiB go to"), "{}", program.start_line);
+    let taken = output(&["serve", "--listen", "127.0.0.1:0", "--admin", "off", "--data", &path]);
+    let text = String::from_utf8(taken.stderr).unwrap();
+    assert_eq!((taken.status.code(), text.contains("belongs to another process")), (Some(2), true), "{text}");
+    let mut client = Raw::connect(program.listen).await;
+    let value = |n: usize| format!("{n}-").repeat(1000);
+    for n in 0..8000 {
+        assert_eq!(client.ask(&format!("SET key:{n} {}", value(n))).await, "+OK\r\n", "{n}");
+    }
+    for n in (0..8000).step_by(7) {
+        let expected = value(n);
+        assert_eq!(
+            client.ask(&format!("GET key:{n}")).await,
+            format!("${}\r\n{expected}\r\n", expected.len())
+        );
+    }
+    assert_eq!(client.ask("DBSIZE").await, ":8000\r\n");
+    let info = client.ask("INFO tier").await;
+    assert!(info.contains("tier_enabled:1") && info.contains("tier_disk_max_bytes:268435456"), "{info}");
+    let (_, metrics) = http(program.admin, "/metrics").await;
+    let sample = |name: &str| -> f64 {
+        let line = metrics.lines().find(|line| line.starts_with(&format!("{name} "))).expect(name);
+        line.rsplit(' ').next().unwrap().parse().unwrap()
+    };
+    assert!(sample("kv_tier_demoted_total") > 5000.0 && sample("kv_tier_fetch_seconds_count") > 500.0);
+    assert!(sample("kv_memory_used_bytes") < 5e6);
+    signal(&program.child, "TERM");
+    assert_eq!(exit_code(&mut program).await, Some(0));
+    let checked = output(&["check", &path]);
+    let text = String::from_utf8(checked.stdout).unwrap();
+    assert!(checked.status.success() && text.contains(" 0 files with trouble"), "{text}");
+    let file = std::fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path());
+    let file = file.max_by_key(|path| path.metadata().unwrap().len()).unwrap();
+    let mut bytes = std::fs::read(&file).unwrap();
+    *bytes.iter_mut().nth_back(40).unwrap() ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    let checked = output(&["check", &path]);
+    let text = String::from_utf8(checked.stdout).unwrap();
+    assert_eq!((checked.status.code(), text.contains("damaged entry at offset")), (Some(1), true), "{text}");
+    assert_eq!(output(&["check", "no/such/directory"]).status.code(), Some(1));
+    let mut again = serve(&flags);
+    let mut client = Raw::connect(again.listen).await;
+    assert_eq!(client.ask("DBSIZE").await, ":0\r\n");
+    signal(&again.child, "TERM");
+    assert_eq!(exit_code(&mut again).await, Some(0));
+    std::fs::remove_dir_all(directory).unwrap();
 }
 
 #[tokio::test]

@@ -80,6 +80,22 @@ fn start() -> (Instant, u64) {
     (now(), 0)
 }
 
+/// Measures how long something takes, for figures only.
+#[derive(Clone, Copy, Debug)]
+pub struct Stopwatch(Instant);
+
+impl Stopwatch {
+    /// Starts.
+    pub fn start() -> Stopwatch {
+        Stopwatch(now())
+    }
+
+    /// Microseconds since the start.
+    pub fn elapsed_us(self) -> u64 {
+        u64::try_from(now().duration_since(self.0).as_micros()).unwrap_or(u64::MAX)
+    }
+}
+
 #[expect(clippy::disallowed_methods, reason = "this is where time enters")]
 fn now() -> Instant {
     Instant::now()

@@ -21,6 +21,7 @@ mod reader;
 pub mod reclaim;
 mod recovery;
 mod segment;
+mod verify;
 mod writer;
 
 pub use format::{Class, Entry};
@@ -28,4 +29,5 @@ pub use index::{Index, Spot};
 pub use reader::{Fetched, ReadError, Source};
 pub use recovery::{OpenError, Restored};
 pub use segment::{Locator, Usage};
+pub use verify::{Verified, verify};
 pub use writer::{Batch, Item, Log, NewRecord, Policy};

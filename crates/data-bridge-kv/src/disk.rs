@@ -52,6 +52,11 @@ pub trait File: Send + Sync {
     /// Fills `bytes` from `offset` on. `UnexpectedEof` if the file ends before.
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()>;
 
+    /// The same if it can be done without waiting for a device; answers whether it was. Any file may say that it can't.
+    fn read_cached_at(&self, _bytes: &mut [u8], _offset: u64) -> io::Result<bool> {
+        Ok(false)
+    }
+
     /// Writes all of `bytes` at `offset`, beyond the end too: what lies between reads as zeros.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
 

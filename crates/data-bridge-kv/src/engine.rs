@@ -24,14 +24,16 @@ mod lookahead;
 mod room;
 mod stats;
 mod ticker;
+mod tier;
 mod waiting;
 mod walk;
 
 pub use direct::Obstacle;
 pub use lookahead::{Lookahead, Pin, Turn};
-pub use stats::{NamespaceStats, Stats};
+pub use stats::{FETCH_TIMES, NamespaceStats, Stats, TierStats};
 
 use ticker::Ticker;
+use tier::{Tier, Warm, looks_at_values};
 use waiting::Timeouts;
 
 /// A namespace by number, 0..=15.
@@ -91,12 +93,15 @@ fn next_base(started_ms: u64) -> u64 {
 pub struct Engine {
     core: Arc<Core>,
     ticker: Option<Ticker>,
+    /// Lets entries leave memory, where there is a cold tier.
+    demoter: Option<Ticker>,
 }
 
 /// What the engine's own thread shares with its callers.
 struct Core {
     spaces: Vec<Space>,
     budget: Arc<Budget>,
+    tier: Option<Tier>,
     clock: Arc<dyn Clock>,
     timeouts: Timeouts,
     closed: AtomicBool,
@@ -126,21 +131,30 @@ impl Engine {
         let seed = settings.seed.unwrap_or_else(process_seed);
         let started_ms = settings.clock.unix_ms();
         let base = next_base(started_ms);
-        let make = |settings: NamespaceSettings| {
-            let hasher = KeyHasher::new(seed);
-            Space::new(settings, hasher, shards.trailing_zeros(), base, seed, Arc::clone(&budget))
+        let tier = settings.data.map(|data| Tier::open(data, seed, settings.blocking)).transpose()?;
+        let make = |(number, settings): (u8, NamespaceSettings)| {
+            let (mode, bits) = (settings.mode, shards.trailing_zeros());
+            let new = |hasher| Space::new(settings, hasher, bits, base, seed, Arc::clone(&budget));
+            match &tier {
+                None => new(KeyHasher::new(seed)),
+                Some(tier) => new(KeyHasher::stable(seed)).with_cold(Arc::clone(tier.log(mode)), number),
+            }
         };
         let core = Arc::new(Core {
-            spaces: settings.namespaces.into_iter().map(make).collect(),
+            spaces: (0..).zip(settings.namespaces).map(make).collect(),
             budget,
+            tier,
             clock: settings.clock,
             timeouts: Timeouts::default(),
             closed: AtomicBool::new(false),
             numbers: AtomicU64::new(1),
             started_ms,
         });
-        let ticker = if settings.background { Some(Ticker::start(Arc::clone(&core))?) } else { None };
-        Ok(Engine { core, ticker })
+        let start = |name: &str, work: fn(&Core)| Ticker::start(Arc::clone(&core), name, work);
+        let ticker = settings.background.then(|| start("kv-ticker", Core::tick)).transpose()?;
+        let demotes = settings.background && core.tier.is_some();
+        let demoter = demotes.then(|| start("kv-demoter", Core::tend_tier)).transpose()?;
+        Ok(Engine { core, ticker, demoter })
     }
 
     /// A new caller on namespace 0, without completions.
@@ -227,13 +241,16 @@ impl Engine {
     }
 
     /// The version of a key; 0 where it does not exist.
-    pub fn version(&self, caller: &Caller, key: Key<'_>) -> u64 {
+    ///
+    /// # Errors
+    /// `Corruption` or `Unavailable` if the key is on disk and can't be read.
+    pub fn version(&self, caller: &Caller, key: Key<'_>) -> Result<u64> {
         let space = self.core.space(caller.namespace);
-        let mut txn = self.core.begin_at(space, space.shard_of(space.hash(key.as_bytes())));
+        let mut txn = self.core.begin_with(space, key)?;
         let place = txn.place(key);
         let version = txn.version(place);
         txn.finish().send();
-        version
+        Ok(version)
     }
 
     /// Drops a pending wait: its answer never comes. Looks through all waiters. Whether there was one: if not, its
@@ -247,10 +264,16 @@ impl Engine {
         self.core.drop_waiters(|waiter| waiter.caller == caller.id, |watcher| watcher.caller == caller.id);
     }
 
-    /// Expires keys and ends waits whose time has come. The background thread does it a hundred times a second; without
-    /// it the owner calls this.
+    /// Expires keys and ends waits whose time has come, and tends the cold tier. Background threads do it a hundred times
+    /// a second; without them the owner calls this.
     pub fn tick(&self) {
         self.core.tick();
+        self.core.tend_tier();
+    }
+
+    /// Lets every entry leave memory that may, as if there were no budget: for tests and measurements.
+    pub fn demote_all(&self) {
+        self.core.demote_all();
     }
 
     /// What is stored and what happened so far. Locks every shard once.
@@ -267,8 +290,8 @@ impl Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         self.core.close();
-        if let Some(ticker) = self.ticker.take() {
-            ticker.stop();
+        for thread in self.ticker.take().into_iter().chain(self.demoter.take()) {
+            thread.stop();
         }
     }
 }
@@ -290,6 +313,12 @@ impl Core {
 
     fn begin_at<'a>(&'a self, space: &'a Space, shard: usize) -> Txn<'a> {
         self.begin(space, lock_one(space, shard))
+    }
+
+    /// Begins a step on one key that is in memory or nowhere.
+    fn begin_with<'a>(&'a self, space: &'a Space, key: Key<'_>) -> Result<Txn<'a>> {
+        let index = space.shard_of(space.hash(key.as_bytes()));
+        self.begin_warm(space, || lock_one(space, index), |visit| visit(key))
     }
 
     fn check_open(&self) -> Result<()> {
@@ -336,10 +365,22 @@ impl Core {
                         }
                         let mut txn = self.begin(space, Guards::One(shard));
                         txn.know(key, hash);
+                        if self.tier.is_some() {
+                            let for_value = looks_at_values(space, command);
+                            match self.warm_one(txn, key, for_value, spec.has(READ))? {
+                                Warm::Ready(ready) => txn = ready,
+                                Warm::Copy(fetched) => {
+                                    let mut txn = Txn::on_copy(space, &*self.clock, fetched.into_copy());
+                                    exec::run(&mut txn, command, out)?;
+                                    return Ok(Progress::Done);
+                                }
+                            }
+                        }
                         txn.copy_large(copies(spec));
                         txn
                     }
-                    several => self.begin(space, lock_keys(space, several)),
+                    several if self.tier.is_none() => self.begin(space, lock_keys(space, several)),
+                    several => self.begin_several(space, several, looks_at_values(space, command))?,
                 };
                 let result = exec::run(&mut txn, command, out);
                 if result.is_err() {
@@ -370,8 +411,12 @@ impl Core {
         if calls.iter().any(|call| call.spec.has(GROWS)) && self.budget.is_near() {
             self.make_room(caller.namespace)?;
         }
-        let watched_shards = watched.iter().map(|(key, _)| space.shard_of(space.hash(key.as_bytes())));
-        let mut txn = self.begin(space, lock_calls(space, calls, watched_shards));
+        let watched_shards = || watched.iter().map(|(key, _)| space.shard_of(space.hash(key.as_bytes())));
+        let lock = || lock_calls(space, calls, watched_shards());
+        let mut txn = self.begin_warm(space, lock, |visit| {
+            watched.iter().for_each(|(key, _)| visit(*key));
+            calls.iter().for_each(|call| call.command.keys().for_each(&mut *visit));
+        })?;
         let result = run_calls(&mut txn, calls, on_error, watched, out);
         if result.is_err() {
             txn.roll_back();

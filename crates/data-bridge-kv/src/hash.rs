@@ -12,6 +12,8 @@ use std::hash::Hasher;
 use foldhash::SharedSeed;
 use foldhash::quality::FoldHasher;
 
+use stable::{KeyId, StableHasher};
+
 /// The hash of a key under the engine's seed.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct KeyHash(u64);
@@ -61,6 +63,8 @@ impl KeyHash {
 pub struct KeyHasher {
     seed: u64,
     shared: SharedSeed,
+    /// Where keys have identities on disk, these place them too, so that scans see one order.
+    stable: Option<StableHasher>,
     /// Tests make hashes collide by keeping only these bits.
     #[cfg(test)]
     kept: u64,
@@ -72,9 +76,20 @@ impl KeyHasher {
         KeyHasher {
             seed,
             shared: SharedSeed::from_u64(seed.rotate_left(32)),
+            stable: None,
             #[cfg(test)]
             kept: u64::MAX,
         }
+    }
+
+    /// A hasher for a store with a cold tier: hashes are the first bits of identities.
+    pub fn stable(seed: u64) -> KeyHasher {
+        KeyHasher { stable: Some(StableHasher::new(seed)), ..KeyHasher::new(seed) }
+    }
+
+    /// The identity of a key; `None` for a store without a cold tier.
+    pub fn id(&self, key: &[u8]) -> Option<KeyId> {
+        self.stable.as_ref().map(|stable| stable.id(key))
     }
 
     /// A hasher whose hashes keep only the bits of `kept`, so that different keys collide.
@@ -86,9 +101,14 @@ impl KeyHasher {
     /// The hash of a key's bytes.
     #[inline]
     pub fn hash(&self, key: &[u8]) -> KeyHash {
-        let mut hasher = FoldHasher::with_seed(self.seed, &self.shared);
-        hasher.write(key);
-        let bits = hasher.finish();
+        let bits = match &self.stable {
+            None => {
+                let mut hasher = FoldHasher::with_seed(self.seed, &self.shared);
+                hasher.write(key);
+                hasher.finish()
+            }
+            Some(stable) => stable.id(key).hash().bits(),
+        };
         #[cfg(test)]
         let bits = bits & self.kept;
         KeyHash(bits)

@@ -26,5 +26,5 @@ pub use clock::{Clock, ManualClock, SystemClock};
 pub use engine::{
     Caller, Engine, Lookahead, NamespaceId, NamespaceStats, Obstacle, OnError, Pin, Progress, Stats, Turn,
 };
-pub use settings::{Durability, Eviction, Mode, NamespaceSettings, Settings, TransitionGraph};
+pub use settings::{DataDirectory, Durability, Eviction, Mode, NamespaceSettings, Settings, TransitionGraph};
 pub use shard::notice::Completions;

@@ -1,11 +1,13 @@
 //! What whoever opens an engine decides: memory, shards, and a policy for each namespace.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use data_bridge_kv_model::limits::NAMESPACES;
 use data_bridge_kv_model::{Error, ErrorKind, Result};
 
 use crate::clock::{Clock, SystemClock};
+use crate::disk::{DirectoryLock, Disk, RealDisk};
 
 /// What a namespace is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,6 +170,49 @@ impl TransitionGraph {
     }
 }
 
+/// How a caller's thread may block: it runs the act once, after giving away what others wait for.
+pub type Blocking = fn(&mut (dyn FnMut() + Send));
+
+/// The directory that entries overflow to. It is this process's alone until the last clone is dropped.
+#[derive(Clone)]
+pub struct DataDirectory {
+    disk: Arc<dyn Disk>,
+    _lock: Arc<DirectoryLock>,
+    max_bytes: u64,
+}
+
+impl DataDirectory {
+    /// A directory of the operating system, made if need be. `max_bytes` tells from the bytes that are free how many may be
+    /// used at most.
+    pub fn open(path: &Path, max_bytes: impl FnOnce(u64) -> u64) -> Result<DataDirectory> {
+        let failed = |error| Error::new(ErrorKind::Unavailable, format!("the data directory: {error}"));
+        let disk = RealDisk::open(path).map_err(failed)?;
+        let free = disk.free_bytes().map_err(failed)?;
+        DataDirectory::on(Arc::new(disk), max_bytes(free))
+    }
+
+    /// Any disk.
+    pub fn on(disk: Arc<dyn Disk>, max_bytes: u64) -> Result<DataDirectory> {
+        let lock = disk.lock().map_err(|error| match error.kind() {
+            std::io::ErrorKind::WouldBlock => {
+                Error::new(ErrorKind::Locked, "the data directory belongs to another process")
+            }
+            _ => Error::new(ErrorKind::Unavailable, format!("the data directory: {error}")),
+        })?;
+        Ok(DataDirectory { disk, _lock: Arc::new(lock), max_bytes })
+    }
+
+    /// The disk.
+    pub fn disk(&self) -> &Arc<dyn Disk> {
+        &self.disk
+    }
+
+    /// The most bytes to use.
+    pub fn max_bytes(&self) -> u64 {
+        self.max_bytes
+    }
+}
+
 /// What an engine is opened with.
 #[derive(Clone)]
 pub struct Settings {
@@ -177,6 +222,10 @@ pub struct Settings {
     pub shards: Option<usize>,
     /// One policy for each of the 16 namespaces.
     pub namespaces: Vec<NamespaceSettings>,
+    /// Where entries go that memory has no room for; `None` = nowhere.
+    pub data: Option<DataDirectory>,
+    /// How a caller's thread may block while it reads from there.
+    pub blocking: Blocking,
     /// The clock.
     pub clock: Arc<dyn Clock>,
     /// Seed of hashing and random picks; `None` = drawn for this process.
@@ -191,6 +240,8 @@ impl Default for Settings {
             max_memory: u64::MAX,
             shards: None,
             namespaces: (0..NAMESPACES).map(NamespaceSettings::preset).collect(),
+            data: None,
+            blocking: |act| act(),
             clock: Arc::new(SystemClock::default()),
             seed: None,
             background: true,

@@ -7,6 +7,7 @@ use data_bridge_kv_model::limits::LOCKED_ENCODE_BYTES;
 use data_bridge_kv_model::{Kind, ReplyBuf, ValueRef};
 use std::sync::Arc;
 
+mod cold;
 mod direct;
 pub mod exec;
 pub mod notice;
@@ -15,6 +16,7 @@ pub mod txn;
 mod undo;
 pub mod waiters;
 
+pub use cold::{ColdKeys, Resting};
 pub use space::Space;
 pub use txn::{Gaps, Txn};
 
@@ -45,6 +47,8 @@ pub struct Shard {
     side_bytes: usize,
     wheel: Wheel,
     counters: Counters,
+    /// Its keys that are not in the table, where there is a cold tier.
+    cold: Option<Box<ColdKeys>>,
 }
 
 /// What happened in a shard.
@@ -75,7 +79,28 @@ impl Shard {
             side_bytes: 0,
             wheel: Wheel::new(now),
             counters: Counters::default(),
+            cold: None,
         }
+    }
+
+    /// The same with a cold tier.
+    pub fn with_cold(self, cold: ColdKeys) -> Shard {
+        Shard { cold: Some(Box::new(cold)), ..self }
+    }
+
+    /// The keys that are not in the table.
+    pub fn cold(&self) -> Option<&ColdKeys> {
+        self.cold.as_deref()
+    }
+
+    /// The same, to be changed: where they are, not what they hold.
+    pub fn cold_mut(&mut self) -> Option<&mut ColdKeys> {
+        self.cold.as_deref_mut()
+    }
+
+    /// How many keys, those that have expired but are not removed yet included.
+    pub fn keys(&self) -> usize {
+        self.table.len() + self.cold().map_or(0, ColdKeys::len)
     }
 
     /// What happened so far.
@@ -85,7 +110,7 @@ impl Shard {
 
     /// Bytes of entries, table, order and wheel.
     pub fn memory_bytes(&self) -> usize {
-        self.table.memory_bytes() + self.side_bytes
+        self.table.memory_bytes() + self.side_bytes + self.cold().map_or(0, ColdKeys::memory_bytes)
     }
 
     /// Takes about `limit` more of the entries that are there into the eviction order; true once it has all.

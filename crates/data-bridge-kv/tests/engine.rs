@@ -168,7 +168,7 @@ fn an_atomic_step_with_a_wrong_type_in_the_middle_changes_nothing() {
 fn a_watched_key_that_changed_stops_the_step() {
     let store = Store::new(|_| {});
     store.run("SET a 1");
-    let version = store.engine.version(&store.caller, Key::new(b"a").unwrap());
+    let version = store.engine.version(&store.caller, Key::new(b"a").unwrap()).unwrap();
     assert!(matches!(store.atomic(&["INCR a"], OnError::Continue, &[("a", version)]), Reply::Container(..)));
     let reply = store.atomic(&["INCR a"], OnError::Continue, &[("a", version)]);
     assert_eq!(error_kind(&reply), ErrorKind::Aborted);
@@ -180,11 +180,11 @@ fn versions_from_before_a_restart_never_match() {
     let first = Store::new(|_| {});
     first.run("SET a 1");
     let key = Key::new(b"a").unwrap();
-    let version = first.engine.version(&first.caller, key);
+    let version = first.engine.version(&first.caller, key).unwrap();
     let second = Store::new(|settings| settings.clock = Arc::new(ManualClock::new(START_MS + 1)));
     for _ in 0..1000 {
         second.run("SET a 1");
-        assert!(second.engine.version(&second.caller, key) > version);
+        assert!(second.engine.version(&second.caller, key).unwrap() > version);
     }
     let line = format!("KV.SETV a 2 {version}");
     assert_eq!(error_kind(&second.run(&line)), ErrorKind::Conflict);
@@ -249,7 +249,7 @@ fn a_state_is_not_lost_to_another_value_but_may_be_deleted() {
         assert_eq!(kept(&store), before, "{line}");
     }
     assert_eq!(store.run("EXISTS text set hash other"), Reply::Integer(3));
-    let version = store.engine.version(&store.caller, Key::new(b"t").unwrap());
+    let version = store.engine.version(&store.caller, Key::new(b"t").unwrap()).unwrap();
     assert_eq!(error_kind(&store.run(&format!("KV.SETV t x {version}"))), ErrorKind::State);
     // A command that is refused in the middle has changed nothing, in a transaction that goes on too.
     let steps = ["MSET text new t x", "SET other 2", "MSET other 3 t x"];

@@ -34,6 +34,7 @@ class Store(Embedded, StoreMethods):
 
 def open_engine(
     path: str | os.PathLike[str] | None,
+    max_disk: int | None,
     mode: str,
     eviction: str | None,
     max_memory: int | None,
@@ -41,12 +42,12 @@ def open_engine(
     durability: str,
 ) -> Engine:
     """The engine of an embedded store; what is not built yet is refused."""
-    if path is not None:
-        raise UnavailableError("a path is not available yet: kv.open() without one is a store in memory")
     if durability != "none":
-        raise UnavailableError("durability is not available yet: everything is in memory only")
+        raise UnavailableError("durability is not available yet: a path is for what memory has no room for")
+    if max_disk is not None and path is None:
+        raise ValueError("max_disk needs a path")
     given = None if namespaces is None else {name: dict(options) for name, options in namespaces.items()}
-    return Engine(mode, eviction, budget() if max_memory is None else max_memory, given)
+    return Engine(path, max_disk, mode, eviction, budget() if max_memory is None else max_memory, given)
 
 
 def open(  # noqa: A001 - reads as kv.open()
@@ -55,11 +56,17 @@ def open(  # noqa: A001 - reads as kv.open()
     mode: Literal["cache", "task"] = "cache",
     eviction: Literal["lru", "lru-ttl", "lfu", "none"] | None = None,
     max_memory: int | None = None,
+    max_disk: int | None = None,
     namespaces: Mapping[str, Mapping[str, Any]] | None = None,
     durability: Literal["none"] = "none",
     fallback: Fallback | None = None,
 ) -> Store:
-    """Opens a store in this process, in memory.
+    """Opens a store in this process, in memory or larger than it.
+
+    With a `path`, values that `max_memory` has no room for go to files in that directory, at most `max_disk` bytes
+    (three quarters of what is free unless given), and come back when they are read. The directory is this store's
+    alone, and what it holds does not outlive the store: at the next opening a cache starts empty, and a directory with
+    entries of a task store is refused.
 
     `mode` is that of namespace 0: a cache evicts when `max_memory` (bytes; default 10 % of the container's limit, at
     most 1 GiB) is spent, by `eviction`, least recently used first unless given; a task store never does. `namespaces`
@@ -72,4 +79,6 @@ def open(  # noqa: A001 - reads as kv.open()
     >>> store["answer"], store.get("question")
     (42, None)
     """
-    return Store(open_engine(path, mode, eviction, max_memory, namespaces, durability), "0", fallback)
+    return Store(
+        open_engine(path, max_disk, mode, eviction, max_memory, namespaces, durability), "0", fallback
+    )

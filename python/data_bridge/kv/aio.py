@@ -220,11 +220,11 @@ def open(  # noqa: A001 - reads as kv.aio.open()
     mode: Literal["cache", "task"] = "cache",
     eviction: Literal["lru", "lru-ttl", "lfu", "none"] | None = None,
     max_memory: int | None = None,
+    max_disk: int | None = None,
     namespaces: Mapping[str, Mapping[str, Any]] | None = None,
     durability: Literal["none"] = "none",
     fallback: Fallback | None = None,
 ) -> AsyncStore:
-    """Opens a store in this process, in memory; the options are those of `kv.open`."""
-    return AsyncStore(
-        Store(open_engine(path, mode, eviction, max_memory, namespaces, durability), "0", fallback)
-    )
+    """Opens a store in this process, in memory or larger than it; the options are those of `kv.open`."""
+    engine = open_engine(path, max_disk, mode, eviction, max_memory, namespaces, durability)
+    return AsyncStore(Store(engine, "0", fallback))

@@ -2,7 +2,8 @@
 
 use std::fmt::Write;
 
-use data_bridge_kv::engine::NamespaceStats;
+use data_bridge_kv::Stats;
+use data_bridge_kv::engine::{FETCH_TIMES, NamespaceStats, TierStats};
 
 use crate::process;
 use crate::server::{Phase, Shared};
@@ -44,7 +45,11 @@ pub fn text(shared: &Shared) -> String {
     let mut page = Page(String::with_capacity(8 << 10));
     process_families(shared, &mut page);
     connection_families(shared, &mut page);
-    store_families(shared, &mut page);
+    let stats = shared.engine.stats();
+    store_families(shared, &stats, &mut page);
+    if let Some(tier) = &stats.tier {
+        tier_families(tier, &mut page);
+    }
     page.0
 }
 
@@ -97,8 +102,44 @@ fn connection_families(shared: &Shared, page: &mut Page) {
     page.one("redis_net_output_bytes_total", "counter", "Bytes sent to clients.", totals.sent);
 }
 
-fn store_families(shared: &Shared, page: &mut Page) {
-    let stats = shared.engine.stats();
+/// The cold tier: there with a data directory only.
+fn tier_families(tier: &TierStats, page: &mut Page) {
+    let gauges = [
+        ("kv_tier_disk_bytes", "Bytes of segments.", tier.bytes),
+        ("kv_tier_disk_live_bytes", "Bytes of segments that are of use, about.", tier.live_bytes),
+        ("kv_tier_disk_limit_bytes", "Most bytes of segments.", tier.max_bytes),
+        ("kv_tier_segments", "Segments.", tier.segments as u64),
+    ];
+    for (name, help, value) in gauges {
+        page.one(name, "gauge", help, value);
+    }
+    let counters = [
+        ("kv_tier_demoted_total", "Entries written to disk because memory was short.", tier.demoted),
+        ("kv_tier_promoted_total", "Entries that came back into memory.", tier.promoted),
+        ("kv_tier_reclaimed_bytes_total", "Bytes of segments removed.", tier.reclaimed_bytes),
+        ("kv_tier_moved_total", "Entries written again so that a segment could go.", tier.moved),
+        ("kv_tier_stalls_total", "Writes that waited for entries to leave memory.", tier.stalls),
+        ("kv_tier_write_errors_total", "Batches that could not be written.", tier.write_errors),
+    ];
+    for (name, help, value) in counters {
+        page.one(name, "counter", help, value);
+    }
+    let name = "kv_tier_fetch_seconds";
+    page.head(name, "histogram", "Time to read an entry from disk.");
+    let mut count = 0;
+    for (range, reads) in tier.fetch_times.iter().enumerate() {
+        count += reads;
+        let end = if range + 1 == FETCH_TIMES {
+            "+Inf".to_owned()
+        } else {
+            format!("{}", (1_u64 << range) as f64 / 1e6)
+        };
+        let _ = writeln!(page.0, "{name}_bucket{{le=\"{end}\"}} {count}");
+    }
+    let _ = writeln!(page.0, "{name}_sum {}\n{name}_count {count}", tier.fetch_us as f64 / 1e6);
+}
+
+fn store_families(shared: &Shared, stats: &Stats, page: &mut Page) {
     let limit = if stats.max_memory == u64::MAX { 0 } else { stats.max_memory };
     page.one("kv_memory_used_bytes", "gauge", "Bytes of data, as the budget counts them.", stats.used_memory);
     page.one("kv_memory_limit_bytes", "gauge", "Memory budget; 0 = none.", limit);
@@ -116,8 +157,9 @@ fn store_families(shared: &Shared, page: &mut Page) {
     let by_name = |pick: Pick| -> Vec<(String, u64)> {
         names.iter().cloned().zip(stats.namespaces.iter().map(pick)).collect()
     };
-    let namespaces: [(&str, &str, &str, Pick); 7] = [
+    let namespaces: [(&str, &str, &str, Pick); 8] = [
         ("kv_keys", "gauge", "Keys, expired ones that are not removed yet included.", |one| one.keys as u64),
+        ("kv_keys_on_disk", "gauge", "Keys whose values are on disk only.", |one| one.cold as u64),
         ("kv_keys_expiring", "gauge", "Keys with a deadline.", |one| one.expiring as u64),
         ("kv_namespace_bytes", "gauge", "Bytes of keys, values and tables.", |one| one.bytes as u64),
         ("kv_hits_total", "counter", "Reads that found their key.", |one| one.hits),

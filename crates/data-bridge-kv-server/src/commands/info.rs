@@ -12,8 +12,18 @@ use crate::process;
 use crate::server::Shared;
 use crate::session::Session;
 
-const SECTIONS: [&str; 9] =
-    ["server", "clients", "memory", "persistence", "stats", "replication", "cpu", "cluster", "keyspace"];
+const SECTIONS: [&str; 10] = [
+    "server",
+    "clients",
+    "memory",
+    "tier",
+    "persistence",
+    "stats",
+    "replication",
+    "cpu",
+    "cluster",
+    "keyspace",
+];
 
 pub fn info(session: &Session, sections: &[Arg<'_>], out: &mut ReplyBuf) -> Result<()> {
     let mut wanted = Vec::new();
@@ -42,6 +52,7 @@ pub fn info_text(shared: &Shared, policy: &str, wanted: &[String]) -> String {
             "server" => server(shared, &mut text),
             "clients" => clients(shared, &stats, &mut text),
             "memory" => memory(&stats, policy, &mut text),
+            "tier" => tier(&stats, &mut text),
             "persistence" => persistence(&mut text),
             "stats" => counters(shared, &stats, &mut text),
             "replication" => line(&mut text, format_args!("role:master\r\nconnected_slaves:0")),
@@ -91,6 +102,33 @@ fn memory(stats: &Stats, policy: &str, text: &mut String) {
     line(text, format_args!("maxmemory:{limit}\r\nmaxmemory_human:{}", size::show(limit)));
     line(text, format_args!("maxmemory_policy:{policy}"));
     line(text, format_args!("mem_allocator:mimalloc"));
+}
+
+/// What overflowed to disk; nothing without a data directory.
+fn tier(stats: &Stats, text: &mut String) {
+    let cold: usize = stats.namespaces.iter().map(|one| one.cold).sum();
+    let keys: usize = stats.namespaces.iter().map(|one| one.keys).sum();
+    let Some(tier) = &stats.tier else { return line(text, format_args!("tier_enabled:0")) };
+    let mean = tier.fetch_us.checked_div(tier.fetched).unwrap_or(0);
+    for (name, value) in [
+        ("tier_enabled", 1),
+        ("tier_keys_in_memory", (keys - cold) as u64),
+        ("tier_keys_on_disk", cold as u64),
+        ("tier_disk_bytes", tier.bytes),
+        ("tier_disk_live_bytes", tier.live_bytes),
+        ("tier_disk_max_bytes", tier.max_bytes),
+        ("tier_segments", tier.segments as u64),
+        ("tier_demoted", tier.demoted),
+        ("tier_fetched", tier.fetched),
+        ("tier_promoted", tier.promoted),
+        ("tier_fetch_mean_us", mean),
+        ("tier_reclaimed_bytes", tier.reclaimed_bytes),
+        ("tier_moved", tier.moved),
+        ("tier_stalls", tier.stalls),
+        ("tier_write_errors", tier.write_errors),
+    ] {
+        line(text, format_args!("{name}:{value}"));
+    }
 }
 
 fn persistence(text: &mut String) {

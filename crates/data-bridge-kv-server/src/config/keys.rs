@@ -29,8 +29,10 @@ pub enum KeyName {
     MaxClients,
     /// Most connections of one address.
     MaxClientsPerAddress,
-    /// Data directory; refused until there is a log.
+    /// Directory that entries overflow to when memory is short.
     Data,
+    /// Most bytes to use there.
+    MaxDisk,
 }
 
 /// One row of the list.
@@ -53,7 +55,7 @@ const fn key(name: KeyName, toml: &'static str, default: Option<&'static str>) -
 }
 
 /// Every setting.
-pub const KEYS: [Key; 14] = [
+pub const KEYS: [Key; 15] = [
     Key { repeats: true, ..key(KeyName::Listen, "listen", Some("127.0.0.1:7379,[::1]:7379")) },
     key(KeyName::Admin, "admin", Some("127.0.0.1:9121")),
     key(KeyName::MaxMemory, "max_memory", Some("auto")),
@@ -68,6 +70,7 @@ pub const KEYS: [Key; 14] = [
     key(KeyName::MaxClients, "max_clients", Some("10000")),
     key(KeyName::MaxClientsPerAddress, "max_clients_per_address", Some("1000")),
     key(KeyName::Data, "data", None),
+    key(KeyName::MaxDisk, "max_disk", Some("auto")),
 ];
 
 impl KeyName {

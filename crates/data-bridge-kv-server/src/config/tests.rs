@@ -70,8 +70,11 @@ fn values_that_cannot_be_are_refused_with_their_source() {
 }
 
 #[test]
-fn what_needs_a_disk_is_not_available_yet() {
-    assert!(refused(&layers(&[(KeyName::Data, "d")], &[], None)).contains("not available yet"));
+fn a_directory_can_be_given_durability_is_not_available_yet() {
+    let (config, _) =
+        Config::read(&layers(&[(KeyName::Data, "d"), (KeyName::MaxDisk, "2GB")], &[], None)).unwrap();
+    assert_eq!((config.data, config.max_disk), (Some("d".into()), super::size::Size::Bytes(2 << 30)));
+    assert!(refused(&layers(&[(KeyName::MaxDisk, "much")], &[], None)).contains("max_disk"));
     for durability in ["everysec", "always"] {
         let text = format!("jobs:task:{durability}");
         assert!(refused(&layers(&[(KeyName::Namespace, &text)], &[], None)).contains("not available yet"));

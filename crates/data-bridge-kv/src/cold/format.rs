@@ -98,8 +98,8 @@ pub(super) enum Foreign {
     Secret,
 }
 
-/// Checks what a header says.
-pub(super) fn check_header(payload: &[u8], class: Class, fingerprint: u64) -> Result<(), Foreign> {
+/// Checks what a header says; its secret only where that is known.
+pub(super) fn check_header(payload: &[u8], class: Class, fingerprint: Option<u64>) -> Result<(), Foreign> {
     let mut input = Input(payload);
     if input.take(MAGIC.len()) != Some(MAGIC) || input.take(2) != Some(&FORMAT.to_le_bytes()) {
         return Err(Foreign::Format);
@@ -107,10 +107,9 @@ pub(super) fn check_header(payload: &[u8], class: Class, fingerprint: u64) -> Re
     if input.take(1) != Some(&[class.number()]) {
         return Err(Foreign::Class);
     }
-    if input.take(8) != Some(&fingerprint.to_le_bytes()) || !input.0.is_empty() {
-        return Err(Foreign::Secret);
-    }
-    Ok(())
+    let found = input.u64();
+    let is_ours = fingerprint.is_none() || found == fingerprint;
+    if found.is_some() && is_ours && input.0.is_empty() { Ok(()) } else { Err(Foreign::Secret) }
 }
 
 /// A batch of nothing, which closes a segment.

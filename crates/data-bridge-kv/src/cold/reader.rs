@@ -44,26 +44,45 @@ impl Source {
 
     /// Reads and checks the record. Blocks: to be called without any lock.
     pub fn read(&self) -> Result<Fetched, ReadError> {
-        let offset = u64::from(self.at.offset);
-        let left = self.segment.end().saturating_sub(offset);
-        let wanted = if self.at.class == UNSIZED { HEAD_BYTES as u64 } else { class_bytes(self.at.class) };
-        let mut bytes = self.bytes(wanted.min(left))?;
+        let (offset, left, wanted) = self.range();
+        let mut bytes = read_bytes(&self.segment, offset, wanted)?;
         if self.at.class == UNSIZED {
             let total = record::total_bytes(&bytes).ok_or(ReadError::Damaged)? as u64;
             if total > left || size_class(total) != UNSIZED {
                 return Err(ReadError::Damaged);
             }
-            bytes = self.bytes(total)?;
+            bytes = read_bytes(&self.segment, offset, total)?;
         }
-        let at = Position { segment: self.segment.id, offset };
+        self.check(bytes)
+    }
+
+    /// The same, if the system has the record in memory; `None` if the disk would have to be waited for.
+    pub fn read_at_once(&self) -> Result<Option<Fetched>, ReadError> {
+        let (offset, _, wanted) = self.range();
+        if self.at.class == UNSIZED {
+            return Ok(None);
+        }
+        let mut bytes = vec![0; usize::try_from(wanted).map_err(|_| ReadError::Damaged)?];
+        if !self.segment.file.read_cached_at(&mut bytes, offset)? {
+            return Ok(None);
+        }
+        self.check(bytes).map(Some)
+    }
+
+    /// Where the record starts, how many bytes there are from there, and how many to read first.
+    fn range(&self) -> (u64, u64, u64) {
+        let offset = u64::from(self.at.offset);
+        let left = self.segment.end().saturating_sub(offset);
+        let wanted = if self.at.class == UNSIZED { HEAD_BYTES as u64 } else { class_bytes(self.at.class) };
+        (offset, left, wanted.min(left))
+    }
+
+    fn check(&self, mut bytes: Vec<u8>) -> Result<Fetched, ReadError> {
+        let at = Position { segment: self.segment.id, offset: u64::from(self.at.offset) };
         let total = record::read(&bytes, at).filter(|record| format::entry(*record).is_some());
         let total = total.ok_or(ReadError::Damaged)?.total_bytes();
         bytes.truncate(total);
         Ok(Fetched { record: bytes, at })
-    }
-
-    fn bytes(&self, count: u64) -> Result<Vec<u8>, ReadError> {
-        read_bytes(&self.segment, u64::from(self.at.offset), count)
     }
 }
 

@@ -103,7 +103,7 @@ impl Log {
         let foreign = |why| OpenError::Foreign { file: name.to_owned(), why };
         match record::read(&bytes, at).filter(|record| record.head.kind == HEADER) {
             Some(header) => {
-                match format::check_header(header.payload, self.policy.class, self.policy.fingerprint) {
+                match format::check_header(header.payload, self.policy.class, Some(self.policy.fingerprint)) {
                     Ok(()) => Ok(true),
                     Err(Foreign::Format) => Err(foreign("has an unknown format")),
                     Err(Foreign::Class) => Err(foreign("belongs to another class")),

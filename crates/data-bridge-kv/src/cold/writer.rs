@@ -210,6 +210,11 @@ pub(super) struct Tail {
 }
 
 impl Log {
+    /// Whether segments of this class are there.
+    pub fn exists(disk: &dyn Disk, class: Class) -> io::Result<bool> {
+        Ok(disk.list()?.iter().any(|name| class.segment_id(name).is_some()))
+    }
+
     /// An empty log. Removes the segments of this class that are there.
     pub fn create(disk: Arc<dyn Disk>, policy: Policy) -> io::Result<Log> {
         for name in disk.list()? {

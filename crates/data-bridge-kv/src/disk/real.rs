@@ -8,6 +8,8 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, OFlags};
+#[cfg(target_os = "linux")]
+use rustix::io::ReadWriteFlags;
 
 use super::{DirectoryLock, Disk, File, check_name};
 
@@ -96,6 +98,15 @@ struct RealFile(fs::File);
 impl File for RealFile {
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
         self.0.read_exact_at(bytes, offset)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn read_cached_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<bool> {
+        let expected = bytes.len();
+        let mut parts = [io::IoSliceMut::new(bytes)];
+        // Whatever is wrong is told by the read that may wait.
+        let read = rustix::io::preadv2(&self.0, &mut parts, offset, ReadWriteFlags::NOWAIT);
+        Ok(read == Ok(expected))
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {

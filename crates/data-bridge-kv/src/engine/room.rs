@@ -9,7 +9,7 @@ use crate::shard::Space;
 /// Entries evicted at most before a single write goes on, within the slack: a write pays for its own share.
 const EVICT_AT_ONCE: usize = 64;
 /// Entries that one write takes into the eviction orders while these are built.
-const ORDER_AT_ONCE: usize = 256;
+pub(super) const ORDER_AT_ONCE: usize = 256;
 /// Excess that a burst may leave for the writes after it, as a share of the limit (one in 32). Beyond it a write evicts
 /// on until it is back: the memory of a fresh order, or a limit that was lowered, is no reason to refuse.
 const SLACK: u64 = 32;
@@ -18,6 +18,9 @@ impl Core {
     /// Evicts until the budget holds again, as far as one write may be held up; refuses the write when nothing may go
     /// and the limit is passed.
     pub(super) fn make_room(&self, namespace: NamespaceId) -> Result<()> {
+        if self.tier.is_some() && (self.budget.excess() == 0 || self.demote_excess(namespace)) {
+            return Ok(());
+        }
         let evicting = |space: &&Space| space.is_touched() && space.settings().eviction != Eviction::None;
         let own = self.space(namespace);
         let extend_orders = || {

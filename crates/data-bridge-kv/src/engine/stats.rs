@@ -1,13 +1,17 @@
 //! Counters for `INFO` and `/metrics`.
 
 use super::Core;
+use super::tier::Tier;
+use crate::shard::ColdKeys;
 
 /// One namespace's figures.
 #[derive(Clone, Debug, Default)]
 pub struct NamespaceStats {
     /// Entries, those that have expired but are not removed yet included.
     pub keys: usize,
-    /// Entries with a deadline.
+    /// Of those the ones that are on disk.
+    pub cold: usize,
+    /// Entries in memory with a deadline.
     pub expiring: usize,
     /// Bytes of entries, tables and collections.
     pub bytes: usize,
@@ -34,7 +38,43 @@ pub struct Stats {
     pub waiting: usize,
     /// By namespace number.
     pub namespaces: Vec<NamespaceStats>,
+    /// The cold tier, where there is one.
+    pub tier: Option<TierStats>,
 }
+
+/// The cold tier's figures; counts are since the start.
+#[derive(Clone, Debug, Default)]
+pub struct TierStats {
+    /// Most bytes on disk.
+    pub max_bytes: u64,
+    /// Bytes on disk.
+    pub bytes: u64,
+    /// Bytes on disk that are of use, about.
+    pub live_bytes: u64,
+    /// Files.
+    pub segments: usize,
+    /// Entries written to disk because memory was short.
+    pub demoted: u64,
+    /// Entries read from disk.
+    pub fetched: u64,
+    /// Entries that came back into memory.
+    pub promoted: u64,
+    /// Bytes of files that were removed.
+    pub reclaimed_bytes: u64,
+    /// Entries written again so that a file could go.
+    pub moved: u64,
+    /// Writes that had to wait for entries to leave memory.
+    pub stalls: u64,
+    /// Batches that could not be written.
+    pub write_errors: u64,
+    /// Reads from disk by time: how many took less than 2^n microseconds, and not less than half of that.
+    pub fetch_times: [u64; FETCH_TIMES],
+    /// Microseconds of all of them.
+    pub fetch_us: u64,
+}
+
+/// Ranges of [`TierStats::fetch_times`]; the last has no end.
+pub const FETCH_TIMES: usize = 22;
 
 impl Core {
     pub(super) fn stats(&self) -> Stats {
@@ -42,6 +82,7 @@ impl Core {
             max_memory: self.budget.limit(),
             used_memory: self.budget.used(),
             started_ms: self.started_ms,
+            tier: self.tier.as_ref().map(Tier::stats),
             ..Stats::default()
         };
         for space in &self.spaces {
@@ -49,7 +90,8 @@ impl Core {
             for index in (0..space.shard_count()).filter(|_| space.is_touched()) {
                 let mut shard = space.lock(index);
                 let counters = shard.counters();
-                sum.keys += shard.table().len();
+                sum.keys += shard.keys();
+                sum.cold += shard.cold().map_or(0, ColdKeys::on_disk);
                 sum.expiring += counters.expiring;
                 sum.bytes += shard.memory_bytes();
                 sum.hits += counters.hits;

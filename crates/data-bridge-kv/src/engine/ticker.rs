@@ -1,4 +1,4 @@
-//! The engine's own thread: it expires keys on time and ends waits.
+//! The engine's own threads: one expires keys on time and ends waits, another tends the cold tier.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -14,14 +14,15 @@ const PERIOD: Duration = Duration::from_millis(10);
 /// Entries expired in one go while a shard is locked.
 const EXPIRE_AT_ONCE: usize = 256;
 
-/// The running thread.
+/// A running thread.
 pub(super) struct Ticker {
     stopped: Arc<(Mutex<bool>, Condvar)>,
     thread: JoinHandle<()>,
 }
 
 impl Ticker {
-    pub(super) fn start(core: Arc<Core>) -> Result<Ticker> {
+    /// Starts a thread that does this work again and again.
+    pub(super) fn start(core: Arc<Core>, name: &str, work: fn(&Core)) -> Result<Ticker> {
         let stopped = Arc::new((Mutex::new(false), Condvar::new()));
         let signal = Arc::clone(&stopped);
         let run = move || {
@@ -29,10 +30,10 @@ impl Ticker {
             let mut guard = stopped.lock();
             while !*guard {
                 changed.wait_for(&mut guard, PERIOD);
-                parking_lot::MutexGuard::unlocked(&mut guard, || core.tick());
+                parking_lot::MutexGuard::unlocked(&mut guard, || work(&core));
             }
         };
-        let thread = std::thread::Builder::new().name("kv-ticker".to_owned()).spawn(run);
+        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(run);
         let failed = |_| Error::new(ErrorKind::Unavailable, "no thread could be started");
         Ok(Ticker { stopped, thread: thread.map_err(failed)? })
     }

@@ -37,7 +37,7 @@ impl Core {
                 self.wait_for(caller, completions, token, *key, *until, *timeout_ms, out)
             }
             StateCommand::Watch { target, from_version } => {
-                self.watch(caller, completions, *target, *from_version, out);
+                self.watch(caller, completions, *target, *from_version, out)?;
                 Ok(Progress::Done)
             }
             StateCommand::Unwatch { watch } => {
@@ -63,7 +63,7 @@ impl Core {
     ) -> Result<Progress> {
         let condition = condition(until)?;
         let space = self.space(caller.namespace);
-        let mut txn = self.begin_at(space, space.shard_of(space.hash(key.as_bytes())));
+        let mut txn = self.begin_with(space, key)?;
         let place = txn.place(key);
         let state = txn.find(place).map(|entry| (entry.value(), space.version(entry.sequence())));
         let holds = condition.holds(state, false);
@@ -96,14 +96,14 @@ impl Core {
         target: Target<'_>,
         from_version: u64,
         out: &mut ReplyBuf,
-    ) {
+    ) -> Result<()> {
         let space = self.space(caller.namespace);
         let watch = self.number();
         let watcher = Watcher { caller: caller.id, watch, completions: Arc::clone(completions) };
         match target {
             Target::Prefix(prefix) => space.watch_prefix(prefix, watcher),
             Target::Key(key) => {
-                let mut txn = self.begin_at(space, space.shard_of(space.hash(key.as_bytes())));
+                let mut txn = self.begin_with(space, key)?;
                 let place = txn.place(key);
                 let version = txn.version(place);
                 txn.add_watcher(place, watcher);
@@ -114,6 +114,7 @@ impl Core {
             }
         }
         out.version(watch);
+        Ok(())
     }
 
     /// Takes out every waiter and watcher that these pick; nobody is told. Answers how many waiters.
@@ -160,6 +161,9 @@ impl Core {
 
     pub(super) fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
+        if let Some(tier) = &self.tier {
+            tier.close();
+        }
         let mut reply = ReplyBuf::new();
         reply.error(&Error::new(ErrorKind::Closed, "the store is closed"));
         for space in self.spaces.iter().filter(|space| space.is_touched()) {

@@ -11,8 +11,10 @@ use crate::table::EntryRef;
 
 /// Bytes of names and values after which a walk answers what it has.
 const WALK_BYTES: usize = 1 << 20;
-/// Entries deleted in one go while a shard is locked.
-const DELETE_AT_ONCE: usize = 256;
+/// Entries looked at in one go while a shard is locked.
+const LOOKED_AT_ONCE: usize = 256;
+/// Where a walk through a shard begins.
+const FIRST: KeyHash = KeyHash::from_bits(0);
 
 impl Core {
     pub(super) fn walk(
@@ -25,17 +27,14 @@ impl Core {
         match command {
             KeyCommand::Scan { cursor, options } => self.scan(space, *cursor, options, out),
             KeyCommand::Keys { pattern } => self.keys(space, pattern, out),
-            KeyCommand::Random => {
-                self.random_key(space, out);
-                Ok(())
-            }
+            KeyCommand::Random => self.random_key(space, out),
             KeyCommand::Size => {
                 out.count(size(space));
                 Ok(())
             }
             KeyCommand::Flush { all } => self.flush(space, *all, out),
             KeyCommand::Clear { prefix } => {
-                out.count(self.delete_where(space, |key| key.starts_with(prefix)));
+                out.count(self.delete_where(space, |key| key.starts_with(prefix))?);
                 Ok(())
             }
             _ => Err(Error::invalid("not a walk")),
@@ -44,35 +43,33 @@ impl Core {
 
     fn scan(&self, space: &Space, cursor: u64, options: &ScanOptions<'_>, out: &mut ReplyBuf) -> Result<()> {
         let glob = options.pattern.map(Glob::new).transpose()?;
-        let now = self.clock.unix_ms();
-        let wanted = |entry: EntryRef<'_>| {
-            is_live(entry, now)
-                && options.kind.is_none_or(|kind| entry.kind() == kind)
-                && options.redis_type.is_none_or(|word| entry.kind().redis_type().eq_ignore_ascii_case(word))
-                && options.prefix.is_none_or(|prefix| entry.key().starts_with(prefix))
-                && glob.as_ref().is_none_or(|glob| glob.matches(entry.key()))
+        let is_wanted_kind = |kind: Kind| {
+            options.kind.is_none_or(|wanted| kind == wanted)
+                && options.redis_type.is_none_or(|word| kind.redis_type().eq_ignore_ascii_case(word))
+        };
+        let is_wanted_key = |key: &[u8]| {
+            options.prefix.is_none_or(|prefix| key.starts_with(prefix))
+                && glob.as_ref().is_none_or(|glob| glob.matches(key))
         };
         out.container(Shape::Array, 2);
         let mut next = Cursor::decode(cursor, space.shard_count());
         let mut found = ReplyBuf::new();
         let (mut count, mut left) = (0, options.count);
         while let Some(Cursor { shard, from }) = next.filter(|_| left > 0 && space.is_touched()) {
-            let guard = space.lock(shard);
             // With values one at a time, so that an answer is not much larger than its last one.
             let step = if options.values { 1 } else { left };
             let mut gaps = Gaps::default();
-            let end = guard.table().scan(from, step, |_, entry| {
-                left = left.saturating_sub(1);
-                if wanted(entry) {
+            let (end, seen) = self.page(space, shard, from, step, is_wanted_kind, |entry| {
+                if is_wanted_key(entry.key()) {
                     count += 1;
                     found.value(ValueRef::from_parts(Kind::Text, entry.key()));
                     if options.values {
                         gaps.add(found.len(), entry.to_owned());
                     }
                 }
-            });
-            drop(guard);
+            })?;
             gaps.fill(&mut found);
+            left = left.saturating_sub(seen);
             if found.len() > WALK_BYTES {
                 left = 0;
             }
@@ -85,6 +82,39 @@ impl Core {
         Ok(())
     }
 
+    /// Visits the live entries of these kinds from `from` on, until about `limit` entries of any kind and age were looked
+    /// at; answers where to go on and how many that were. Those on disk are read after the lock is gone.
+    fn page(
+        &self,
+        space: &Space,
+        shard: usize,
+        from: KeyHash,
+        limit: usize,
+        is_wanted: impl Fn(Kind) -> bool,
+        mut visit: impl FnMut(EntryRef<'_>) + Send,
+    ) -> Result<(Option<KeyHash>, usize)> {
+        let now = self.clock.unix_ms();
+        let (mut seen, mut seen_cold, mut wanted) = (0, 0, Vec::new());
+        let mut txn = self.begin_at(space, shard);
+        let in_memory = |entry: EntryRef<'_>| {
+            seen += 1;
+            if is_live(entry, now) && is_wanted(entry.kind()) {
+                visit(entry);
+            }
+        };
+        let end = txn.walk(from, limit, in_memory, |spot, one| {
+            seen_cold += 1;
+            if !spot.is_expired(now) && Kind::from_number(spot.kind).is_some_and(&is_wanted) {
+                wanted.push(one);
+            }
+        });
+        txn.finish().send();
+        if let (Some(tier), false) = (&self.tier, wanted.is_empty()) {
+            tier.fetch_each(space, wanted, |fetched| visit(fetched.entry()))?;
+        }
+        Ok((end, seen + seen_cold))
+    }
+
     fn keys(&self, space: &Space, pattern: &[u8], out: &mut ReplyBuf) -> Result<()> {
         let keys = size(space);
         if keys > KEYS_COMMAND_KEYS {
@@ -92,13 +122,19 @@ impl Core {
             return Err(Error::new(ErrorKind::Limit, message));
         }
         let glob = Glob::new(pattern)?;
-        let now = self.clock.unix_ms();
         let mut names: Vec<Box<[u8]>> = Vec::new();
         for index in (0..space.shard_count()).filter(|_| space.is_touched()) {
-            let guard = space.lock(index);
-            names.extend(
-                guard.table().iter().filter(|entry| is_live(*entry, now)).map(|entry| entry.key().into()),
-            );
+            let mut from = Some(FIRST);
+            while let Some(at) = from {
+                (from, _) = self.page(
+                    space,
+                    index,
+                    at,
+                    LOOKED_AT_ONCE,
+                    |_| true,
+                    |entry| names.push(entry.key().into()),
+                )?;
+            }
         }
         let open = out.open(Shape::Array);
         let mut count = 0;
@@ -110,28 +146,35 @@ impl Core {
         Ok(())
     }
 
-    fn random_key(&self, space: &Space, out: &mut ReplyBuf) {
+    fn random_key(&self, space: &Space, out: &mut ReplyBuf) -> Result<()> {
         let mut random = space.random();
-        let now = self.clock.unix_ms();
         let first = random.below(space.shard_count());
         let start = KeyHash::from_bits(random.bits());
         for step in (0..space.shard_count()).filter(|_| space.is_touched()) {
-            let guard = space.lock((first + step) % space.shard_count());
-            for from in [start, KeyHash::from_bits(0)] {
+            let shard = (first + step) % space.shard_count();
+            for from in [start, FIRST] {
                 let mut from = Some(from);
                 while let Some(at) = from {
-                    let mut found = None;
-                    from = guard
-                        .table()
-                        .scan(at, 1, |_, entry| found = Some(entry).filter(|e| is_live(*e, now)));
-                    if let Some(entry) = found {
-                        out.value(ValueRef::from_parts(Kind::Text, entry.key()));
-                        return;
+                    let mut found: Option<Box<[u8]>> = None;
+                    (from, _) = self.page(
+                        space,
+                        shard,
+                        at,
+                        1,
+                        |_| true,
+                        |entry| {
+                            found.get_or_insert_with(|| entry.key().into());
+                        },
+                    )?;
+                    if let Some(name) = found {
+                        out.value(ValueRef::from_parts(Kind::Text, &name));
+                        return Ok(());
                     }
                 }
             }
         }
         out.missing();
+        Ok(())
     }
 
     /// Empties the namespace, or all; refused as a whole where one of them holds keys and may not be flushed.
@@ -143,38 +186,57 @@ impl Core {
             return Err(Error::new(ErrorKind::Unavailable, message));
         }
         for other in self.spaces.iter().filter(meant) {
-            self.delete_where(other, |_| true);
+            self.empty(other)?;
         }
         out.ok();
         Ok(())
     }
 
     /// Deletes the keys that `goes` picks, a few at a time; answers how many.
-    fn delete_where(&self, space: &Space, goes: impl Fn(&[u8]) -> bool) -> usize {
+    fn delete_where(&self, space: &Space, goes: impl Fn(&[u8]) -> bool + Sync) -> Result<usize> {
         let mut deleted = 0;
         for shard in (0..space.shard_count()).filter(|_| space.is_touched()) {
-            let mut from = Some(KeyHash::from_bits(0));
+            let mut from = Some(FIRST);
             while let Some(at) = from {
-                let mut txn = self.begin_at(space, shard);
                 let mut names: Vec<Box<[u8]>> = Vec::new();
-                from = txn.scan(at, DELETE_AT_ONCE, |entry| {
-                    if goes(entry.key()) {
-                        names.push(entry.key().into());
-                    }
-                });
+                (from, _) = self.page(
+                    space,
+                    shard,
+                    at,
+                    LOOKED_AT_ONCE,
+                    |_| true,
+                    |entry| {
+                        if goes(entry.key()) {
+                            names.push(entry.key().into());
+                        }
+                    },
+                )?;
+                let mut txn = self.begin_at(space, shard);
                 for key in names.iter().filter_map(|name| Key::new(name).ok()) {
                     let place = txn.place(key);
+                    txn.warm(place, false);
                     deleted += usize::from(txn.delete(place));
                 }
                 txn.finish().send();
             }
         }
-        deleted
+        Ok(deleted)
+    }
+
+    /// Deletes every key; what is on disk is not read where nobody is told of it.
+    fn empty(&self, space: &Space) -> Result<()> {
+        for shard in (0..space.shard_count()).filter(|_| space.is_touched()) {
+            let mut txn = self.begin_at(space, shard);
+            txn.forget_all_cold();
+            txn.finish().send();
+        }
+        self.delete_where(space, |_| true)?;
+        Ok(())
     }
 }
 
 fn size(space: &Space) -> usize {
-    (0..space.shard_count()).filter(|_| space.is_touched()).map(|index| space.lock(index).table().len()).sum()
+    (0..space.shard_count()).filter(|_| space.is_touched()).map(|index| space.lock(index).keys()).sum()
 }
 
 /// A scan's position: a shard and a hash in it. As a number the shard stands in the low bits, where the hashes of its
@@ -201,7 +263,7 @@ impl Cursor {
         let low = shards as u64 - 1;
         match end.and_then(|end| end.bits().checked_add(low)) {
             Some(end) => Some(Cursor { shard, from: KeyHash::from_bits(end & !low) }),
-            None if shard + 1 < shards => Some(Cursor { shard: shard + 1, from: KeyHash::from_bits(0) }),
+            None if shard + 1 < shards => Some(Cursor { shard: shard + 1, from: FIRST }),
             None => None,
         }
     }

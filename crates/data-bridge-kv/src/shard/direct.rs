@@ -10,7 +10,7 @@ use crate::table::{Look, NewValue, Stored};
 
 impl Shard {
     /// Reads the value of a key, with `None` where there is none. Answers `None`, without having called, where reading
-    /// it takes a step of its own: its deadline has passed, or it is large.
+    /// it takes a step of its own: its deadline has passed, it is large, or the key may be on disk.
     #[inline]
     pub fn read<R>(
         &mut self,
@@ -19,11 +19,13 @@ impl Shard {
         now: impl FnOnce() -> u64,
         use_it: impl FnOnce(Option<Stored<'_>>) -> R,
     ) -> Option<R> {
+        let may_be_elsewhere = self.may_be_elsewhere();
         match self.table.look(hash, key, true, now) {
             Look::Live(entry) if !is_large(entry) => {
                 self.counters.hits += 1;
                 Some(use_it(Some(entry.value())))
             }
+            Look::Absent if may_be_elsewhere => None,
             Look::Absent => {
                 self.counters.misses += 1;
                 Some(use_it(None))
@@ -33,7 +35,7 @@ impl Shard {
     }
 
     /// Writes a value and its deadline (unix ms, not passed), if that is all there is to do. Answers `None`, having done
-    /// nothing, where it takes a transaction: a transition graph must allow it, or others are told.
+    /// nothing, where it takes a transaction: a transition graph must allow it, others are told, or the key may be on disk.
     #[inline]
     pub fn write(
         &mut self,
@@ -46,9 +48,18 @@ impl Shard {
         if space.settings().graph.is_some() || self.tells(space) {
             return None;
         }
+        if self.may_be_elsewhere() && self.table.find(hash, key).is_none() {
+            return None;
+        }
         self.carry_out(space, hash, key, Mutation::Put { value, deadline }, Change::Set);
         self.report(space.budget());
         Some(())
+    }
+
+    /// Whether keys that are not in the table may exist.
+    #[inline]
+    fn may_be_elsewhere(&self) -> bool {
+        self.cold().is_some_and(|cold| !cold.is_empty())
     }
 
     /// Whether somebody may have to be told of a change.
@@ -69,9 +80,19 @@ impl Shard {
     ) -> Option<u64> {
         let sequence = self.next_sequence();
         let applied = mutation::apply(&mut self.table, hash, key, sequence, mutation)?;
-        self.track(hash, applied, space.settings().eviction);
+        if applied.before.is_none() && self.may_be_elsewhere() {
+            self.forget_old(space, key, sequence);
+        }
+        self.track(hash, applied, space.order_policy());
         self.counters.expired += u64::from(change == Change::Expire);
         Some(sequence)
+    }
+
+    /// Forgets what is on disk of a key that has just been written.
+    fn forget_old(&mut self, space: &Space, key: &[u8], sequence: u64) {
+        if let (Some(cold), Some(id)) = (self.cold_mut(), space.id(key)) {
+            cold.forget(id, space.version(sequence));
+        }
     }
 
     /// Tells the budget, once the memory has moved by more than a little.

@@ -5,14 +5,16 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
-use super::Shard;
 use super::notice::{Change, Notices, event_item};
 use super::waiters::Watcher;
+use super::{ColdKeys, Shard};
 use crate::budget::Budget;
+use crate::cold::Log;
 use crate::evict::Balance;
+use crate::hash::stable::KeyId;
 use crate::hash::{KeyHash, KeyHasher};
 use crate::random::Random;
-use crate::settings::NamespaceSettings;
+use crate::settings::{Eviction, NamespaceSettings};
 use crate::table::Outline;
 
 /// One namespace.
@@ -31,6 +33,8 @@ pub struct Space {
     shards: OnceLock<Box<[Cell]>>,
     prefixes: RwLock<Vec<(Box<[u8]>, Watcher)>>,
     prefix_count: AtomicUsize,
+    log: Option<Arc<Log>>,
+    number: u8,
 }
 
 /// A shard behind its lock, and what may be read without it.
@@ -46,6 +50,36 @@ impl Cell {
 }
 
 impl Space {
+    /// Lets entries overflow to the cold tier; `number` is the namespace's there. Before the first write.
+    pub fn with_cold(self, log: Arc<Log>, number: u8) -> Space {
+        Space { log: Some(log), number, ..self }
+    }
+
+    /// The cold tier's log, where there is one.
+    #[inline]
+    pub fn log(&self) -> Option<&Arc<Log>> {
+        self.log.as_ref()
+    }
+
+    /// The number of the namespace in the cold tier.
+    pub fn number(&self) -> u8 {
+        self.number
+    }
+
+    /// The identity of a key; `None` without a cold tier.
+    pub fn id(&self, key: &[u8]) -> Option<KeyId> {
+        self.hasher.id(key)
+    }
+
+    /// The order in which entries leave memory: with a cold tier all of them take part.
+    #[inline]
+    pub fn order_policy(&self) -> Eviction {
+        match (&self.log, self.settings.eviction) {
+            (None, policy) | (Some(_), policy @ Eviction::Lfu) => policy,
+            (Some(_), Eviction::Lru | Eviction::LruTtl | Eviction::None) => Eviction::Lru,
+        }
+    }
+
     /// An empty namespace of `2^shard_bits` shards whose versions start above `base`.
     pub fn new(
         settings: NamespaceSettings,
@@ -67,6 +101,8 @@ impl Space {
             shards: OnceLock::new(),
             prefixes: RwLock::default(),
             prefix_count: AtomicUsize::new(0),
+            log: None,
+            number: 0,
         }
     }
 
@@ -127,9 +163,15 @@ impl Space {
 
     fn shards(&self) -> &[Cell] {
         self.shards.get_or_init(|| {
-            (0..self.shard_count())
-                .map(|_| Cell::new(Shard::new(self.hasher.clone(), self.base >> 20)))
-                .collect()
+            let cold = || Some(ColdKeys::new(Arc::clone(self.log.as_ref()?), self.number));
+            let shard = |_| {
+                let shard = Shard::new(self.hasher.clone(), self.base >> 20);
+                Cell::new(match cold() {
+                    Some(cold) => shard.with_cold(cold),
+                    None => shard,
+                })
+            };
+            (0..self.shard_count()).map(shard).collect()
         })
     }
 
@@ -145,8 +187,8 @@ impl Space {
             return true;
         }
         let balance =
-            self.balance.get_or_init(|| Arc::new(Balance::new(self.settings.eviction, self.shard_count())));
-        if self.lock(index).extend_order(balance, index, self.settings.eviction, limit) {
+            self.balance.get_or_init(|| Arc::new(Balance::new(self.order_policy(), self.shard_count())));
+        if self.lock(index).extend_order(balance, index, self.order_policy(), limit) {
             self.ordered.fetch_max(index + 1, Ordering::Relaxed);
         }
         false
@@ -163,6 +205,11 @@ impl Space {
     #[inline]
     pub fn version(&self, sequence: u64) -> u64 {
         self.base.saturating_add(sequence)
+    }
+
+    /// The sequence number in a version of this store.
+    pub fn sequence_of(&self, version: u64) -> u64 {
+        version.saturating_sub(self.base)
     }
 
     /// Whether somebody watches a prefix.

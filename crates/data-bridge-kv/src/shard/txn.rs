@@ -13,17 +13,19 @@ use super::waiters::{Waiter, Watcher};
 use super::{Shard, Space, is_large, put_value};
 use crate::clock::Clock;
 use crate::collections::Collection;
-use crate::evict::{Residents, Verdict, Victim, Visit};
 use crate::expire::{REFERENCE_BITS, Wheel};
 use crate::hash::KeyHash;
 use crate::mutation::{Applied, Mutation};
 use crate::random::Random;
 use crate::table::{EntryRef, Look, NewValue, OwnedEntry, Stored};
 
+mod eviction;
 mod gaps;
 mod graph;
+mod tier;
 
 pub use gaps::Gaps;
+pub use tier::{Departures, Fetched, Wanted};
 
 /// A key with its hash: what every step of a command names an entry by.
 #[derive(Clone, Copy, Debug)]
@@ -297,7 +299,7 @@ impl<'a> Txn<'a> {
 
     /// Deletes a live key; answers whether there was one.
     pub fn delete(&mut self, place: Place<'_>) -> bool {
-        self.peek(place).is_some() && self.remove(place, Change::Delete)
+        if self.peek(place).is_some() { self.remove(place, Change::Delete) } else { self.delete_cold(place) }
     }
 
     /// Removes an entry for a reason other than a command.
@@ -376,7 +378,7 @@ impl<'a> Txn<'a> {
 
     /// Takes every change of the step, or of its last part, back. Versions that were given stay used.
     pub fn roll_back(&mut self) {
-        let policy = self.space.settings().eviction;
+        let policy = self.space.order_policy();
         let undo = self.rare.as_mut().and_then(|rare| rare.undo.take());
         for image in undo.unwrap_or_default().into_images() {
             let shard = self.shard(image.hash);
@@ -449,31 +451,6 @@ impl<'a> Txn<'a> {
         }
     }
 
-    /// Evicts an entry of the one locked shard, if the next in order may go; answers the bytes freed.
-    pub fn evict(&mut self, victim: Victim) -> usize {
-        let Some(shard) = self.only_shard() else { return 0 };
-        let Some(mut order) = shard.order.take() else { return 0 };
-        let freed = order.evict(victim.queue, &mut Evicting { txn: self });
-        if let Some(shard) = self.only_shard() {
-            shard.order = Some(order);
-            shard.counters.evicted += u64::from(freed > 0);
-            if shard.counters.evicted.is_multiple_of(64) {
-                shard.count_side();
-            }
-        }
-        freed
-    }
-
-    /// Visits entries of the one locked shard in hash order, see [`crate::table::Table::scan`].
-    pub fn scan(
-        &mut self,
-        from: KeyHash,
-        limit: usize,
-        mut visit: impl FnMut(EntryRef<'_>),
-    ) -> Option<KeyHash> {
-        self.only_shard()?.table.scan(from, limit, |_, entry| visit(entry))
-    }
-
     /// Ends the step: reports memory, releases the locks, answers what waiters and watchers are to be told.
     #[inline]
     pub fn finish(&mut self) -> Notices {
@@ -517,41 +494,6 @@ impl<'a> Txn<'a> {
             notices.complete(waiter.completions, waiter.token, reply);
         }
         waiters.tidy(touched.key.as_bytes());
-    }
-}
-
-/// A shard's table as eviction sees it.
-struct Evicting<'t, 'a> {
-    txn: &'t mut Txn<'a>,
-}
-
-impl Residents for Evicting<'_, '_> {
-    fn visit(&mut self, reference: u32, judge: impl FnOnce(u8) -> Verdict) -> Visit {
-        let policy = self.txn.space.settings().eviction;
-        let Some(shard) = self.txn.only_shard() else { return Visit::Gone };
-        let mut entries = shard.table.at_position(reference);
-        let found = entries.find(|(_, entry)| policy.admits(entry.deadline().is_some()));
-        let Some((hash, key, heat)) =
-            found.map(|(hash, entry)| (hash, Box::<[u8]>::from(entry.key()), entry.heat()))
-        else {
-            return Visit::Gone;
-        };
-        drop(entries);
-        let Ok(key) = Key::new(&key) else { return Visit::Gone };
-        match judge(heat) {
-            Verdict::Keep { heat } => {
-                if let Some(mut entry) = shard.table.find_mut(hash, key.as_bytes()) {
-                    entry.set_heat(heat);
-                }
-                Visit::Kept
-            }
-            Verdict::Evict => {
-                let before = shard.table.memory_bytes();
-                self.txn.remove(Place { key, hash }, Change::Evict);
-                let after = self.txn.only_shard().map_or(0, |shard| shard.table.memory_bytes());
-                Visit::Evicted { bytes: before.saturating_sub(after).max(1) }
-            }
-        }
     }
 }
 

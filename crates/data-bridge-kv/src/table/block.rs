@@ -14,7 +14,7 @@ use super::header::{
     payload_len_of,
 };
 use super::slab::{Slab, allocate_alone, free_alone, slot_bytes, stands_alone};
-use super::value::{Blob, INLINE_BYTES, NewValue, Shared, Stored, is_kept_whole};
+use super::value::{Blob, INLINE_BYTES, NewEntry, NewValue, Shared, Stored, is_kept_whole};
 use crate::collections::Collection;
 use crate::footprint::arc_bytes;
 
@@ -177,6 +177,12 @@ impl Block {
         }
         block.write_front(header, fields, payload_len);
         block
+    }
+
+    /// A block outside any table.
+    pub(super) fn alone(key: &[u8], new: NewEntry<'_>) -> Block {
+        let fields = Fields { sequence: new.sequence, deadline: new.deadline, heat: new.heat };
+        Block::write_new(allocate_alone, key, fields, Payload::new(new.value))
     }
 
     /// A second block with the same content, outside any table; external parts are shared.

@@ -86,6 +86,11 @@ unsafe impl Send for OwnedEntry {}
 unsafe impl Sync for OwnedEntry {}
 
 impl OwnedEntry {
+    /// An entry that is put into no table yet. The key must have 1 to 1024 bytes.
+    pub fn build(key: &[u8], new: NewEntry<'_>) -> OwnedEntry {
+        OwnedEntry { block: Block::alone(key, new) }
+    }
+
     /// Gives the block to the caller.
     pub(super) fn into_block(self) -> Block {
         std::mem::ManuallyDrop::new(self).block

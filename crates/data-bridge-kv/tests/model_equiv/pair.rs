@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use data_bridge_kv::shard::put_value;
 use data_bridge_kv::table::Stored;
-use data_bridge_kv::{Caller, Engine, ManualClock, OnError, Settings, TransitionGraph};
+use data_bridge_kv::{Caller, DataDirectory, Engine, ManualClock, OnError, Settings, TransitionGraph};
 use data_bridge_kv_model::command::table::opcode;
 use data_bridge_kv_model::command::{Condition, ScalarCommand, SetReply};
 use data_bridge_kv_model::{Arg, Call, Command, Key, Reply, ReplyBuf, ReplyReader, Shape, Value};
+use data_bridge_kv_testkit::disk::FaultyDisk;
 use data_bridge_kv_testkit::reference::{Follower, Graph, Reference, same_fault};
 use data_bridge_kv_testkit::workload::{KEYS, Request, VersionOf, Word};
 
@@ -110,6 +111,15 @@ fn drop_option(request: &mut Request, names: &[&str], words: usize) {
     }
 }
 
+/// Where the engine's entries are before each step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tier {
+    /// In memory.
+    Hot,
+    /// On disk.
+    Cold,
+}
+
 pub struct Pair {
     engine: Engine,
     caller: Caller,
@@ -121,6 +131,7 @@ pub struct Pair {
     short: bool,
     /// How many did.
     pub shortened: Cell<usize>,
+    tier: Tier,
     /// How many replies were compared.
     pub replies: usize,
 }
@@ -133,7 +144,7 @@ enum Side {
 }
 
 impl Pair {
-    pub fn open(plan: &Plan, flaw: Flaw) -> Pair {
+    pub fn open(plan: &Plan, flaw: Flaw, tier: Tier) -> Pair {
         let clock = Arc::new(ManualClock::new(START));
         let mut settings = Settings {
             shards: Some([1, 2, 16][(plan.seed % 3) as usize]),
@@ -142,6 +153,10 @@ impl Pair {
             background: false,
             ..Settings::default()
         };
+        if tier == Tier::Cold {
+            let directory = DataDirectory::on(Arc::new(FaultyDisk::new()), 1 << 30);
+            settings.data = Some(directory.expect("nobody else has it"));
+        }
         let mut model = Reference::new(START);
         // Namespace 3 gives every key a time to live, namespace 1 refuses to be flushed.
         settings.namespaces[3].default_ttl_ms = Some(1000);
@@ -167,11 +182,20 @@ impl Pair {
             flaw,
             short: plan.seed.is_multiple_of(2),
             shortened: Cell::new(0),
+            tier,
             replies: 0,
         }
     }
 
+    /// How many entries were read from disk.
+    pub fn fetched(&self) -> u64 {
+        self.engine.stats().tier.map_or(0, |tier| tier.fetched)
+    }
+
     pub fn take(&mut self, step: &Step) -> Result<(), String> {
+        if self.tier == Tier::Cold {
+            self.engine.demote_all();
+        }
         match step {
             Step::Run(request) => self.run(std::slice::from_ref(request), false)?,
             Step::Batch(requests) => self.run(requests, true)?,
@@ -204,7 +228,7 @@ impl Pair {
     }
 
     fn version(&self, key: &str) -> u64 {
-        Key::new(key.as_bytes()).map_or(0, |key| self.engine.version(&self.caller, key))
+        Key::new(key.as_bytes()).map_or(0, |key| self.engine.version(&self.caller, key).expect("readable"))
     }
 
     /// The requests as the engine and as the model take them.

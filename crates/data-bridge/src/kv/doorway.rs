@@ -14,6 +14,12 @@ pub fn outside<T: Send>(py: Python<'_>, work: impl FnOnce() -> T + Send) -> T {
     py.detach(work)
 }
 
+/// Lets Python run while the engine reads from disk for a command of this thread, which has the interpreter lock or gave it
+/// away before. What the command borrows from Python objects stays: its caller holds them.
+pub fn aside(act: &mut (dyn FnMut() + Send)) {
+    Python::attach(|py| py.detach(act));
+}
+
 /// Polls until there is a result or the deadline has passed (then None). `poll` blocks for at most the time it is
 /// given. Between two polls signal handlers run: what they raise ends the wait.
 pub fn wait<T: Send>(

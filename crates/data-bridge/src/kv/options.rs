@@ -1,11 +1,19 @@
 //! The options of `kv.open()` as settings of the engine.
 
-use data_bridge_kv::{Eviction, Mode, NamespaceSettings, Settings, TransitionGraph};
+use std::path::Path;
+
+use data_bridge_kv::{DataDirectory, Eviction, Mode, NamespaceSettings, Settings, TransitionGraph};
+use data_bridge_kv_model::Result;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::convert;
+use super::{convert, doorway};
+
+/// The directory of an embedded engine, and how much of it may be used: three quarters of what is free unless given.
+pub fn data(path: &Path, max_disk: Option<u64>) -> Result<DataDirectory> {
+    DataDirectory::open(path, |free| max_disk.unwrap_or(free / 4 * 3))
+}
 
 /// Settings of an embedded engine: `mode` and `eviction` of namespace 0, and a dict of name to options for others.
 pub fn settings(
@@ -14,7 +22,7 @@ pub fn settings(
     max_memory: Option<u64>,
     namespaces: Option<&Bound<'_, PyDict>>,
 ) -> PyResult<Settings> {
-    let mut settings = Settings::default();
+    let mut settings = Settings { blocking: doorway::aside, ..Settings::default() };
     if let Some(bytes) = max_memory {
         settings.max_memory = bytes;
     }

@@ -1,8 +1,9 @@
 //! The embedded store: commands run on the caller's thread, in the engine of this process.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use data_bridge_kv::{Caller, Engine, Progress};
+use data_bridge_kv::{Caller, Engine, Progress, Settings};
 use data_bridge_kv_model::ReplyBuf;
 use data_bridge_kv_model::command::Expiry;
 use data_bridge_kv_model::command::table::opcode;
@@ -31,20 +32,26 @@ pub struct SharedEngine {
 
 #[pymethods]
 impl SharedEngine {
-    /// Opens an engine: `mode` and `eviction` of namespace 0, memory in bytes (None = from the container), and for
-    /// other namespaces a dict of name to options.
+    /// Opens an engine: a directory that entries overflow to and the most bytes there, `mode` and `eviction` of namespace 0,
+    /// memory in bytes (None = from the container), and for other namespaces a dict of name to options.
     #[new]
-    #[pyo3(signature = (mode, eviction, max_memory, namespaces))]
+    #[pyo3(signature = (path, max_disk, mode, eviction, max_memory, namespaces))]
     fn new(
         py: Python<'_>,
+        path: Option<PathBuf>,
+        max_disk: Option<u64>,
         mode: &str,
         eviction: Option<&str>,
         max_memory: Option<u64>,
         namespaces: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<SharedEngine> {
-        let settings = options::settings(mode, eviction, max_memory, namespaces)
-            .and_then(|settings| Engine::open(settings).map_err(|error| errors::from_model(py, &error)))?;
-        let engine = Arc::new(settings);
+        let settings = options::settings(mode, eviction, max_memory, namespaces)?;
+        let open = || {
+            let data = path.map(|path| options::data(&path, max_disk)).transpose()?;
+            Engine::open(Settings { data, ..settings })
+        };
+        let engine = doorway::outside(py, open).map_err(|error| errors::from_model(py, &error))?;
+        let engine = Arc::new(engine);
         lifetime::close_at_exit(&engine);
         Ok(SharedEngine { engine, generation: Generation::current() })
     }

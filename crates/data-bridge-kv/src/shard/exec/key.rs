@@ -23,7 +23,7 @@ pub fn run(txn: &mut Txn<'_>, command: &KeyCommand<'_>, out: &mut ReplyBuf) -> R
             let mut found = 0;
             for key in keys.iter() {
                 let place = txn.place(key);
-                found += usize::from(txn.peek(place).is_some());
+                found += usize::from(txn.about(place).is_some());
             }
             out.count(found);
             Ok(())
@@ -43,13 +43,13 @@ pub fn run(txn: &mut Txn<'_>, command: &KeyCommand<'_>, out: &mut ReplyBuf) -> R
         }
         KeyCommand::Type { key } => {
             let place = txn.place(*key);
-            out.status(txn.peek(place).map_or("none", |entry| entry.kind().redis_type()));
+            out.status(txn.about(place).map_or("none", |(kind, _)| kind.redis_type()));
             Ok(())
         }
         KeyCommand::Kind { key } => {
             let place = txn.place(*key);
-            match txn.peek(place) {
-                Some(entry) => out.status(entry.kind().name()),
+            match txn.about(place) {
+                Some((kind, _)) => out.status(kind.name()),
                 None => out.missing(),
             }
             Ok(())
@@ -111,7 +111,7 @@ fn expire(
 
 fn ttl(txn: &mut Txn<'_>, key: Key<'_>, unit: TimeUnit, out: &mut ReplyBuf) -> Result<()> {
     let place = txn.place(key);
-    let Some(deadline) = txn.peek(place).map(EntryRef::deadline) else {
+    let Some((_, deadline)) = txn.about(place) else {
         out.integer(-2);
         return Ok(());
     };

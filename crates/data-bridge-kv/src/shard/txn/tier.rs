@@ -1,0 +1,398 @@
+//! How a step meets keys that are not in its table, and how entries leave and come back. Not mutations: nothing but the
+//! place of an entry changes here, its version stays.
+
+use data_bridge_kv_model::limits::LOCKED_ENCODE_BYTES;
+use data_bridge_kv_model::{Error, ErrorKind, Key, Kind, Result, ValueRef};
+
+use super::{Place, Txn, is_large};
+use crate::cold::Fetched as Record;
+use crate::cold::{Batch, Entry, Item, NewRecord, ReadError, Source, Spot};
+use crate::evict::Victim;
+use crate::hash::KeyHash;
+use crate::hash::stable::KeyId;
+use crate::mutation::Applied;
+use crate::shard::notice::Change;
+use crate::shard::{Resting, Space, exec};
+use crate::table::{EntryRef, NewEntry, OwnedEntry, Stored};
+
+/// An entry on disk whose value or name is needed.
+pub struct Wanted {
+    /// Its name, where that is known.
+    key: Option<Box<str>>,
+    id: KeyId,
+    source: Source,
+}
+
+/// The same, read.
+pub struct Fetched {
+    wanted: Wanted,
+    entry: OwnedEntry,
+}
+
+/// Entries on their way to disk: small ones are encoded, large ones still to be, without a lock.
+#[derive(Default)]
+pub struct Departures {
+    /// What is to be appended.
+    pub batch: Batch,
+    large: Vec<(u8, KeyId, u64, OwnedEntry)>,
+}
+
+impl Departures {
+    /// Encodes what was too large for a locked shard.
+    pub fn encode_large(&mut self) {
+        for (namespace, id, version, entry) in std::mem::take(&mut self.large) {
+            put(&mut self.batch, namespace, id, version, entry.entry());
+        }
+    }
+
+    /// Bytes that are gathered, about.
+    pub fn is_full(&self) -> bool {
+        let large: usize = self.large.iter().map(|(.., entry)| entry.entry().memory_bytes()).sum();
+        self.batch.is_full() || large >= LOCKED_ENCODE_BYTES * 16
+    }
+}
+
+fn put(batch: &mut Batch, namespace: u8, id: KeyId, version: u64, entry: EntryRef<'_>) {
+    let record = NewRecord {
+        namespace,
+        generation: 0,
+        id,
+        key: entry.key(),
+        version,
+        deadline: entry.deadline(),
+        kind: entry.kind().number(),
+    };
+    batch.put(record, |out| match entry.value() {
+        Stored::Inline { kind, payload } | Stored::Whole { kind, payload } => {
+            ValueRef::from_parts(kind, payload).encode_into(out);
+        }
+        Stored::Blob { kind, blob } => ValueRef::from_parts(kind, blob.get()).encode_into(out),
+        Stored::Collection(collection) => collection.encode_into(out),
+    });
+}
+
+fn damaged() -> Error {
+    Error::new(ErrorKind::Corruption, "the stored entry of this key is damaged")
+}
+
+fn unreadable(error: ReadError) -> Error {
+    match error {
+        ReadError::Damaged => damaged(),
+        ReadError::Disk(error) => Error::new(ErrorKind::Unavailable, format!("the disk fails: {error}")),
+    }
+}
+
+impl Wanted {
+    /// Reads the entry. Blocks: to be called without any lock.
+    pub fn fetch(self, space: &Space) -> Result<Fetched> {
+        let record = self.source.read().map_err(unreadable)?;
+        self.decode(space, record)
+    }
+
+    /// Reads the entry if the system has it in memory; gives this back if it would have to wait for the disk.
+    pub fn fetch_at_once(self, space: &Space) -> Result<std::result::Result<Fetched, Wanted>> {
+        match self.source.read_at_once().map_err(unreadable)? {
+            Some(record) => self.decode(space, record).map(Ok),
+            None => Ok(Err(self)),
+        }
+    }
+
+    fn decode(self, space: &Space, record: Record) -> Result<Fetched> {
+        let found = record.any_entry().filter(|entry| self.is_of(space, entry)).ok_or_else(damaged)?;
+        let value = ValueRef::decode(found.value).map_err(|_| damaged())?;
+        let new = NewEntry {
+            value: exec::new_value(value).map_err(|_| damaged())?,
+            sequence: space.sequence_of(found.version),
+            deadline: found.deadline,
+            heat: 0,
+        };
+        let entry = OwnedEntry::build(found.key, new);
+        Ok(Fetched { wanted: self, entry })
+    }
+
+    /// Whether an entry is the one that is wanted, and not that of another key.
+    fn is_of(&self, space: &Space, entry: &Entry<'_>) -> bool {
+        let is_named = match &self.key {
+            Some(key) => key.as_bytes() == entry.key,
+            None => space.id(entry.key) == Some(self.id) && Key::new(entry.key).is_ok(),
+        };
+        is_named && entry.namespace == space.number()
+    }
+}
+
+impl Fetched {
+    /// The entry.
+    pub fn entry(&self) -> EntryRef<'_> {
+        self.entry.entry()
+    }
+
+    /// Bytes in memory.
+    pub fn bytes(&self) -> usize {
+        self.entry.entry().memory_bytes()
+    }
+
+    /// The entry beside any table, for a read that leaves it on disk.
+    pub fn into_copy(self) -> (KeyHash, OwnedEntry) {
+        (self.wanted.id.hash(), self.entry)
+    }
+}
+
+impl Txn<'_> {
+    /// Makes a key ready for a step that looks at its value, or only replaces, deletes or counts it. Answers what must
+    /// be read first, if it is on disk; then the step is begun anew.
+    pub fn warm(&mut self, place: Place<'_>, for_value: bool) -> Option<Wanted> {
+        let space = self.space;
+        let shard = self.shard(place.hash);
+        let cold = shard.cold.as_mut().filter(|cold| !cold.is_empty())?;
+        if shard.table.find(place.hash, place.key.as_bytes()).is_some() {
+            return None;
+        }
+        let id = space.id(place.key.as_bytes())?;
+        if let Some(entry) = cold.take_back(id) {
+            self.come_back(id.hash(), entry);
+            return None;
+        }
+        let spot = cold.get(id).filter(|_| for_value)?;
+        let source = cold.source(spot);
+        if spot.is_expired(self.now()) {
+            self.forget_cold(place, id, Change::Expire);
+            return None;
+        }
+        Some(Wanted { key: Some(place.key.as_str().into()), id, source: source? })
+    }
+
+    /// Whether what was read is still the entry of its key.
+    pub fn is_current(&mut self, fetched: &Fetched) -> bool {
+        let Wanted { id, source, .. } = &fetched.wanted;
+        self.shard(id.hash()).cold.as_ref().is_some_and(|cold| cold.is_at(*id, source))
+    }
+
+    /// Notes that an entry on disk is read; answers whether it was before, and so belongs into memory.
+    pub fn touch_cold(&mut self, fetched: &Fetched) -> bool {
+        let id = fetched.wanted.id;
+        self.shard(id.hash()).cold.as_mut().is_some_and(|cold| cold.touch(id))
+    }
+
+    /// Counts a read that was served from disk.
+    pub fn count_hit(&mut self, fetched: &Fetched) {
+        self.shard(fetched.wanted.id.hash()).counters.hits += 1;
+    }
+
+    /// Takes an entry that was read into the table, unless its key has changed meanwhile.
+    pub fn promote(&mut self, fetched: Fetched) {
+        if !self.is_current(&fetched) {
+            return;
+        }
+        let Fetched { wanted: Wanted { id, .. }, entry } = fetched;
+        let version = self.space.version(entry.entry().sequence());
+        if let Some(cold) = &mut self.shard(id.hash()).cold {
+            cold.forget(id, version);
+        }
+        self.come_back(id.hash(), entry);
+    }
+
+    fn come_back(&mut self, hash: KeyHash, entry: OwnedEntry) {
+        self.changed = true;
+        let policy = self.space.order_policy();
+        let after = Some(entry.entry().deadline());
+        let shard = self.shard(hash);
+        shard.table.restore(hash, entry);
+        shard.track(hash, Applied { before: None, after }, policy);
+    }
+
+    /// Kind and deadline of a live key, wherever its value is: no touch.
+    pub fn about(&mut self, place: Place<'_>) -> Option<(Kind, Option<u64>)> {
+        if let Some(entry) = self.peek(place) {
+            return Some((entry.kind(), entry.deadline()));
+        }
+        let (_, spot) = self.cold_spot(place)?;
+        Some((Kind::from_number(spot.kind)?, spot.deadline))
+    }
+
+    /// Deletes a live key that is on disk; answers whether there was one.
+    pub(super) fn delete_cold(&mut self, place: Place<'_>) -> bool {
+        let Some((id, _)) = self.cold_spot(place) else { return false };
+        self.forget_cold(place, id, Change::Delete);
+        true
+    }
+
+    fn cold_spot(&mut self, place: Place<'_>) -> Option<(KeyId, Spot)> {
+        let space = self.space;
+        let cold = self.shard(place.hash).cold.as_ref().filter(|cold| !cold.is_empty())?;
+        let id = space.id(place.key.as_bytes())?;
+        let spot = cold.get(id)?;
+        if spot.is_expired(self.now()) {
+            self.forget_cold(place, id, Change::Expire);
+            return None;
+        }
+        Some((id, spot))
+    }
+
+    /// Removes a key on disk, and tells whoever wants to know.
+    fn forget_cold(&mut self, place: Place<'_>, id: KeyId, change: Change) {
+        if let Some(version) = self.forget_id(id, change)
+            && self.is_listened_to(id.hash())
+        {
+            self.remember(place, change, version);
+        }
+    }
+
+    /// Removes a key on disk that nobody is told of; answers the version of that, if it was there.
+    pub fn forget_id(&mut self, id: KeyId, change: Change) -> Option<u64> {
+        self.changed = true;
+        let space = self.space;
+        let shard = self.shard(id.hash());
+        let version = space.version(shard.next_sequence());
+        let was_there = shard.cold.as_mut()?.forget(id, version);
+        shard.counters.expired += u64::from(was_there && change == Change::Expire);
+        shard.counters.evicted += u64::from(was_there && change == Change::Evict);
+        was_there.then_some(version)
+    }
+
+    /// Removes a key that is still at the place where its name was read from; answers whether it was.
+    pub fn remove_named(&mut self, fetched: &Fetched, change: Change) -> bool {
+        let Ok(key) = Key::new(fetched.entry().key()) else { return false };
+        let is_current = self.is_current(fetched);
+        if is_current {
+            self.forget_cold(Place { key, hash: fetched.wanted.id.hash() }, fetched.wanted.id, change);
+        }
+        is_current
+    }
+
+    /// Where a key is on disk.
+    pub fn spot_of(&mut self, id: KeyId) -> Option<Spot> {
+        self.shard(id.hash()).cold.as_ref()?.get(id)
+    }
+
+    /// What must be read to know the name of a key on disk.
+    pub fn name_of(&mut self, id: KeyId, spot: Spot) -> Option<Wanted> {
+        let source = self.shard(id.hash()).cold.as_ref()?.source(spot)?;
+        Some(Wanted { key: None, id, source })
+    }
+
+    /// Whether somebody may have to be told of changes of keys of this hash's shard.
+    pub fn is_listened_to(&mut self, hash: KeyHash) -> bool {
+        self.space.has_prefix_watchers() || !self.shard(hash).waiters.is_empty()
+    }
+
+    /// Visits the keys of the one locked shard that are in its table or departing, and gives those on disk to `cold`, all in
+    /// hash order from `from` on, until about `limit` of each are visited; answers where to go on.
+    pub fn walk(
+        &mut self,
+        from: KeyHash,
+        limit: usize,
+        mut visit: impl FnMut(EntryRef<'_>),
+        mut cold: impl FnMut(Spot, Wanted),
+    ) -> Option<KeyHash> {
+        let shard = self.only_shard()?;
+        let Some(beside) = shard.cold.as_ref().filter(|cold| !cold.is_empty()) else {
+            return shard.table.scan(from, limit, |_, entry| visit(entry));
+        };
+        let mut met = Vec::new();
+        let mut end = shard.table.scan(from, limit, |hash, entry| met.push((hash, entry)));
+        let (mut last, mut count) = (from, 0);
+        for (id, resting) in beside.from(from) {
+            let hash = id.hash();
+            if end.is_some_and(|end| hash >= end) {
+                break;
+            }
+            if count >= limit && hash != last {
+                // Right behind the last one: whoever keeps a position may round it up past the bits that all hashes of a
+                // shard share.
+                end = last.bits().checked_add(1).map(KeyHash::from_bits);
+                break;
+            }
+            (last, count) = (hash, count + 1);
+            match resting {
+                Resting::Departing(entry) => visit(entry.entry()),
+                Resting::Cold(spot) => {
+                    if let Some(source) = beside.source(spot) {
+                        cold(spot, Wanted { key: None, id, source });
+                    }
+                }
+            }
+        }
+        let before_end = |hash: KeyHash| end.is_none_or(|end| hash < end);
+        met.into_iter().filter(|(hash, _)| before_end(*hash)).for_each(|(_, entry)| visit(entry));
+        end
+    }
+
+    /// Forgets every key on disk of the one locked shard; answers how many, or `None` where somebody wants to know their
+    /// names, or entries are on their way.
+    pub fn forget_all_cold(&mut self) -> Option<usize> {
+        self.changed = true;
+        let space = self.space;
+        if space.has_prefix_watchers() {
+            return None;
+        }
+        let shard = self.only_shard().filter(|shard| shard.waiters.is_empty())?;
+        let version = space.version(shard.next_sequence());
+        let Some(cold) = &mut shard.cold else { return Some(0) };
+        if cold.any_departing().is_some() {
+            return None;
+        }
+        Some(cold.forget_all(version))
+    }
+
+    /// Lets the next entry in order leave the one locked shard, if it may; answers its bytes.
+    pub fn demote(&mut self, victim: Victim, departures: &mut Departures) -> usize {
+        self.changed = true;
+        self.evict_into(victim, Some(departures))
+    }
+
+    /// An entry leaves the table for a batch. `None` if it can't: then it stays.
+    pub(super) fn depart(
+        &mut self,
+        hash: KeyHash,
+        key: Key<'_>,
+        departures: &mut Departures,
+    ) -> Option<usize> {
+        let (space, now) = (self.space, self.now());
+        let id = space.id(key.as_bytes())?;
+        let shard = self.only_shard()?;
+        let deadline = shard.table.find(hash, key.as_bytes())?.deadline();
+        if deadline.is_some_and(|at| at <= now) {
+            self.remove(Place { key, hash }, Change::Expire);
+            return Some(1);
+        }
+        if deadline.is_some_and(|at| at >= Spot::FAR) {
+            return None;
+        }
+        let entry = shard.table.find(hash, key.as_bytes())?.to_owned();
+        shard.table.remove(hash, key.as_bytes());
+        // Not by `track`: whoever evicts has taken it from the order already.
+        shard.counters.expiring -= usize::from(deadline.is_some());
+        let view = entry.entry();
+        let (bytes, version) = (view.memory_bytes(), space.version(view.sequence()));
+        if is_large(view) {
+            departures.large.push((space.number(), id, version, view.to_owned()));
+        } else {
+            put(&mut departures.batch, space.number(), id, version, view);
+        }
+        shard.cold.as_mut()?.depart(id, entry);
+        Some(bytes.max(1))
+    }
+
+    /// An entry of the one locked shard has arrived on disk.
+    pub fn arrive(&mut self, item: &Item) {
+        self.changed = true;
+        let space = self.space;
+        if let (Some(locator), Some(shard)) = (item.locator, self.only_shard())
+            && let Some(cold) = &mut shard.cold
+        {
+            let spot = Spot::new(locator, item.deadline(), item.kind());
+            cold.arrive(item.id(), space.sequence_of(item.version()), spot);
+        }
+    }
+
+    /// Takes back every departing entry of the one locked shard: they could not be written.
+    pub fn stay(&mut self) {
+        while let Some((id, entry)) = self.only_shard().and_then(|shard| {
+            let cold = shard.cold.as_mut()?;
+            let id = cold.any_departing()?;
+            Some((id, cold.take_back(id)?))
+        }) {
+            self.come_back(id.hash(), entry);
+        }
+    }
+}
