@@ -81,8 +81,12 @@ impl Shared {
         })
     }
 
-    /// Seconds of the server's life.
+    /// Seconds of the server's life at the last beat, which comes once a second: every batch of every connection asks.
     pub fn seconds(&self) -> u32 {
+        self.beat_at.load(Ordering::Relaxed)
+    }
+
+    fn elapsed_seconds(&self) -> u32 {
         u32::try_from(self.started.elapsed().as_secs()).unwrap_or(u32::MAX)
     }
 
@@ -116,12 +120,12 @@ impl Shared {
 
     /// Notes that the runtime's threads take turns.
     pub fn beat(&self) {
-        self.beat_at.store(self.seconds(), Ordering::Relaxed);
+        self.beat_at.store(self.elapsed_seconds(), Ordering::Relaxed);
     }
 
     /// Whether the runtime's threads took a turn lately.
     pub fn is_alive(&self) -> bool {
-        self.seconds().saturating_sub(self.beat_at.load(Ordering::Relaxed)) < STALE_SECONDS
+        self.elapsed_seconds().saturating_sub(self.seconds()) < STALE_SECONDS
     }
 
     /// Notes the commands of the last second.

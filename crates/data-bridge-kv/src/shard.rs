@@ -217,6 +217,7 @@ pub fn is_live(entry: EntryRef<'_>, now: u64) -> bool {
 }
 
 /// Appends a stored value of any kind.
+#[inline]
 pub fn put_value(stored: Stored<'_>, out: &mut ReplyBuf) {
     match stored {
         Stored::Inline { kind, payload } | Stored::Whole { kind, payload } => {
