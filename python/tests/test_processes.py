@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from data_bridge import kv
@@ -255,7 +255,14 @@ def test_bad_urls(url: str) -> None:
         kv.connect(url)
 
 
-@pytest.mark.parametrize("call", [lambda: kv.open("data/"), lambda: kv.connect("kvs://h")])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: kv.open(durability=cast(Any, "always")),
+        lambda: kv.open(namespaces={"tasks": {"mode": "task", "durability": cast(Any, "everysec")}}),
+        lambda: kv.connect("kvs://h"),
+    ],
+)
 def test_what_is_not_there_yet_is_refused(call: Any) -> None:
     with pytest.raises(ValueError, match="not available yet"):
         call()
