@@ -5,13 +5,14 @@
 use std::sync::atomic::Ordering;
 
 use data_bridge_kv_model::command::Expiry;
-use data_bridge_kv_model::limits::{DEADLINE_MS, LOCKED_ENCODE_BYTES};
+use data_bridge_kv_model::limits::LOCKED_ENCODE_BYTES;
 use data_bridge_kv_model::{Key, ValueRef};
 
 use super::{Caller, Core, Engine};
 use crate::hash::KeyHash;
 use crate::shard::Space;
 use crate::shard::exec::new_value;
+use crate::shard::exec::scalar::{deadline_at, is_from_now};
 use crate::table::Stored;
 
 /// Why a value does not go the short way.
@@ -65,13 +66,10 @@ impl Engine {
             return Err(Obstacle::Unusual);
         }
         let (space, hash) = core.find(caller, key)?;
-        let ttl_ms = match expiry {
-            Expiry::Default => space.settings().default_ttl_ms,
-            Expiry::Never => None,
-            Expiry::In(ms) if ms > 0 => Some(ms),
-            Expiry::Keep | Expiry::In(_) | Expiry::At(_) => return Err(Obstacle::Unusual),
-        };
-        let deadline = ttl_ms.map(|ms| core.clock.unix_ms().saturating_add(ms).min(DEADLINE_MS));
+        if !is_from_now(expiry) {
+            return Err(Obstacle::Unusual);
+        }
+        let deadline = deadline_at(space.settings(), expiry, None, || core.clock.unix_ms());
         let value = new_value(value).map_err(|_| Obstacle::Unusual)?;
         let mut shard = space.try_lock(space.shard_of(hash)).ok_or(Obstacle::Locked)?;
         shard.write(space, hash, key.as_bytes(), value, deadline).ok_or(Obstacle::Unusual)

@@ -1,6 +1,7 @@
 //! Looking ahead in a batch: the keys are hashed and their entries asked for from memory before the commands run, so that
 //! the misses of one command pass while others work.
 
+use std::cell::Cell;
 use std::ops::Range;
 
 use crossbeam_epoch::Guard;
@@ -31,6 +32,8 @@ impl Pin {
 #[derive(Debug, Default)]
 pub struct Lookahead {
     keys: Vec<Option<Hashed>>,
+    /// The entries of the commands before this one have been asked for.
+    asked: Cell<usize>,
 }
 
 /// A key, by where its bytes stand, and its hash.
@@ -45,12 +48,26 @@ impl Lookahead {
     /// Forgets the batch and keeps the memory.
     pub fn clear(&mut self) {
         self.keys.clear();
+        self.asked.set(0);
     }
 
     /// The turn of command `index`.
     #[inline]
     pub fn turn<'a>(&'a self, index: usize, pin: &'a Pin) -> Turn<'a> {
         Turn { ahead: self, index, pin }
+    }
+
+    /// The commands whose entries are to be asked for in the turn of command `index`: at most 32, each once. Turns may be
+    /// left out, since not every command has a key.
+    #[inline]
+    fn due(&self, index: usize) -> Range<usize> {
+        let asked = self.asked.get();
+        if index + TOGETHER < asked {
+            return asked..asked;
+        }
+        let end = index + 2 * TOGETHER;
+        self.asked.set(end);
+        asked.max(index)..end
     }
 
     /// Asks for the entries of these commands, at most 32, whose slots have arrived.
@@ -87,9 +104,9 @@ impl Turn<'_> {
     /// Takes the turn: asks for the entries of later commands, and answers the hash of this command's only key.
     #[inline]
     pub(super) fn take(self, space: &Space, key: &[u8]) -> Option<KeyHash> {
-        if self.index.is_multiple_of(TOGETHER) {
-            let first = if self.index == 0 { 0 } else { self.index + TOGETHER };
-            self.ahead.prefetch_entries(space, first..self.index + 2 * TOGETHER, self.pin);
+        let due = self.ahead.due(self.index);
+        if !due.is_empty() {
+            self.ahead.prefetch_entries(space, due, self.pin);
         }
         let hashed = self.ahead.keys.get(self.index).copied().flatten()?;
         (hashed.address == key.as_ptr().addr() && hashed.bytes == key.len()).then_some(hashed.hash)
@@ -124,5 +141,30 @@ impl Engine {
     ) {
         // The token is for answers that come later.
         let _ = self.execute_in_turn(caller, 0, spec, command, Some(turn), out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_are_asked_for_once_and_ahead_also_where_turns_are_left_out() {
+        for left_out in [&[][..], &[0], &[16, 17, 32], &[1, 2, 3, 60, 61]] {
+            let ahead = Lookahead::default();
+            let mut asked = [0; 256];
+            for index in (0..128).filter(|index| !left_out.contains(index)) {
+                let due = ahead.due(index);
+                assert!(due.len() <= 2 * TOGETHER, "{due:?} are too many at once");
+                due.for_each(|command| asked[command] += 1);
+                assert_eq!(asked[index], 1, "command {index}, without {left_out:?}");
+            }
+        }
+        let ahead = Lookahead::default();
+        assert_eq!(
+            [ahead.due(0), ahead.due(1), ahead.due(15), ahead.due(16)],
+            [0..32, 32..32, 32..32, 32..48]
+        );
+        assert_eq!(ahead.due(100), 100..132, "those before are over");
     }
 }

@@ -59,7 +59,7 @@ pub fn run_short(
         ScalarCommand::Set { key, value, options }
             if options.condition == Condition::Always
                 && options.reply == SetReply::Status
-                && matches!(options.expiry, Expiry::Default | Expiry::Never | Expiry::In(1..)) =>
+                && is_from_now(options.expiry) =>
         {
             let value = match value {
                 Arg::Untyped(bytes) => ValueRef::bytes(bytes),
@@ -87,8 +87,15 @@ pub(super) fn deadline(txn: &Txn<'_>, expiry: Expiry, current: Option<u64>) -> O
     deadline_at(txn.space().settings(), expiry, current, || txn.now())
 }
 
+/// Whether an expiry leaves a deadline that needs no look at the entry and has not passed yet, or none.
 #[inline]
-fn deadline_at(
+pub fn is_from_now(expiry: Expiry) -> bool {
+    matches!(expiry, Expiry::Default | Expiry::Never | Expiry::In(1..))
+}
+
+/// The same without a step; `now` is asked only if it matters.
+#[inline]
+pub fn deadline_at(
     settings: &NamespaceSettings,
     expiry: Expiry,
     current: Option<u64>,
