@@ -70,7 +70,7 @@ pub struct ServeArgs {
     /// Address for probes and metrics, or off [default: 127.0.0.1:9121]
     #[arg(long, value_name = "ADDRESS")]
     admin: Option<String>,
-    /// Directory for what memory has no room for; it does not outlive the server
+    /// Directory: the log of task namespaces, which outlive the server, and what memory has no room for
     #[arg(long, value_name = "DIR")]
     data: Option<String>,
     /// Most bytes to use there: 512MB, 4GiB, 75%, or auto = 75 % of what is free [default: auto]
@@ -85,7 +85,8 @@ pub struct ServeArgs {
     /// TOML file with settings
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// A namespace's policy, may be repeated: mode cache or task, durability none (others are not available yet)
+    /// A namespace's policy, may be repeated: mode cache or task; durability of a task namespace with --data: always (its
+    /// default: a reply means that it is on disk) or everysec (a crash may take back the last second)
     #[arg(long, value_name = "NAME:MODE[:DURABILITY]")]
     namespace: Vec<String>,
     /// File whose first line is the password of all clients

@@ -13,7 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::clients::Client;
 use crate::dialogue::{Dialogue, Next};
-use crate::mailbox::{DRAIN, END, LETTER, TRIM};
+use crate::mailbox::{DRAIN, DURABLE, END, LETTER, LOST, TRIM};
 use crate::server::Shared;
 use crate::stream::Stream;
 
@@ -85,6 +85,8 @@ struct Connection {
     dialogue: Dialogue,
     input: Input,
     sent: usize,
+    /// Output from here on may not be shown yet: it rests on a record that the log does not have on disk.
+    held: Option<usize>,
     draining: bool,
 }
 
@@ -98,6 +100,7 @@ pub async fn serve(stream: Stream, shared: Arc<Shared>, client: Arc<Client>) {
         dialogue,
         input: Input::default(),
         sent: 0,
+        held: None,
         draining: false,
     };
     let by_limit = connection.run().await;
@@ -112,9 +115,10 @@ impl Connection {
     /// Answers whether the server ended the connection because of a limit.
     async fn run(&mut self) -> bool {
         loop {
-            let (used, next) = self.dialogue.feed(self.input.rest());
-            self.input.used = self.input.used.saturating_add(used);
-            self.note(used, next);
+            let next = self.feed();
+            if matches!(next, Next::End(_)) || self.draining {
+                self.settle().await;
+            }
             match next {
                 Next::End(by_limit) => {
                     self.farewell().await;
@@ -143,7 +147,43 @@ impl Connection {
                         return true;
                     }
                     self.obey(signals);
+                    if signals & LOST != 0 {
+                        self.farewell().await;
+                        return false;
+                    }
                 }
+            }
+        }
+    }
+
+    /// Carries out what came, unless earlier answers are held: nothing would be gained by knowing later ones sooner.
+    fn feed(&mut self) -> Next {
+        if self.held.is_some() {
+            return Next::Room;
+        }
+        let before = self.dialogue.out.len();
+        let (used, next) = self.dialogue.feed(self.input.rest());
+        self.input.used = self.input.used.saturating_add(used);
+        self.note(used, next);
+        if let Some(lsn) = self.shared.engine.owed(&self.dialogue.session.caller) {
+            self.held = Some(before);
+            let client = Arc::clone(&self.client);
+            let tell = move |outcome: data_bridge_kv_model::Result<()>| {
+                client.mailbox.signal(if outcome.is_ok() { DURABLE } else { LOST });
+            };
+            self.shared.engine.when_durable(lsn, Box::new(tell));
+        }
+        next
+    }
+
+    /// Waits until nothing is held: what is shown last must be true, too.
+    async fn settle(&mut self) {
+        while let Some(from) = self.held {
+            let signals = poll_fn(|cx| self.client.mailbox.poll(cx)).await;
+            self.obey(signals);
+            if signals & END != 0 && self.held.is_some() {
+                self.dialogue.out.truncate(from);
+                self.held = None;
             }
         }
     }
@@ -168,6 +208,7 @@ impl Connection {
         }
         // Who does not read its replies, or waits for one, may not send ahead without end.
         let wants = match next {
+            _ if self.held.is_some() => false,
             Next::Input => true,
             _ => self.input.rest().len() < AHEAD_BYTES,
         };
@@ -191,8 +232,9 @@ impl Connection {
         if self.dialogue.out.is_empty() {
             return Poll::Ready(Ok(false));
         }
-        while self.sent < self.dialogue.out.len() {
-            let rest = self.dialogue.out.get(self.sent..).unwrap_or_default();
+        let end = self.held.unwrap_or(self.dialogue.out.len());
+        while self.sent < end {
+            let rest = self.dialogue.out.get(self.sent..end).unwrap_or_default();
             match Pin::new(&mut self.stream).poll_write(cx, rest) {
                 Poll::Ready(Ok(count)) => self.sent = self.sent.saturating_add(count),
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
@@ -201,6 +243,9 @@ impl Connection {
                     return Poll::Pending;
                 }
             }
+        }
+        if self.held.is_some() {
+            return Poll::Ready(Ok(false));
         }
         self.count_sent();
         self.dialogue.out.clear();
@@ -213,6 +258,7 @@ impl Connection {
         let rest = self.dialogue.out.len().saturating_sub(self.sent);
         if self.sent > KEPT_BYTES && self.sent >= rest {
             self.dialogue.taken(self.sent);
+            self.held = self.held.map(|from| from.saturating_sub(self.sent));
             self.count_sent();
             self.note_output();
         }
@@ -231,6 +277,14 @@ impl Connection {
         }
         if signals & DRAIN != 0 {
             self.draining = true;
+        }
+        if signals & DURABLE != 0 {
+            self.held = None;
+        }
+        if signals & LOST != 0
+            && let Some(from) = self.held.take()
+        {
+            self.dialogue.give_up(from);
         }
         if signals & TRIM != 0 {
             self.dialogue.trim();

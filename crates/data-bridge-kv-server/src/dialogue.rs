@@ -410,6 +410,16 @@ impl Dialogue {
         self.unasked = self.unasked.min(before).saturating_add(grown);
     }
 
+    /// Takes output back that nobody may see, because the log failed: a RESP client is told in its place, one of the native
+    /// protocol by the end of the connection.
+    pub fn give_up(&mut self, from: usize) {
+        self.out.truncate(from);
+        if self.protocol == Protocol::Resp {
+            let text = "the log failed: whether this command lasts is unknown";
+            put_error(&Error::new(ErrorKind::Durability, text), &mut self.out);
+        }
+    }
+
     /// The client took so many bytes of the output.
     pub fn taken(&mut self, count: usize) {
         self.out.drain(..count.min(self.out.len()));

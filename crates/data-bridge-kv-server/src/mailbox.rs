@@ -1,4 +1,4 @@
-//! How other threads reach a connection: answers that come later, events of watches, and signals (end, drain, trim).
+//! How other threads reach a connection: answers that come later, events of watches, and signals (end, drain, trim, and what the log did).
 //!
 //! The engine calls in from any thread and must not wait, so a letter is copied into a bounded box and the
 //! connection's task is woken. Events beyond the bound are dropped; their watch is told once that some were lost.
@@ -17,6 +17,10 @@ pub const END: u8 = 2;
 pub const DRAIN: u8 = 4;
 /// Nothing happened for a while: give back memory.
 pub const TRIM: u8 = 8;
+/// The log has what the held output rests on.
+pub const DURABLE: u8 = 16;
+/// The log failed: it never will.
+pub const LOST: u8 = 32;
 
 /// Most bytes of events that wait for a connection.
 const EVENT_BYTES: usize = 1 << 20;

@@ -1,5 +1,5 @@
 //! The program: reads the command line, decides, and runs. Its exit codes: 0 stopped in good order, 1 unhealthy or
-//! failed, 2 bad configuration.
+//! failed, 2 bad configuration, 3 the log failed, 4 the data directory is locked, damaged or of another version.
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -11,6 +11,7 @@ use std::time::Duration;
 use clap::Parser;
 use data_bridge_kv::cold::{self, Verified};
 use data_bridge_kv::{DataDirectory, Engine, Settings};
+use data_bridge_kv_model::ErrorKind;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Handle, Runtime, RuntimeFlavor};
@@ -18,13 +19,15 @@ use tokio::runtime::{Builder, Handle, Runtime, RuntimeFlavor};
 use crate::cli::{Action, Cli, ConfigAction, ServeArgs};
 use crate::config::cgroup::{Host, budget};
 use crate::config::size::Size;
-use crate::config::{Config, ConfigError};
+use crate::config::Config;
 use crate::server::{Server, StartError};
 use crate::shutdown::{Signals, until_signal};
 use crate::startline;
 
 const FAILED: u8 = 1;
 const BAD_CONFIGURATION: u8 = 2;
+const LOG_FAILED: u8 = 3;
+const BAD_DIRECTORY: u8 = 4;
 /// How long a health check waits.
 const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -61,7 +64,7 @@ fn serve(args: ServeArgs) -> ExitCode {
     let budget = budget(config.max_memory, &Host::default());
     let data = match overflow(&config) {
         Ok(data) => data,
-        Err(error) => return fail(BAD_CONFIGURATION, &ConfigError(error.to_string())),
+        Err(error) => return fail(code_of(&error), &error),
     };
     let settings = Settings {
         max_memory: budget.bytes,
@@ -72,7 +75,7 @@ fn serve(args: ServeArgs) -> ExitCode {
     };
     let engine = match Engine::open(settings) {
         Ok(engine) => Arc::new(engine),
-        Err(error) => return fail(BAD_CONFIGURATION, &ConfigError(error.to_string())),
+        Err(error) => return fail(code_of(&error), &error),
     };
     let runtime = match runtime(&config) {
         Ok(runtime) => runtime,
@@ -86,8 +89,10 @@ fn serve(args: ServeArgs) -> ExitCode {
             StartError::Bind(..) => (FAILED, error.to_string()),
         })?;
         startline::announce(&server, &budget);
-        until_signal(server, signals, drain_delay).await;
-        Ok(())
+        match until_signal(server, signals, drain_delay).await {
+            None => Ok(()),
+            Some(failure) => Err((LOG_FAILED, failure)),
+        }
     });
     runtime.shutdown_timeout(Duration::from_secs(1));
     match outcome {
@@ -96,7 +101,15 @@ fn serve(args: ServeArgs) -> ExitCode {
     }
 }
 
-/// The directory that entries overflow to, and how much of it may be used.
+/// The exit code that tells why the store could not be opened.
+fn code_of(error: &data_bridge_kv_model::Error) -> u8 {
+    match error.kind() {
+        ErrorKind::Locked | ErrorKind::Corruption | ErrorKind::Unavailable => BAD_DIRECTORY,
+        _ => BAD_CONFIGURATION,
+    }
+}
+
+/// The directory of the store, and how much of it may be used.
 fn overflow(config: &Config) -> data_bridge_kv_model::Result<Option<DataDirectory>> {
     let Some(path) = &config.data else { return Ok(None) };
     DataDirectory::open(path, |free| match config.max_disk {

@@ -46,6 +46,7 @@ impl Session {
     pub fn new(shared: Arc<Shared>, client: Arc<Client>) -> Session {
         let mut caller = shared.engine.caller();
         caller.completions = Some(Arc::clone(&client) as _);
+        caller.parks = true;
         let authenticated = !shared.gate.is_closed();
         Session {
             shared,

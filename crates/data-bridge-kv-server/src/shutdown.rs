@@ -1,4 +1,4 @@
-//! SIGTERM and Ctrl-C: not ready at once, serve on for the drain delay, stop accepting, finish what is in flight. A
+//! SIGTERM, Ctrl-C and the end of the log. For a signal: not ready at once, serve on for the drain delay, stop accepting, finish what is in flight. A
 //! second signal skips the waits.
 
 use std::io;
@@ -32,9 +32,32 @@ impl Signals {
     }
 }
 
-/// Waits for the first signal, then ends the server as the module says.
-pub async fn until_signal(server: Server, mut signals: Signals, drain_delay: Duration) {
-    signals.next().await;
+/// How often the log is looked at, and how long clients may take to hear that it failed.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Waits until the log fails; answers why.
+async fn log_failure(server: &Server) -> String {
+    loop {
+        if let Some(failure) = server.shared().engine.log_failure() {
+            return failure;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Waits for the first signal, then ends the server as the module says. If the log fails the server ends at once, since it
+/// may acknowledge nothing any more; then the answer is why.
+pub async fn until_signal(server: Server, mut signals: Signals, drain_delay: Duration) -> Option<String> {
+    let failure = tokio::select! {
+        () = signals.next() => None,
+        failure = log_failure(&server) => Some(failure),
+    };
+    if failure.is_some() {
+        tracing::error!(failure, "the log failed: nothing is acknowledged any more, the server ends");
+        tokio::time::sleep(LOOK).await;
+        server.stop(LOOK).await;
+        return failure;
+    }
     server.drain();
     tracing::info!(delay_seconds = drain_delay.as_secs_f64(), "shutting down: not ready from now on");
     let hurry = tokio::select! {
@@ -53,4 +76,5 @@ pub async fn until_signal(server: Server, mut signals: Signals, drain_delay: Dur
         usize::MAX => tracing::info!("stopped at the second signal"),
         ended => tracing::info!(ended, "stopped: some connections had to be ended"),
     }
+    None
 }

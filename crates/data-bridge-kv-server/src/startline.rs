@@ -1,6 +1,6 @@
 //! The one line that says what was decided at the start and why, and the log it goes to.
 
-use data_bridge_kv::{Mode, NamespaceSettings};
+use data_bridge_kv::{Durability, Mode, NamespaceSettings};
 
 use crate::config::cgroup::Budget;
 use crate::config::{Config, LogFormat, PasswordSource, size};
@@ -37,13 +37,13 @@ pub fn announce(server: &Server, budget: &Budget) {
     let threads = if config.threads.is_some() { "as configured" } else { "the cores of this process" };
     tracing::info!(
         "data-bridge-kv {} serves RESP and native on {}, admin on {admin}; threads {} ({threads}); memory budget {memory} ({}); \
-         authentication {auth}; namespaces {}; {}; nothing outlives the server",
+         authentication {auth}; namespaces {}; {}",
         crate::VERSION,
         listen.join(", "),
         shared.threads,
         budget.origin,
-        namespaces(&config.namespaces),
-        overflow(shared),
+        namespaces(&config.namespaces, config.data.is_some()),
+        directory(shared),
     );
     if matches!(config.password, PasswordSource::Environment(_)) {
         tracing::warn!(
@@ -61,22 +61,32 @@ pub fn announce(server: &Server, budget: &Budget) {
     }
 }
 
-/// Where entries go that the budget has no room for.
-fn overflow(shared: &Shared) -> String {
-    match (&shared.config.data, shared.engine.stats().tier) {
+/// What outlives the server, and where entries go that the budget has no room for.
+fn directory(shared: &Shared) -> String {
+    let stats = shared.engine.stats();
+    match (&shared.config.data, stats.tier) {
         (Some(path), Some(tier)) => {
-            format!("at most {} go to {}", size::show(tier.max_bytes), path.display())
+            let limit = size::show(tier.max_bytes);
+            let tasks = match stats.log {
+                Some(log) => format!("task namespaces outlive the server: {} records read", log.replayed),
+                None => "nothing outlives the server".to_owned(),
+            };
+            format!("data in {} (at most {limit}); {tasks}", path.display())
         }
-        _ => "everything is in memory only".to_owned(),
+        _ => "everything is in memory only: nothing outlives the server".to_owned(),
     }
 }
 
 /// The named namespaces with their policies.
-fn namespaces(all: &[NamespaceSettings]) -> String {
+fn namespaces(all: &[NamespaceSettings], has_directory: bool) -> String {
     let named = all.iter().enumerate().filter(|(number, one)| one.name != number.to_string());
     let shown = named.map(|(number, one)| {
         let mode = if one.mode == Mode::Task { "task" } else { "cache" };
-        format!("{number} {} ({mode}, {})", one.name, one.eviction.redis_word())
+        let durability = match one.durability_with(has_directory) {
+            Durability::None => String::new(),
+            durability => format!(", {}", durability.word()),
+        };
+        format!("{number} {} ({mode}, {}{durability})", one.name, one.eviction.redis_word())
     });
     shown.collect::<Vec<_>>().join(", ")
 }

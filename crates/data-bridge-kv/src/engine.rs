@@ -1,26 +1,29 @@
 //! The engine: sixteen namespaces behind one door. It executes commands that were read by a protocol or built by a
 //! binding, and answers in reply items. It blocks on nothing but short shard locks.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use data_bridge_kv_model::command::StateCommand;
 use data_bridge_kv_model::command::table::{FAST, GROWS, READ};
 use data_bridge_kv_model::limits::NAMESPACES;
 use data_bridge_kv_model::{Call, Command, Error, ErrorKind, Key, KeySet, ReplyBuf, Result, Shape, Spec};
+use parking_lot::Mutex;
 
 use crate::budget::Budget;
 use crate::clock::Clock;
-use crate::hash::KeyHasher;
-use crate::random::process_seed;
+use crate::manifest::Manifest;
 use crate::router::{lock_calls, lock_keys, lock_one};
 use crate::settings::{NamespaceSettings, Settings};
 use crate::shard::notice::Completions;
 use crate::shard::txn::{Guards, Large};
 use crate::shard::{Space, Txn, exec};
+use crate::wal::Wal;
 
 mod direct;
+mod durable;
 mod lookahead;
+mod open;
 mod room;
 mod stats;
 mod ticker;
@@ -29,8 +32,9 @@ mod waiting;
 mod walk;
 
 pub use direct::Obstacle;
+pub use durable::Owed;
 pub use lookahead::{Lookahead, Pin, Turn};
-pub use stats::{FETCH_TIMES, NamespaceStats, Stats, TierStats};
+pub use stats::{FETCH_TIMES, LogStats, NamespaceStats, Stats, TierStats};
 
 use ticker::Ticker;
 use tier::{Tier, Warm, looks_at_values};
@@ -51,6 +55,9 @@ impl NamespaceId {
 }
 
 /// Who executes: one for each connection or embedded waiter.
+///
+/// Where answers wait for the log, [`Engine::execute`] and the like return when they may be shown. A caller that `parks` gets
+/// them before, and shows them only once [`Engine::owed`] is durable.
 #[derive(Clone)]
 pub struct Caller {
     /// The namespace that commands go to.
@@ -59,6 +66,10 @@ pub struct Caller {
     pub id: u64,
     /// Where answers of waits and events go; without it waits are refused.
     pub completions: Option<Arc<dyn Completions>>,
+    /// Whether it sees to it itself that no answer is shown too early.
+    pub parks: bool,
+    /// What its answers rest on; shared by its clones.
+    pub owed: Owed,
 }
 
 /// Whether a command was answered.
@@ -80,15 +91,6 @@ pub enum OnError {
     Continue,
 }
 
-/// What the versions of a store start above: unix ms times 2^20, and above those of any store that this process opened
-/// before, so that closing and opening within a millisecond brings no version back.
-fn next_base(started_ms: u64) -> u64 {
-    static LAST: AtomicU64 = AtomicU64::new(0);
-    let next = |last: u64| last.saturating_add(1 << 20).max(started_ms << 20);
-    let last = LAST.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(next(last)));
-    next(last.unwrap_or_else(|last| last))
-}
-
 /// The store.
 pub struct Engine {
     core: Arc<Core>,
@@ -102,6 +104,12 @@ struct Core {
     spaces: Vec<Space>,
     budget: Arc<Budget>,
     tier: Option<Tier>,
+    /// The log of the namespaces that have one, from when it is replayed on.
+    wal: Arc<OnceLock<Arc<Wal>>>,
+    /// What the directory says of itself, where there is one.
+    manifest: Mutex<Option<Manifest>>,
+    /// Records of the log that were carried out when it was opened.
+    replayed: AtomicU64,
     clock: Arc<dyn Clock>,
     timeouts: Timeouts,
     closed: AtomicBool,
@@ -110,7 +118,11 @@ struct Core {
 }
 
 impl Engine {
-    /// Opens a store in memory. Refuses settings that can't be or are not available yet.
+    /// Opens a store: in memory, or with a directory whose task namespaces are as they were left. Refuses settings that can't
+    /// be.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for the settings; `Corruption` if the directory is damaged; `Unavailable` if it can't be used.
     ///
     /// ```
     /// use data_bridge_kv::{Engine, Settings};
@@ -124,42 +136,18 @@ impl Engine {
     /// assert_eq!(ReplyReader::new(out.as_bytes()).item().unwrap(), Item::Ok);
     /// ```
     pub fn open(settings: Settings) -> Result<Engine> {
-        settings.check()?;
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let shards = settings.shards.unwrap_or((cores * 8).next_power_of_two().min(4096));
-        let budget = Arc::new(Budget::new(settings.max_memory));
-        let seed = settings.seed.unwrap_or_else(process_seed);
-        let started_ms = settings.clock.unix_ms();
-        let base = next_base(started_ms);
-        let tier = settings.data.map(|data| Tier::open(data, seed, settings.blocking)).transpose()?;
-        let make = |(number, settings): (u8, NamespaceSettings)| {
-            let (mode, bits) = (settings.mode, shards.trailing_zeros());
-            let new = |hasher| Space::new(settings, hasher, bits, base, seed, Arc::clone(&budget));
-            match &tier {
-                None => new(KeyHasher::new(seed)),
-                Some(tier) => new(KeyHasher::stable(seed)).with_cold(Arc::clone(tier.log(mode)), number),
-            }
-        };
-        let core = Arc::new(Core {
-            spaces: (0..).zip(settings.namespaces).map(make).collect(),
-            budget,
-            tier,
-            clock: settings.clock,
-            timeouts: Timeouts::default(),
-            closed: AtomicBool::new(false),
-            numbers: AtomicU64::new(1),
-            started_ms,
-        });
+        let background = settings.background;
+        let core = Core::open(settings)?;
         let start = |name: &str, work: fn(&Core)| Ticker::start(Arc::clone(&core), name, work);
-        let ticker = settings.background.then(|| start("kv-ticker", Core::tick)).transpose()?;
-        let demotes = settings.background && core.tier.is_some();
+        let ticker = background.then(|| start("kv-ticker", Core::tick)).transpose()?;
+        let demotes = background && core.tier.is_some();
         let demoter = demotes.then(|| start("kv-demoter", Core::tend_tier)).transpose()?;
         Ok(Engine { core, ticker, demoter })
     }
 
     /// A new caller on namespace 0, without completions.
     pub fn caller(&self) -> Caller {
-        Caller { namespace: NamespaceId::DEFAULT, id: self.core.number(), completions: None }
+        Caller { namespace: NamespaceId::DEFAULT, id: self.core.number(), completions: None, parks: false, owed: Owed::default() }
     }
 
     /// The namespace with this name or number.
@@ -193,7 +181,8 @@ impl Engine {
         out: &mut ReplyBuf,
     ) -> Progress {
         let mark = out.len();
-        match self.core.run(caller, token, spec, command, turn, out) {
+        let answered = self.core.run(caller, token, spec, command, turn, out);
+        match answered.and_then(|progress| self.core.settle(caller).map(|()| progress)) {
             Ok(progress) => progress,
             Err(error) => {
                 out.truncate(mark);
@@ -215,11 +204,20 @@ impl Engine {
     ) {
         let mut ahead = Lookahead::default();
         let pin = Pin::new();
+        let (start, first) = (out.len(), answers.len());
+        let parking = Caller { parks: true, ..caller.clone() };
         calls.iter().for_each(|call| self.look_ahead(caller, call.command.keys().only(), &mut ahead));
         for (index, (token, call)) in (first_token..).zip(calls).enumerate() {
             let turn = Some(ahead.turn(index, &pin));
-            let progress = self.execute_in_turn(caller, token, call.spec, &call.command, turn, out);
+            let progress = self.execute_in_turn(&parking, token, call.spec, &call.command, turn, out);
             answers.push((progress == Progress::Done).then(|| out.len()));
+        }
+        if let Err(error) = self.core.settle(caller) {
+            out.truncate(start);
+            for answer in answers.iter_mut().skip(first).flatten() {
+                out.error(&error);
+                *answer = out.len();
+            }
         }
     }
 
@@ -234,7 +232,8 @@ impl Engine {
         out: &mut ReplyBuf,
     ) {
         let mark = out.len();
-        if let Err(error) = self.core.run_atomic(caller, calls, on_error, watched, out) {
+        let answered = self.core.run_atomic(caller, calls, on_error, watched, out);
+        if let Err(error) = answered.and_then(|()| self.core.settle(caller)) {
             out.truncate(mark);
             out.error(&error);
         }
@@ -249,7 +248,8 @@ impl Engine {
         let mut txn = self.core.begin_with(space, key)?;
         let place = txn.place(key);
         let version = txn.version(place);
-        txn.finish().send();
+        caller.send(txn.finish());
+        self.core.settle(caller)?;
         Ok(version)
     }
 
@@ -269,6 +269,7 @@ impl Engine {
     pub fn tick(&self) {
         self.core.tick();
         self.core.tend_tier();
+        self.core.tend_log();
     }
 
     /// Lets every entry leave memory that may, as if there were no budget: for tests and measurements.
@@ -340,6 +341,9 @@ impl Core {
     ) -> Result<Progress> {
         self.check_open()?;
         let space = self.space(caller.namespace);
+        if let Some(wal) = space.wal() {
+            self.admit(wal, spec.has(READ), spec.has(GROWS))?;
+        }
         if spec.has(GROWS) && self.budget.is_near() {
             self.make_room(caller.namespace)?;
         }
@@ -349,7 +353,10 @@ impl Core {
                 | StateCommand::Watch { .. }
                 | StateCommand::Unwatch { .. }),
             ) => return self.wait(caller, token, command, out),
-            Command::Key(command) if spec.keys.first == 0 => self.walk(caller.namespace, command, out)?,
+            Command::Key(command) if spec.keys.first == 0 => {
+                self.walk(caller.namespace, command, out)?;
+                caller.owed.raise(space.last_awaited());
+            }
             command => {
                 let mut txn = match command.keys() {
                     KeySet::None => return Err(Error::invalid("a connection's command came to the engine")),
@@ -387,7 +394,7 @@ impl Core {
                     txn.roll_back();
                 }
                 let (copy, gaps) = (txn.take_copy(), txn.take_gaps());
-                txn.finish().send();
+                caller.send(txn.finish());
                 match copy {
                     None => result?,
                     Some(copy) => exec::run(&mut Txn::on_copy(space, &*self.clock, copy), command, out)?,
@@ -408,7 +415,11 @@ impl Core {
     ) -> Result<()> {
         self.check_open()?;
         let space = self.space(caller.namespace);
-        if calls.iter().any(|call| call.spec.has(GROWS)) && self.budget.is_near() {
+        let grows = calls.iter().any(|call| call.spec.has(GROWS));
+        if let Some(wal) = space.wal() {
+            self.admit(wal, calls.iter().all(|call| call.spec.has(READ)), grows)?;
+        }
+        if grows && self.budget.is_near() {
             self.make_room(caller.namespace)?;
         }
         let watched_shards = || watched.iter().map(|(key, _)| space.shard_of(space.hash(key.as_bytes())));
@@ -422,7 +433,7 @@ impl Core {
             txn.roll_back();
         }
         let gaps = txn.take_gaps();
-        txn.finish().send();
+        caller.send(txn.finish());
         result?;
         gaps.fill(out);
         Ok(())

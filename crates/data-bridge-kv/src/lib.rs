@@ -14,6 +14,7 @@ pub mod evict;
 pub mod expire;
 mod footprint;
 pub mod hash;
+pub mod manifest;
 pub mod mutation;
 mod random;
 pub mod record;
@@ -21,6 +22,7 @@ mod router;
 pub mod settings;
 pub mod shard;
 pub mod table;
+pub mod wal;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use engine::{

@@ -1,6 +1,8 @@
 //! The effects that commands have on entries, and the one function that carries them out: live, and later in
 //! recovery, on replicas and in restore. An effect is absolute; applying it asks no clock.
 
+pub mod bytes;
+
 use data_bridge_kv_model::ValueRef;
 
 use crate::collections::{Collection, Inserted, Packed, Score};

@@ -29,6 +29,24 @@ pub enum Durability {
     Always,
 }
 
+impl Durability {
+    /// The word for it in configurations.
+    pub fn word(self) -> &'static str {
+        match self {
+            Durability::None => "none",
+            Durability::EverySecond => "everysec",
+            Durability::Always => "always",
+        }
+    }
+
+    /// Reads the word.
+    pub fn parse(word: &str) -> Result<Durability> {
+        let all = [Durability::None, Durability::EverySecond, Durability::Always];
+        let unknown = || Error::invalid(format!("unknown durability '{word}': none, everysec or always"));
+        all.into_iter().find(|durability| durability.word() == word).ok_or_else(unknown)
+    }
+}
+
 /// Which keys go when memory is short.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Eviction {
@@ -86,8 +104,8 @@ pub struct NamespaceSettings {
     pub name: String,
     /// What it is for.
     pub mode: Mode,
-    /// When a write is on disk; only [`Durability::None`] is available yet.
-    pub durability: Durability,
+    /// When a write is on disk; `None` = as [`NamespaceSettings::durability_with`] says.
+    pub durability: Option<Durability>,
     /// Which keys go when memory is short.
     pub eviction: Eviction,
     /// Time to live of keys that are written without one, in ms.
@@ -113,13 +131,42 @@ impl NamespaceSettings {
         NamespaceSettings {
             name,
             mode,
-            durability: Durability::None,
+            durability: None,
             eviction,
             default_ttl_ms: None,
             floor_bytes: 0,
             graph: None,
             allow_flush: mode == Mode::Cache,
         }
+    }
+
+    /// When a write is on disk: what was chosen, else never in a cache and without a directory, and always in a task
+    /// namespace with one.
+    pub fn durability_with(&self, has_directory: bool) -> Durability {
+        match (self.durability, self.mode) {
+            (Some(chosen), _) => chosen,
+            (None, Mode::Task) if has_directory => Durability::Always,
+            (None, _) => Durability::None,
+        }
+    }
+
+    /// Refuses a durability that this mode, with or without a directory, can't have.
+    fn check_durability(&self, has_directory: bool) -> Result<()> {
+        let name = &self.name;
+        let refused = match (self.durability, self.mode, has_directory) {
+            (None, _, _) | (Some(Durability::None), _, false) | (Some(Durability::None), Mode::Cache, _) => return Ok(()),
+            (Some(Durability::None), Mode::Task, true) => {
+                format!("task namespace '{name}' is logged in a data directory: everysec or always")
+            }
+            (Some(_), Mode::Cache, _) => {
+                format!("namespace '{name}' is a cache, which is never logged: make it a task namespace")
+            }
+            (Some(_), Mode::Task, false) => {
+                format!("the durability of namespace '{name}' needs a data directory")
+            }
+            (Some(_), Mode::Task, true) => return Ok(()),
+        };
+        Err(Error::invalid(refused))
     }
 }
 
@@ -173,7 +220,7 @@ impl TransitionGraph {
 /// How a caller's thread may block: it runs the act once, after giving away what others wait for.
 pub type Blocking = fn(&mut (dyn FnMut() + Send));
 
-/// The directory that entries overflow to. It is this process's alone until the last clone is dropped.
+/// The directory of the log, and that entries overflow to. It is this process's alone until the last clone is dropped.
 #[derive(Clone)]
 pub struct DataDirectory {
     disk: Arc<dyn Disk>,
@@ -259,13 +306,7 @@ impl Settings {
             return Err(Error::invalid("the number of shards must be a power of two, at most 4096"));
         }
         for (number, namespace) in self.namespaces.iter().enumerate() {
-            if namespace.durability != Durability::None {
-                let message = format!(
-                    "durability of namespace '{}' is not available yet: everything is in memory only",
-                    namespace.name
-                );
-                return Err(Error::new(ErrorKind::Unavailable, message));
-            }
+            namespace.check_durability(self.data.is_some())?;
             if self.namespaces.iter().take(number).any(|earlier| earlier.name == namespace.name) {
                 return Err(Error::invalid(format!("namespace name '{}' is given twice", namespace.name)));
             }
@@ -282,11 +323,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_not_built_is_refused() {
-        let mut settings = Settings::default();
-        settings.check().unwrap();
-        settings.namespaces[1].durability = Durability::Always;
-        assert_eq!(settings.check().unwrap_err().kind(), ErrorKind::Unavailable);
+    fn a_durability_needs_a_task_namespace_and_a_directory() {
+        let [cache, task] = [0, 1].map(NamespaceSettings::preset);
+        let refused = |preset: &NamespaceSettings, durability, has_directory| {
+            let settings = NamespaceSettings { durability, ..preset.clone() };
+            settings.check_durability(has_directory).is_err()
+        };
+        for chosen in [Durability::EverySecond, Durability::Always] {
+            assert!(!refused(&task, Some(chosen), true) && refused(&task, Some(chosen), false));
+            assert!(refused(&cache, Some(chosen), true) && refused(&cache, Some(chosen), false));
+        }
+        assert!(refused(&task, Some(Durability::None), true) && !refused(&task, Some(Durability::None), false));
+        assert!(!refused(&cache, Some(Durability::None), true));
+        assert!(![&cache, &task].iter().any(|preset| refused(preset, None, true) || refused(preset, None, false)));
+        assert_eq!(task.durability_with(true), Durability::Always);
+        assert_eq!(task.durability_with(false), Durability::None);
+        assert_eq!(cache.durability_with(true), Durability::None);
     }
 
     #[test]

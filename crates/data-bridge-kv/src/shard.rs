@@ -10,6 +10,7 @@ use std::sync::Arc;
 mod cold;
 mod direct;
 pub mod exec;
+mod journal;
 pub mod notice;
 pub mod space;
 pub mod txn;
@@ -25,6 +26,8 @@ use crate::expire::{self, Wheel};
 use crate::hash::{KeyHash, KeyHasher};
 use crate::mutation::Applied;
 use crate::settings::Eviction;
+use crate::wal::Lsn;
+use journal::Journal;
 use waiters::Waiters;
 
 /// Sequence numbers take 44 bits of a version.
@@ -49,6 +52,8 @@ pub struct Shard {
     counters: Counters,
     /// Its keys that are not in the table, where there is a cold tier.
     cold: Option<Box<ColdKeys>>,
+    /// Its recent records, where changes are logged.
+    journal: Option<Box<Journal>>,
 }
 
 /// What happened in a shard.
@@ -80,7 +85,13 @@ impl Shard {
             wheel: Wheel::new(now),
             counters: Counters::default(),
             cold: None,
+            journal: None,
         }
+    }
+
+    /// The same with sequence numbers above `floor`, and a journal where changes are logged.
+    pub fn above(self, floor: u64, is_logged: bool) -> Shard {
+        Shard { sequence: floor, journal: is_logged.then(Box::default), ..self }
     }
 
     /// The same with a cold tier.
@@ -185,8 +196,26 @@ impl Shard {
 
     /// The next sequence number. It lasts for 17 trillion changes of one shard.
     fn next_sequence(&mut self) -> u64 {
-        self.sequence = (self.sequence + 1).min(MAX_SEQUENCE);
+        self.sequence = self.upcoming();
         self.sequence
+    }
+
+    /// What the next sequence number will be.
+    fn upcoming(&self) -> u64 {
+        (self.sequence + 1).min(MAX_SEQUENCE)
+    }
+
+    /// The last sequence number that was given.
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// Notes the record that the changes since the last one are in.
+    fn note(&mut self, lsn: Lsn, removes: bool, durable: Lsn) {
+        let sequence = self.sequence;
+        if let Some(journal) = &mut self.journal {
+            journal.note(sequence, lsn, removes, durable);
+        }
     }
 }
 

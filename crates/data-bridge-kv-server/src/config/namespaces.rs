@@ -25,14 +25,6 @@ pub fn read(merged: &Merged) -> Result<Vec<NamespaceSettings>, ConfigError> {
     for text in merged.lower_namespaces.iter().chain(merged.values(KeyName::Namespace)) {
         short(&mut all, text).map_err(|reason| ConfigError(format!("namespace '{text}': {reason}")))?;
     }
-    for namespace in &all {
-        if namespace.durability != Durability::None {
-            return Err(ConfigError(format!(
-                "namespace '{}': durability other than none is not available yet: this version keeps everything in memory only",
-                namespace.name
-            )));
-        }
-    }
     Ok(all)
 }
 
@@ -46,7 +38,7 @@ fn short(all: &mut [NamespaceSettings], text: &str) -> Result<(), String> {
     let namespace = named(all, name).map_err(|error| error.0)?;
     set_mode(namespace, mode)?;
     if let Some(word) = durability {
-        namespace.durability = self::durability(word)?;
+        namespace.durability = Some(Durability::parse(word).map_err(|error| error.message().to_owned())?);
     }
     Ok(())
 }
@@ -89,15 +81,6 @@ fn set_mode(namespace: &mut NamespaceSettings, word: &str) -> Result<(), String>
     Ok(())
 }
 
-fn durability(word: &str) -> Result<Durability, String> {
-    match word {
-        "none" => Ok(Durability::None),
-        "everysec" => Ok(Durability::EverySecond),
-        "always" => Ok(Durability::Always),
-        _ => Err(format!("durability '{word}' is not understood: none, everysec or always")),
-    }
-}
-
 fn set(
     namespace: &mut NamespaceSettings,
     key: &str,
@@ -106,7 +89,10 @@ fn set(
 ) -> Result<(), String> {
     let text = plain(value);
     match key {
-        "durability" => namespace.durability = durability(&text)?,
+        "durability" => {
+            let durability = Durability::parse(&text).map_err(|error| error.message().to_owned())?;
+            namespace.durability = Some(durability);
+        }
         "eviction" => {
             namespace.eviction = Eviction::parse(&text).map_err(|error| error.message().to_owned())?;
         }

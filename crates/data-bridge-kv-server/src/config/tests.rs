@@ -1,7 +1,7 @@
 //! What is read from where, and what is refused.
 
 use super::*;
-use data_bridge_kv::{Eviction, Mode};
+use data_bridge_kv::{Durability, Eviction, Mode};
 
 fn layers(flags: &[(KeyName, &str)], environment: &[(&str, &str)], file: Option<&str>) -> Layers {
     let own = |text: &&str| (*text).to_owned();
@@ -70,15 +70,17 @@ fn values_that_cannot_be_are_refused_with_their_source() {
 }
 
 #[test]
-fn a_directory_can_be_given_durability_is_not_available_yet() {
+fn a_directory_and_the_durability_of_namespaces_can_be_given() {
     let (config, _) =
         Config::read(&layers(&[(KeyName::Data, "d"), (KeyName::MaxDisk, "2GB")], &[], None)).unwrap();
     assert_eq!((config.data, config.max_disk), (Some("d".into()), super::size::Size::Bytes(2 << 30)));
     assert!(refused(&layers(&[(KeyName::MaxDisk, "much")], &[], None)).contains("max_disk"));
-    for durability in ["everysec", "always"] {
-        let text = format!("jobs:task:{durability}");
-        assert!(refused(&layers(&[(KeyName::Namespace, &text)], &[], None)).contains("not available yet"));
-    }
+    let read = |flags: &[(KeyName, &str)], file| Config::read(&layers(flags, &[], file)).unwrap().0.namespaces;
+    let jobs = read(&[(KeyName::Namespace, "jobs:task:everysec")], None);
+    assert_eq!((jobs[3].name.as_str(), jobs[3].durability), ("jobs", Some(Durability::EverySecond)));
+    let tasks = read(&[], Some("[namespaces.tasks]\ndurability = 'always'"));
+    assert_eq!((tasks[1].durability, tasks[2].durability), (Some(Durability::Always), None));
+    assert!(refused(&layers(&[(KeyName::Namespace, "jobs:task:often")], &[], None)).contains("often"));
 }
 
 #[test]

@@ -48,7 +48,7 @@ impl Engine {
         let core = &*self.core;
         let (space, hash) = core.find(caller, key)?;
         let mut shard = space.try_lock(space.shard_of(hash)).ok_or(Obstacle::Locked)?;
-        shard.read(hash, key.as_bytes(), || core.clock.unix_ms(), use_it).ok_or(Obstacle::Unusual)
+        shard.read(space, hash, key.as_bytes(), || core.clock.unix_ms(), use_it).ok_or(Obstacle::Unusual)
     }
 
     /// Writes a value, as a plain SET with this expiry does. With an obstacle nothing was done, and the command is to be

@@ -1,5 +1,7 @@
 //! Counters for `INFO` and `/metrics`.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use super::Core;
 use super::tier::Tier;
 use crate::shard::ColdKeys;
@@ -40,6 +42,23 @@ pub struct Stats {
     pub namespaces: Vec<NamespaceStats>,
     /// The cold tier, where there is one.
     pub tier: Option<TierStats>,
+    /// The log, where there is one.
+    pub log: Option<LogStats>,
+}
+
+/// The log's figures; counts are since the start.
+#[derive(Clone, Debug, Default)]
+pub struct LogStats {
+    /// Records that were carried out again when the store was opened.
+    pub replayed: u64,
+    /// Bytes on disk.
+    pub bytes: u64,
+    /// The last record.
+    pub last: u64,
+    /// The last record that is on disk for good.
+    pub durable: u64,
+    /// Whether it failed.
+    pub has_failed: bool,
 }
 
 /// The cold tier's figures; counts are since the start.
@@ -83,6 +102,13 @@ impl Core {
             used_memory: self.budget.used(),
             started_ms: self.started_ms,
             tier: self.tier.as_ref().map(Tier::stats),
+            log: self.wal.get().map(|wal| LogStats {
+                replayed: self.replayed.load(Relaxed),
+                bytes: wal.bytes(),
+                last: wal.last(),
+                durable: wal.durable(),
+                has_failed: wal.failure().is_some(),
+            }),
             ..Stats::default()
         };
         for space in &self.spaces {

@@ -16,6 +16,7 @@ use crate::clock::Stopwatch;
 use crate::cold::reclaim::{Fate, Holder, Pick};
 use crate::cold::{Class, Locator, Log, Policy, Spot};
 use crate::hash::stable::{KeyId, StableHasher};
+use crate::manifest::Manifest;
 use crate::router::{lock_keys, lock_one};
 use crate::settings::{Blocking, DataDirectory, Eviction, Mode};
 use crate::shard::notice::Change;
@@ -116,6 +117,16 @@ impl Tier {
         drop((work, directory));
     }
 
+    /// Writes the manifest of the directory; answers whether it lasts.
+    pub(super) fn write_manifest(&self, manifest: &Manifest) -> bool {
+        let directory = self.directory.lock();
+        let written = directory.as_ref().map(|directory| manifest.write(&**directory.disk()));
+        if let Some(Err(_)) = written {
+            self.figures.write_errors.fetch_add(1, Relaxed);
+        }
+        written.is_some_and(|written| written.is_ok())
+    }
+
     fn is_closed(&self) -> bool {
         self.directory.lock().is_none()
     }
@@ -125,7 +136,7 @@ impl Tier {
     }
 
     /// Does what may block where the caller's thread may.
-    fn block<R: Send>(&self, act: impl FnOnce() -> R + Send) -> R {
+    pub(super) fn block<R: Send>(&self, act: impl FnOnce() -> R + Send) -> R {
         let (mut act, mut result) = (Some(act), None);
         (self.blocking)(&mut || {
             if let Some(act) = act.take() {

@@ -71,7 +71,7 @@ impl Core {
             put_versioned(state, 0, out);
         }
         if holds || timeout_ms == Some(0) {
-            txn.finish().send();
+            caller.send(txn.finish());
             return if holds { Ok(Progress::Done) } else { Err(timed_out()) };
         }
         if let Some(timeout) = timeout_ms {
@@ -81,7 +81,7 @@ impl Core {
         }
         let completions = Arc::clone(completions);
         txn.add_waiter(place, Waiter { caller: caller.id, token, condition, completions });
-        txn.finish().send();
+        caller.send(txn.finish());
         // A close that ran since the check has missed this waiter.
         if self.closed.load(Ordering::SeqCst) {
             self.close();
@@ -107,10 +107,12 @@ impl Core {
                 let place = txn.place(key);
                 let version = txn.version(place);
                 txn.add_watcher(place, watcher);
-                txn.finish().send();
+                let mut notices = txn.finish();
                 if from_version > 0 && version > from_version {
-                    completions.event(watch, &event_item(Change::Set, key.as_bytes(), version));
+                    let event = event_item(Change::Set, key.as_bytes(), version);
+                    notices.event(Arc::clone(completions), watch, event);
                 }
+                caller.send(notices);
             }
         }
         out.version(watch);
@@ -161,6 +163,7 @@ impl Core {
 
     pub(super) fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
+        self.close_log();
         if let Some(tier) = &self.tier {
             tier.close();
         }

@@ -7,18 +7,26 @@ use crate::budget::{Budget, REPORT_STEP};
 use crate::hash::KeyHash;
 use crate::mutation::{self, Mutation};
 use crate::table::{Look, NewValue, Stored};
+use crate::wal::Lsn;
 
 impl Shard {
     /// Reads the value of a key, with `None` where there is none. Answers `None`, without having called, where reading
-    /// it takes a step of its own: its deadline has passed, it is large, or the key may be on disk.
+    /// it takes a step of its own: its deadline has passed, it is large, the key may be on disk, or the answer may have to
+    /// wait for the log.
     #[inline]
     pub fn read<R>(
         &mut self,
+        space: &Space,
         hash: KeyHash,
         key: &[u8],
         now: impl FnOnce() -> u64,
         use_it: impl FnOnce(Option<Stored<'_>>) -> R,
     ) -> Option<R> {
+        if let Some(wal) = space.awaited()
+            && !self.is_settled(wal.durable())
+        {
+            return None;
+        }
         let may_be_elsewhere = self.may_be_elsewhere();
         match self.table.look(hash, key, true, now) {
             Look::Live(entry) if !is_large(entry) => {
@@ -35,7 +43,7 @@ impl Shard {
     }
 
     /// Writes a value and its deadline (unix ms, not passed), if that is all there is to do. Answers `None`, having done
-    /// nothing, where it takes a transaction: a transition graph must allow it, others are told, or the key may be on disk.
+    /// nothing, where it takes a transaction: a transition graph must allow it, others are told, it is logged, or the key may be on disk.
     #[inline]
     pub fn write(
         &mut self,
@@ -45,7 +53,7 @@ impl Shard {
         value: NewValue<'_>,
         deadline: Option<u64>,
     ) -> Option<()> {
-        if space.settings().graph.is_some() || self.tells(space) {
+        if space.settings().graph.is_some() || self.tells(space) || space.wal().is_some() {
             return None;
         }
         if self.may_be_elsewhere() && self.table.find(hash, key).is_none() {
@@ -54,6 +62,12 @@ impl Shard {
         self.carry_out(space, hash, key, Mutation::Put { value, deadline }, Change::Set);
         self.report(space.budget());
         Some(())
+    }
+
+    /// Whether every change is durable, as far as anybody waits for that.
+    #[inline]
+    fn is_settled(&self, durable: Lsn) -> bool {
+        self.journal.as_ref().is_none_or(|journal| journal.is_settled(durable))
     }
 
     /// Whether keys that are not in the table may exist.
@@ -79,17 +93,31 @@ impl Shard {
         change: Change,
     ) -> Option<u64> {
         let sequence = self.next_sequence();
+        self.carry_out_as(space, hash, key, sequence, mutation)?;
+        self.counters.expired += u64::from(change == Change::Expire);
+        Some(sequence)
+    }
+
+    /// Carries out an effect under the sequence number that it had; `None` if nothing changed.
+    #[inline]
+    pub(super) fn carry_out_as(
+        &mut self,
+        space: &Space,
+        hash: KeyHash,
+        key: &[u8],
+        sequence: u64,
+        mutation: Mutation<'_>,
+    ) -> Option<()> {
         let applied = mutation::apply(&mut self.table, hash, key, sequence, mutation)?;
         if applied.before.is_none() && self.may_be_elsewhere() {
             self.forget_old(space, key, sequence);
         }
         self.track(hash, applied, space.order_policy());
-        self.counters.expired += u64::from(change == Change::Expire);
-        Some(sequence)
+        Some(())
     }
 
     /// Forgets what is on disk of a key that has just been written.
-    fn forget_old(&mut self, space: &Space, key: &[u8], sequence: u64) {
+    pub(super) fn forget_old(&mut self, space: &Space, key: &[u8], sequence: u64) {
         if let (Some(cold), Some(id)) = (self.cold_mut(), space.id(key)) {
             cold.forget(id, space.version(sequence));
         }

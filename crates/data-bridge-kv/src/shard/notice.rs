@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use data_bridge_kv_model::{ReplyBuf, Shape, ValueRef};
 
+use crate::wal::{Failure, Lsn, Wal};
+
 /// Where answers of waits and events of watches go. Called from any thread without locks; it must not block and must
 /// not call the engine.
 pub trait Completions: Send + Sync {
@@ -43,38 +45,74 @@ enum Notice {
     Event { completions: Arc<dyn Completions>, watch: u64, event: Arc<[u8]> },
 }
 
-/// Notices of one step. Dropping them would lose answers: they are sent when the step's locks are released.
+/// Notices of one step. Dropping them would lose answers: they are sent when the step's locks are released, and what
+/// they rest on is durable.
 #[derive(Default)]
 #[must_use]
-pub struct Notices(Vec<Notice>);
+pub struct Notices {
+    list: Vec<Notice>,
+    rests_on: Lsn,
+    wal: Option<Arc<Wal>>,
+}
 
 impl Notices {
     /// Adds an answer.
     pub fn complete(&mut self, completions: Arc<dyn Completions>, token: u64, reply: ReplyBuf) {
-        self.0.push(Notice::Complete { completions, token, reply });
+        self.list.push(Notice::Complete { completions, token, reply });
     }
 
     /// Adds an event.
     pub fn event(&mut self, completions: Arc<dyn Completions>, watch: u64, event: Arc<[u8]>) {
-        self.0.push(Notice::Event { completions, watch, event });
+        self.list.push(Notice::Event { completions, watch, event });
     }
 
-    /// Sends them. No lock may be held.
+    /// Nobody may be told before this record is durable.
+    pub fn rest_on(&mut self, lsn: Lsn, wal: Option<&Arc<Wal>>) {
+        self.rests_on = lsn;
+        self.wal = wal.map(Arc::clone);
+    }
+
+    /// The record that has to be durable before anybody may see what the step answered; 0 = none.
+    pub fn rests_on(&self) -> Lsn {
+        self.rests_on
+    }
+
+    /// Sends them, or lets the log do it. No lock may be held.
     #[inline]
     pub fn send(self) {
-        if !self.0.is_empty() {
-            self.send_all();
+        if !self.list.is_empty() {
+            self.send_in_time();
         }
     }
 
-    fn send_all(self) {
-        for notice in self.0 {
-            match notice {
-                Notice::Complete { completions, token, reply } => {
-                    completions.complete(token, reply.as_bytes())
-                }
-                Notice::Event { completions, watch, event } => completions.event(watch, &event),
+    fn send_in_time(self) {
+        match self.wal {
+            Some(wal) if wal.durable() < self.rests_on => {
+                let list = self.list;
+                wal.when_durable(self.rests_on, Box::new(move |outcome| send_all(list, outcome.err())));
             }
+            _ => send_all(self.list, None),
+        }
+    }
+}
+
+/// Sends notices; after a failure of the log nobody knows whether what they tell of lasts.
+fn send_all(notices: Vec<Notice>, failure: Option<Failure>) {
+    let error = failure.map(|failure| {
+        let mut reply = ReplyBuf::new();
+        reply.error(&failure.into());
+        reply
+    });
+    for notice in notices {
+        match (notice, &error) {
+            (Notice::Complete { completions, token, reply }, None) => {
+                completions.complete(token, reply.as_bytes());
+            }
+            (Notice::Complete { completions, token, .. }, Some(error)) => {
+                completions.complete(token, error.as_bytes());
+            }
+            (Notice::Event { completions, watch, event }, None) => completions.event(watch, &event),
+            (Notice::Event { .. }, Some(_)) => {}
         }
     }
 }

@@ -16,6 +16,25 @@ use crate::hash::{KeyHash, KeyHasher};
 use crate::random::Random;
 use crate::settings::{Eviction, NamespaceSettings};
 use crate::table::Outline;
+use crate::wal::{Lsn, NewRecord, Wal};
+
+/// Records of this kind have the effects of a step: see `mutation/bytes.rs`.
+pub const EFFECTS: u8 = 1;
+
+/// What the namespaces of an engine begin with.
+#[derive(Clone, Copy, Debug)]
+pub struct Beginning {
+    /// A namespace has `2^shard_bits` shards.
+    pub shard_bits: u32,
+    /// What versions are counted from: see [`Space::version`].
+    pub base: u64,
+    /// The sequence numbers of every shard go on above this.
+    pub floor: u64,
+    /// Seeds random picks.
+    pub seed: u64,
+    /// Unix ms.
+    pub opened_ms: u64,
+}
 
 /// One namespace.
 pub struct Space {
@@ -24,6 +43,10 @@ pub struct Space {
     shard_bits: u32,
     /// Versions start above this: see [`Space::version`].
     base: u64,
+    /// Every shard's first sequence number is above this.
+    floor: u64,
+    /// When the engine was opened, unix ms.
+    opened_ms: u64,
     /// What the next random pick is seeded with.
     seeds: AtomicU64,
     budget: Arc<Budget>,
@@ -35,6 +58,17 @@ pub struct Space {
     prefix_count: AtomicUsize,
     log: Option<Arc<Log>>,
     number: u8,
+    journal: Option<Journaling>,
+}
+
+/// How the changes of a namespace are logged.
+struct Journaling {
+    /// Set once what the log had is replayed: changes are logged from then on.
+    wal: Arc<OnceLock<Arc<Wal>>>,
+    /// Whether answers wait for what they rest on.
+    is_awaited: bool,
+    /// The last record of this namespace.
+    last: AtomicU64,
 }
 
 /// A shard behind its lock, and what may be read without it.
@@ -53,6 +87,45 @@ impl Space {
     /// Lets entries overflow to the cold tier; `number` is the namespace's there. Before the first write.
     pub fn with_cold(self, log: Arc<Log>, number: u8) -> Space {
         Space { log: Some(log), number, ..self }
+    }
+
+    /// Lets every change be logged, once the log is there; with `is_awaited` answers wait until what they rest on is on
+    /// disk. Before the first write.
+    pub fn with_wal(self, wal: Arc<OnceLock<Arc<Wal>>>, is_awaited: bool) -> Space {
+        Space { journal: Some(Journaling { wal, is_awaited, last: AtomicU64::new(0) }), ..self }
+    }
+
+    /// Whether changes are logged.
+    pub fn is_logged(&self) -> bool {
+        self.journal.is_some()
+    }
+
+    /// The log that changes go to.
+    #[inline]
+    pub fn wal(&self) -> Option<&Arc<Wal>> {
+        self.journal.as_ref()?.wal.get()
+    }
+
+    /// The log that answers wait for.
+    #[inline]
+    pub fn awaited(&self) -> Option<&Arc<Wal>> {
+        let journal = self.journal.as_ref().filter(|journal| journal.is_awaited)?;
+        journal.wal.get()
+    }
+
+    /// Appends the effects of a step; its shards are locked.
+    pub fn append(&self, effects: &[u8]) -> Option<Lsn> {
+        let journal = self.journal.as_ref()?;
+        let head = NewRecord { namespace: self.number, generation: 0, kind: EFFECTS };
+        let lsn = journal.wal.get()?.append(head, effects, journal.is_awaited);
+        journal.last.fetch_max(lsn, Ordering::Relaxed);
+        Some(lsn)
+    }
+
+    /// The last record of the namespace, for answers that rest on all of it; 0 where none waits.
+    pub fn last_awaited(&self) -> Lsn {
+        let journal = self.journal.as_ref().filter(|journal| journal.is_awaited);
+        journal.map_or(0, |journal| journal.last.load(Ordering::Relaxed))
     }
 
     /// The cold tier's log, where there is one.
@@ -80,13 +153,11 @@ impl Space {
         }
     }
 
-    /// An empty namespace of `2^shard_bits` shards whose versions start above `base`.
+    /// An empty namespace of `2^shard_bits` shards.
     pub fn new(
         settings: NamespaceSettings,
         hasher: KeyHasher,
-        shard_bits: u32,
-        base: u64,
-        seed: u64,
+        Beginning { shard_bits, base, floor, seed, opened_ms }: Beginning,
         budget: Arc<Budget>,
     ) -> Space {
         Space {
@@ -94,6 +165,8 @@ impl Space {
             hasher,
             shard_bits,
             base,
+            floor,
+            opened_ms,
             seeds: AtomicU64::new(seed),
             budget,
             balance: OnceLock::new(),
@@ -103,6 +176,7 @@ impl Space {
             prefix_count: AtomicUsize::new(0),
             log: None,
             number: 0,
+            journal: None,
         }
     }
 
@@ -165,7 +239,7 @@ impl Space {
         self.shards.get_or_init(|| {
             let cold = || Some(ColdKeys::new(Arc::clone(self.log.as_ref()?), self.number));
             let shard = |_| {
-                let shard = Shard::new(self.hasher.clone(), self.base >> 20);
+                let shard = Shard::new(self.hasher.clone(), self.opened_ms).above(self.floor, self.journal.is_some());
                 Cell::new(match cold() {
                     Some(cold) => shard.with_cold(cold),
                     None => shard,

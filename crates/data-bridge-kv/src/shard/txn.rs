@@ -15,9 +15,10 @@ use crate::clock::Clock;
 use crate::collections::Collection;
 use crate::expire::{REFERENCE_BITS, Wheel};
 use crate::hash::KeyHash;
-use crate::mutation::{Applied, Mutation};
+use crate::mutation::{Applied, Mutation, bytes};
 use crate::random::Random;
 use crate::table::{EntryRef, Look, NewValue, OwnedEntry, Stored};
+use crate::wal::Lsn;
 
 mod eviction;
 mod gaps;
@@ -76,6 +77,8 @@ pub struct Txn<'a> {
     large: Large,
     /// Whether anything was changed, or tried to be.
     changed: bool,
+    /// The record that has to be durable before anybody may see what the step answers; 0 = none.
+    rests_on: Lsn,
     rare: Option<Box<Rare>>,
 }
 
@@ -88,6 +91,12 @@ struct Rare {
     touched: Vec<Touched>,
     /// Those of `touched` that stay when a part is taken back.
     kept: usize,
+    /// The effects of the step as its record has them, where changes are logged.
+    effects: Vec<u8>,
+    /// Those bytes of `effects` that stay when a part is taken back.
+    kept_effects: usize,
+    /// Whether one of them removes a key.
+    removes: bool,
 }
 
 impl<'a> Txn<'a> {
@@ -101,6 +110,7 @@ impl<'a> Txn<'a> {
             known: None,
             large: Large::InPlace,
             changed: false,
+            rests_on: 0,
             rare: None,
         }
     }
@@ -129,7 +139,9 @@ impl<'a> Txn<'a> {
 
     /// Keeps undo images from now on, so that [`Txn::roll_back`] can take the step back.
     pub fn keep_undo(&mut self) {
-        self.rare().undo.get_or_insert_default();
+        let rare = self.rare();
+        rare.undo.get_or_insert_default();
+        rare.kept_effects = rare.effects.len();
     }
 
     /// The namespace.
@@ -205,19 +217,27 @@ impl<'a> Txn<'a> {
         touch: bool,
         use_it: impl FnOnce(Option<EntryRef<'_>>) -> R,
     ) -> R {
-        let (now, clock) = (self.now.get(), self.clock);
+        let (now, clock, awaited) = (self.now.get(), self.clock, self.space.awaited());
         let mut read = now;
         let shard = self.shard(place.hash);
+        let mut rests_on = 0;
         let found = shard
             .table
             .look(place.hash, place.key.as_bytes(), touch, || *read.get_or_insert_with(|| clock.unix_ms()));
         let result = match found {
             Look::Live(entry) => {
                 shard.counters.hits += u64::from(touch);
+                if let Some(wal) = awaited {
+                    let journal = shard.journal.as_mut();
+                    rests_on = journal.map_or(0, |journal| journal.rests_on(entry.sequence(), wal.durable()));
+                }
                 use_it(Some(entry))
             }
             Look::Absent => {
                 shard.counters.misses += u64::from(touch);
+                if awaited.is_some() {
+                    rests_on = shard.journal.as_ref().map_or(0, |journal| journal.removal());
+                }
                 use_it(None)
             }
             Look::Expired => {
@@ -228,6 +248,7 @@ impl<'a> Txn<'a> {
             }
         };
         self.now.set(read);
+        self.rests_on = self.rests_on.max(rests_on);
         result
     }
 
@@ -336,14 +357,51 @@ impl<'a> Txn<'a> {
         self.save(place);
         self.changed = true;
         let space = self.space;
+        let logged = space.wal().is_some().then(|| self.log(place, &mutation));
         let shard = self.shard(place.hash);
-        let sequence = shard.carry_out(space, place.hash, place.key.as_bytes(), mutation, change)?;
+        let Some(sequence) = shard.carry_out(space, place.hash, place.key.as_bytes(), mutation, change) else {
+            self.unlog(logged);
+            return None;
+        };
         let told = shard.tells(space);
         let version = space.version(sequence);
         if told {
             self.remember(place, change, version);
         }
         Some(version)
+    }
+
+    /// Adds an effect that is about to be carried out to the step's record; answers how long that was before.
+    fn log(&mut self, place: Place<'_>, mutation: &Mutation<'_>) -> usize {
+        let version = self.space.version(self.shard(place.hash).upcoming());
+        let rare = self.rare();
+        let before = rare.effects.len();
+        rare.removes |= matches!(mutation, Mutation::Delete);
+        bytes::encode(place.key.as_bytes(), version, mutation, &mut rare.effects);
+        before
+    }
+
+    /// Takes an effect back that changed nothing.
+    fn unlog(&mut self, before: Option<usize>) {
+        if let (Some(before), Some(rare)) = (before, &mut self.rare) {
+            rare.effects.truncate(before);
+        }
+    }
+
+    /// Carries out an effect of the log, unless the entry has it already. The key is in memory, or its value does not matter.
+    pub fn replay(&mut self, place: Place<'_>, sequence: u64, mutation: Mutation<'_>) {
+        self.changed = true;
+        self.warm(place, false);
+        let (space, key) = (self.space, place.key.as_bytes());
+        let shard = self.shard(place.hash);
+        let known = shard.table.find(place.hash, key).map(EntryRef::sequence);
+        if known.is_some_and(|known| known >= sequence) {
+            return;
+        }
+        if matches!(mutation, Mutation::Delete) && known.is_none() {
+            return shard.forget_old(space, key, sequence);
+        }
+        shard.carry_out_as(space, place.hash, key, sequence, mutation);
     }
 
     /// Remembers a change that somebody is told of.
@@ -374,13 +432,14 @@ impl<'a> Txn<'a> {
         let rare = self.rare();
         rare.undo = Some(UndoLog::default());
         rare.kept = rare.touched.len();
+        rare.kept_effects = rare.effects.len();
     }
 
     /// Takes every change of the step, or of its last part, back. Versions that were given stay used.
     pub fn roll_back(&mut self) {
         let policy = self.space.order_policy();
-        let undo = self.rare.as_mut().and_then(|rare| rare.undo.take());
-        for image in undo.unwrap_or_default().into_images() {
+        let Some(undo) = self.rare.as_mut().and_then(|rare| rare.undo.take()) else { return };
+        for image in undo.into_images() {
             let shard = self.shard(image.hash);
             let after = image.entry.as_ref().map(|entry| entry.entry().deadline());
             let before = match image.entry {
@@ -391,6 +450,7 @@ impl<'a> Txn<'a> {
         }
         if let Some(rare) = &mut self.rare {
             rare.touched.truncate(rare.kept);
+            rare.effects.truncate(rare.kept_effects);
         }
     }
 
@@ -454,7 +514,10 @@ impl<'a> Txn<'a> {
     /// Ends the step: reports memory, releases the locks, answers what waiters and watchers are to be told.
     #[inline]
     pub fn finish(&mut self) -> Notices {
-        let notices = if self.changed { self.settle() } else { Notices::default() };
+        let mut notices = if self.changed { self.settle() } else { Notices::default() };
+        if self.rests_on > 0 {
+            notices.rest_on(self.rests_on, self.space.awaited());
+        }
         self.guards = Guards::Many(Vec::new());
         notices
     }
@@ -462,8 +525,13 @@ impl<'a> Txn<'a> {
     /// Reports memory and gathers the notices of a step that changed something.
     fn settle(&mut self) -> Notices {
         let mut notices = Notices::default();
-        for touched in self.rare.take().map(|rare| rare.touched).unwrap_or_default() {
-            self.notice(&touched, &mut notices);
+        if let Some(rare) = self.rare.take() {
+            if !rare.effects.is_empty() {
+                self.append(&rare.effects, rare.removes);
+            }
+            for touched in &rare.touched {
+                self.notice(touched, &mut notices);
+            }
         }
         let budget = self.space.budget();
         match &mut self.guards {
@@ -472,6 +540,23 @@ impl<'a> Txn<'a> {
             Guards::Copy(_) => {}
         }
         notices
+    }
+
+    /// Appends the step's record, while every shard that it changed is locked.
+    fn append(&mut self, effects: &[u8], removes: bool) {
+        let space = self.space;
+        let (Some(wal), Some(lsn)) = (space.wal(), space.append(effects)) else { return };
+        let durable = wal.durable();
+        match &mut self.guards {
+            Guards::One(shard) => shard.note(lsn, removes, durable),
+            Guards::Many(shards) => {
+                shards.iter_mut().for_each(|(_, shard)| shard.note(lsn, removes, durable));
+            }
+            Guards::Copy(_) => {}
+        }
+        if space.awaited().is_some() {
+            self.rests_on = self.rests_on.max(lsn);
+        }
     }
 
     fn notice(&mut self, touched: &Touched, notices: &mut Notices) {

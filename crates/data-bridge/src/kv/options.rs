@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use data_bridge_kv::{DataDirectory, Eviction, Mode, NamespaceSettings, Settings, TransitionGraph};
+use data_bridge_kv::{DataDirectory, Durability, Eviction, Mode, NamespaceSettings, Settings, TransitionGraph};
 use data_bridge_kv_model::Result;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -15,10 +15,11 @@ pub fn data(path: &Path, max_disk: Option<u64>) -> Result<DataDirectory> {
     DataDirectory::open(path, |free| max_disk.unwrap_or(free / 4 * 3))
 }
 
-/// Settings of an embedded engine: `mode` and `eviction` of namespace 0, and a dict of name to options for others.
+/// Settings of an embedded engine: `mode`, `eviction` and `durability` of namespace 0, and a dict of name to options for others.
 pub fn settings(
     mode: &str,
     eviction: Option<&str>,
+    durability: Option<&str>,
     max_memory: Option<u64>,
     namespaces: Option<&Bound<'_, PyDict>>,
 ) -> PyResult<Settings> {
@@ -34,6 +35,7 @@ pub fn settings(
         (None, Mode::Task) => Eviction::None,
     };
     first.allow_flush = first.mode == Mode::Cache;
+    first.durability = durability.map(self::durability).transpose()?;
     let Some(namespaces) = namespaces else { return Ok(settings) };
     for (name, given) in namespaces.iter() {
         let name: String = name.extract()?;
@@ -70,11 +72,7 @@ fn apply(namespace: &mut NamespaceSettings, given: &Bound<'_, PyDict>) -> PyResu
             "floor" => namespace.floor_bytes = value.extract()?,
             "allow_flush" => namespace.allow_flush = value.extract()?,
             "transitions" => namespace.graph = Some(graph(&value)?),
-            "durability" if value.extract::<&str>().is_ok_and(|word| word == "none") => {}
-            "durability" => {
-                let message = "durability is not available yet: everything is in memory only";
-                return Err(PyValueError::new_err(message));
-            }
+            "durability" => namespace.durability = Some(durability(value.extract()?)?),
             _ => return Err(PyTypeError::new_err(format!("unknown option of a namespace: {option:?}"))),
         }
     }
@@ -96,6 +94,10 @@ fn mode_of(mode: &str) -> PyResult<Mode> {
         "task" => Ok(Mode::Task),
         _ => Err(PyValueError::new_err(format!("mode must be \"cache\" or \"task\", not {mode:?}"))),
     }
+}
+
+fn durability(word: &str) -> PyResult<Durability> {
+    Durability::parse(word).map_err(|error| PyValueError::new_err(error.to_string()))
 }
 
 fn policy(word: &str) -> PyResult<Eviction> {

@@ -32,20 +32,22 @@ pub struct SharedEngine {
 
 #[pymethods]
 impl SharedEngine {
-    /// Opens an engine: a directory that entries overflow to and the most bytes there, `mode` and `eviction` of namespace 0,
+    /// Opens an engine: a directory and the most bytes there, `mode`, `eviction` and `durability` of namespace 0,
     /// memory in bytes (None = from the container), and for other namespaces a dict of name to options.
     #[new]
-    #[pyo3(signature = (path, max_disk, mode, eviction, max_memory, namespaces))]
+    #[pyo3(signature = (path, max_disk, mode, eviction, durability, max_memory, namespaces))]
+    #[expect(clippy::too_many_arguments, reason = "the options of kv.open(), by name")]
     fn new(
         py: Python<'_>,
         path: Option<PathBuf>,
         max_disk: Option<u64>,
         mode: &str,
         eviction: Option<&str>,
+        durability: Option<&str>,
         max_memory: Option<u64>,
         namespaces: Option<&Bound<'_, PyDict>>,
     ) -> PyResult<SharedEngine> {
-        let settings = options::settings(mode, eviction, max_memory, namespaces)?;
+        let settings = options::settings(mode, eviction, durability, max_memory, namespaces)?;
         let open = || {
             let data = path.map(|path| options::data(&path, max_disk)).transpose()?;
             Engine::open(Settings { data, ..settings })

@@ -45,6 +45,7 @@ pub fn run_short(
 ) -> Option<Result<()>> {
     match *command {
         ScalarCommand::Get { key, any_kind } => shard.read(
+            space,
             hash,
             key.as_bytes(),
             || clock.unix_ms(),

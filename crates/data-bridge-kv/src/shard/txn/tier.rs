@@ -10,7 +10,7 @@ use crate::cold::{Batch, Entry, Item, NewRecord, ReadError, Source, Spot};
 use crate::evict::Victim;
 use crate::hash::KeyHash;
 use crate::hash::stable::KeyId;
-use crate::mutation::Applied;
+use crate::mutation::{Applied, Mutation};
 use crate::shard::notice::Change;
 use crate::shard::{Resting, Space, exec};
 use crate::table::{EntryRef, NewEntry, OwnedEntry, Stored};
@@ -230,9 +230,11 @@ impl Txn<'_> {
 
     /// Removes a key on disk, and tells whoever wants to know.
     fn forget_cold(&mut self, place: Place<'_>, id: KeyId, change: Change) {
-        if let Some(version) = self.forget_id(id, change)
-            && self.is_listened_to(id.hash())
-        {
+        // What expired is gone by its deadline, whatever the log says.
+        let logged = (change == Change::Delete && self.space.wal().is_some())
+            .then(|| self.log(place, &Mutation::Delete));
+        let Some(version) = self.forget_id(id, change) else { return self.unlog(logged) };
+        if self.is_listened_to(id.hash()) {
             self.remember(place, change, version);
         }
     }
@@ -318,11 +320,11 @@ impl Txn<'_> {
     }
 
     /// Forgets every key on disk of the one locked shard; answers how many, or `None` where somebody wants to know their
-    /// names, or entries are on their way.
+    /// names, each removal is logged, or entries are on their way.
     pub fn forget_all_cold(&mut self) -> Option<usize> {
         self.changed = true;
         let space = self.space;
-        if space.has_prefix_watchers() {
+        if space.has_prefix_watchers() || space.wal().is_some() {
             return None;
         }
         let shard = self.only_shard().filter(|shard| shard.waiters.is_empty())?;

@@ -1,0 +1,167 @@
+//! What the log means for commands: which may begin, which answers have to wait for it, and how its records are carried out
+//! again.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use data_bridge_kv_model::{Error, ErrorKind, Key, Result};
+
+use super::{Caller, Core, Engine, NamespaceId};
+use crate::manifest::SEQUENCES;
+use crate::mutation::Mutation;
+use crate::mutation::bytes::{self, Effect};
+use crate::record::Record;
+use crate::shard::exec;
+use crate::shard::notice::Notices;
+use crate::shard::space::EFFECTS;
+use crate::wal::{Lsn, Refusal, Wal};
+
+/// What a caller's answers rest on: a record of the log. Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub struct Owed(Arc<AtomicU64>);
+
+impl Owed {
+    pub(super) fn raise(&self, lsn: Lsn) {
+        if lsn > 0 {
+            self.0.fetch_max(lsn, Relaxed);
+        }
+    }
+}
+
+impl Caller {
+    /// Sends the notices of a finished step; what its answer rests on is owed from now on.
+    #[inline]
+    pub(super) fn send(&self, notices: Notices) {
+        self.owed.raise(notices.rests_on());
+        notices.send();
+    }
+}
+
+impl Engine {
+    /// The record of the log that has to be durable before the answers that a caller got so far may be shown; `None` = they
+    /// may be shown.
+    #[inline]
+    pub fn owed(&self, caller: &Caller) -> Option<u64> {
+        let lsn = caller.owed.0.load(Relaxed);
+        let wal = self.core.wal.get().filter(|_| lsn > 0)?;
+        (wal.durable() < lsn).then_some(lsn)
+    }
+
+    /// Calls `then` once this record of the log is durable, or known not to become it: at once, or later from the log's
+    /// thread, which it must not block.
+    pub fn when_durable(&self, lsn: u64, then: Box<dyn FnOnce(Result<()>) + Send>) {
+        match self.core.wal.get() {
+            Some(wal) => wal.when_durable(lsn, Box::new(move |outcome| then(outcome.map_err(Error::from)))),
+            None => then(Ok(())),
+        }
+    }
+
+    /// Why the log failed, if it did: nothing is acknowledged any more, and the store is to be opened anew.
+    pub fn log_failure(&self) -> Option<String> {
+        Some(self.core.wal.get()?.failure()?.to_string())
+    }
+
+    /// Waits until everything that was done so far is on disk.
+    ///
+    /// # Errors
+    /// `Durability` if the log failed.
+    pub fn sync(&self) -> Result<()> {
+        self.core.wal.get().map_or(Ok(()), |wal| Ok(wal.wait_durable(wal.last())?))
+    }
+}
+
+impl Core {
+    /// Whether a command may begin in a namespace that is logged; waits for room in the log.
+    pub(super) fn admit(&self, wal: &Wal, reads: bool, grows: bool) -> Result<()> {
+        wal.admit(!grows).map_err(|refusal| match refusal {
+            Refusal::Failed(failure) => failure.into(),
+            Refusal::Full => Error::new(
+                ErrorKind::ReadOnly,
+                "the disk is full: what frees space still works, writes will once there is space",
+            ),
+            Refusal::Closed => Error::new(ErrorKind::Closed, "the store is closed"),
+        })?;
+        if !reads && !wal.has_room() {
+            self.block(|| wal.wait_room());
+        }
+        Ok(())
+    }
+
+    /// Waits until what a caller was answered may be shown, unless it sees to that itself.
+    #[inline]
+    pub(super) fn settle(&self, caller: &Caller) -> Result<()> {
+        let lsn = caller.owed.0.load(Relaxed);
+        if lsn == 0 || caller.parks { Ok(()) } else { self.wait_durable(lsn) }
+    }
+
+    #[cold]
+    fn wait_durable(&self, lsn: Lsn) -> Result<()> {
+        match self.wal.get() {
+            Some(wal) if wal.durable() < lsn => Ok(self.block(|| wal.wait_durable(lsn))?),
+            _ => Ok(()),
+        }
+    }
+
+    fn block<R: Send>(&self, act: impl FnOnce() -> R + Send) -> R {
+        match &self.tier {
+            Some(tier) => tier.block(act),
+            None => act(),
+        }
+    }
+
+    /// Carries out a record of the log.
+    pub(super) fn replay(&self, record: &Record<'_>) -> Result<()> {
+        self.replayed.fetch_add(1, Relaxed);
+        let number = record.head.namespace;
+        let space = self.spaces.get(usize::from(number)).filter(|_| record.head.kind == EFFECTS);
+        let unknown = || Error::new(ErrorKind::Corruption, "a record of the log is of an unknown kind");
+        let space = space.ok_or_else(unknown)?;
+        for effect in bytes::decode(record.payload, exec::new_value) {
+            if self.budget.is_near() {
+                self.make_room(NamespaceId(number))?;
+            }
+            let Effect { key, version, mutation } = effect?;
+            let key = Key::new(key)?;
+            let shard = space.shard_of(space.hash(key.as_bytes()));
+            let mut txn = match mutation {
+                Mutation::Put { .. } | Mutation::Delete => self.begin_at(space, shard),
+                _ => self.begin_with(space, key)?,
+            };
+            let place = txn.place(key);
+            txn.replay(place, space.sequence_of(version), mutation);
+            txn.finish().send();
+        }
+        Ok(())
+    }
+
+    /// Keeps the manifest's ceiling above the sequence numbers that shards give, and writes the log where no thread does.
+    pub(super) fn tend_log(&self) {
+        if let Some(wal) = self.wal.get().filter(|wal| !wal.has_thread()) {
+            wal.step();
+        }
+        self.raise_ceiling();
+    }
+
+    /// Raises the ceiling once half of what is below it was used.
+    pub(super) fn raise_ceiling(&self) {
+        let mut manifest = self.manifest.lock();
+        let (Some(manifest), Some(tier)) = (manifest.as_mut(), &self.tier) else { return };
+        let touched = self.spaces.iter().filter(|space| space.is_touched());
+        let highest = touched.flat_map(|space| (0..space.shard_count()).map(|index| space.lock(index).sequence()));
+        let highest = highest.max().unwrap_or(0);
+        if highest <= manifest.ceiling - SEQUENCES / 2 {
+            return;
+        }
+        let raised = crate::manifest::Manifest { ceiling: highest + SEQUENCES, ..manifest.clone() };
+        if tier.write_manifest(&raised) {
+            *manifest = raised;
+        }
+    }
+
+    /// Writes and syncs what was done, and ends the log.
+    pub(super) fn close_log(&self) {
+        if let Some(wal) = self.wal.get() {
+            wal.close();
+        }
+    }
+}

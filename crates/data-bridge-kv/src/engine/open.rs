@@ -1,0 +1,155 @@
+//! Opening: what the directory says, what the log has, and then the threads.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use data_bridge_kv_model::{Error, ErrorKind, Result};
+use parking_lot::Mutex;
+
+use super::Core;
+use super::tier::Tier;
+use super::waiting::Timeouts;
+use crate::budget::Budget;
+use crate::hash::KeyHasher;
+use crate::hash::stable::StableHasher;
+use crate::manifest::{Manifest, ManifestError, SEQUENCES};
+use crate::random::process_seed;
+use crate::settings::{DataDirectory, Durability, Mode, NamespaceSettings, Settings};
+use crate::shard::Space;
+use crate::shard::space::Beginning;
+use crate::wal::{Wal, WalPolicy};
+
+/// What the versions of a store start above: unix ms times 2^20, and above those of any store that this process opened
+/// before, so that closing and opening within a millisecond brings no version back.
+fn next_base(started_ms: u64) -> u64 {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    let next = |last: u64| last.saturating_add(1 << 20).max(started_ms << 20);
+    let last = LAST.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |last| Some(next(last)));
+    next(last.unwrap_or_else(|last| last))
+}
+
+impl Core {
+    /// Opens a store without its threads.
+    pub(super) fn open(settings: Settings) -> Result<Arc<Core>> {
+        settings.check()?;
+        let budget = Arc::new(Budget::new(settings.max_memory));
+        let started_ms = settings.clock.unix_ms();
+        let manifest = settings.data.as_ref().map(|data| manifest(data, &settings, started_ms)).transpose()?;
+        let beginning = beginning(&settings, manifest.as_ref(), started_ms);
+        let data = settings.data.clone();
+        let tier = settings.data.map(|data| Tier::open(data, beginning.seed, settings.blocking)).transpose()?;
+        let wal = Arc::new(OnceLock::new());
+        let make = |(number, settings): (u8, NamespaceSettings)| {
+            let (mode, durability) = (settings.mode, settings.durability_with(tier.is_some()));
+            let new = |hasher| Space::new(settings, hasher, beginning, Arc::clone(&budget));
+            let space = match &tier {
+                None => new(KeyHasher::new(beginning.seed)),
+                Some(tier) => {
+                    let hasher = KeyHasher::stable(beginning.seed);
+                    new(hasher).with_cold(Arc::clone(tier.log(mode)), number)
+                }
+            };
+            match durability {
+                Durability::None => space,
+                durability => space.with_wal(Arc::clone(&wal), durability == Durability::Always),
+            }
+        };
+        let core = Arc::new(Core {
+            spaces: (0..).zip(settings.namespaces).map(make).collect(),
+            budget,
+            tier,
+            wal,
+            manifest: Mutex::new(manifest),
+            replayed: AtomicU64::new(0),
+            clock: settings.clock,
+            timeouts: Timeouts::default(),
+            closed: AtomicBool::new(false),
+            numbers: AtomicU64::new(1),
+            started_ms,
+        });
+        if let Some(data) = data {
+            core.open_log(&data, beginning.seed, settings.background)?;
+        }
+        Ok(core)
+    }
+
+    /// Opens the log, if a namespace has one, and carries out what it has.
+    fn open_log(&self, data: &DataDirectory, seed: u64, background: bool) -> Result<()> {
+        if !self.spaces.iter().any(Space::is_logged) {
+            return Ok(());
+        }
+        let policy = WalPolicy { fingerprint: StableHasher::new(seed).fingerprint(), ..WalPolicy::default() };
+        let disk = Arc::clone(data.disk());
+        let (wal, _) = Wal::open(disk, policy, &mut |_, record| self.replay(&record)).map_err(|error| unavailable(&error))?;
+        let wal = self.wal.get_or_init(|| Arc::new(wal));
+        if background {
+            wal.start().map_err(|error| unavailable(&error))?;
+        }
+        Ok(())
+    }
+}
+
+fn unavailable(error: &dyn std::fmt::Display) -> Error {
+    Error::new(ErrorKind::Unavailable, format!("the data directory: {error}"))
+}
+
+/// The manifest of the directory as it is from now on: with room for this opening's sequence numbers, and its task
+/// namespaces.
+fn manifest(data: &DataDirectory, settings: &Settings, started_ms: u64) -> Result<Manifest> {
+    let disk = &**data.disk();
+    let old = Manifest::read(disk).map_err(|error| match error {
+        ManifestError::Damaged => Error::new(ErrorKind::Corruption, format!("the data directory: {error}")),
+        ManifestError::Disk(_) | ManifestError::Foreign => unavailable(&error),
+    })?;
+    let mut manifest = match old {
+        Some(old) => Manifest { ceiling: old.ceiling.saturating_add(SEQUENCES), ..old },
+        None => Manifest {
+            base: next_base(started_ms),
+            ceiling: SEQUENCES,
+            seed: settings.seed.unwrap_or_else(process_seed),
+            shard_bits: u8::try_from(shards(settings).trailing_zeros()).unwrap_or(0),
+            tasks: Vec::new(),
+        },
+    };
+    for (number, name) in &manifest.tasks {
+        let is_here = settings
+            .namespaces
+            .get(usize::from(*number))
+            .is_some_and(|space| space.mode == Mode::Task && space.name == *name);
+        if !is_here {
+            let message = format!(
+                "the data directory has a task namespace '{name}' with number {number}: configure it as such, \
+                 or use another directory"
+            );
+            return Err(Error::invalid(message));
+        }
+    }
+    let tasks = (0..).zip(&settings.namespaces).filter(|(_, space)| space.mode == Mode::Task);
+    manifest.tasks = tasks.map(|(number, space)| (number, space.name.clone())).collect();
+    manifest.write(disk).map_err(|error| unavailable(&error))?;
+    Ok(manifest)
+}
+
+fn shards(settings: &Settings) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    settings.shards.unwrap_or((cores * 8).next_power_of_two().min(4096))
+}
+
+fn beginning(settings: &Settings, manifest: Option<&Manifest>, opened_ms: u64) -> Beginning {
+    match manifest {
+        Some(manifest) => Beginning {
+            shard_bits: u32::from(manifest.shard_bits),
+            base: manifest.base,
+            floor: manifest.ceiling.saturating_sub(SEQUENCES),
+            seed: manifest.seed,
+            opened_ms,
+        },
+        None => Beginning {
+            shard_bits: shards(settings).trailing_zeros(),
+            base: next_base(opened_ms),
+            floor: 0,
+            seed: settings.seed.unwrap_or_else(process_seed),
+            opened_ms,
+        },
+    }
+}

@@ -1,0 +1,126 @@
+//! What a data directory says of itself, in the file `manifest`: under which secret and in how many shards its keys are
+//! placed, what versions are counted from, and which namespaces are kept.
+//!
+//! ```text
+//! record of kind 1 at segment 0, offset 0 (see `record`): magic "DBKVMANI", format u16, base of versions u64,
+//! sequence ceiling u64, seed u64, shard bits u8, namespaces u8, for each: number u8, name counted by a varint
+//! ```
+//! It is written aside, synced and renamed, so that either the old or the new one is there, whole.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::arithmetic_side_effects))]
+
+use std::fmt;
+use std::io;
+
+use data_bridge_kv_model::Reader;
+use data_bridge_kv_model::codec::put_counted;
+
+use crate::disk::Disk;
+use crate::record::{self, Head, Position};
+
+const NAME: &str = "manifest";
+const ASIDE: &str = "manifest.new";
+const MAGIC: &[u8; 8] = b"DBKVMANI";
+const FORMAT: u16 = 1;
+const KIND: u8 = 1;
+const AT: Position = Position { segment: 0, offset: 0 };
+
+/// Sequence numbers that an opening may use before the ceiling is raised again. 20 bits of openings have 24 each.
+pub const SEQUENCES: u64 = 1 << 24;
+
+/// The manifest of a directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Manifest {
+    /// What versions are counted from, for ever.
+    pub base: u64,
+    /// No shard has given a sequence number above this. Raised, and on disk, before one does.
+    pub ceiling: u64,
+    /// What the secret of the stable hash grows from.
+    pub seed: u64,
+    /// A namespace has two to the power of this many shards.
+    pub shard_bits: u8,
+    /// The task namespaces that were kept here: number and name.
+    pub tasks: Vec<(u8, String)>,
+}
+
+/// Why a manifest can't be read.
+#[derive(Debug)]
+pub enum ManifestError {
+    /// The disk says no.
+    Disk(io::Error),
+    /// It is not what was written.
+    Damaged,
+    /// It has a format of another version.
+    Foreign,
+}
+
+impl fmt::Display for ManifestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ManifestError::Disk(error) => write!(f, "{error}"),
+            ManifestError::Damaged => write!(f, "{NAME} is damaged: restore the directory from a backup"),
+            ManifestError::Foreign => write!(f, "{NAME} was written by another version"),
+        }
+    }
+}
+
+impl Manifest {
+    /// Reads the manifest of a directory; `None` where there is none.
+    pub fn read(disk: &dyn Disk) -> Result<Option<Manifest>, ManifestError> {
+        let file = match disk.open(NAME) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(ManifestError::Disk(error)),
+        };
+        let size = file.size().map_err(ManifestError::Disk)?;
+        // Sixteen names and a few numbers: more is no manifest.
+        let mut bytes = vec![0; usize::try_from(size).ok().filter(|size| *size <= 1 << 16).ok_or(ManifestError::Damaged)?];
+        file.read_at(&mut bytes, 0).map_err(ManifestError::Disk)?;
+        let found = record::read(&bytes, AT).filter(|record| record.head.kind == KIND);
+        let payload = found.ok_or(ManifestError::Damaged)?.payload;
+        let rest = payload.strip_prefix(MAGIC).ok_or(ManifestError::Foreign)?;
+        let rest = rest.strip_prefix(&FORMAT.to_le_bytes()).ok_or(ManifestError::Foreign)?;
+        Manifest::decode(rest).map(Some).ok_or(ManifestError::Damaged)
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Manifest> {
+        let mut reader = Reader::new(bytes);
+        let mut number = || reader.i64().map(i64::cast_unsigned).ok();
+        let (base, ceiling, seed) = (number()?, number()?, number()?);
+        let shard_bits = reader.byte().ok()?;
+        let count = reader.byte().ok()?;
+        let mut task = || {
+            let number = reader.byte().ok()?;
+            Some((number, String::from_utf8(reader.counted().ok()?.to_vec()).ok()?))
+        };
+        let tasks = (0..count).map(|_| task()).collect::<Option<_>>()?;
+        Some(Manifest { base, ceiling, seed, shard_bits, tasks })
+    }
+
+    /// Writes the manifest in place of the one that was there; once this returns, it lasts.
+    pub fn write(&self, disk: &dyn Disk) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        record::begin(Head { number: 0, generation: 0, namespace: 0, kind: KIND }, &mut bytes);
+        bytes.extend_from_slice(MAGIC);
+        bytes.extend_from_slice(&FORMAT.to_le_bytes());
+        for number in [self.base, self.ceiling, self.seed] {
+            bytes.extend_from_slice(&number.to_le_bytes());
+        }
+        bytes.push(self.shard_bits);
+        bytes.push(u8::try_from(self.tasks.len()).map_err(|_| io::ErrorKind::InvalidInput)?);
+        for (number, name) in &self.tasks {
+            bytes.push(*number);
+            put_counted(name.as_bytes(), &mut bytes);
+        }
+        record::finish(&mut bytes).ok_or(io::ErrorKind::InvalidInput)?;
+        record::seal(&mut bytes, AT);
+        match disk.remove(ASIDE) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let file = disk.create(ASIDE)?;
+        file.write_at(&bytes, 0)?;
+        file.sync_data()?;
+        disk.rename(ASIDE, NAME)?;
+        disk.sync_names()
+    }
+}

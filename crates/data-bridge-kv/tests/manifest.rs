@@ -1,0 +1,68 @@
+//! The manifest on a disk that fails and forgets.
+
+use std::io::ErrorKind;
+
+use data_bridge_kv::disk::Disk;
+use data_bridge_kv::manifest::{Manifest, ManifestError};
+use data_bridge_kv_testkit::disk::{Fault, FaultyDisk};
+
+fn manifest(ceiling: u64) -> Manifest {
+    let tasks = vec![(1, "tasks".to_owned()), (3, "jobs ✓".to_owned())];
+    Manifest { base: 1 << 60, ceiling, seed: u64::MAX, shard_bits: 4, tasks }
+}
+
+#[test]
+fn what_is_written_is_read_back() {
+    let disk = FaultyDisk::new();
+    assert_eq!(Manifest::read(&disk).unwrap(), None);
+    for ceiling in [1, 2] {
+        manifest(ceiling).write(&disk).unwrap();
+        assert_eq!(Manifest::read(&disk).unwrap(), Some(manifest(ceiling)));
+    }
+    assert_eq!(disk.list().unwrap(), ["manifest"]);
+}
+
+/// Cut off anywhere by a fault and a crash, the old or the new one is there, and the new one if the write said so.
+#[test]
+fn a_crash_leaves_the_old_one_or_the_new_one() {
+    let mut outcomes = [0; 2];
+    for at in 0..12 {
+        for seed in 0..40 {
+            let disk = FaultyDisk::new();
+            manifest(1).write(&disk).unwrap();
+            let at = disk.operations() + at;
+            disk.set_fault(Some(Fault { at, error: ErrorKind::Other, sticky: true }));
+            let written = manifest(2).write(&disk).is_ok();
+            disk.set_fault(None);
+            disk.crash(seed);
+            let found = Manifest::read(&disk).unwrap().unwrap();
+            assert!([1, 2].contains(&found.ceiling) && found == manifest(found.ceiling));
+            assert!(found.ceiling == 2 || !written, "operation {at}, seed {seed}");
+            outcomes[usize::from(found.ceiling == 2)] += 1;
+            manifest(3).write(&disk).unwrap();
+            assert_eq!(Manifest::read(&disk).unwrap(), Some(manifest(3)));
+        }
+    }
+    assert!(outcomes.iter().all(|count| *count > 0), "{outcomes:?}");
+}
+
+#[test]
+fn every_flipped_bit_and_every_cut_is_noticed() {
+    let disk = FaultyDisk::new();
+    manifest(7).write(&disk).unwrap();
+    let file = disk.open("manifest").unwrap();
+    let mut whole = vec![0; usize::try_from(file.size().unwrap()).unwrap()];
+    file.read_at(&mut whole, 0).unwrap();
+    for bit in 0..whole.len() * 8 {
+        let mut damaged = whole.clone();
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        file.write_at(&damaged, 0).unwrap();
+        assert!(matches!(Manifest::read(&disk), Err(ManifestError::Damaged)), "bit {bit}");
+    }
+    file.write_at(&whole, 0).unwrap();
+    for size in 0..whole.len() as u64 {
+        file.set_size(size).unwrap();
+        assert!(matches!(Manifest::read(&disk), Err(ManifestError::Damaged)), "cut at {size}");
+        file.write_at(&whole, 0).unwrap();
+    }
+}
