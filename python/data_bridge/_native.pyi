@@ -49,6 +49,7 @@ class Engine:
         max_disk: int | None,
         mode: str,
         eviction: str | None,
+        durability: str | None,
         max_memory: int | None,
         namespaces: dict[str, dict[str, Any]] | None,
     ) -> Self: ...

@@ -255,17 +255,23 @@ def test_bad_urls(url: str) -> None:
         kv.connect(url)
 
 
+def test_what_is_not_there_yet_is_refused() -> None:
+    with pytest.raises(ValueError, match="not available yet"):
+        kv.connect("kvs://h")
+
+
 @pytest.mark.parametrize(
-    "call",
+    ("options", "why"),
     [
-        lambda: kv.open(durability=cast(Any, "always")),
-        lambda: kv.open(namespaces={"tasks": {"mode": "task", "durability": cast(Any, "everysec")}}),
-        lambda: kv.connect("kvs://h"),
+        ({"durability": "always"}, "is a cache"),
+        ({"mode": "task", "durability": "always"}, "needs a data directory"),
+        ({"namespaces": {"tasks": {"mode": "task", "durability": "everysec"}}}, "needs a data directory"),
+        ({"mode": "task", "durability": "often"}, "unknown durability 'often'"),
     ],
 )
-def test_what_is_not_there_yet_is_refused(call: Any) -> None:
-    with pytest.raises(ValueError, match="not available yet"):
-        call()
+def test_a_durability_that_can_not_be_is_refused(options: dict[str, Any], why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        kv.open(**options)
 
 
 def test_the_command_line(server: Any) -> None:

@@ -10,7 +10,6 @@ from data_bridge._native import Embedded, Engine
 from data_bridge.kv._codecs import Fallback
 from data_bridge.kv._memory import budget
 from data_bridge.kv._methods import StoreMethods
-from data_bridge.kv.errors import UnavailableError
 
 
 class Store(Embedded, StoreMethods):
@@ -39,15 +38,14 @@ def open_engine(
     eviction: str | None,
     max_memory: int | None,
     namespaces: Mapping[str, Mapping[str, Any]] | None,
-    durability: str,
+    durability: str | None,
 ) -> Engine:
-    """The engine of an embedded store; what is not built yet is refused."""
-    if durability != "none":
-        raise UnavailableError("durability is not available yet: a path is for what memory has no room for")
+    """The engine of an embedded store."""
     if max_disk is not None and path is None:
         raise ValueError("max_disk needs a path")
     given = None if namespaces is None else {name: dict(options) for name, options in namespaces.items()}
-    return Engine(path, max_disk, mode, eviction, budget() if max_memory is None else max_memory, given)
+    memory = budget() if max_memory is None else max_memory
+    return Engine(path, max_disk, mode, eviction, durability, memory, given)
 
 
 def open(  # noqa: A001 - reads as kv.open()
@@ -58,20 +56,22 @@ def open(  # noqa: A001 - reads as kv.open()
     max_memory: int | None = None,
     max_disk: int | None = None,
     namespaces: Mapping[str, Mapping[str, Any]] | None = None,
-    durability: Literal["none"] = "none",
+    durability: Literal["none", "everysec", "always"] | None = None,
     fallback: Fallback | None = None,
 ) -> Store:
-    """Opens a store in this process, in memory or larger than it.
-
-    With a `path`, values that `max_memory` has no room for go to files in that directory, at most `max_disk` bytes
-    (three quarters of what is free unless given), and come back when they are read. The directory is this store's
-    alone, and what it holds does not outlive the store: at the next opening a cache starts empty, and a directory with
-    entries of a task store is refused.
+    """Opens a store in this process: in memory, or with a directory that outlives it.
 
     `mode` is that of namespace 0: a cache evicts when `max_memory` (bytes; default 10 % of the container's limit, at
-    most 1 GiB) is spent, by `eviction`, least recently used first unless given; a task store never does. `namespaces`
-    gives policies by name: `mode`, `eviction`, `default_ttl`, `transitions`, `allow_flush`, `floor`. `fallback` is a
-    codec for objects that nothing else takes.
+    most 1 GiB) is spent, by `eviction`, least recently used first unless given; a task store never does.
+
+    With a `path` a task store is found again as it was left, also after a crash: `durability="always"`, its default,
+    means that a call returns when its change is on disk; with `"everysec"` a crash may take back the last second. A
+    cache starts empty. In both, values that memory has no room for go to files there and come back when they are read;
+    all files together take at most `max_disk` bytes (three quarters of what is free unless given). The directory is
+    this store's alone.
+
+    `namespaces` gives policies by name: `mode`, `durability`, `eviction`, `default_ttl`, `transitions`, `allow_flush`,
+    `floor`. `fallback` is a codec for objects that nothing else takes.
 
     >>> from data_bridge import kv
     >>> store = kv.open()

@@ -222,9 +222,9 @@ def open(  # noqa: A001 - reads as kv.aio.open()
     max_memory: int | None = None,
     max_disk: int | None = None,
     namespaces: Mapping[str, Mapping[str, Any]] | None = None,
-    durability: Literal["none"] = "none",
+    durability: Literal["none", "everysec", "always"] | None = None,
     fallback: Fallback | None = None,
 ) -> AsyncStore:
-    """Opens a store in this process, in memory or larger than it; the options are those of `kv.open`."""
+    """Opens a store in this process, in memory or with a directory; the options are those of `kv.open`."""
     engine = open_engine(path, max_disk, mode, eviction, max_memory, namespaces, durability)
     return AsyncStore(Store(engine, "0", fallback))
