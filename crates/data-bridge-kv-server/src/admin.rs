@@ -87,6 +87,9 @@ fn respond(method: &str, path: &str, shared: &Shared) -> Response {
         "/startupz" if shared.phase() != Phase::Starting => plain("200 OK", "ok\n"),
         "/startupz" => plain("503 Service Unavailable", "starting\n"),
         "/readyz" => match shared.phase() {
+            Phase::Ready if shared.engine.log_failure().is_some() => {
+                plain("503 Service Unavailable", "the log failed\n")
+            }
             Phase::Ready => plain("200 OK", "ok\n"),
             Phase::Starting => plain("503 Service Unavailable", "starting\n"),
             Phase::Draining => plain("503 Service Unavailable", "draining\n"),

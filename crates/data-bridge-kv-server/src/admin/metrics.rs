@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use data_bridge_kv::Stats;
-use data_bridge_kv::engine::{FETCH_TIMES, NamespaceStats, TierStats};
+use data_bridge_kv::engine::{FETCH_TIMES, LogStats, NamespaceStats, TierStats};
 
 use crate::process;
 use crate::server::{Phase, Shared};
@@ -49,6 +49,9 @@ pub fn text(shared: &Shared) -> String {
     store_families(shared, &stats, &mut page);
     if let Some(tier) = &stats.tier {
         tier_families(tier, &mut page);
+    }
+    if let Some(log) = &stats.log {
+        log_families(log, &mut page);
     }
     page.0
 }
@@ -137,6 +140,15 @@ fn tier_families(tier: &TierStats, page: &mut Page) {
         let _ = writeln!(page.0, "{name}_bucket{{le=\"{end}\"}} {count}");
     }
     let _ = writeln!(page.0, "{name}_sum {}\n{name}_count {count}", tier.fetch_us as f64 / 1e6);
+}
+
+/// The log: there where a namespace is logged.
+fn log_families(log: &LogStats, page: &mut Page) {
+    page.one("kv_log_bytes", "gauge", "Bytes of the log's segments.", log.bytes);
+    page.one("kv_log_last_lsn", "gauge", "The last record.", log.last);
+    page.one("kv_log_durable_lsn", "gauge", "The last record that is on disk for good.", log.durable);
+    page.one("kv_log_failed", "gauge", "1 once the log failed: nothing is acknowledged.", u8::from(log.has_failed));
+    page.one("kv_log_replayed_records", "gauge", "Records read when the store was opened.", log.replayed);
 }
 
 fn store_families(shared: &Shared, stats: &Stats, page: &mut Page) {

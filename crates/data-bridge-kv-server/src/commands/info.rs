@@ -53,7 +53,7 @@ pub fn info_text(shared: &Shared, policy: &str, wanted: &[String]) -> String {
             "clients" => clients(shared, &stats, &mut text),
             "memory" => memory(&stats, policy, &mut text),
             "tier" => tier(&stats, &mut text),
-            "persistence" => persistence(&mut text),
+            "persistence" => persistence(&stats, &mut text),
             "stats" => counters(shared, &stats, &mut text),
             "replication" => line(&mut text, format_args!("role:master\r\nconnected_slaves:0")),
             "cpu" => cpu(&mut text),
@@ -131,9 +131,22 @@ fn tier(stats: &Stats, text: &mut String) {
     }
 }
 
-fn persistence(text: &mut String) {
-    let none = "loading:0\r\nrdb_changes_since_last_save:0\r\nrdb_bgsave_in_progress:0\r\nrdb_last_bgsave_status:ok\r\naof_enabled:0";
-    line(text, format_args!("{none}"));
+/// The log in Redis's words for its append-only file, then in ours.
+fn persistence(stats: &Stats, text: &mut String) {
+    let none = "loading:0\r\nrdb_changes_since_last_save:0\r\nrdb_bgsave_in_progress:0\r\nrdb_last_bgsave_status:ok";
+    line(text, format_args!("{none}\r\naof_enabled:{}", u8::from(stats.log.is_some())));
+    let Some(log) = &stats.log else { return };
+    let status = if log.has_failed { "err" } else { "ok" };
+    line(text, format_args!("aof_last_write_status:{status}\r\naof_current_size:{}", log.bytes));
+    for (name, value) in [
+        ("log_bytes", log.bytes),
+        ("log_last_lsn", log.last),
+        ("log_durable_lsn", log.durable),
+        ("log_replayed_records", log.replayed),
+        ("log_failed", u64::from(log.has_failed)),
+    ] {
+        line(text, format_args!("{name}:{value}"));
+    }
 }
 
 fn counters(shared: &Shared, stats: &Stats, text: &mut String) {

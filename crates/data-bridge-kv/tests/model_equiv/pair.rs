@@ -6,11 +6,14 @@ use std::sync::Arc;
 
 use data_bridge_kv::shard::put_value;
 use data_bridge_kv::table::Stored;
-use data_bridge_kv::{Caller, DataDirectory, Engine, ManualClock, OnError, Settings, TransitionGraph};
+use data_bridge_kv::{
+    Caller, DataDirectory, Engine, Eviction, ManualClock, Mode, OnError, Settings, TransitionGraph,
+};
 use data_bridge_kv_model::command::table::opcode;
 use data_bridge_kv_model::command::{Condition, ScalarCommand, SetReply};
 use data_bridge_kv_model::{Arg, Call, Command, Key, Reply, ReplyBuf, ReplyReader, Shape, Value};
 use data_bridge_kv_testkit::disk::FaultyDisk;
+use data_bridge_kv_testkit::random::Random;
 use data_bridge_kv_testkit::reference::{Follower, Graph, Reference, same_fault};
 use data_bridge_kv_testkit::workload::{KEYS, Request, VersionOf, Word};
 
@@ -118,10 +121,15 @@ pub enum Tier {
     Hot,
     /// On disk.
     Cold,
+    /// In memory and in the log, from which they come back after the power was cut between two steps.
+    Logged,
 }
 
 pub struct Pair {
     engine: Engine,
+    settings: Settings,
+    disk: FaultyDisk,
+    random: Random,
     caller: Caller,
     clock: Arc<ManualClock>,
     follower: Follower,
@@ -134,6 +142,15 @@ pub struct Pair {
     tier: Tier,
     /// How many replies were compared.
     pub replies: usize,
+    /// How often the power was cut.
+    pub crashes: usize,
+}
+
+/// A store with these settings; where it has a directory, on this disk.
+fn open(settings: &Settings, disk: &FaultyDisk, tier: Tier) -> Engine {
+    let directory = || DataDirectory::on(Arc::new(disk.clone()), 1 << 30).expect("nobody else has it");
+    let data = (tier != Tier::Hot).then(directory);
+    Engine::open(Settings { data, ..settings.clone() }).expect("it opens")
 }
 
 /// Which side an argument is meant for.
@@ -153,10 +170,6 @@ impl Pair {
             background: false,
             ..Settings::default()
         };
-        if tier == Tier::Cold {
-            let directory = DataDirectory::on(Arc::new(FaultyDisk::new()), 1 << 30);
-            settings.data = Some(directory.expect("nobody else has it"));
-        }
         let mut model = Reference::new(START);
         // Namespace 3 gives every key a time to live, namespace 1 refuses to be flushed.
         settings.namespaces[3].default_ttl_ms = Some(1000);
@@ -169,12 +182,20 @@ impl Pair {
         let edge = |from: Option<&str>, to: &str| (from.map(str::to_owned), to.to_owned());
         let edges = vec![edge(None, "A"), edge(Some("A"), "B"), edge(Some("A"), "C"), edge(Some("B"), "C")];
         model.space_mut(4).graph = Some(Graph { field: "status".to_owned(), edges });
-        let engine = Engine::open(settings).expect("valid settings");
         let namespace = (plan.seed % 5) as usize;
+        if tier == Tier::Logged {
+            let logged = &mut settings.namespaces[namespace];
+            (logged.mode, logged.eviction) = (Mode::Task, Eviction::None);
+        }
+        let disk = FaultyDisk::new();
+        let engine = open(&settings, &disk, tier);
         let id = engine.namespace(&namespace.to_string()).expect("a namespace");
         let caller = Caller { namespace: id, ..engine.caller() };
         Pair {
             engine,
+            settings,
+            disk,
+            random: Random::new(plan.seed),
             caller,
             clock,
             follower: Follower::new(model),
@@ -184,6 +205,7 @@ impl Pair {
             shortened: Cell::new(0),
             tier,
             replies: 0,
+            crashes: 0,
         }
     }
 
@@ -192,9 +214,28 @@ impl Pair {
         self.engine.stats().tier.map_or(0, |tier| tier.fetched)
     }
 
+    /// Cuts the power and opens the store again.
+    fn crash(&mut self) {
+        self.disk.crash(self.random.bits());
+        // The one before must be gone when the next one locks the directory.
+        self.engine = Engine::open(Settings { background: false, ..Settings::default() }).expect("in memory");
+        self.engine = open(&self.settings, &self.disk, self.tier);
+        self.caller = Caller { namespace: self.caller.namespace, ..self.engine.caller() };
+        self.crashes += 1;
+    }
+
     pub fn take(&mut self, step: &Step) -> Result<(), String> {
-        if self.tier == Tier::Cold {
-            self.engine.demote_all();
+        match self.tier {
+            Tier::Hot => {}
+            Tier::Cold => self.engine.demote_all(),
+            Tier::Logged if self.random.below(6) == 0 => {
+                let before = KEYS.map(|key| self.version(key));
+                self.crash();
+                if before != KEYS.map(|key| self.version(key)) {
+                    return Err("after a crash a key has another version".to_owned());
+                }
+            }
+            Tier::Logged => {}
         }
         match step {
             Step::Run(request) => self.run(std::slice::from_ref(request), false)?,
