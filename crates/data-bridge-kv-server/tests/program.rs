@@ -68,10 +68,10 @@ async fn exit_code(program: &mut Program) -> Option<i32> {
 #[test]
 fn bad_configurations_end_with_code_2_and_one_line() {
     for (args, says) in [
-        (&["serve", "--namespace", "jobs:task:always"][..], "not available yet"),
-        (&["serve", "--data", "/dev/null"], "data directory"),
+        (&["serve", "--namespace", "jobs:task:always"][..], "needs a data directory"),
+        (&["serve", "--namespace", "hot:cache:always"], "is a cache"),
         (&["serve", "--max-disk", "lots"], "max_disk"),
-        (&["serve", "--namespace", "tasks:task:everysec"], "not available yet"),
+        (&["serve", "--namespace", "tasks:task:often"], "often"),
         (&["serve", "--listen", "0.0.0.0:0"], "--insecure-no-auth"),
         (&["serve", "--max-memory", "lots"], "max_memory"),
         (&["serve", "--config", "no/such/file.toml"], "no/such/file.toml"),
@@ -87,6 +87,14 @@ fn bad_configurations_end_with_code_2_and_one_line() {
             assert_eq!(text.lines().count(), 1, "{text}");
         }
     }
+}
+
+#[test]
+fn a_directory_that_can_not_be_used_ends_with_code_4_and_one_line() {
+    let output = output(&["serve", "--data", "/dev/null"]);
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(4), "{text}");
+    assert!(text.contains("data directory") && text.lines().count() == 1, "{text}");
 }
 
 #[test]

@@ -1,0 +1,142 @@
+"""Task stores that outlive their process: `kv.open(path, mode="task")` and a server with `--data`."""
+
+from __future__ import annotations
+
+import datetime
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from data_bridge import kv
+
+VALUES: dict[str, Any] = {
+    "int": 42,
+    "big": 1 << 90,
+    "float": -0.5,
+    "decimal": Decimal("1.10"),
+    "text": "grüße",
+    "bytes": b"\x00\xff" * 5000,
+    "none": None,
+    "bool": True,
+    "list": [1, "two", [3.0, None]],
+    "empty": [],
+    "set": {1, "a", Decimal("2.5")},
+    "hash": {"a": 1, "b": [2, {"c": uuid.UUID(int=7)}]},
+    "tuple": (1, (2,)),
+    "moment": datetime.datetime(2026, 11, 24, 18, 30, tzinfo=datetime.UTC),
+    "span": datetime.timedelta(days=-1, microseconds=3),
+}
+
+WRITER = """
+import sys
+from data_bridge import kv
+store = kv.open(sys.argv[1], mode="task")
+for n in range(store.get("last", -1) + 1, 1_000_000):
+    with store.pipeline(atomic=True) as together:
+        together.set(f"job:{n}", {"status": "done", "result": n * 1.5})
+        together.set("last", n)
+    print(n, flush=True)
+"""
+
+
+def test_every_kind_comes_back_with_its_ttl_and_version(tmp_path: Path) -> None:
+    store = kv.open(tmp_path, mode="task")
+    for name, value in VALUES.items():
+        store.set(name, value, ttl=1000 if name == "text" else None)
+    store.zadd("scores", {"a": 1.5, "b": 2})
+    store.rpush("list", "more")
+    versions = {name: store.get_versioned(name).version for name in VALUES}
+    store.set("gone", 1)
+    store.delete("gone")
+    store.close()
+
+    again = kv.open(tmp_path, mode="task")
+    assert again["list"] == [*VALUES["list"], "more"]
+    assert {name: again[name] for name in VALUES if name != "list"} == {
+        name: value for name, value in VALUES.items() if name != "list"
+    }
+    assert again["scores"] == [("a", 1.5), ("b", 2.0)]
+    assert {name: again.get_versioned(name).version for name in VALUES} == versions
+    assert 990 < (again.ttl("text") or 0) <= 1000
+    assert again.ttl("int") is None
+    assert "gone" not in again
+    assert len(again) == len(VALUES) + 1
+    again.close()
+
+
+def test_a_version_from_before_never_matches_afterwards(tmp_path: Path) -> None:
+    store = kv.open(tmp_path, mode="task")
+    before = store.set_if_version("key", 1, 0)
+    store.delete("key")
+    store.close()
+    again = kv.open(tmp_path, mode="task")
+    after = again.set_if_version("key", 1, 0)
+    assert after > before
+    with pytest.raises(kv.ConflictError):
+        again.set_if_version("key", 2, before)
+    again.close()
+
+
+def test_what_a_killed_process_wrote_is_there(tmp_path: Path) -> None:
+    last = -1
+    for round_number in range(5):
+        with subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE, text=True
+        ) as writer:
+            assert writer.stdout is not None
+            for line in writer.stdout:
+                last = int(line)
+                if last % 50 == 10 * round_number:
+                    break
+            writer.kill()
+            rest = writer.stdout.read().split()
+            last = int(rest[-1]) if rest else last
+        store = kv.open(tmp_path, mode="task")
+        # The one after the last that was told may be there as well, whole.
+        assert store["last"] in (last, last + 1)
+        last = store["last"]
+        assert all(store[f"job:{n}"]["result"] == n * 1.5 for n in range(last + 1))
+        assert len(store) == last + 2
+        store.close()
+
+
+def test_a_task_store_is_not_opened_as_a_cache(tmp_path: Path) -> None:
+    kv.open(tmp_path, mode="task").close()
+    with pytest.raises(ValueError, match="has a task namespace 'default'"):
+        kv.open(tmp_path)
+
+
+def test_a_cache_beside_tasks_starts_empty(tmp_path: Path) -> None:
+    store = kv.open(tmp_path)
+    store["cached"] = 1
+    store.namespace("tasks")["task"] = 2
+    store.close()
+    again = kv.open(tmp_path)
+    assert (len(again), again.namespace("tasks")["task"]) == (0, 2)
+    again.close()
+
+
+def test_a_client_finds_its_tasks_after_the_server_was_killed(
+    tmp_path: Path, start_server: Callable[..., Any]
+) -> None:
+    server = start_server("--data", str(tmp_path))
+    assert "1 tasks (task, noeviction, always)" in server.start_line
+    client = kv.connect(server.url("tasks"))
+    for name, value in VALUES.items():
+        client[name] = value
+    moved = client.transition("job", expect=kv.MISSING, to="PENDING", update={"n": 1})
+    client.close()
+    server.kill()
+
+    server = start_server("--data", str(tmp_path), port=server.port)
+    client = kv.connect(server.url("tasks"))
+    assert {name: client[name] for name in VALUES} == VALUES
+    assert client["job"] == {"status": "PENDING", "n": 1}
+    assert client.transition("job", expect="PENDING", to="STARTED", fence=moved.version).previous == "PENDING"
+    client.close()
+    assert server.stop() == 0
