@@ -36,6 +36,7 @@ pub use durable::Owed;
 pub use lookahead::{Lookahead, Pin, Turn};
 pub use stats::{FETCH_TIMES, LogStats, NamespaceStats, Stats, TierStats};
 
+use open::LogToCome;
 use ticker::Ticker;
 use tier::{Tier, Warm, looks_at_values};
 use waiting::Timeouts;
@@ -106,6 +107,8 @@ struct Core {
     tier: Option<Tier>,
     /// The log of the namespaces that have one, from when it is replayed on.
     wal: Arc<OnceLock<Arc<Wal>>>,
+    /// What the log is opened with by the first command that needs it, where there was none.
+    log_to_come: Mutex<Option<LogToCome>>,
     /// What the directory says of itself, where there is one.
     manifest: Mutex<Option<Manifest>>,
     /// Records of the log that were carried out when it was opened.
@@ -341,8 +344,8 @@ impl Core {
     ) -> Result<Progress> {
         self.check_open()?;
         let space = self.space(caller.namespace);
-        if let Some(wal) = space.wal() {
-            self.admit(wal, spec.has(READ), spec.has(GROWS))?;
+        if space.is_logged() {
+            self.admit(spec.has(READ), spec.has(GROWS))?;
         }
         if spec.has(GROWS) && self.budget.is_near() {
             self.make_room(caller.namespace)?;
@@ -416,8 +419,8 @@ impl Core {
         self.check_open()?;
         let space = self.space(caller.namespace);
         let grows = calls.iter().any(|call| call.spec.has(GROWS));
-        if let Some(wal) = space.wal() {
-            self.admit(wal, calls.iter().all(|call| call.spec.has(READ)), grows)?;
+        if space.is_logged() {
+            self.admit(calls.iter().all(|call| call.spec.has(READ)), grows)?;
         }
         if grows && self.budget.is_near() {
             self.make_room(caller.namespace)?;

@@ -14,7 +14,7 @@ use crate::record::Record;
 use crate::shard::exec;
 use crate::shard::notice::Notices;
 use crate::shard::space::EFFECTS;
-use crate::wal::{Lsn, Refusal, Wal};
+use crate::wal::{Lsn, Refusal};
 
 /// What a caller's answers rest on: a record of the log. Clones are the same.
 #[derive(Clone, Debug, Default)]
@@ -72,7 +72,13 @@ impl Engine {
 
 impl Core {
     /// Whether a command may begin in a namespace that is logged; waits for room in the log.
-    pub(super) fn admit(&self, wal: &Wal, reads: bool, grows: bool) -> Result<()> {
+    pub(super) fn admit(&self, reads: bool, grows: bool) -> Result<()> {
+        let wal = match self.wal.get() {
+            Some(wal) => wal,
+            // Nothing was ever written.
+            None if reads => return Ok(()),
+            None => self.block(|| self.begin_log())?,
+        };
         wal.admit(!grows).map_err(|refusal| match refusal {
             Refusal::Failed(failure) => failure.into(),
             Refusal::Full => Error::new(
@@ -134,9 +140,9 @@ impl Core {
         Ok(())
     }
 
-    /// Keeps the manifest's ceiling above the sequence numbers that shards give, and writes the log where no thread does.
+    /// Keeps the manifest's ceiling above the sequence numbers that shards give, and writes the log.
     pub(super) fn tend_log(&self) {
-        if let Some(wal) = self.wal.get().filter(|wal| !wal.has_thread()) {
+        if let Some(wal) = self.wal.get() {
             wal.step();
         }
         self.raise_ceiling();
@@ -160,6 +166,7 @@ impl Core {
 
     /// Writes and syncs what was done, and ends the log.
     pub(super) fn close_log(&self) {
+        *self.log_to_come.lock() = None;
         if let Some(wal) = self.wal.get() {
             wal.close();
         }

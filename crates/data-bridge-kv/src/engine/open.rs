@@ -17,7 +17,12 @@ use crate::random::process_seed;
 use crate::settings::{DataDirectory, Durability, Mode, NamespaceSettings, Settings};
 use crate::shard::Space;
 use crate::shard::space::Beginning;
-use crate::wal::{Wal, WalPolicy};
+use crate::record::Record;
+use crate::wal::{OpenError, Wal, WalPolicy};
+
+/// The log's segments, and the most that one may take of the directory: one in so many parts.
+const SEGMENT_BYTES: (u64, u64) = (1 << 20, 64 << 20);
+const SEGMENTS: u64 = 64;
 
 /// What the versions of a store start above: unix ms times 2^20, and above those of any store that this process opened
 /// before, so that closing and opening within a millisecond brings no version back.
@@ -59,6 +64,7 @@ impl Core {
             budget,
             tier,
             wal,
+            log_to_come: Mutex::default(),
             manifest: Mutex::new(manifest),
             replayed: AtomicU64::new(0),
             clock: settings.clock,
@@ -67,26 +73,54 @@ impl Core {
             numbers: AtomicU64::new(1),
             started_ms,
         });
-        if let Some(data) = data {
-            core.open_log(&data, beginning.seed, settings.background)?;
+        if let Some(data) = data.filter(|_| core.spaces.iter().any(Space::is_logged)) {
+            let (fingerprint, background) = (StableHasher::new(beginning.seed).fingerprint(), settings.background);
+            let is_there = Wal::exists(&**data.disk()).map_err(|error| unavailable(&error))?;
+            *core.log_to_come.lock() = Some(LogToCome { data, fingerprint, background });
+            if is_there {
+                core.begin_log()?;
+            }
         }
         Ok(core)
     }
 
-    /// Opens the log, if a namespace has one, and carries out what it has.
-    fn open_log(&self, data: &DataDirectory, seed: u64, background: bool) -> Result<()> {
-        if !self.spaces.iter().any(Space::is_logged) {
-            return Ok(());
+    /// Opens the log and carries out what it has. A directory without one gets it with the first command that needs it:
+    /// whoever has caches only pays nothing.
+    pub(super) fn begin_log(&self) -> Result<&Arc<Wal>> {
+        let mut to_come = self.log_to_come.lock();
+        if let Some(LogToCome { data, fingerprint, background }) = &*to_come {
+            let (least, most) = SEGMENT_BYTES;
+            let policy = WalPolicy {
+                fingerprint: *fingerprint,
+                segment_bytes: (data.max_bytes() / SEGMENTS).clamp(least, most),
+                ..WalPolicy::default()
+            };
+            let (disk, clock) = (Arc::clone(data.disk()), Arc::clone(&self.clock));
+            let mut replay = |lsn, record: Record<'_>| {
+                self.replay(&record).map_err(|why| OpenError::Refused { lsn, why: why.to_string() })
+            };
+            let (wal, _) = Wal::open(disk, clock, policy, &mut replay).map_err(|error| match &error {
+                OpenError::Disk(_) | OpenError::Foreign { .. } => unavailable(&error),
+                OpenError::Damaged { .. } | OpenError::Refused { .. } => {
+                    Error::new(ErrorKind::Corruption, format!("the data directory: {error}"))
+                }
+            })?;
+            let wal = Arc::new(wal);
+            if *background {
+                wal.start().map_err(|error| unavailable(&error))?;
+            }
+            *to_come = None;
+            self.wal.get_or_init(|| wal);
         }
-        let policy = WalPolicy { fingerprint: StableHasher::new(seed).fingerprint(), ..WalPolicy::default() };
-        let disk = Arc::clone(data.disk());
-        let (wal, _) = Wal::open(disk, policy, &mut |_, record| self.replay(&record)).map_err(|error| unavailable(&error))?;
-        let wal = self.wal.get_or_init(|| Arc::new(wal));
-        if background {
-            wal.start().map_err(|error| unavailable(&error))?;
-        }
-        Ok(())
+        self.wal.get().ok_or_else(|| Error::new(ErrorKind::Closed, "the store is closed"))
     }
+}
+
+/// What the log is opened with.
+pub(super) struct LogToCome {
+    data: DataDirectory,
+    fingerprint: u64,
+    background: bool,
 }
 
 fn unavailable(error: &dyn std::fmt::Display) -> Error {

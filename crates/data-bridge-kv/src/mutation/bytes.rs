@@ -58,13 +58,13 @@ pub fn encode(key: &[u8], version: u64, mutation: &Mutation<'_>, out: &mut Vec<u
         Mutation::Delete => {}
         Mutation::Deadline(deadline) => put_deadline(*deadline, out),
         Mutation::ListInsert(index, element) | Mutation::ListSet(index, element) => {
-            put_varint(*index, out);
+            put_index(*index, out);
             out.extend_from_slice(element.as_bytes());
         }
-        Mutation::ListRemove(index) => put_varint(*index, out),
+        Mutation::ListRemove(index) => put_index(*index, out),
         Mutation::ListTrim(start, end) => {
-            put_varint(*start, out);
-            put_varint(*end, out);
+            put_index(*start, out);
+            put_index(*end, out);
         }
         Mutation::SetInsert(member)
         | Mutation::SetRemove(member)
@@ -98,6 +98,11 @@ fn number(mutation: &Mutation<'_>) -> u8 {
         Mutation::ScoreSet(..) => SCORE_SET,
         Mutation::ScoreRemove(_) => SCORE_REMOVE,
     }
+}
+
+/// No list is as long as 32 bits say; beyond its end is beyond its end.
+fn put_index(index: usize, out: &mut Vec<u8>) {
+    put_varint(index.min(u32::MAX as usize), out);
 }
 
 fn put_deadline(deadline: Option<u64>, out: &mut Vec<u8>) {
@@ -196,6 +201,7 @@ mod tests {
             Mutation::Deadline(Some(77)),
             Mutation::Deadline(None),
             Mutation::ListInsert(300, Packed::from(text)),
+            Mutation::ListInsert(u32::MAX as usize, Packed::from(text)),
             Mutation::ListSet(0, Packed::from(number)),
             Mutation::ListRemove(7),
             Mutation::ListTrim(2, 900),
@@ -204,7 +210,7 @@ mod tests {
             Mutation::FieldSet(text, Packed::from(number)),
             Mutation::FieldRemove(text),
             Mutation::ScoreSet(text, Score::Float(-0.5)),
-            Mutation::ScoreSet(text, Score::Decimal(Decimal::parse("1.10").unwrap())),
+            Mutation::ScoreSet(text, Score::Decimal("1.10".parse::<Decimal>().unwrap())),
             Mutation::ScoreRemove(text),
         ]
     }

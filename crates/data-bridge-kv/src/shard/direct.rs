@@ -53,7 +53,7 @@ impl Shard {
         value: NewValue<'_>,
         deadline: Option<u64>,
     ) -> Option<()> {
-        if space.settings().graph.is_some() || self.tells(space) || space.wal().is_some() {
+        if space.settings().graph.is_some() || self.tells(space) || space.is_logged() {
             return None;
         }
         if self.may_be_elsewhere() && self.table.find(hash, key).is_none() {

@@ -2,7 +2,9 @@
 
 use std::collections::VecDeque;
 
-use crate::wal::Lsn;
+use data_bridge_kv_model::{Error, ErrorKind};
+
+use crate::wal::{Failure, Lsn};
 
 /// Records that are told apart; of more at once the later ones count as one.
 const TOLD_APART: usize = 4096;
@@ -78,6 +80,12 @@ impl Journal {
             self.settled = *sequence;
             self.recent.pop_front();
         }
+    }
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Error {
+        Error::new(ErrorKind::Durability, failure.to_string())
     }
 }
 

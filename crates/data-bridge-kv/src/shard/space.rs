@@ -96,6 +96,7 @@ impl Space {
     }
 
     /// Whether changes are logged.
+    #[inline]
     pub fn is_logged(&self) -> bool {
         self.journal.is_some()
     }

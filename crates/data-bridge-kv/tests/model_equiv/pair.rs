@@ -148,7 +148,7 @@ pub struct Pair {
 
 /// A store with these settings; where it has a directory, on this disk.
 fn open(settings: &Settings, disk: &FaultyDisk, tier: Tier) -> Engine {
-    let directory = || DataDirectory::on(Arc::new(disk.clone()), 1 << 30).expect("nobody else has it");
+    let directory = || DataDirectory::on(Arc::new(disk.clone()), 1 << 26).expect("nobody else has it");
     let data = (tier != Tier::Hot).then(directory);
     Engine::open(Settings { data, ..settings.clone() }).expect("it opens")
 }
@@ -231,8 +231,9 @@ impl Pair {
             Tier::Logged if self.random.below(6) == 0 => {
                 let before = KEYS.map(|key| self.version(key));
                 self.crash();
-                if before != KEYS.map(|key| self.version(key)) {
-                    return Err("after a crash a key has another version".to_owned());
+                let after = KEYS.map(|key| self.version(key));
+                if before != after {
+                    return Err(format!("versions before a crash {before:?}, after it {after:?}"));
                 }
             }
             Tier::Logged => {}
