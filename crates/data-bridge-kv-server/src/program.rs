@@ -17,9 +17,9 @@ use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Handle, Runtime, RuntimeFlavor};
 
 use crate::cli::{Action, Cli, ConfigAction, ServeArgs};
+use crate::config::Config;
 use crate::config::cgroup::{Host, budget};
 use crate::config::size::Size;
-use crate::config::Config;
 use crate::server::{Server, StartError};
 use crate::shutdown::{Signals, until_signal};
 use crate::startline;

@@ -275,11 +275,20 @@ fn killed_again_and_again(flags: &[&str], cycles: u64) {
         for (client, ledger) in ledgers.iter_mut().enumerate() {
             ledger.settle(State::read(&mut connection, client), client);
         }
-        let Reply::Text(value) = connection.ask(&["INCRBY", "shared", "0"]).map(|reply| match reply {
-            Reply::Integer(number) => Reply::Text(number.to_string()),
-            other => other,
-        }).unwrap() else { panic!() };
-        assert!(value.parse::<i64>().unwrap() >= shared.seen.load(SeqCst), "cycle {cycle}: a shown value is gone");
+        let Reply::Text(value) = connection
+            .ask(&["INCRBY", "shared", "0"])
+            .map(|reply| match reply {
+                Reply::Integer(number) => Reply::Text(number.to_string()),
+                other => other,
+            })
+            .unwrap()
+        else {
+            panic!()
+        };
+        assert!(
+            value.parse::<i64>().unwrap() >= shared.seen.load(SeqCst),
+            "cycle {cycle}: a shown value is gone"
+        );
         let (address, until) = (server.address, shared.acknowledged.load(SeqCst) + random.below(400) as u64);
         std::thread::scope(|scope| {
             for (client, ledger) in ledgers.iter_mut().enumerate() {

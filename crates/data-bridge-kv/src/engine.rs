@@ -150,7 +150,13 @@ impl Engine {
 
     /// A new caller on namespace 0, without completions.
     pub fn caller(&self) -> Caller {
-        Caller { namespace: NamespaceId::DEFAULT, id: self.core.number(), completions: None, parks: false, owed: Owed::default() }
+        Caller {
+            namespace: NamespaceId::DEFAULT,
+            id: self.core.number(),
+            completions: None,
+            parks: false,
+            owed: Owed::default(),
+        }
     }
 
     /// The namespace with this name or number.

@@ -73,7 +73,11 @@ impl Manifest {
         };
         let size = file.size().map_err(ManifestError::Disk)?;
         // Sixteen names and a few numbers: more is no manifest.
-        let mut bytes = vec![0; usize::try_from(size).ok().filter(|size| *size <= 1 << 16).ok_or(ManifestError::Damaged)?];
+        let mut bytes =
+            vec![
+                0;
+                usize::try_from(size).ok().filter(|size| *size <= 1 << 16).ok_or(ManifestError::Damaged)?
+            ];
         file.read_at(&mut bytes, 0).map_err(ManifestError::Disk)?;
         let found = record::read(&bytes, AT).filter(|record| record.head.kind == KIND);
         let payload = found.ok_or(ManifestError::Damaged)?.payload;

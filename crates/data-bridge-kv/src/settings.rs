@@ -154,7 +154,9 @@ impl NamespaceSettings {
     fn check_durability(&self, has_directory: bool) -> Result<()> {
         let name = &self.name;
         let refused = match (self.durability, self.mode, has_directory) {
-            (None, _, _) | (Some(Durability::None), _, false) | (Some(Durability::None), Mode::Cache, _) => return Ok(()),
+            (None, _, _) | (Some(Durability::None), _, false) | (Some(Durability::None), Mode::Cache, _) => {
+                return Ok(());
+            }
             (Some(Durability::None), Mode::Task, true) => {
                 format!("task namespace '{name}' is logged in a data directory: everysec or always")
             }
@@ -333,9 +335,13 @@ mod tests {
             assert!(!refused(&task, Some(chosen), true) && refused(&task, Some(chosen), false));
             assert!(refused(&cache, Some(chosen), true) && refused(&cache, Some(chosen), false));
         }
-        assert!(refused(&task, Some(Durability::None), true) && !refused(&task, Some(Durability::None), false));
+        assert!(
+            refused(&task, Some(Durability::None), true) && !refused(&task, Some(Durability::None), false)
+        );
         assert!(!refused(&cache, Some(Durability::None), true));
-        assert!(![&cache, &task].iter().any(|preset| refused(preset, None, true) || refused(preset, None, false)));
+        assert!(
+            ![&cache, &task].iter().any(|preset| refused(preset, None, true) || refused(preset, None, false))
+        );
         assert_eq!(task.durability_with(true), Durability::Always);
         assert_eq!(task.durability_with(false), Durability::None);
         assert_eq!(cache.durability_with(true), Durability::None);

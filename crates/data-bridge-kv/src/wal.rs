@@ -246,6 +246,13 @@ impl Wal {
         }
     }
 
+    /// Whether a directory has a log, or what is left of one.
+    pub fn exists(disk: &dyn Disk) -> io::Result<bool> {
+        let marks = [MarkFile::Watermark, MarkFile::Start].map(MarkFile::name);
+        let is_ours = |name: &str| format::segment_number(name).is_some() || marks.contains(&name);
+        Ok(disk.list()?.iter().any(|name| is_ours(name)))
+    }
+
     /// Starts the thread that writes and syncs. Without it, whoever owns the log calls [`Wal::step`].
     pub fn start(self: &Arc<Self>) -> io::Result<()> {
         let mut thread = self.thread.lock();

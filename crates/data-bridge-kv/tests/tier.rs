@@ -340,7 +340,11 @@ fn a_directory_is_for_one_store_and_what_tasks_left_is_kept() {
     let segments = || disk.list().unwrap().iter().filter(|name| name.starts_with("cold-cache")).count();
     assert_eq!(segments(), 1);
     let engine = open(directory().unwrap()).unwrap();
-    assert_eq!((segments(), run(&engine, &engine.caller(), "DBSIZE")), (0, Reply::Integer(0)), "a cache is empty");
+    assert_eq!(
+        (segments(), run(&engine, &engine.caller(), "DBSIZE")),
+        (0, Reply::Integer(0)),
+        "a cache is empty"
+    );
     assert_eq!(run(&engine, &tasks(&engine), "GET task"), bytes("1"));
 }
 

@@ -147,7 +147,12 @@ fn log_families(log: &LogStats, page: &mut Page) {
     page.one("kv_log_bytes", "gauge", "Bytes of the log's segments.", log.bytes);
     page.one("kv_log_last_lsn", "gauge", "The last record.", log.last);
     page.one("kv_log_durable_lsn", "gauge", "The last record that is on disk for good.", log.durable);
-    page.one("kv_log_failed", "gauge", "1 once the log failed: nothing is acknowledged.", u8::from(log.has_failed));
+    page.one(
+        "kv_log_failed",
+        "gauge",
+        "1 once the log failed: nothing is acknowledged.",
+        u8::from(log.has_failed),
+    );
     page.one("kv_log_replayed_records", "gauge", "Records read when the store was opened.", log.replayed);
 }
 

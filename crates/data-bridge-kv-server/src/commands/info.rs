@@ -133,7 +133,8 @@ fn tier(stats: &Stats, text: &mut String) {
 
 /// The log in Redis's words for its append-only file, then in ours.
 fn persistence(stats: &Stats, text: &mut String) {
-    let none = "loading:0\r\nrdb_changes_since_last_save:0\r\nrdb_bgsave_in_progress:0\r\nrdb_last_bgsave_status:ok";
+    let none =
+        "loading:0\r\nrdb_changes_since_last_save:0\r\nrdb_bgsave_in_progress:0\r\nrdb_last_bgsave_status:ok";
     line(text, format_args!("{none}\r\naof_enabled:{}", u8::from(stats.log.is_some())));
     let Some(log) = &stats.log else { return };
     let status = if log.has_failed { "err" } else { "ok" };

@@ -75,7 +75,8 @@ fn a_directory_and_the_durability_of_namespaces_can_be_given() {
         Config::read(&layers(&[(KeyName::Data, "d"), (KeyName::MaxDisk, "2GB")], &[], None)).unwrap();
     assert_eq!((config.data, config.max_disk), (Some("d".into()), super::size::Size::Bytes(2 << 30)));
     assert!(refused(&layers(&[(KeyName::MaxDisk, "much")], &[], None)).contains("max_disk"));
-    let read = |flags: &[(KeyName, &str)], file| Config::read(&layers(flags, &[], file)).unwrap().0.namespaces;
+    let read =
+        |flags: &[(KeyName, &str)], file| Config::read(&layers(flags, &[], file)).unwrap().0.namespaces;
     let jobs = read(&[(KeyName::Namespace, "jobs:task:everysec")], None);
     assert_eq!((jobs[3].name.as_str(), jobs[3].durability), ("jobs", Some(Durability::EverySecond)));
     let tasks = read(&[], Some("[namespaces.tasks]\ndurability = 'always'"));

@@ -153,7 +153,8 @@ impl Core {
         let mut manifest = self.manifest.lock();
         let (Some(manifest), Some(tier)) = (manifest.as_mut(), &self.tier) else { return };
         let touched = self.spaces.iter().filter(|space| space.is_touched());
-        let highest = touched.flat_map(|space| (0..space.shard_count()).map(|index| space.lock(index).sequence()));
+        let highest =
+            touched.flat_map(|space| (0..space.shard_count()).map(|index| space.lock(index).sequence()));
         let highest = highest.max().unwrap_or(0);
         if highest <= manifest.ceiling - SEQUENCES / 2 {
             return;

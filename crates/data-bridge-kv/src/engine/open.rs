@@ -14,10 +14,10 @@ use crate::hash::KeyHasher;
 use crate::hash::stable::StableHasher;
 use crate::manifest::{Manifest, ManifestError, SEQUENCES};
 use crate::random::process_seed;
+use crate::record::Record;
 use crate::settings::{DataDirectory, Durability, Mode, NamespaceSettings, Settings};
 use crate::shard::Space;
 use crate::shard::space::Beginning;
-use crate::record::Record;
 use crate::wal::{OpenError, Wal, WalPolicy};
 
 /// The log's segments, and the most that one may take of the directory: one in so many parts.
@@ -39,10 +39,12 @@ impl Core {
         settings.check()?;
         let budget = Arc::new(Budget::new(settings.max_memory));
         let started_ms = settings.clock.unix_ms();
-        let manifest = settings.data.as_ref().map(|data| manifest(data, &settings, started_ms)).transpose()?;
+        let manifest =
+            settings.data.as_ref().map(|data| manifest(data, &settings, started_ms)).transpose()?;
         let beginning = beginning(&settings, manifest.as_ref(), started_ms);
         let data = settings.data.clone();
-        let tier = settings.data.map(|data| Tier::open(data, beginning.seed, settings.blocking)).transpose()?;
+        let tier =
+            settings.data.map(|data| Tier::open(data, beginning.seed, settings.blocking)).transpose()?;
         let wal = Arc::new(OnceLock::new());
         let make = |(number, settings): (u8, NamespaceSettings)| {
             let (mode, durability) = (settings.mode, settings.durability_with(tier.is_some()));
@@ -74,7 +76,8 @@ impl Core {
             started_ms,
         });
         if let Some(data) = data.filter(|_| core.spaces.iter().any(Space::is_logged)) {
-            let (fingerprint, background) = (StableHasher::new(beginning.seed).fingerprint(), settings.background);
+            let (fingerprint, background) =
+                (StableHasher::new(beginning.seed).fingerprint(), settings.background);
             let is_there = Wal::exists(&**data.disk()).map_err(|error| unavailable(&error))?;
             *core.log_to_come.lock() = Some(LogToCome { data, fingerprint, background });
             if is_there {

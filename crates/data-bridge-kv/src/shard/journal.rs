@@ -99,7 +99,10 @@ mod tests {
         journal.note(3, 10, false, 0);
         journal.note(4, 12, true, 0);
         journal.note(9, 20, false, 0);
-        assert_eq!([1, 3, 4, 5, 9].map(|sequence| journal.lsn_of(sequence, 9)), [10, 10, 12, 20, 20].map(Some));
+        assert_eq!(
+            [1, 3, 4, 5, 9].map(|sequence| journal.lsn_of(sequence, 9)),
+            [10, 10, 12, 20, 20].map(Some)
+        );
         assert_eq!([3, 4, 5].map(|sequence| journal.lsn_of(sequence, 12)), [None, None, Some(20)]);
         assert_eq!((journal.removal(), journal.last()), (12, 20));
         assert!(!journal.is_settled(19) && journal.is_settled(20));

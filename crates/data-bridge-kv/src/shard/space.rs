@@ -240,7 +240,8 @@ impl Space {
         self.shards.get_or_init(|| {
             let cold = || Some(ColdKeys::new(Arc::clone(self.log.as_ref()?), self.number));
             let shard = |_| {
-                let shard = Shard::new(self.hasher.clone(), self.opened_ms).above(self.floor, self.journal.is_some());
+                let shard =
+                    Shard::new(self.hasher.clone(), self.opened_ms).above(self.floor, self.journal.is_some());
                 Cell::new(match cold() {
                     Some(cold) => shard.with_cold(cold),
                     None => shard,

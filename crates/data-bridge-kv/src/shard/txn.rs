@@ -140,8 +140,10 @@ impl<'a> Txn<'a> {
     /// Keeps undo images from now on, so that [`Txn::roll_back`] can take the step back.
     pub fn keep_undo(&mut self) {
         let rare = self.rare();
-        rare.undo.get_or_insert_default();
-        rare.kept_effects = rare.effects.len();
+        if rare.undo.is_none() {
+            rare.undo = Some(UndoLog::default());
+            rare.kept_effects = rare.effects.len();
+        }
     }
 
     /// The namespace.
@@ -359,7 +361,8 @@ impl<'a> Txn<'a> {
         let space = self.space;
         let logged = space.wal().is_some().then(|| self.log(place, &mutation));
         let shard = self.shard(place.hash);
-        let Some(sequence) = shard.carry_out(space, place.hash, place.key.as_bytes(), mutation, change) else {
+        let Some(sequence) = shard.carry_out(space, place.hash, place.key.as_bytes(), mutation, change)
+        else {
             self.unlog(logged);
             return None;
         };

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use data_bridge_kv::{DataDirectory, Durability, Eviction, Mode, NamespaceSettings, Settings, TransitionGraph};
+use data_bridge_kv::{
+    DataDirectory, Durability, Eviction, Mode, NamespaceSettings, Settings, TransitionGraph,
+};
 use data_bridge_kv_model::Result;
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
