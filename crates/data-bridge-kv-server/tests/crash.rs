@@ -1,12 +1,13 @@
 //! The binary is killed at random moments under load and started again: whatever it acknowledged, or showed, is there.
 //!
 //! Each client keeps a ledger of its own: the state that its acknowledged commands led to, and the one that the command in
-//! flight leads to. After a restart the store must be in one of the two. `KV_CYCLES` scales it, `KV_SEED` chooses where it
-//! starts.
+//! flight leads to. After a restart the store must be in one of the two. `KV_CYCLES`, `KV_CALLS` and `KV_SYNCS` scale it,
+//! `KV_SEED` chooses where it starts.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::SeqCst};
 
@@ -22,27 +23,47 @@ struct Server {
 }
 
 impl Server {
-    fn start(directory: &Path, flags: &[&str]) -> Server {
+    fn start(directory: &Path) -> Server {
+        Server::launch(Command::new(env!("CARGO_BIN_EXE_data-bridge-kv")), directory).expect("it starts")
+    }
+
+    /// Starts it under strace, which does to some system calls what `inject` says: a fault or a signal. `Err` with the exit
+    /// code if it ended before it served.
+    fn start_under(inject: &str, directory: &Path) -> Result<Server, Option<i32>> {
+        let mut command = Command::new("strace");
+        let calls = inject.split(':').next().unwrap_or_default();
+        command.args(["-f", "-qq", "-o", "/dev/null", "-e", &format!("trace={calls}"), "-e"]);
+        command.arg(format!("inject={inject}")).arg(env!("CARGO_BIN_EXE_data-bridge-kv"));
+        Server::launch(command, directory)
+    }
+
+    fn launch(mut command: Command, directory: &Path) -> Result<Server, Option<i32>> {
         let fixed = ["serve", "--listen", "127.0.0.1:0", "--admin", "off", "--max-memory", "64mb", "--data"];
-        let mut child = Command::new(env!("CARGO_BIN_EXE_data-bridge-kv"))
-            .args(fixed)
-            .arg(directory)
-            .args(flags)
-            .env_clear()
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child = command.args(fixed).arg(directory).stderr(Stdio::piped()).spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap());
         let mut line = String::new();
         log.read_line(&mut line).unwrap();
         let address = line.split("native on ").nth(1).and_then(|rest| rest.split([',', ';']).next());
-        let address = address.unwrap_or_else(|| panic!("no start line: {line}")).parse().unwrap();
+        let Some(address) = address else { return Err(child.wait().unwrap().code()) };
+        let address = address.parse().unwrap();
         std::thread::spawn(move || log.read_to_end(&mut Vec::new()));
-        Server { child, address }
+        Ok(Server { child, address })
     }
 
     fn kill(mut self) {
         self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Server {
+    /// Kills what runs under strace, then lets strace end.
+    fn kill_group(mut self) {
+        let children = format!("/proc/{0}/task/{0}/children", self.child.id());
+        for child in std::fs::read_to_string(children).unwrap_or_default().split_whitespace() {
+            // It may just have been killed by strace.
+            let _ = Command::new("kill").args(["-s", "KILL", child]).stderr(Stdio::null()).status();
+        }
         self.child.wait().unwrap();
     }
 }
@@ -105,6 +126,8 @@ impl Connection {
                 let count = rest.parse::<usize>().unwrap();
                 Reply::Array((0..count).map(|_| self.reply()).collect::<Result<_, _>>()?)
             }
+            // Nobody knows whether it lasts: as good as no answer.
+            "-" if rest.starts_with("DURABILITY ") => return Err(std::io::ErrorKind::Other.into()),
             _ => panic!("the server answers {line}"),
         })
     }
@@ -262,50 +285,125 @@ struct Shared {
     seen: AtomicI64,
 }
 
-fn killed_again_and_again(flags: &[&str], cycles: u64) {
-    let directory = std::env::temp_dir().join(format!("kv-crash-{}-{}", std::process::id(), flags.len()));
-    let _ = std::fs::remove_dir_all(&directory);
-    let seed = setting("KV_SEED", 1);
-    let mut random = Random::new(seed);
-    let mut ledgers = vec![Ledger::default(); CLIENTS];
-    let shared = Shared::default();
-    for cycle in 0..setting("KV_CYCLES", cycles) {
-        let server = Server::start(&directory, flags);
+/// A directory, and what clients know of it.
+struct Run {
+    directory: PathBuf,
+    ledgers: Vec<Ledger>,
+    shared: Shared,
+    random: Random,
+}
+
+impl Run {
+    fn new(name: &str) -> Run {
+        let directory = std::env::temp_dir().join(format!("kv-crash-{name}-{}", std::process::id()));
+        // Left by a run that failed.
+        let _ = std::fs::remove_dir_all(&directory);
+        let random = Random::new(setting("KV_SEED", 1));
+        Run { directory, ledgers: vec![Ledger::default(); CLIENTS], shared: Shared::default(), random }
+    }
+
+    /// Starts the server as it is; everything that was acknowledged or shown is there.
+    fn check(&mut self) -> Server {
+        let server = Server::start(&self.directory);
         let mut connection = Connection::open(server.address).unwrap();
-        for (client, ledger) in ledgers.iter_mut().enumerate() {
+        for (client, ledger) in self.ledgers.iter_mut().enumerate() {
             ledger.settle(State::read(&mut connection, client), client);
         }
-        let Reply::Text(value) = connection
-            .ask(&["INCRBY", "shared", "0"])
-            .map(|reply| match reply {
-                Reply::Integer(number) => Reply::Text(number.to_string()),
-                other => other,
-            })
-            .unwrap()
-        else {
-            panic!()
-        };
-        assert!(
-            value.parse::<i64>().unwrap() >= shared.seen.load(SeqCst),
-            "cycle {cycle}: a shown value is gone"
-        );
-        let (address, until) = (server.address, shared.acknowledged.load(SeqCst) + random.below(400) as u64);
+        let Reply::Integer(shared) = connection.ask(&["INCRBY", "shared", "0"]).unwrap() else { panic!() };
+        let seen = self.shared.seen.load(SeqCst);
+        assert!(shared >= seen, "somebody was shown {seen}, now it is {shared}");
+        server
+    }
+
+    /// Lets the clients work until the server is gone, which `end` sees to once some commands were acknowledged.
+    fn work(&mut self, server: Server, commands: usize, end: impl FnOnce(Server)) {
+        let until = self.shared.acknowledged.load(SeqCst) + self.random.below(commands) as u64;
+        let (address, shared) = (server.address, &self.shared);
         std::thread::scope(|scope| {
-            for (client, ledger) in ledgers.iter_mut().enumerate() {
-                let (seed, shared) = (random.bits(), &shared);
-                scope.spawn(move || ledger.work(address, client, seed, shared));
-            }
-            while shared.acknowledged.load(SeqCst) < until {
+            let clients: Vec<_> = self
+                .ledgers
+                .iter_mut()
+                .enumerate()
+                .map(|(client, ledger)| {
+                    let seed = self.random.bits();
+                    scope.spawn(move || ledger.work(address, client, seed, shared))
+                })
+                .collect();
+            let is_over = || clients.iter().all(|client| client.is_finished());
+            while shared.acknowledged.load(SeqCst) < until && !is_over() {
                 std::thread::yield_now();
             }
-            server.kill();
+            end(server);
         });
     }
-    println!("{} commands acknowledged, none lost", shared.acknowledged.load(SeqCst));
-    std::fs::remove_dir_all(&directory).unwrap();
+
+    fn end(self) -> u64 {
+        std::fs::remove_dir_all(&self.directory).unwrap();
+        self.shared.acknowledged.into_inner()
+    }
 }
 
 #[test]
 fn what_was_acknowledged_or_shown_outlives_a_kill() {
-    killed_again_and_again(&[], 25);
+    let mut run = Run::new("kill");
+    for _ in 0..setting("KV_CYCLES", 25) {
+        let server = run.check();
+        run.work(server, 400, Server::kill);
+    }
+    drop(run.check());
+    println!("{} commands acknowledged, none lost", run.end());
+}
+
+fn have_strace() -> bool {
+    let found = Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_ok();
+    if !found {
+        println!("skipped 1 test: strace is not installed");
+    }
+    found
+}
+
+/// Killed at the n-th write, sync, rename or removal, from opening on.
+#[test]
+fn what_was_acknowledged_outlives_a_kill_at_any_system_call() {
+    if !have_strace() {
+        return;
+    }
+    let mut run = Run::new("syscall");
+    let (mut served, mut counts) = (0, BTreeMap::new());
+    for call in ["pwrite64", "fdatasync", "fsync", "rename", "unlink", "openat"] {
+        for when in (1..=setting("KV_CALLS", 10)).map(|n| n * n.div_ceil(4)) {
+            let inject = format!("{call}:signal=SIGKILL:when={when}");
+            if let Ok(server) = Server::start_under(&inject, &run.directory) {
+                served += 1;
+                // Calls that come too rarely never kill it.
+                run.work(server, 150, Server::kill_group);
+            }
+            *counts.entry(call).or_insert(0) += 1;
+            drop(run.check());
+        }
+    }
+    assert!(served > 15, "{served} of them served");
+    println!("{served} servers killed, {} commands acknowledged, none lost", run.end());
+}
+
+/// Once a sync of the log failed nothing is acknowledged any more, and the exit code says why.
+#[test]
+fn a_sync_that_fails_is_final() {
+    if !have_strace() {
+        return;
+    }
+    let mut run = Run::new("sync");
+    let mut codes = BTreeMap::new();
+    for when in 1..=setting("KV_SYNCS", 24) {
+        // Only one fails: the next ones would succeed although data is gone, as the kernel reports a failure once.
+        match Server::start_under(&format!("fdatasync:error=EIO:when={when}"), &run.directory) {
+            Err(code) => *codes.entry(code).or_insert(0) += 1,
+            Ok(server) => run.work(server, usize::MAX >> 1, |mut server| {
+                *codes.entry(server.child.wait().unwrap().code()).or_insert(0) += 1;
+            }),
+        }
+        drop(run.check());
+    }
+    assert!(codes.keys().all(|code| matches!(code, Some(3 | 4))) && codes[&Some(3)] > 10, "{codes:?}");
+    println!("exit codes {codes:?}; {} commands acknowledged, none lost", run.end());
 }

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::Core;
 use super::tier::Tier;
-use crate::shard::ColdKeys;
+use crate::shard::{ColdKeys, Space};
 
 /// One namespace's figures.
 #[derive(Clone, Debug, Default)]
@@ -96,19 +96,25 @@ pub struct TierStats {
 pub const FETCH_TIMES: usize = 22;
 
 impl Core {
+    /// The log's figures: all 0 before it begins.
+    fn log_stats(&self) -> LogStats {
+        let Some(wal) = self.wal.get() else { return LogStats::default() };
+        LogStats {
+            replayed: self.replayed.load(Relaxed),
+            bytes: wal.bytes(),
+            last: wal.last(),
+            durable: wal.durable(),
+            has_failed: wal.failure().is_some(),
+        }
+    }
+
     pub(super) fn stats(&self) -> Stats {
         let mut stats = Stats {
             max_memory: self.budget.limit(),
             used_memory: self.budget.used(),
             started_ms: self.started_ms,
             tier: self.tier.as_ref().map(Tier::stats),
-            log: self.wal.get().map(|wal| LogStats {
-                replayed: self.replayed.load(Relaxed),
-                bytes: wal.bytes(),
-                last: wal.last(),
-                durable: wal.durable(),
-                has_failed: wal.failure().is_some(),
-            }),
+            log: self.spaces.iter().any(Space::is_logged).then(|| self.log_stats()),
             ..Stats::default()
         };
         for space in &self.spaces {
