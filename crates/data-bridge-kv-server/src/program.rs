@@ -103,10 +103,8 @@ fn serve(args: ServeArgs) -> ExitCode {
 
 /// The exit code that tells why the store could not be opened.
 fn code_of(error: &data_bridge_kv_model::Error) -> u8 {
-    match error.kind() {
-        ErrorKind::Locked | ErrorKind::Corruption | ErrorKind::Unavailable => BAD_DIRECTORY,
-        _ => BAD_CONFIGURATION,
-    }
+    let of_the_directory = [ErrorKind::Locked, ErrorKind::Corruption, ErrorKind::Unavailable];
+    if of_the_directory.contains(&error.kind()) { BAD_DIRECTORY } else { BAD_CONFIGURATION }
 }
 
 /// The directory of the store, and how much of it may be used.

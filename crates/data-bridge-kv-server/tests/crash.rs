@@ -4,6 +4,8 @@
 //! flight leads to. After a restart the store must be in one of the two. `KV_CYCLES`, `KV_CALLS` and `KV_SYNCS` scale it,
 //! `KV_SEED` chooses where it starts.
 
+#![expect(clippy::disallowed_types, reason = "clients block, and are no workers")]
+
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -355,6 +357,7 @@ fn what_was_acknowledged_or_shown_outlives_a_kill() {
     println!("{} commands acknowledged, none lost", run.end());
 }
 
+#[expect(clippy::print_stdout, reason = "a test that did not run says so")]
 fn have_strace() -> bool {
     let found = Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_ok();
     if !found {

@@ -338,6 +338,18 @@ impl Core {
         Ok(())
     }
 
+    /// Lets a command begin: with room in memory for one that needs it, and in the log.
+    #[inline]
+    fn make_way(&self, namespace: NamespaceId, reads: bool, grows: bool) -> Result<()> {
+        if self.space(namespace).is_logged() {
+            self.admit(reads, grows)?;
+        }
+        if grows && self.budget.is_near() {
+            self.make_room(namespace)?;
+        }
+        Ok(())
+    }
+
     #[inline]
     fn run(
         &self,
@@ -350,12 +362,7 @@ impl Core {
     ) -> Result<Progress> {
         self.check_open()?;
         let space = self.space(caller.namespace);
-        if space.is_logged() {
-            self.admit(spec.has(READ), spec.has(GROWS))?;
-        }
-        if spec.has(GROWS) && self.budget.is_near() {
-            self.make_room(caller.namespace)?;
-        }
+        self.make_way(caller.namespace, spec.has(READ), spec.has(GROWS))?;
         match command {
             Command::State(
                 command @ (StateCommand::Wait { .. }
@@ -424,13 +431,8 @@ impl Core {
     ) -> Result<()> {
         self.check_open()?;
         let space = self.space(caller.namespace);
-        let grows = calls.iter().any(|call| call.spec.has(GROWS));
-        if space.is_logged() {
-            self.admit(calls.iter().all(|call| call.spec.has(READ)), grows)?;
-        }
-        if grows && self.budget.is_near() {
-            self.make_room(caller.namespace)?;
-        }
+        let has = |flag| move |call: &Call<'_>| call.spec.has(flag);
+        self.make_way(caller.namespace, calls.iter().all(has(READ)), calls.iter().any(has(GROWS)))?;
         let watched_shards = || watched.iter().map(|(key, _)| space.shard_of(space.hash(key.as_bytes())));
         let lock = || lock_calls(space, calls, watched_shards());
         let mut txn = self.begin_warm(space, lock, |visit| {

@@ -70,17 +70,11 @@ pub(super) struct Figures {
 }
 
 impl Tier {
-    /// Opens the tier of an empty store. What a cache left is removed; what tasks left is refused.
+    /// Opens an empty tier. What was there is removed: a cache begins empty, and what tasks left is all in the log.
     pub(super) fn open(directory: DataDirectory, seed: u64, blocking: Blocking) -> Result<Tier> {
         let disk = Arc::clone(directory.disk());
         let failed =
             |error: io::Error| Error::new(ErrorKind::Unavailable, format!("the data directory: {error}"));
-        let holds_tasks = Log::exists(&*disk, Class::Task).map_err(failed)?;
-        if holds_tasks {
-            let message = "the data directory holds entries of task namespaces, which this version can't open again: \
-                           keep it, or empty it yourself";
-            return Err(Error::new(ErrorKind::Unavailable, message));
-        }
         let max_bytes = directory.max_bytes();
         let (least, most) = SEGMENT_BYTES;
         let log = |class| {

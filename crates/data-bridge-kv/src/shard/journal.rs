@@ -65,11 +65,6 @@ impl Journal {
         self.removal
     }
 
-    /// The last record; 0 = there is none.
-    pub fn last(&self) -> Lsn {
-        self.last
-    }
-
     /// Whether every change is durable.
     pub fn is_settled(&self, durable: Lsn) -> bool {
         self.last <= durable
@@ -104,7 +99,7 @@ mod tests {
             [10, 10, 12, 20, 20].map(Some)
         );
         assert_eq!([3, 4, 5].map(|sequence| journal.lsn_of(sequence, 12)), [None, None, Some(20)]);
-        assert_eq!((journal.removal(), journal.last()), (12, 20));
+        assert_eq!(journal.removal(), 12);
         assert!(!journal.is_settled(19) && journal.is_settled(20));
         assert_eq!(journal.lsn_of(9, 20), None);
     }

@@ -15,7 +15,7 @@ use crate::clock::Clock;
 use crate::collections::Collection;
 use crate::expire::{REFERENCE_BITS, Wheel};
 use crate::hash::KeyHash;
-use crate::mutation::{Applied, Mutation, bytes};
+use crate::mutation::{Applied, Mutation};
 use crate::random::Random;
 use crate::table::{EntryRef, Look, NewValue, OwnedEntry, Stored};
 use crate::wal::Lsn;
@@ -23,6 +23,7 @@ use crate::wal::Lsn;
 mod eviction;
 mod gaps;
 mod graph;
+mod record;
 mod tier;
 
 pub use gaps::Gaps;
@@ -374,39 +375,6 @@ impl<'a> Txn<'a> {
         Some(version)
     }
 
-    /// Adds an effect that is about to be carried out to the step's record; answers how long that was before.
-    fn log(&mut self, place: Place<'_>, mutation: &Mutation<'_>) -> usize {
-        let version = self.space.version(self.shard(place.hash).upcoming());
-        let rare = self.rare();
-        let before = rare.effects.len();
-        rare.removes |= matches!(mutation, Mutation::Delete);
-        bytes::encode(place.key.as_bytes(), version, mutation, &mut rare.effects);
-        before
-    }
-
-    /// Takes an effect back that changed nothing.
-    fn unlog(&mut self, before: Option<usize>) {
-        if let (Some(before), Some(rare)) = (before, &mut self.rare) {
-            rare.effects.truncate(before);
-        }
-    }
-
-    /// Carries out an effect of the log, unless the entry has it already. The key is in memory, or its value does not matter.
-    pub fn replay(&mut self, place: Place<'_>, sequence: u64, mutation: Mutation<'_>) {
-        self.changed = true;
-        self.warm(place, false);
-        let (space, key) = (self.space, place.key.as_bytes());
-        let shard = self.shard(place.hash);
-        let known = shard.table.find(place.hash, key).map(EntryRef::sequence);
-        if known.is_some_and(|known| known >= sequence) {
-            return;
-        }
-        if matches!(mutation, Mutation::Delete) && known.is_none() {
-            return shard.forget_old(space, key, sequence);
-        }
-        shard.carry_out_as(space, place.hash, key, sequence, mutation);
-    }
-
     /// Remembers a change that somebody is told of.
     fn remember(&mut self, place: Place<'_>, change: Change, version: u64) {
         let Rare { touched, kept, .. } = self.rare();
@@ -543,23 +511,6 @@ impl<'a> Txn<'a> {
             Guards::Copy(_) => {}
         }
         notices
-    }
-
-    /// Appends the step's record, while every shard that it changed is locked.
-    fn append(&mut self, effects: &[u8], removes: bool) {
-        let space = self.space;
-        let (Some(wal), Some(lsn)) = (space.wal(), space.append(effects)) else { return };
-        let durable = wal.durable();
-        match &mut self.guards {
-            Guards::One(shard) => shard.note(lsn, removes, durable),
-            Guards::Many(shards) => {
-                shards.iter_mut().for_each(|(_, shard)| shard.note(lsn, removes, durable));
-            }
-            Guards::Copy(_) => {}
-        }
-        if space.awaited().is_some() {
-            self.rests_on = self.rests_on.max(lsn);
-        }
     }
 
     fn notice(&mut self, touched: &Touched, notices: &mut Notices) {

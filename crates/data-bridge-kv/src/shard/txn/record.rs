@@ -1,0 +1,57 @@
+//! The record of a step: its effects in the order in which they were carried out, and how they are carried out again.
+
+use super::{Guards, Place, Txn};
+use crate::mutation::{Mutation, bytes};
+use crate::table::EntryRef;
+
+impl Txn<'_> {
+    /// Adds an effect that is about to be carried out to the step's record; answers how long that was before.
+    pub(super) fn log(&mut self, place: Place<'_>, mutation: &Mutation<'_>) -> usize {
+        let version = self.space.version(self.shard(place.hash).upcoming());
+        let rare = self.rare();
+        let before = rare.effects.len();
+        rare.removes |= matches!(mutation, Mutation::Delete);
+        bytes::encode(place.key.as_bytes(), version, mutation, &mut rare.effects);
+        before
+    }
+
+    /// Takes an effect back that changed nothing.
+    pub(super) fn unlog(&mut self, before: Option<usize>) {
+        if let (Some(before), Some(rare)) = (before, &mut self.rare) {
+            rare.effects.truncate(before);
+        }
+    }
+
+    /// Appends the step's record, while every shard that it changed is locked.
+    pub(super) fn append(&mut self, effects: &[u8], removes: bool) {
+        let space = self.space;
+        let (Some(wal), Some(lsn)) = (space.wal(), space.append(effects)) else { return };
+        let durable = wal.durable();
+        match &mut self.guards {
+            Guards::One(shard) => shard.note(lsn, removes, durable),
+            Guards::Many(shards) => {
+                shards.iter_mut().for_each(|(_, shard)| shard.note(lsn, removes, durable));
+            }
+            Guards::Copy(_) => {}
+        }
+        if space.awaited().is_some() {
+            self.rests_on = self.rests_on.max(lsn);
+        }
+    }
+
+    /// Carries out an effect of the log, unless the entry has it already. The key is in memory, or its value does not matter.
+    pub fn replay(&mut self, place: Place<'_>, sequence: u64, mutation: Mutation<'_>) {
+        self.changed = true;
+        self.warm(place, false);
+        let (space, key) = (self.space, place.key.as_bytes());
+        let shard = self.shard(place.hash);
+        let known = shard.table.find(place.hash, key).map(EntryRef::sequence);
+        if known.is_some_and(|known| known >= sequence) {
+            return;
+        }
+        if matches!(mutation, Mutation::Delete) && known.is_none() {
+            return shard.forget_old(space, key, sequence);
+        }
+        shard.carry_out_as(space, place.hash, key, sequence, mutation);
+    }
+}
