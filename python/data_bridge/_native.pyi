@@ -270,6 +270,8 @@ class opcode:
     KEYS: Final[int]
     RANDOMKEY: Final[int]
     DBSIZE: Final[int]
+    KV_SYNC: Final[int]
+    WAITAOF: Final[int]
     FLUSHDB: Final[int]
     FLUSHALL: Final[int]
     KV_CLEAR: Final[int]

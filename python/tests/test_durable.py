@@ -140,3 +140,29 @@ def test_a_client_finds_its_tasks_after_the_server_was_killed(
     assert client.transition("job", expect="PENDING", to="STARTED", fence=moved.version).previous == "PENDING"
     client.close()
     assert server.stop() == 0
+
+
+def test_a_task_keeps_its_last_transitions(tmp_path: Path) -> None:
+    options: dict[str, dict[str, Any]] = {"tasks": {"mode": "task", "history": 3, "durability": "everysec"}}
+    store = kv.open(tmp_path, namespaces=options)
+    tasks = store.namespace("tasks")
+    before = datetime.datetime.now(datetime.UTC) - datetime.timedelta(milliseconds=2)
+    tasks.transition("job", expect=kv.MISSING, to="PENDING")
+    for state in ("STARTED", "RETRY", "STARTED", "SUCCESS"):
+        tasks.transition("job", expect={"PENDING", "STARTED", "RETRY"}, to=state, update={"worker": 7})
+    tasks.sync()
+    store.close()
+    again = kv.open(tmp_path, namespaces=options)
+    job = again.namespace("tasks")["job"]
+    assert isinstance(job, dict)
+    assert (job["status"], job["worker"]) == ("SUCCESS", 7)
+    assert [state for state, _ in job["history"]] == ["RETRY", "STARTED", "SUCCESS"]
+    times = [at for _, at in job["history"]]
+    assert times == sorted(times)
+    assert before <= times[0] <= datetime.datetime.now(datetime.UTC)
+    again.close()
+
+
+def test_sync_waits_for_nothing_in_memory(store: kv.Store | kv.Client) -> None:
+    store["key"] = 1
+    assert store.sync() is None

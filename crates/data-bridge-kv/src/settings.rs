@@ -97,6 +97,9 @@ impl Eviction {
     }
 }
 
+/// Most transitions that a task keeps.
+pub const MAX_HISTORY: usize = 1000;
+
 /// The policy of one namespace.
 #[derive(Clone, Debug)]
 pub struct NamespaceSettings {
@@ -114,6 +117,8 @@ pub struct NamespaceSettings {
     pub floor_bytes: u64,
     /// Which state transitions are allowed; `None` = all.
     pub graph: Option<TransitionGraph>,
+    /// How many of its last transitions a task keeps, in the field `history` of its hash; 0 = none.
+    pub history: usize,
     /// Whether FLUSHDB may empty it.
     pub allow_flush: bool,
 }
@@ -136,6 +141,7 @@ impl NamespaceSettings {
             default_ttl_ms: None,
             floor_bytes: 0,
             graph: None,
+            history: 0,
             allow_flush: mode == Mode::Cache,
         }
     }
@@ -311,6 +317,11 @@ impl Settings {
             namespace.check_durability(self.data.is_some())?;
             if self.namespaces.iter().take(number).any(|earlier| earlier.name == namespace.name) {
                 return Err(Error::invalid(format!("namespace name '{}' is given twice", namespace.name)));
+            }
+            if namespace.history > MAX_HISTORY {
+                let message =
+                    format!("namespace '{}' keeps at most {MAX_HISTORY} transitions", namespace.name);
+                return Err(Error::invalid(message));
             }
             if namespace.mode == Mode::Task && namespace.eviction != Eviction::None {
                 return Err(Error::invalid(format!("task namespace '{}' must not evict", namespace.name)));

@@ -70,8 +70,9 @@ def open(  # noqa: A001 - reads as kv.open()
     all files together take at most `max_disk` bytes (three quarters of what is free unless given). The directory is
     this store's alone.
 
-    `namespaces` gives policies by name: `mode`, `durability`, `eviction`, `default_ttl`, `transitions`, `allow_flush`,
-    `floor`. `fallback` is a codec for objects that nothing else takes.
+    `namespaces` gives policies by name: `mode`, `durability`, `eviction`, `default_ttl`, `transitions`, `history` (how
+    many of its last transitions a task keeps in its field `history`), `allow_flush`, `floor`. `fallback` is a codec for
+    objects that nothing else takes.
 
     >>> from data_bridge import kv
     >>> store = kv.open()

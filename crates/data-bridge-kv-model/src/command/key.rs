@@ -80,6 +80,8 @@ pub enum KeyCommand<'a> {
     Random,
     /// Number of keys.
     Size,
+    /// Answers once everything that was done so far is on disk: OK, or for `redis` [logs, replicas].
+    Sync { redis: bool },
     /// Removes every key of the namespace, or of all.
     Flush { all: bool },
     /// Deletes the keys with a prefix; answers how many. Not atomic.
@@ -242,6 +244,20 @@ pub(super) fn random<'a>(_args: &mut Args<'a>) -> Parsed<'a> {
 
 pub(super) fn dbsize<'a>(_args: &mut Args<'a>) -> Parsed<'a> {
     wrap(KeyCommand::Size)
+}
+
+pub(super) fn sync<'a>(_args: &mut Args<'a>) -> Parsed<'a> {
+    wrap(KeyCommand::Sync { redis: false })
+}
+
+/// WAITAOF numlocal numreplicas timeout. It waits as long as it takes: a sync ends, or the log has failed.
+pub(super) fn waitaof<'a>(args: &mut Args<'a>) -> Parsed<'a> {
+    let (local, replicas, timeout) =
+        (args.next_arg()?.int()?, args.next_arg()?.int()?, args.next_arg()?.int()?);
+    if !(0..=1).contains(&local) || replicas < 0 || timeout < 0 {
+        return Err(Error::new(ErrorKind::OutOfRange, "value is out of range, must be positive"));
+    }
+    wrap(KeyCommand::Sync { redis: true })
 }
 
 pub(super) fn flushdb<'a>(args: &mut Args<'a>) -> Parsed<'a> {

@@ -94,6 +94,7 @@ fn key<'a>(command: &KeyCommand<'a>) -> KeySet<'a> {
         | KeyCommand::Keys { .. }
         | KeyCommand::Random
         | KeyCommand::Size
+        | KeyCommand::Sync { .. }
         | KeyCommand::Flush { .. }
         | KeyCommand::Clear { .. } => KeySet::None,
     }

@@ -219,6 +219,10 @@ commands! {
         "Delete the keys with a prefix";
     MEMORY 0x047 "MEMORY" key::memory, 2, 4, READ, SECOND,
         "Bytes a key takes";
+    KV_SYNC 0x048 "KV.SYNC" key::sync, 0, 0, READ, NONE,
+        "Wait until everything done so far is on disk";
+    WAITAOF 0x049 "WAITAOF" key::waitaof, 3, 3, READ, NONE,
+        "The same in Redis's words";
     LPUSH 0x060 "LPUSH" list::lpush, 2, MANY, WRITE | GROWS | FAST, ONE,
         "Add elements at the head";
     RPUSH 0x061 "RPUSH" list::rpush, 2, MANY, WRITE | GROWS | FAST, ONE,

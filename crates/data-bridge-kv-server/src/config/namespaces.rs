@@ -100,6 +100,9 @@ fn set(
             let ms: u64 = text.parse().map_err(|_| "default_ttl_ms must be a whole number".to_owned())?;
             namespace.default_ttl_ms = (ms > 0).then_some(ms);
         }
+        "history" => {
+            namespace.history = text.parse().map_err(|_| "history must be a whole number".to_owned())?;
+        }
         "floor" => namespace.floor_bytes = size::bytes(&text)?,
         "allow_flush" => {
             namespace.allow_flush = value.as_bool().ok_or("allow_flush must be true or false")?;

@@ -54,6 +54,10 @@ impl Space {
             }
             KeyCommand::Random => Ok(self.iter().next().map_or(Reply::Missing, |(key, _)| text(key))),
             KeyCommand::Size => Ok(count(self.entries.len())),
+            KeyCommand::Sync { redis: false } => Ok(Reply::Ok),
+            KeyCommand::Sync { redis: true } => {
+                Ok(Reply::Container(Shape::Array, vec![Reply::Integer(0), Reply::Integer(0)]))
+            }
             KeyCommand::Flush { .. } => {
                 if !self.allow_flush {
                     return Err(flush_refused());

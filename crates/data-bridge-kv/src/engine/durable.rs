@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use data_bridge_kv_model::{Error, ErrorKind, Key, Result};
+use data_bridge_kv_model::{Error, ErrorKind, Key, ReplyBuf, Result, Shape};
 
 use super::{Caller, Core, Engine, NamespaceId};
 use crate::manifest::SEQUENCES;
@@ -91,6 +91,20 @@ impl Core {
             self.block(|| wal.wait_room());
         }
         Ok(())
+    }
+
+    /// Answers a sync: it rests on everything that was done so far. Without a log nothing is ever on disk, and nothing is
+    /// waited for.
+    pub(super) fn owe_everything(&self, caller: &Caller, redis: bool, out: &mut ReplyBuf) {
+        let wal = self.wal.get();
+        caller.owed.raise(wal.map_or(0, |wal| wal.last()));
+        if redis {
+            out.container(Shape::Array, 2);
+            out.integer(i64::from(wal.is_some()));
+            out.integer(0);
+        } else {
+            out.ok();
+        }
     }
 
     /// Waits until what a caller was answered may be shown, unless it sees to that itself.

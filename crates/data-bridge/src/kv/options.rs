@@ -71,6 +71,7 @@ fn apply(namespace: &mut NamespaceSettings, given: &Bound<'_, PyDict>) -> PyResu
             "default_ttl" => {
                 namespace.default_ttl_ms = Some(convert::ttl_ms(&value)?.unsigned_abs());
             }
+            "history" => namespace.history = value.extract()?,
             "floor" => namespace.floor_bytes = value.extract()?,
             "allow_flush" => namespace.allow_flush = value.extract()?,
             "transitions" => namespace.graph = Some(graph(&value)?),

@@ -111,6 +111,13 @@ class QueuedKeyCommands(QueuedBase):
         """Number of keys in the namespace."""
         return self._call(op.DBSIZE, ())
 
+    def sync(self) -> Self:
+        """Returns once everything that was done so far is on disk, also where durability is `everysec`.
+
+        Without a data directory nothing is ever on disk, and nothing is waited for. `DurabilityError` if the log failed.
+        """
+        return self._call(op.KV_SYNC, (), None, shapes.nothing)
+
     def flushdb(self) -> Self:
         """Removes every key of the namespace; refused for a task namespace unless it allows that."""
         return self._call(op.FLUSHDB, (), None, bool)

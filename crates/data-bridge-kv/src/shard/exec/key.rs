@@ -67,6 +67,7 @@ pub fn run(txn: &mut Txn<'_>, command: &KeyCommand<'_>, out: &mut ReplyBuf) -> R
         | KeyCommand::Keys { .. }
         | KeyCommand::Random
         | KeyCommand::Size
+        | KeyCommand::Sync { .. }
         | KeyCommand::Flush { .. }
         | KeyCommand::Clear { .. } => Err(Error::new(
             ErrorKind::Unavailable,

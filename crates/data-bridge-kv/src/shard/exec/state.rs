@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use data_bridge_kv_model::command::{Expected, Expiry, StateCommand, Transition};
-use data_bridge_kv_model::{Arg, Error, ErrorKind, Found, Key, ReplyBuf, Result, Shape, ValueRef};
+use data_bridge_kv_model::value::Moment;
+use data_bridge_kv_model::{Arg, Error, ErrorKind, Found, Key, ReplyBuf, Result, Shape, Value, ValueRef};
 
 use super::hash::find;
 use super::scalar::{deadline, put_or_delete};
@@ -13,6 +14,9 @@ use crate::mutation::Mutation;
 use crate::shard::txn::{Place, put_versioned};
 use crate::shard::{Txn, put_value};
 use crate::table::{EntryRef, NewValue, Stored};
+
+/// The field with the last transitions of a task.
+const HISTORY: &str = "history";
 
 /// Executes a command on states and versions.
 pub fn run(txn: &mut Txn<'_>, command: &StateCommand<'_>, out: &mut ReplyBuf) -> Result<()> {
@@ -151,6 +155,8 @@ fn transition(txn: &mut Txn<'_>, step: &Transition<'_>, out: &mut ReplyBuf) -> R
     for (field, value) in &update {
         txn.check_field(place, field.value(), Some(value.value()))?;
     }
+    let mut update = update;
+    update.extend(history(txn, step, &to)?);
     let version = take_step(txn, place, step.expiry, (field, to), update)?;
     out.container(Shape::Array, 2);
     match &previous {
@@ -159,6 +165,27 @@ fn transition(txn: &mut Txn<'_>, step: &Transition<'_>, out: &mut ReplyBuf) -> R
     }
     out.version(version);
     Ok(())
+}
+
+/// The field of the last transitions, with this one as the newest, where the namespace keeps them: a list of tuples of a
+/// state and the time when it began, UTC.
+fn history(txn: &mut Txn<'_>, step: &Transition<'_>, to: &Packed) -> Result<Option<(Packed, Packed)>> {
+    let kept = txn.space().settings().history;
+    if kept == 0 {
+        return Ok(None);
+    }
+    let now = i64::try_from(txn.now()).unwrap_or(i64::MAX);
+    let moment = Moment { local_us: now.saturating_mul(1000), offset_us: Some(0), fold: false, zone: None };
+    let field = ValueRef::text(HISTORY);
+    let known = super::hash::read(txn, step.key)?.and_then(|fields| fields.get(field));
+    let mut steps = match known.map(|known| Value::from_ref(known.value())) {
+        Some(Value::List(steps)) => steps,
+        // Whatever somebody wrote there is not a history.
+        _ => Vec::new(),
+    };
+    steps.push(Value::Tuple(vec![Value::from_ref(to.value()), Value::Timestamp(Box::new(moment))]));
+    steps.drain(..steps.len().saturating_sub(kept));
+    Ok(Some((Packed::from(field), Packed::new(&Value::List(steps).encode()))))
 }
 
 /// Writes the state, the update and the deadline of a step that was found to be allowed.
