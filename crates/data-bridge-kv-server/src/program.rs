@@ -1,6 +1,8 @@
 //! The program: reads the command line, decides, and runs. Its exit codes: 0 stopped in good order, 1 unhealthy or
 //! failed, 2 bad configuration, 3 the log failed, 4 the data directory is locked, damaged or of another version.
 
+mod log;
+
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::Path;
@@ -51,6 +53,7 @@ where
         Action::Serve(args) => serve(args),
         Action::Health { admin, ready } => health(&admin, if ready { "/readyz" } else { "/livez" }),
         Action::Check { directory } => check(&directory),
+        Action::Log { action } => log::run(&action),
         Action::Config { action: ConfigAction::Print { serve, .. } } => print_config(serve),
     }
 }
@@ -157,12 +160,9 @@ fn health(address: &str, path: &str) -> ExitCode {
 
 /// Verifies a directory, telling of each file as it is read.
 fn check(path: &Path) -> ExitCode {
-    if !path.is_dir() {
-        return fail(FAILED, &format!("{}: no such directory", path.display()));
-    }
-    let directory = match DataDirectory::open(path, |_| 0) {
+    let directory = match unused_directory(path) {
         Ok(directory) => directory,
-        Err(error) => return fail(FAILED, &format!("{}: {error}", path.display())),
+        Err(text) => return fail(FAILED, &text),
     };
     let (mut files, mut entries, mut troubles) = (0_u64, 0_u64, 0_u64);
     let read = cold::verify(&**directory.disk(), |found| {
@@ -189,6 +189,14 @@ fn check(path: &Path) -> ExitCode {
     }
     say(&format!("{files} files, {entries} entries, {troubles} files with trouble\n"));
     if troubles == 0 { ExitCode::SUCCESS } else { ExitCode::from(FAILED) }
+}
+
+/// A directory that is there, and that no server uses.
+fn unused_directory(path: &Path) -> Result<DataDirectory, String> {
+    if !path.is_dir() {
+        return Err(format!("{}: no such directory", path.display()));
+    }
+    DataDirectory::open(path, |_| 0).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 async fn ask(address: &str, path: &str) -> std::io::Result<String> {

@@ -32,7 +32,7 @@ mod waiting;
 mod walk;
 
 pub use direct::Obstacle;
-pub use durable::Owed;
+pub use durable::{Owed, describe_record};
 pub use lookahead::{Lookahead, Pin, Turn};
 pub use stats::{FETCH_TIMES, LogStats, NamespaceStats, Stats, TierStats};
 

@@ -10,6 +10,7 @@ use super::{Caller, Core, Engine, NamespaceId};
 use crate::manifest::SEQUENCES;
 use crate::mutation::Mutation;
 use crate::mutation::bytes::{self, Effect};
+use crate::mutation::describe::describe;
 use crate::record::Record;
 use crate::shard::exec;
 use crate::shard::notice::Notices;
@@ -68,6 +69,21 @@ impl Engine {
     pub fn sync(&self) -> Result<()> {
         self.core.wal.get().map_or(Ok(()), |wal| Ok(wal.wait_durable(wal.last())?))
     }
+}
+
+/// The effects of a record of the log in words; `None` if it has none that this version knows.
+pub fn describe_record(record: &Record<'_>) -> Option<String> {
+    if record.head.kind != EFFECTS {
+        return None;
+    }
+    let mut text = String::new();
+    for effect in bytes::decode(record.payload, exec::new_value) {
+        if !text.is_empty() {
+            text.push_str("; ");
+        }
+        describe(&effect.ok()?, &mut text);
+    }
+    Some(text)
 }
 
 impl Core {
