@@ -191,6 +191,11 @@ impl Space {
         &self.budget
     }
 
+    /// How many bits of a hash choose the shard.
+    pub fn shard_bits(&self) -> u32 {
+        self.shard_bits
+    }
+
     /// How many shards.
     pub fn shard_count(&self) -> usize {
         1 << self.shard_bits
@@ -238,7 +243,7 @@ impl Space {
 
     fn shards(&self) -> &[Cell] {
         self.shards.get_or_init(|| {
-            let cold = || Some(ColdKeys::new(Arc::clone(self.log.as_ref()?), self.number));
+            let cold = || Some(ColdKeys::new(Arc::clone(self.log.as_ref()?), self.number, self.floor));
             let shard = |_| {
                 let shard =
                     Shard::new(self.hasher.clone(), self.opened_ms).above(self.floor, self.journal.is_some());
