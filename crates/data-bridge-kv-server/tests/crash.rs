@@ -287,6 +287,53 @@ struct Shared {
     seen: AtomicI64,
 }
 
+/// A file system of its own in a file, whose power can be cut.
+struct Volume {
+    image: PathBuf,
+    mount: PathBuf,
+}
+
+/// Runs a program; answers whether it was there and said yes.
+fn succeeds(program: &str, args: &[&str]) -> bool {
+    let quiet = Command::new(program).args(args).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    quiet.is_ok_and(|status| status.success())
+}
+
+impl Volume {
+    /// `None` where this process may not mount, or has not what makes this kind.
+    fn new(kind: &str) -> Option<Volume> {
+        let base = std::env::temp_dir().join(format!("kv-power-{kind}-{}", std::process::id()));
+        let volume = Volume { image: base.with_extension("img"), mount: base };
+        std::fs::create_dir_all(&volume.mount).unwrap();
+        std::fs::File::create(&volume.image).unwrap().set_len(512 << 20).unwrap();
+        let made = succeeds(&format!("mkfs.{kind}"), &["-q", volume.image.to_str().unwrap()]);
+        (made && volume.attach()).then_some(volume)
+    }
+
+    fn attach(&self) -> bool {
+        succeeds("mount", &["-o", "loop", self.image.to_str().unwrap(), self.mount.to_str().unwrap()])
+    }
+
+    /// Nothing that is not on the device will ever be, not even the file system's own log.
+    fn cut_power(&self) {
+        let script = "import fcntl, os, struct, sys\n\
+                      fcntl.ioctl(os.open(sys.argv[1], os.O_RDONLY), 0x8004587d, struct.pack('I', 2))";
+        assert!(succeeds("python3", &["-c", script, self.mount.to_str().unwrap()]), "FS_IOC_SHUTDOWN");
+    }
+
+    fn detach(&self) -> bool {
+        succeeds("umount", &[self.mount.to_str().unwrap()])
+    }
+}
+
+impl Drop for Volume {
+    fn drop(&mut self) {
+        self.detach();
+        let _ = std::fs::remove_dir(&self.mount);
+        let _ = std::fs::remove_file(&self.image);
+    }
+}
+
 /// A directory, and what clients know of it.
 struct Run {
     directory: PathBuf,
@@ -300,6 +347,10 @@ impl Run {
         let directory = std::env::temp_dir().join(format!("kv-crash-{name}-{}", std::process::id()));
         // Left by a run that failed.
         let _ = std::fs::remove_dir_all(&directory);
+        Run::on(directory)
+    }
+
+    fn on(directory: PathBuf) -> Run {
         let random = Random::new(setting("KV_SEED", 1));
         Run { directory, ledgers: vec![Ledger::default(); CLIENTS], shared: Shared::default(), random }
     }
@@ -358,10 +409,14 @@ fn what_was_acknowledged_or_shown_outlives_a_kill() {
 }
 
 #[expect(clippy::print_stdout, reason = "a test that did not run says so")]
+fn skipped(why: &str) {
+    println!("skipped 1 test: {why}");
+}
+
 fn have_strace() -> bool {
-    let found = Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_ok();
+    let found = succeeds("strace", &["-V"]);
     if !found {
-        println!("skipped 1 test: strace is not installed");
+        skipped("strace is not installed");
     }
     found
 }
@@ -413,4 +468,26 @@ fn a_sync_that_fails_is_final() {
     }
     assert!(codes.keys().all(|code| matches!(code, Some(3 | 4))) && codes[&Some(3)] > 10, "{codes:?}");
     println!("exit codes {codes:?}; {} commands acknowledged, none lost", run.end());
+}
+
+/// The power of a real file system is cut under load: what was synced is there, the rest is not.
+#[test]
+fn what_was_acknowledged_or_shown_outlives_a_power_cut() {
+    for kind in ["ext4", "xfs"] {
+        let Some(volume) = Volume::new(kind) else {
+            skipped(&format!("no {kind} file system could be made and mounted"));
+            continue;
+        };
+        let mut run = Run::on(volume.mount.join("data"));
+        for _ in 0..setting("KV_POWER_CUTS", 12) {
+            let server = run.check();
+            run.work(server, 600, |server, _| {
+                volume.cut_power();
+                server.kill();
+            });
+            assert!(volume.detach() && volume.attach(), "{kind}: it can't be mounted again");
+        }
+        drop(run.check());
+        println!("{kind}: {} commands acknowledged, none lost", run.end());
+    }
 }
