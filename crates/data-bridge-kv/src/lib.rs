@@ -21,6 +21,7 @@ pub mod record;
 mod router;
 pub mod settings;
 pub mod shard;
+pub mod snapshot;
 pub mod table;
 pub mod wal;
 

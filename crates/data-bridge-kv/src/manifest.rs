@@ -17,7 +17,8 @@ use data_bridge_kv_model::codec::put_counted;
 use crate::disk::Disk;
 use crate::record::{self, Head, Position};
 
-const NAME: &str = "manifest";
+/// The file.
+pub const NAME: &str = "manifest";
 const ASIDE: &str = "manifest.new";
 const MAGIC: &[u8; 8] = b"DBKVMANI";
 const FORMAT: u16 = 1;

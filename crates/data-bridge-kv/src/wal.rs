@@ -35,6 +35,7 @@ use std::time::Duration;
 use data_bridge_kv_model::limits::LOG_RECORD_BYTES;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
+pub use format::{is_cut_name as is_cut, is_mark, is_segment, is_start};
 pub use inspect::{Line, Verified, dump, verify};
 pub use recovery::{Cut, Recovered};
 pub use repair::{Repaired, repair};

@@ -75,6 +75,11 @@ impl Class {
         format!("cold-{}-index.new", self.name())
     }
 
+    /// Whether a file belongs to this class: a segment or the index.
+    pub fn owns(self, file_name: &str) -> bool {
+        self.segment_id(file_name).is_some() || file_name == self.index_name()
+    }
+
     /// The number of the segment in a file of this name; `None` if it is none of this class.
     pub(super) fn segment_id(self, file_name: &str) -> Option<u64> {
         let digits = file_name.strip_prefix("cold-")?.strip_prefix(self.name())?.strip_prefix('-')?;

@@ -5,9 +5,13 @@ use std::sync::Arc;
 
 use super::Core;
 use super::tier::Tier;
+use data_bridge_kv_model::{Error, ErrorKind, Result};
+
 use crate::cold::Log;
+use crate::disk::Disk;
 use crate::hash::KeyHash;
 use crate::shard::Space;
+use crate::snapshot::{Captured, Progress, Snapshot};
 use crate::wal::Lsn;
 
 /// Where a walk through a shard begins.
@@ -50,7 +54,13 @@ impl Core {
     pub(super) fn checkpoint(&self) -> Option<Lsn> {
         let (tier, wal) = (self.tier.as_ref()?, self.wal.get()?);
         let start = wal.last();
-        let mut walk = Walk { shards: self.logged_shards().collect(), at: 0, from: FIRST, began: None, passed: Vec::new() };
+        let mut walk = Walk {
+            shards: self.logged_shards().collect(),
+            at: 0,
+            from: FIRST,
+            began: None,
+            passed: Vec::new(),
+        };
         let log = tier.task_log();
         while walk.at < walk.shards.len() {
             self.checkpoint_batch(tier, log, &mut walk)?;
@@ -65,6 +75,25 @@ impl Core {
         if let (Some(tier), Some(start)) = (&self.tier, self.checkpoint()) {
             self.write_base(tier, start);
         }
+    }
+
+    /// Copies the task namespaces, as they are at one record of the log, to an empty directory.
+    pub(super) fn snapshot(&self, to: &dyn Disk, progress: Progress<'_>) -> Result<Snapshot> {
+        self.check_open()?;
+        let needs = || Error::new(ErrorKind::Unavailable, "a snapshot needs a data directory");
+        let tier = self.tier.as_ref().ok_or_else(needs)?;
+        let closed = || Error::new(ErrorKind::Closed, "the store is closed");
+        // The shorter the log, the less there is to copy and to carry out again; without it the copy is as good.
+        self.checkpoint();
+        self.sync_log().ok_or_else(|| Error::new(ErrorKind::Durability, "the log failed"))?;
+        let work = tier.lock_work().ok_or_else(closed)?;
+        let disk = tier.disk().ok_or_else(closed)?;
+        let captured = Captured::open(&*disk);
+        let lsn = self.wal.get().map_or(0, |wal| wal.durable());
+        drop(work);
+        let captured = captured
+            .map_err(|error| Error::new(ErrorKind::Unavailable, format!("the data directory: {error}")))?;
+        captured.copy_to(to, lsn, self.clock.unix_ms(), progress)
     }
 
     /// Writes the index of the tier to disk; whether that succeeds changes no more than how long the next opening takes.

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use data_bridge_kv_model::{Error, ErrorKind, Key, ReplyBuf, Result, Shape};
 
 use super::{Caller, Core, Engine, NamespaceId};
+use crate::disk::Disk;
 use crate::manifest::SEQUENCES;
 use crate::mutation::Mutation;
 use crate::mutation::bytes::{self, Effect};
@@ -15,6 +16,7 @@ use crate::record::Record;
 use crate::shard::exec;
 use crate::shard::notice::Notices;
 use crate::shard::space::EFFECTS;
+use crate::snapshot::{Progress, Snapshot};
 use crate::wal::{Lsn, Refusal};
 
 /// What a caller's answers rest on: a record of the log. Clones are the same.
@@ -60,6 +62,16 @@ impl Engine {
     /// Why the log failed, if it did: nothing is acknowledged any more, and the store is to be opened anew.
     pub fn log_failure(&self) -> Option<String> {
         Some(self.core.wal.get()?.failure()?.to_string())
+    }
+
+    /// Copies the task namespaces to an empty directory, as they are at one moment, while commands go on. `progress` is told the
+    /// bytes that are copied, and of how many. [`Snapshot::restore`] makes of the copy a directory to open.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if the destination is not empty, `Unavailable` without a directory, for lack of space and for a disk
+    /// that fails, `Durability` if the log failed.
+    pub fn snapshot(&self, to: &dyn Disk, progress: Progress<'_>) -> Result<Snapshot> {
+        self.core.snapshot(to, progress)
     }
 
     /// Waits until everything that was done so far is on disk.

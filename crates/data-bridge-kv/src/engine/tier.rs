@@ -16,6 +16,7 @@ use super::{Core, NamespaceId};
 use crate::clock::Stopwatch;
 use crate::cold::reclaim::{Fate, Holder, Pick};
 use crate::cold::{Class, Locator, Log, Policy, Spot};
+use crate::disk::Disk;
 use crate::hash::stable::{KeyId, StableHasher};
 use crate::manifest::Manifest;
 use crate::router::{lock_keys, lock_one};
@@ -113,6 +114,11 @@ impl Tier {
     pub(super) fn lock_work(&self) -> Option<MutexGuard<'_, Departures>> {
         let work = self.work.lock();
         (!self.is_closed()).then_some(work)
+    }
+
+    /// The disk of the directory; `None` once it belongs to others.
+    pub(super) fn disk(&self) -> Option<Arc<dyn Disk>> {
+        Some(Arc::clone(self.directory.lock().as_ref()?.disk()))
     }
 
     /// Gives the directory to others. What is read meanwhile can still be read; nothing is written from now on.
@@ -541,7 +547,8 @@ impl Shards<'_> {
 impl Holder for Shards<'_> {
     fn judge(&self, namespace: u8, id: KeyId, at: Locator) -> Fate {
         let found = |cold: &ColdKeys| (cold.points_at(id, at), cold.get(id));
-        let (Some((true, spot)), Some(space)) = (self.ask(namespace, id, found), self.space(namespace)) else {
+        let (Some((true, spot)), Some(space)) = (self.ask(namespace, id, found), self.space(namespace))
+        else {
             return Fate::Dead;
         };
         let policy: Eviction = space.settings().eviction;

@@ -54,8 +54,23 @@ pub(super) fn cut_name(number: u64, offset: u64) -> String {
 }
 
 /// Whether a file has bytes that were cut off.
-pub(super) fn is_cut_name(name: &str) -> bool {
+pub fn is_cut_name(name: &str) -> bool {
     name.starts_with("log-cut-")
+}
+
+/// Whether a file is a segment.
+pub fn is_segment(name: &str) -> bool {
+    segment_number(name).is_some()
+}
+
+/// Whether a file has marks, which are written over.
+pub fn is_mark(name: &str) -> bool {
+    [MarkFile::Watermark, MarkFile::Start].iter().any(|file| file.name() == name)
+}
+
+/// Whether a file says from where on the log must be there.
+pub fn is_start(name: &str) -> bool {
+    name == MarkFile::Start.name()
 }
 
 /// What a header says.

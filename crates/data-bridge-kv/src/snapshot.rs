@@ -1,0 +1,302 @@
+//! A snapshot: the task namespaces of a directory as they were at one record of the log, in a directory of its own. It has no
+//! format of its own: it is the files of the store (manifest, log, segments and index of the cold tier) and one more, the
+//! contents, which names them with their lengths and checksums. So opening it, after a restore, is opening a store.
+//!
+//! ```text
+//! contents := record of kind 1 at segment 0, offset 0, number = LSN (see `record`), in the file `snapshot`:
+//!             magic "DBKVSNAP", format u16, made at u64 (unix ms), files u32,
+//!             for each: name counted by a varint, bytes u64, CRC32C u32
+//! ```
+//! Contents are written last: a copy without them was not finished.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::arithmetic_side_effects))]
+
+use std::io;
+
+use data_bridge_kv_model::codec::put_counted;
+use data_bridge_kv_model::{Error, ErrorKind, Reader, Result};
+
+use crate::cold::Class;
+use crate::disk::{Disk, File};
+use crate::manifest;
+use crate::record::{self, Head, Position};
+use crate::wal::{self, Lsn};
+
+const NAME: &str = "snapshot";
+const MAGIC: &[u8; 8] = b"DBKVSNAP";
+const FORMAT: u16 = 1;
+const KIND: u8 = 1;
+const AT: Position = Position { segment: 0, offset: 0 };
+/// Copied at a time.
+const COPY_BYTES: usize = 1 << 20;
+/// Longest contents: a million files.
+const CONTENTS_BYTES: u64 = 64 << 20;
+
+/// Is told how many bytes are done, and of how many.
+pub type Progress<'a> = &'a mut dyn FnMut(u64, u64);
+
+/// What a snapshot has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// It is the state at this record of the log.
+    pub lsn: Lsn,
+    /// When it was made, unix ms.
+    pub made_ms: u64,
+    files: Vec<Copied>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Copied {
+    name: String,
+    bytes: u64,
+    checksum: u32,
+}
+
+impl Snapshot {
+    /// Bytes of its files.
+    pub fn bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.bytes).sum()
+    }
+
+    /// How many files.
+    pub fn files(&self) -> usize {
+        self.files.len()
+    }
+
+    /// Reads the contents of a snapshot.
+    ///
+    /// # Errors
+    /// `NotFound` where there is none, or one that was not finished; `Corruption`.
+    pub fn read(disk: &dyn Disk) -> Result<Snapshot> {
+        let file = disk.open(NAME).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => {
+                Error::new(ErrorKind::NotFound, "no snapshot, or one that was not finished")
+            }
+            _ => failed(&error),
+        })?;
+        let damaged = || Error::new(ErrorKind::Corruption, "the contents of the snapshot are damaged");
+        let size = file.size().map_err(|error| failed(&error))?;
+        let size = usize::try_from(size).ok().filter(|_| size <= CONTENTS_BYTES).ok_or_else(damaged)?;
+        let mut bytes = vec![0; size];
+        file.read_at(&mut bytes, 0).map_err(|error| failed(&error))?;
+        let record =
+            record::read(&bytes, AT).filter(|record| record.head.kind == KIND).ok_or_else(damaged)?;
+        let known = |payload: &'_ [u8]| {
+            payload.strip_prefix(MAGIC)?.strip_prefix(&FORMAT.to_le_bytes()).map(<[u8]>::to_vec)
+        };
+        let rest = known(record.payload)
+            .ok_or_else(|| Error::new(ErrorKind::Unavailable, "the snapshot was made by another version"))?;
+        Snapshot::decode(record.head.number, &rest).ok_or_else(damaged)
+    }
+
+    fn decode(lsn: Lsn, bytes: &[u8]) -> Option<Snapshot> {
+        let mut reader = Reader::new(bytes);
+        let made_ms = reader.i64().ok()?.cast_unsigned();
+        let count = reader.i32().ok()?.cast_unsigned();
+        let mut file = || {
+            let name = String::from_utf8(reader.counted().ok()?.to_vec()).ok()?;
+            let (bytes, checksum) = (reader.i64().ok()?.cast_unsigned(), reader.i32().ok()?.cast_unsigned());
+            Some(Copied { name, bytes, checksum })
+        };
+        let files = (0..count).map(|_| file()).collect::<Option<_>>()?;
+        Some(Snapshot { lsn, made_ms, files })
+    }
+
+    fn write(&self, disk: &dyn Disk) -> io::Result<()> {
+        let mut bytes = Vec::new();
+        record::begin(Head { number: self.lsn, generation: 0, namespace: 0, kind: KIND }, &mut bytes);
+        bytes.extend_from_slice(MAGIC);
+        bytes.extend_from_slice(&FORMAT.to_le_bytes());
+        bytes.extend_from_slice(&self.made_ms.to_le_bytes());
+        let count = u32::try_from(self.files.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+        bytes.extend_from_slice(&count.to_le_bytes());
+        for file in &self.files {
+            put_counted(file.name.as_bytes(), &mut bytes);
+            bytes.extend_from_slice(&file.bytes.to_le_bytes());
+            bytes.extend_from_slice(&file.checksum.to_le_bytes());
+        }
+        record::finish(&mut bytes).ok_or(io::ErrorKind::InvalidInput)?;
+        record::seal(&mut bytes, AT);
+        let file = disk.create(NAME)?;
+        file.write_at(&bytes, 0)?;
+        file.sync_data()?;
+        disk.sync_names()
+    }
+
+    /// Reads every byte of a snapshot, and compares.
+    ///
+    /// # Errors
+    /// `Corruption` names the first file that is not as it was made.
+    pub fn verify(disk: &dyn Disk, progress: Progress<'_>) -> Result<Snapshot> {
+        let snapshot = Snapshot::read(disk)?;
+        let mut done = 0;
+        for file in &snapshot.files {
+            let found = disk.open(&file.name).map_err(|error| failed(&error))?;
+            let mut tell = |bytes: u64| progress(bytes.saturating_add(done), snapshot.bytes());
+            file.check(&*found, None, &mut tell)?;
+            done = done.saturating_add(file.bytes);
+        }
+        Ok(snapshot)
+    }
+
+    /// Copies a snapshot into an empty directory, and compares on the way. The directory is then opened as any other.
+    ///
+    /// # Errors
+    /// `InvalidArgument` if the directory is not empty; `Unavailable` for lack of space; `Corruption`.
+    pub fn restore(from: &dyn Disk, to: &dyn Disk, progress: Progress<'_>) -> Result<Snapshot> {
+        let snapshot = Snapshot::read(from)?;
+        check_empty(to, snapshot.bytes())?;
+        let mut done = 0;
+        // The manifest last: a directory without one is refused.
+        let (manifest, others): (Vec<_>, Vec<_>) =
+            snapshot.files.iter().partition(|file| file.name == manifest::NAME);
+        for file in others.into_iter().chain(manifest) {
+            let found = from.open(&file.name).map_err(|error| failed(&error))?;
+            let made = to.create(&file.name).map_err(|error| failed(&error))?;
+            let mut tell = |bytes: u64| progress(bytes.saturating_add(done), snapshot.bytes());
+            file.check(&*found, Some(&*made), &mut tell)?;
+            made.sync_data().map_err(|error| failed(&error))?;
+            done = done.saturating_add(file.bytes);
+        }
+        to.sync_names().map_err(|error| failed(&error))?;
+        Ok(snapshot)
+    }
+}
+
+impl Copied {
+    /// Reads a file, which may be copied on the way; an error unless it is as it was made.
+    fn check(&self, found: &dyn File, to: Option<&dyn File>, tell: &mut dyn FnMut(u64)) -> Result<()> {
+        let is_whole = found.size().map_err(|error| failed(&error))? == self.bytes;
+        let checksum = is_whole.then(|| copy(found, to, self.bytes, tell)).transpose();
+        if checksum.map_err(|error| failed(&error))? != Some(self.checksum) {
+            let message = format!("the file {} of the snapshot is damaged", self.name);
+            return Err(Error::new(ErrorKind::Corruption, message));
+        }
+        Ok(())
+    }
+}
+
+/// The files of a directory that a snapshot needs, held open: they can be read even if they are removed meanwhile.
+pub struct Captured {
+    files: Vec<(String, Box<dyn File>, u64)>,
+    /// Files that are written over, as they were.
+    marks: Vec<(String, Vec<u8>)>,
+}
+
+impl Captured {
+    /// Opens them. Nobody may write to the cold tier meanwhile; the log may be written, trimmed too.
+    pub fn open(disk: &dyn Disk) -> io::Result<Captured> {
+        let mut marks = read_marks(disk)?;
+        loop {
+            let mut files = Vec::new();
+            let mut is_whole = true;
+            for name in disk.list()?.into_iter().filter(|name| is_needed(name)) {
+                match disk.open(&name) {
+                    Ok(file) => {
+                        let size = file.size()?;
+                        files.push((name, file, size));
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => is_whole = false,
+                    Err(error) => return Err(error),
+                }
+            }
+            // A trim moves the start before it removes: with the same start nothing that is needed has gone.
+            let later = read_marks(disk)?;
+            let start =
+                |marks: &[(String, Vec<u8>)]| marks.iter().find(|(name, _)| wal::is_start(name)).cloned();
+            if is_whole && start(&marks) == start(&later) {
+                return Ok(Captured { files, marks });
+            }
+            marks = later;
+        }
+    }
+
+    /// Copies them to an empty directory, as they were at this record, which is durable and not older than what the cold
+    /// tier has.
+    pub fn copy_to(self, to: &dyn Disk, lsn: Lsn, made_ms: u64, progress: Progress<'_>) -> Result<Snapshot> {
+        let total: u64 = self.files.iter().map(|(.., bytes)| *bytes).sum();
+        check_empty(to, total)?;
+        let files = self.copy(to, lsn, total, progress).map_err(|error| failed(&error))?;
+        let snapshot = Snapshot { lsn, made_ms, files };
+        snapshot.write(to).map_err(|error| failed(&error))?;
+        Ok(snapshot)
+    }
+
+    fn copy(self, to: &dyn Disk, lsn: Lsn, total: u64, progress: Progress<'_>) -> io::Result<Vec<Copied>> {
+        for (name, bytes) in &self.marks {
+            let file = to.create(name)?;
+            file.write_at(bytes, 0)?;
+            file.sync_data()?;
+        }
+        let mut done = 0_u64;
+        for (name, file, bytes) in &self.files {
+            let made = to.create(name)?;
+            copy(&**file, Some(&*made), *bytes, &mut |part| progress(done.saturating_add(part), total))?;
+            made.sync_data()?;
+            done = done.saturating_add(*bytes);
+        }
+        if lsn > 0 {
+            wal::repair(to, lsn).map_err(|error| io::Error::other(error.to_string()))?;
+        }
+        let mut files = Vec::new();
+        for name in to.list()? {
+            if wal::is_cut(&name) {
+                to.remove(&name)?;
+                continue;
+            }
+            let file = to.open(&name)?;
+            let bytes = file.size()?;
+            files.push(Copied { checksum: copy(&*file, None, bytes, &mut |_| {})?, name, bytes });
+        }
+        Ok(files)
+    }
+}
+
+/// Whether a file belongs into a snapshot, marks apart.
+fn is_needed(name: &str) -> bool {
+    name == manifest::NAME || wal::is_segment(name) || Class::Task.owns(name)
+}
+
+fn read_marks(disk: &dyn Disk) -> io::Result<Vec<(String, Vec<u8>)>> {
+    let mut marks = Vec::new();
+    for name in disk.list()?.into_iter().filter(|name| wal::is_mark(name)) {
+        let file = disk.open(&name)?;
+        let mut bytes = vec![0; usize::try_from(file.size()?).map_err(|_| io::ErrorKind::InvalidData)?];
+        file.read_at(&mut bytes, 0)?;
+        marks.push((name, bytes));
+    }
+    Ok(marks)
+}
+
+/// Reads so many bytes, writes them if there is where to, and answers their checksum.
+fn copy(from: &dyn File, to: Option<&dyn File>, bytes: u64, tell: &mut dyn FnMut(u64)) -> io::Result<u32> {
+    let mut buffer = vec![0; COPY_BYTES];
+    let (mut done, mut checksum) = (0_u64, 0);
+    while done < bytes {
+        let left = usize::try_from(bytes.saturating_sub(done)).unwrap_or(COPY_BYTES);
+        let part = buffer.get_mut(..left.min(COPY_BYTES)).unwrap_or_default();
+        from.read_at(part, done)?;
+        checksum = crc32c::crc32c_append(checksum, part);
+        if let Some(to) = to {
+            to.write_at(part, done)?;
+        }
+        done = done.saturating_add(part.len() as u64);
+        tell(done);
+    }
+    Ok(checksum)
+}
+
+fn check_empty(disk: &dyn Disk, needed: u64) -> Result<()> {
+    if !disk.list().map_err(|error| failed(&error))?.is_empty() {
+        return Err(Error::invalid("the destination is not empty"));
+    }
+    let free = disk.free_bytes().map_err(|error| failed(&error))?;
+    if free < needed {
+        let message = format!("the destination has {free} bytes free, {needed} are needed");
+        return Err(Error::new(ErrorKind::Unavailable, message));
+    }
+    Ok(())
+}
+
+fn failed(error: &io::Error) -> Error {
+    Error::new(ErrorKind::Unavailable, format!("the snapshot: {error}"))
+}

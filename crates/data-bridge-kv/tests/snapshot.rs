@@ -1,0 +1,155 @@
+//! Snapshots: the state at one record of the log, made while writers go on; what is damaged is found.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use data_bridge_kv::disk::{Disk, RealDisk};
+use data_bridge_kv::snapshot::Snapshot;
+use data_bridge_kv::{Caller, DataDirectory, Engine, OnError, Settings};
+use data_bridge_kv_model::command::table;
+use data_bridge_kv_model::{Arg, Call, ErrorKind, Reply, ReplyBuf, ReplyReader};
+use data_bridge_kv_testkit::disk::FaultyDisk;
+
+fn open(disk: Arc<dyn Disk>, background: bool) -> Engine {
+    let data = Some(DataDirectory::on(disk, 1 << 28).unwrap());
+    Engine::open(Settings { data, background, shards: Some(4), ..Settings::default() }).unwrap()
+}
+
+fn tasks(engine: &Engine) -> Caller {
+    Caller { namespace: engine.namespace("tasks").unwrap(), ..engine.caller() }
+}
+
+fn with_call<R>(line: &str, act: impl FnOnce(&Call<'_>) -> R) -> R {
+    let words: Vec<&str> = line.split(' ').collect();
+    let args: Vec<Arg<'_>> = words[1..].iter().map(|word| Arg::Untyped(word.as_bytes())).collect();
+    act(&table::by_name(words[0].as_bytes()).unwrap().call(&args).unwrap())
+}
+
+fn run(engine: &Engine, caller: &Caller, line: &str) -> Reply {
+    let mut out = ReplyBuf::new();
+    let _ = with_call(line, |call| engine.execute(caller, 0, call, &mut out));
+    ReplyReader::new(out.as_bytes()).reply().unwrap()
+}
+
+fn number(reply: Reply) -> u64 {
+    match reply {
+        Reply::Integer(number) => number.unsigned_abs(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// A directory of the operating system that is removed in the end.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new(name: &str) -> Directory {
+        let path = std::env::temp_dir().join(format!("kv-snapshot-{name}-{}", std::process::id()));
+        Directory(path)
+    }
+
+    fn disk(&self) -> Arc<RealDisk> {
+        Arc::new(RealDisk::open(&self.0).unwrap())
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A writer adds jobs in order, each with a counter in one step, while snapshots are made: each has a beginning of what was
+/// written, whole, and no less than was acknowledged before it was begun.
+#[test]
+fn a_snapshot_under_load_is_the_state_at_one_moment() {
+    let home = Directory::new("load");
+    let engine = open(home.disk(), true);
+    let (written, stop) = (AtomicU64::new(0), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let caller = tasks(&engine);
+            while !stop.load(Ordering::Relaxed) {
+                let n = written.load(Ordering::Relaxed) + 1;
+                let mut out = ReplyBuf::new();
+                let (job, count) = (format!("SET job:{n} {}", "x".repeat(2000)), "INCR count".to_owned());
+                with_call(&job, |job| {
+                    with_call(&count, |count| {
+                        engine.execute_atomic(&caller, &[*job, *count], OnError::Abort, &[], &mut out);
+                    });
+                });
+                assert!(matches!(ReplyReader::new(out.as_bytes()).reply(), Ok(Reply::Container(..))));
+                written.store(n, Ordering::Relaxed);
+            }
+        });
+        for round in 0..6 {
+            while written.load(Ordering::Relaxed) < round * 150 {
+                std::thread::yield_now();
+            }
+            let (copy, restored) =
+                (Directory::new(&format!("copy{round}")), Directory::new(&format!("back{round}")));
+            let least = written.load(Ordering::Relaxed);
+            let mut steps = Vec::new();
+            let made = engine.snapshot(&*copy.disk(), &mut |done, all| steps.push((done, all))).unwrap();
+            let most = written.load(Ordering::Relaxed) + 1;
+            assert!(steps.is_sorted() && steps.last().is_some_and(|(done, all)| done == all), "{steps:?}");
+            assert_eq!(Snapshot::verify(&*copy.disk(), &mut |_, _| {}).unwrap(), made);
+            assert_eq!(Snapshot::restore(&*copy.disk(), &*restored.disk(), &mut |_, _| {}).unwrap(), made);
+            let again = open(restored.disk(), false);
+            let caller = tasks(&again);
+            let count = number(run(&again, &caller, "INCRBY count 0"));
+            assert!((least..=most).contains(&count), "{least}..={most} has {count}");
+            assert_eq!(number(run(&again, &caller, "DBSIZE")), count + u64::from(count > 0 || round == 0));
+            for job in 1..=count {
+                assert_eq!(number(run(&again, &caller, &format!("STRLEN job:{job}"))), 2000, "job {job}");
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+}
+
+fn sample() -> (FaultyDisk, FaultyDisk) {
+    let (disk, copy) = (FaultyDisk::new(), FaultyDisk::new());
+    let engine = open(Arc::new(disk.clone()), false);
+    let caller = tasks(&engine);
+    (0..50).for_each(|n| drop(run(&engine, &caller, &format!("SET key:{n} value:{n}"))));
+    engine.snapshot(&copy, &mut |_, _| {}).unwrap();
+    (disk, copy)
+}
+
+#[test]
+fn a_damaged_snapshot_is_found_and_not_restored() {
+    let (_, copy) = sample();
+    for name in copy.list().unwrap() {
+        let file = copy.open(&name).unwrap();
+        let size = file.size().unwrap();
+        for at in (0..size).step_by(1 + size as usize / 40) {
+            let mut byte = [0];
+            file.read_at(&mut byte, at).unwrap();
+            file.write_at(&[byte[0] ^ 4], at).unwrap();
+            let found = Snapshot::verify(&copy, &mut |_, _| {}).unwrap_err();
+            assert_eq!(found.kind(), ErrorKind::Corruption, "{name} at {at}");
+            let restored = Snapshot::restore(&copy, &FaultyDisk::new(), &mut |_, _| {}).unwrap_err();
+            assert_eq!(restored.kind(), ErrorKind::Corruption, "{name} at {at}");
+            file.write_at(&byte, at).unwrap();
+        }
+    }
+    Snapshot::verify(&copy, &mut |_, _| {}).unwrap();
+}
+
+#[test]
+fn only_an_empty_place_takes_a_snapshot() {
+    let (disk, copy) = sample();
+    let refused = Snapshot::restore(&copy, &disk, &mut |_, _| {}).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::InvalidArgument);
+    let full = FaultyDisk::new();
+    full.set_capacity(Some(1000));
+    let refused = Snapshot::restore(&copy, &full, &mut |_, _| {}).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Unavailable);
+    copy.remove("snapshot").unwrap();
+    let unfinished = Snapshot::verify(&copy, &mut |_, _| {}).unwrap_err();
+    assert_eq!(unfinished.kind(), ErrorKind::NotFound);
+    let engine = Engine::open(Settings { background: false, ..Settings::default() }).unwrap();
+    let refused = engine.snapshot(&FaultyDisk::new(), &mut |_, _| {}).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Unavailable);
+}
