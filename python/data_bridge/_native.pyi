@@ -53,6 +53,7 @@ class Engine:
         max_memory: int | None,
         namespaces: dict[str, dict[str, Any]] | None,
     ) -> Self: ...
+    def snapshot(self, destination: str | os.PathLike[str]) -> None: ...
     def close(self) -> None: ...
 
 @final
@@ -271,6 +272,7 @@ class opcode:
     RANDOMKEY: Final[int]
     DBSIZE: Final[int]
     KV_SYNC: Final[int]
+    KV_SNAPSHOT: Final[int]
     WAITAOF: Final[int]
     FLUSHDB: Final[int]
     FLUSHALL: Final[int]

@@ -43,6 +43,12 @@ pub enum Action {
         #[command(subcommand)]
         action: LogAction,
     },
+    /// Snapshots of task namespaces
+    Backup {
+        /// What to do with them
+        #[command(subcommand)]
+        action: BackupAction,
+    },
     /// About the configuration
     Config {
         /// What to do with it
@@ -80,6 +86,39 @@ pub enum LogAction {
     },
 }
 
+/// What to do with snapshots.
+#[derive(Debug, Subcommand)]
+pub enum BackupAction {
+    /// Copy the task namespaces of a data directory that no server uses (a running server makes snapshots itself: see
+    /// --snapshot-dest of serve, and the command KV.SNAPSHOT)
+    Create {
+        /// The data directory
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
+        /// An empty directory, or one to be made
+        #[arg(long, value_name = "DIR")]
+        to: PathBuf,
+    },
+    /// Say what snapshots are in a folder, oldest first
+    List {
+        /// The folder
+        folder: PathBuf,
+    },
+    /// Read every byte of a snapshot and compare it with the checksums: exit code 0 if it is whole, 4 if it is damaged
+    Verify {
+        /// The snapshot's directory
+        snapshot: PathBuf,
+    },
+    /// Copy a snapshot to where `serve --data` finds it
+    Restore {
+        /// The snapshot's directory
+        snapshot: PathBuf,
+        /// An empty directory, or one to be made
+        #[arg(long, value_name = "DIR")]
+        into: PathBuf,
+    },
+}
+
 /// What to do with the configuration.
 #[derive(Debug, Subcommand)]
 pub enum ConfigAction {
@@ -111,6 +150,15 @@ pub struct ServeArgs {
     /// Most bytes to use there: 512MB, 4GiB, 75%, or auto = 75 % of what is free [default: auto]
     #[arg(long, value_name = "SIZE")]
     max_disk: Option<String>,
+    /// Folder for snapshots of the task namespaces
+    #[arg(long, value_name = "FOLDER")]
+    snapshot_dest: Option<String>,
+    /// Seconds from one snapshot to the next; 0 = only when KV.SNAPSHOT asks [default: 0]
+    #[arg(long, value_name = "SECONDS")]
+    snapshot_every: Option<String>,
+    /// How many snapshots stay in the folder [default: 7]
+    #[arg(long, value_name = "N")]
+    snapshot_keep: Option<String>,
     /// Memory budget: 512MB, 4GiB, 75%, or auto = 75 % of the container's or machine's memory [default: auto]
     #[arg(long, value_name = "SIZE")]
     max_memory: Option<String>,
@@ -176,6 +224,9 @@ impl ServeArgs {
             (KeyName::Admin, self.admin),
             (KeyName::Data, self.data),
             (KeyName::MaxDisk, self.max_disk),
+            (KeyName::SnapshotDest, self.snapshot_dest),
+            (KeyName::SnapshotEvery, self.snapshot_every),
+            (KeyName::SnapshotKeep, self.snapshot_keep),
             (KeyName::MaxMemory, self.max_memory),
             (KeyName::Threads, self.threads),
             (KeyName::PasswordFile, self.password_file),

@@ -97,6 +97,12 @@ fn try_carry_out(
             session.skin.typed = *on;
             out.ok();
         }
+        ConnectionCommand::Snapshot => {
+            let shared = &session.shared;
+            // It takes as long as copying does: whatever else the worker had to do is taken over by others.
+            let (path, _) = tokio::task::block_in_place(|| shared.snapshots.take(&shared.engine))?;
+            out.value(ValueRef::text(&path.display().to_string()));
+        }
         ConnectionCommand::Cancel { .. } => {
             let text = "KV.CANCEL is for the native protocol; a RESP client's wait ends with its connection";
             return Err(Error::new(ErrorKind::Unavailable, text));

@@ -86,6 +86,12 @@ pub struct Config {
     pub data: Option<PathBuf>,
     /// Most bytes to use there, as asked for.
     pub max_disk: Size,
+    /// Folder for snapshots; `None` = none are made.
+    pub snapshot_dest: Option<PathBuf>,
+    /// From one snapshot to the next; zero = only when asked.
+    pub snapshot_every: Duration,
+    /// How many snapshots stay.
+    pub snapshot_keep: usize,
 }
 
 impl Config {
@@ -123,13 +129,26 @@ impl Config {
             })?,
             data: merged.text(KeyName::Data).map(PathBuf::from),
             max_disk: one(&merged, KeyName::MaxDisk, Size::parse)?,
+            snapshot_dest: merged.text(KeyName::SnapshotDest).map(PathBuf::from),
+            snapshot_every: one(&merged, KeyName::SnapshotEvery, |text| {
+                whole(text, 0, 31_536_000).map(|seconds| Duration::from_secs(seconds as u64))
+            })?,
+            snapshot_keep: one(&merged, KeyName::SnapshotKeep, |text| whole(text, 1, 100_000))?,
         };
         config.check()?;
         Ok((config, merged))
     }
 
-    /// Refuses a public address without authentication unless that is meant.
+    /// Refuses a public address without authentication unless that is meant, and snapshots of nothing or to nowhere.
     fn check(&self) -> Result<(), ConfigError> {
+        if !self.snapshot_every.is_zero() && self.snapshot_dest.is_none() {
+            return Err(ConfigError("snapshot_every needs --snapshot-dest FOLDER".to_owned()));
+        }
+        if self.snapshot_dest.is_some() && self.data.is_none() {
+            return Err(ConfigError(
+                "snapshot_dest needs --data DIR: only task namespaces there have snapshots".to_owned(),
+            ));
+        }
         let public = self.listen.iter().find(|endpoint| endpoint.is_public());
         match public {
             Some(endpoint) if self.password == PasswordSource::None && !self.insecure_no_auth => {

@@ -45,6 +45,7 @@ pub mod resp;
 pub mod server;
 pub mod session;
 mod shutdown;
+mod snapshots;
 mod startline;
 mod stream;
 pub mod transaction;

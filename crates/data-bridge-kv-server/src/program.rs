@@ -1,6 +1,7 @@
 //! The program: reads the command line, decides, and runs. Its exit codes: 0 stopped in good order, 1 unhealthy or
 //! failed, 2 bad configuration, 3 the log failed, 4 the data directory is locked, damaged or of another version.
 
+mod backup;
 mod log;
 
 use std::ffi::OsString;
@@ -54,6 +55,7 @@ where
         Action::Health { admin, ready } => health(&admin, if ready { "/readyz" } else { "/livez" }),
         Action::Check { directory } => check(&directory),
         Action::Log { action } => log::run(&action),
+        Action::Backup { action } => backup::run(&action),
         Action::Config { action: ConfigAction::Print { serve, .. } } => print_config(serve),
     }
 }

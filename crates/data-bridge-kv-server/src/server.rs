@@ -18,6 +18,7 @@ use crate::endpoint::Endpoint;
 use crate::janitor;
 use crate::listener::{self, Listener};
 use crate::mailbox::{DRAIN, END};
+use crate::snapshots::{self, Snapshots};
 
 /// How long commands in flight may take once the server stopped accepting.
 pub const FINISH: Duration = Duration::from_secs(30);
@@ -46,6 +47,8 @@ pub struct Shared {
     pub gate: Gate,
     /// Who is connected.
     pub clients: Clients,
+    /// Where snapshots go.
+    pub snapshots: Snapshots,
     /// When the server started.
     pub started: Instant,
     /// Tells this run from others.
@@ -64,6 +67,7 @@ impl Shared {
     pub fn new(config: Config, engine: Arc<Engine>) -> Result<Shared, ConfigError> {
         let gate = Gate::open(&config.password)?;
         let clients = Clients::new(config.max_clients, config.max_clients_per_address);
+        let snapshots = Snapshots::new(config.snapshot_dest.clone(), config.snapshot_keep);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Shared {
             threads: config.threads.unwrap_or(cores),
@@ -72,6 +76,7 @@ impl Shared {
             config,
             gate,
             clients,
+            snapshots,
             started: Instant::now(),
             endpoints: OnceLock::new(),
             addresses: OnceLock::new(),
@@ -220,6 +225,10 @@ impl Server {
             tasks.spawn(admin::serve(listener, Arc::clone(&shared)));
         }
         tasks.spawn(janitor::look_after(Arc::clone(&shared)));
+        let every = shared.config.snapshot_every;
+        if !every.is_zero() {
+            tasks.spawn(snapshots::take_regularly(Arc::clone(&shared), every));
+        }
         shared.enter(Phase::Ready);
         Ok(Server { shared, admin: admin_address, left_out, accepting, tasks })
     }

@@ -21,6 +21,13 @@ class Store(Embedded, StoreMethods):
         """Ends the store with all its namespaces: waits end, later calls raise `ClosedError`."""
         self._engine.close()
 
+    def snapshot(self, destination: str | os.PathLike[str]) -> None:
+        """Copies the task namespaces of the store to an empty directory, as they are at one moment, for a backup.
+
+        Other threads go on meanwhile. `data-bridge-kv backup restore` makes of the copy a directory for `kv.open`.
+        """
+        self._engine.snapshot(destination)
+
     def namespace(self, name: str | int) -> Store:
         """Another namespace of the same store, by name or number."""
         return Store(self._engine, str(name), self._fallback)

@@ -48,6 +48,8 @@ pub enum ConnectionCommand<'a> {
     Atomic { args: &'a [Arg<'a>] },
     /// Ends the wait that the native request with this id started.
     Cancel { request: u64 },
+    /// Makes a snapshot of the task namespaces; answers where.
+    Snapshot,
 }
 
 type Parsed<'a> = Result<Command<'a>>;
@@ -144,4 +146,8 @@ pub(super) fn cancel<'a>(args: &mut Args<'a>) -> Parsed<'a> {
 
 pub(super) fn atomic<'a>(args: &mut Args<'a>) -> Parsed<'a> {
     wrap(ConnectionCommand::Atomic { args: args.all() })
+}
+
+pub(super) fn snapshot<'a>(_args: &mut Args<'a>) -> Parsed<'a> {
+    wrap(ConnectionCommand::Snapshot)
 }

@@ -425,6 +425,8 @@ commands! {
         "Run several native commands as one step";
     KV_CANCEL 0x113 "KV.CANCEL" connection::cancel, 1, 1, CONNECTION, NONE,
         "End a wait of this connection, named by its request's id";
+    KV_SNAPSHOT 0x114 "KV.SNAPSHOT" connection::snapshot, 0, 0, CONNECTION | ADMIN, NONE,
+        "Make a snapshot of the task namespaces";
 }
 
 /// Slots of the name index: a power of two, well above the number of commands.

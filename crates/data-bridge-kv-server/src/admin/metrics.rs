@@ -1,6 +1,7 @@
 //! Prometheus text: our `kv_*` families, and the main `redis_*` names of redis_exporter so that dashboards work.
 
 use std::fmt::Write;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use data_bridge_kv::Stats;
 use data_bridge_kv::engine::{FETCH_TIMES, LogStats, NamespaceStats, TierStats};
@@ -52,6 +53,9 @@ pub fn text(shared: &Shared) -> String {
     }
     if let Some(log) = &stats.log {
         log_families(log, &mut page);
+    }
+    if shared.config.snapshot_dest.is_some() {
+        snapshot_families(shared, &mut page);
     }
     page.0
 }
@@ -140,6 +144,16 @@ fn tier_families(tier: &TierStats, page: &mut Page) {
         let _ = writeln!(page.0, "{name}_bucket{{le=\"{end}\"}} {count}");
     }
     let _ = writeln!(page.0, "{name}_sum {}\n{name}_count {count}", tier.fetch_us as f64 / 1e6);
+}
+
+/// Snapshots: there where they have a folder.
+fn snapshot_families(shared: &Shared, page: &mut Page) {
+    let last = Duration::from_millis(shared.snapshots.last_ms());
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let age = if last.is_zero() { -1.0 } else { now.saturating_sub(last).as_secs_f64() };
+    page.one("kv_snapshot_age_seconds", "gauge", "Since the last snapshot was made; -1 = never.", age);
+    let failures = shared.snapshots.failures();
+    page.one("kv_snapshot_failures_total", "counter", "Snapshots that could not be made.", failures);
 }
 
 /// The log: there where a namespace is logged.

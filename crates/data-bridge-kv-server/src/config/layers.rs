@@ -142,17 +142,32 @@ impl Merged {
                 self.namespaces = namespaces;
                 continue;
             }
-            let known = KEYS.iter().find(|key| key.toml == name && key.in_file);
-            let key = known.ok_or_else(|| ConfigError(format!("{path}: unknown key '{name}'")))?;
-            let values = match value {
-                toml::Value::Array(values) if key.repeats => values.iter().map(plain).collect(),
-                value => vec![plain(&value)],
-            };
-            self.put(key.name, values, Source::File(path.to_owned()));
+            match value {
+                toml::Value::Table(table) if name == SNAPSHOT => {
+                    for (inner, value) in table {
+                        self.take_value(path, &format!("{name}_{inner}"), &value)?;
+                    }
+                }
+                value => self.take_value(path, &name, &value)?,
+            }
         }
         Ok(())
     }
+
+    fn take_value(&mut self, path: &str, name: &str, value: &toml::Value) -> Result<(), ConfigError> {
+        let known = KEYS.iter().find(|key| key.toml == name && key.in_file);
+        let key = known.ok_or_else(|| ConfigError(format!("{path}: unknown key '{name}'")))?;
+        let values = match value {
+            toml::Value::Array(values) if key.repeats => values.iter().map(plain).collect(),
+            value => vec![plain(value)],
+        };
+        self.put(key.name, values, Source::File(path.to_owned()));
+        Ok(())
+    }
 }
+
+/// The table `[snapshot]` with `dest`, `every` and `keep` stands for `snapshot_dest` and so on.
+const SNAPSHOT: &str = "snapshot";
 
 /// The text of a TOML scalar.
 pub fn plain(value: &toml::Value) -> String {

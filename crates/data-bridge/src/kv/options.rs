@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
+use data_bridge_kv::disk::RealDisk;
 use data_bridge_kv::{
-    DataDirectory, Durability, Eviction, Mode, NamespaceSettings, Settings, TransitionGraph,
+    DataDirectory, Durability, Engine, Eviction, Mode, NamespaceSettings, Settings, TransitionGraph,
 };
-use data_bridge_kv_model::Result;
+use data_bridge_kv_model::{Error, ErrorKind, Result};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -15,6 +16,14 @@ use super::{convert, doorway};
 /// The directory of an embedded engine, and how much of it may be used: three quarters of what is free unless given.
 pub fn data(path: &Path, max_disk: Option<u64>) -> Result<DataDirectory> {
     DataDirectory::open(path, |free| max_disk.unwrap_or(free / 4 * 3))
+}
+
+/// Copies the task namespaces of an engine to a directory.
+pub fn snapshot(engine: &Engine, destination: &Path) -> Result<()> {
+    let failed = |error: std::io::Error| {
+        Error::new(ErrorKind::Unavailable, format!("{}: {error}", destination.display()))
+    };
+    engine.snapshot(&RealDisk::open(destination).map_err(failed)?, &mut |_, _| {}).map(drop)
 }
 
 /// Settings of an embedded engine: `mode`, `eviction` and `durability` of namespace 0, and a dict of name to options for others.

@@ -58,6 +58,13 @@ impl SharedEngine {
         Ok(SharedEngine { engine, generation: Generation::current() })
     }
 
+    /// Copies the task namespaces to an empty directory, or one to be made, as they are at one moment.
+    fn snapshot(&self, py: Python<'_>, destination: PathBuf) -> PyResult<()> {
+        self.generation.check(py)?;
+        let copy = || options::snapshot(&self.engine, &destination);
+        doorway::outside(py, copy).map_err(|error| errors::from_model(py, &error))
+    }
+
     /// Ends every wait and refuses later calls.
     fn close(&self, py: Python<'_>) {
         if self.generation.is_current() {

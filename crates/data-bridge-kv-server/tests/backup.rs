@@ -1,0 +1,127 @@
+//! Snapshots of a running server and what `data-bridge-kv backup` does with them.
+
+mod served;
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Arc;
+
+use data_bridge_kv::{DataDirectory, Engine, Settings};
+use data_bridge_kv_server::Server;
+use data_bridge_kv_server::config::Config;
+use data_bridge_kv_server::config::keys::KeyName;
+use data_bridge_kv_server::config::layers::Layers;
+use served::{Raw, http};
+
+/// A directory that is removed in the end.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new(name: &str) -> Directory {
+        Directory(std::env::temp_dir().join(format!("kv-backup-{name}-{}", std::process::id())))
+    }
+
+    fn text(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+async fn start(data: &Directory, folder: &Directory, every: &str) -> Server {
+    let flags = [
+        (KeyName::Listen, "127.0.0.1:0"),
+        (KeyName::Admin, "127.0.0.1:0"),
+        (KeyName::Data, data.text()),
+        (KeyName::SnapshotDest, folder.text()),
+        (KeyName::SnapshotKeep, "2"),
+        (KeyName::SnapshotEvery, every),
+    ];
+    let flags = flags.iter().map(|(key, value)| (*key, (*value).to_owned())).collect();
+    let (config, _) = Config::read(&Layers { flags, environment: Vec::new(), file: None }).unwrap();
+    let data = Some(DataDirectory::open(&data.0, |_| 1 << 28).unwrap());
+    let engine = Engine::open(Settings { data, ..Settings::default() }).unwrap();
+    Server::start(config, Arc::new(engine)).await.unwrap()
+}
+
+fn backup(args: &[&str]) -> (Option<i32>, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_data-bridge-kv"));
+    let output = command.arg("backup").args(args).env_clear().output().unwrap();
+    (output.status.code(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_makes_snapshots_that_can_be_verified_and_restored() {
+    let (data, folder, back) = (Directory::new("data"), Directory::new("folder"), Directory::new("back"));
+    let server = start(&data, &folder, "0").await;
+    let mut client = Raw::connect(server.addresses()[0]).await;
+    assert_eq!(client.ask("SELECT 1").await, "+OK\r\n");
+    let mut last = String::new();
+    for round in 0..4 {
+        client.ask(&format!("SET round {round}")).await;
+        let answer = client.ask("KV.SNAPSHOT").await;
+        last = answer.split("\r\n").nth(1).unwrap_or_else(|| panic!("{answer}")).to_owned();
+    }
+    client.ask("SET round later").await;
+    let (_, metrics) = http(server.admin_address().unwrap(), "/metrics").await;
+    assert!(metrics.contains("kv_snapshot_failures_total 0"), "{metrics}");
+    assert!(metrics.contains("kv_snapshot_age_seconds ") && !metrics.contains("kv_snapshot_age_seconds -1"));
+    server.stop(std::time::Duration::ZERO).await;
+
+    let (code, text) = backup(&["list", folder.text()]);
+    assert!(code == Some(0) && text.ends_with("2 snapshots\n") && text.contains(&last), "{text}");
+    let (code, text) = backup(&["verify", &last]);
+    assert!(code == Some(0) && text.contains("state at record "), "{text}");
+    let (code, text) = backup(&["restore", &last, "--into", back.text()]);
+    assert!(code == Some(0) && text.contains("restored "), "{text}");
+    let (code, text) = backup(&["restore", &last, "--into", back.text()]);
+    assert!(code == Some(1) && text.contains("not empty"), "{text}");
+
+    let restored = start(&back, &folder, "0").await;
+    let mut client = Raw::connect(restored.addresses()[0]).await;
+    client.ask("SELECT 1").await;
+    assert_eq!(client.ask("GET round").await, "$1\r\n3\r\n");
+    restored.stop(std::time::Duration::ZERO).await;
+
+    let offline = Directory::new("offline");
+    let (code, text) = backup(&["create", "--data", data.text(), "--to", offline.text()]);
+    assert!(code == Some(0) && text.contains("state at record "), "{text}");
+    assert_eq!(backup(&["verify", offline.text()]).0, Some(0));
+    let manifest = offline.0.join("manifest");
+    let mut bytes = std::fs::read(&manifest).unwrap();
+    bytes[30] ^= 1;
+    std::fs::write(&manifest, bytes).unwrap();
+    let (code, text) = backup(&["verify", offline.text()]);
+    assert!(code == Some(4) && text.contains("the file manifest of the snapshot is damaged"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn snapshots_are_made_by_themselves() {
+    let (data, folder) = (Directory::new("own-data"), Directory::new("own-folder"));
+    let server = start(&data, &folder, "1").await;
+    served::within(async {
+        while server.shared().snapshots.last_ms() == 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    assert_eq!(server.shared().snapshots.failures(), 0);
+    server.stop(std::time::Duration::ZERO).await;
+}
+
+#[test]
+fn snapshots_need_a_directory_and_a_folder() {
+    for (flags, says) in [
+        (&["--snapshot-dest", "x"][..], "snapshot_dest needs --data"),
+        (&["--snapshot-every", "60"], "snapshot_every needs --snapshot-dest"),
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_data-bridge-kv"));
+        let output = command.arg("serve").args(flags).env_clear().output().unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(2) && text.contains(says), "{text}");
+    }
+}
