@@ -330,7 +330,8 @@ impl NewBase<'_> {
     pub fn put(&mut self, namespace: u8, shard: usize, mut entries: Vec<(KeyId, Spot)>) -> io::Result<()> {
         entries.sort_by_key(|(id, _)| *id);
         entries.dedup_by_key(|(id, _)| *id);
-        let mut bytes = Vec::with_capacity(entries.len().saturating_mul(ENTRY_BYTES).saturating_add(HEAD_BYTES));
+        let mut bytes =
+            Vec::with_capacity(entries.len().saturating_mul(ENTRY_BYTES).saturating_add(HEAD_BYTES));
         record::begin(Head { number: self.number, generation: 0, namespace, kind: PART }, &mut bytes);
         for (id, spot) in entries {
             bytes.extend_from_slice(&id.to_bytes());
@@ -362,7 +363,9 @@ impl NewBase<'_> {
         head.extend_from_slice(&(self.parts.len() as u32).to_le_bytes());
         for Covered { slot, id, end, written, tombstones, is_closed } in &self.covered {
             head.extend_from_slice(&slot.to_le_bytes());
-            [id, end, written, tombstones].iter().for_each(|part| head.extend_from_slice(&part.to_le_bytes()));
+            [id, end, written, tombstones]
+                .iter()
+                .for_each(|part| head.extend_from_slice(&part.to_le_bytes()));
             head.push(u8::from(*is_closed));
         }
         for Part { offset, bytes, namespace, shard } in &self.parts {

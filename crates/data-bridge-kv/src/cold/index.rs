@@ -224,7 +224,14 @@ impl Default for Index {
 impl Index {
     /// Without keys; takes next to no memory.
     pub fn new() -> Index {
-        Index { pages: vec![Page::new(0)], directory: vec![0], depth: 0, count: 0, residents: 0, page_bytes: 0 }
+        Index {
+            pages: vec![Page::new(0)],
+            directory: vec![0],
+            depth: 0,
+            count: 0,
+            residents: 0,
+            page_bytes: 0,
+        }
     }
 
     /// Of keys in ascending order. Takes about as much memory as inserting them one by one, but much less time.

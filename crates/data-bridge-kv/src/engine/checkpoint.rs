@@ -50,7 +50,13 @@ impl Core {
     pub(super) fn checkpoint(&self) -> Option<Lsn> {
         let (tier, wal) = (self.tier.as_ref()?, self.wal.get()?);
         let start = wal.last();
-        let mut walk = Walk { shards: self.logged_shards().collect(), at: 0, from: FIRST, began: None, passed: Vec::new() };
+        let mut walk = Walk {
+            shards: self.logged_shards().collect(),
+            at: 0,
+            from: FIRST,
+            began: None,
+            passed: Vec::new(),
+        };
         let log = tier.task_log();
         while walk.at < walk.shards.len() {
             self.checkpoint_batch(tier, log, &mut walk)?;

@@ -541,7 +541,8 @@ impl Shards<'_> {
 impl Holder for Shards<'_> {
     fn judge(&self, namespace: u8, id: KeyId, at: Locator) -> Fate {
         let found = |cold: &ColdKeys| (cold.points_at(id, at), cold.get(id));
-        let (Some((true, spot)), Some(space)) = (self.ask(namespace, id, found), self.space(namespace)) else {
+        let (Some((true, spot)), Some(space)) = (self.ask(namespace, id, found), self.space(namespace))
+        else {
             return Fate::Dead;
         };
         let policy: Eviction = space.settings().eviction;

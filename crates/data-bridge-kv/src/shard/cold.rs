@@ -218,7 +218,8 @@ impl ColdKeys {
     pub fn dump(&self, from: KeyHash, limit: usize, found: &mut Vec<(KeyId, Spot)>) -> Option<KeyHash> {
         let start = found.len();
         for (id, spot) in self.index.all_from(from) {
-            if found.len() - start >= limit && found.last().is_some_and(|(last, _)| last.hash() != id.hash()) {
+            if found.len() - start >= limit && found.last().is_some_and(|(last, _)| last.hash() != id.hash())
+            {
                 return Some(id.hash());
             }
             found.push((id, spot));

@@ -129,7 +129,8 @@ fn a_flip_in_the_index_costs_nothing_but_time() {
     state.extend(changed.map(|(key, value)| (key.to_owned(), value.map(<[u8]>::to_vec))));
     let whole = image(&*disk);
     let check = |image: &Image, what: &str| {
-        let store = Store::open(disk_of(image), Mistake::Nothing).unwrap_or_else(|error| panic!("{what}: {error}"));
+        let store =
+            Store::open(disk_of(image), Mistake::Nothing).unwrap_or_else(|error| panic!("{what}: {error}"));
         for (key, value) in &state {
             assert_eq!(store.get(key, 0).as_ref(), Ok(value), "{key}, {what}");
         }

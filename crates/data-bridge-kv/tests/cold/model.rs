@@ -189,7 +189,8 @@ impl Run {
 
     /// Without the index everything is found all the same.
     fn compare_without_base(&mut self) -> Result<(), String> {
-        let all = |store: &Store, time| (0..KEYS).map(|n| store.get(&format!("key {n}"), time)).collect::<Vec<_>>();
+        let all =
+            |store: &Store, time| (0..KEYS).map(|n| store.get(&format!("key {n}"), time)).collect::<Vec<_>>();
         let with = all(&self.store, self.time);
         self.disk.remove("cold-task-index").unwrap();
         self.store =

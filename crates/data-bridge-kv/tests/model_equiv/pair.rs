@@ -261,7 +261,11 @@ impl Pair {
             _ => return Ok(()),
         }
         let after = KEYS.map(|key| self.version(key));
-        if before == after { Ok(()) } else { Err(format!("versions before move {what} {before:?}, after it {after:?}")) }
+        if before == after {
+            Ok(())
+        } else {
+            Err(format!("versions before move {what} {before:?}, after it {after:?}"))
+        }
     }
 
     pub fn take(&mut self, step: &Step) -> Result<(), String> {

@@ -396,8 +396,11 @@ impl Txn<'_> {
         {
             let spot = Spot::new(locator, item.deadline(), item.kind());
             let is_named = |entry: EntryRef<'_>| space.id(entry.key()) == Some(id);
-            let is_in_table =
-                || table.at_position(id.hash().position()).any(|(hash, entry)| hash == id.hash() && is_named(entry));
+            let is_in_table = || {
+                table
+                    .at_position(id.hash().position())
+                    .any(|(hash, entry)| hash == id.hash() && is_named(entry))
+            };
             let (arrived, last) = (space.sequence_of(item.version()), space.version(*sequence));
             cold.arrive(id, arrived, spot, last, is_in_table);
         }
@@ -412,7 +415,10 @@ impl Txn<'_> {
         let enough = departures.batch.bytes().saturating_add(LOCKED_ENCODE_BYTES);
         let (mut last, mut stopped) = (from, None);
         let end = shard.table.scan(from, LOOKED_AT_ONCE, |hash, entry| {
-            if stopped.is_none() && hash != last && (departures.batch.bytes() >= enough || departures.is_full()) {
+            if stopped.is_none()
+                && hash != last
+                && (departures.batch.bytes() >= enough || departures.is_full())
+            {
                 stopped = Some(hash);
             }
             last = hash;
