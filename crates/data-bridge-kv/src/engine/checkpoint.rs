@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
-use super::Core;
-use super::tier::Tier;
 use data_bridge_kv_model::{Error, ErrorKind, Result};
 
+use super::Core;
+use super::tier::Tier;
 use crate::cold::Log;
 use crate::disk::Disk;
 use crate::hash::KeyHash;
@@ -119,7 +119,7 @@ impl Core {
     }
 
     /// The shards of the namespaces that are logged.
-    fn logged_shards(&self) -> impl Iterator<Item = (&Space, usize)> {
+    pub(super) fn logged_shards(&self) -> impl Iterator<Item = (&Space, usize)> {
         let logged = self.spaces.iter().filter(|space| space.is_logged() && space.is_touched());
         logged.flat_map(|space| (0..space.shard_count()).map(move |index| (space, index)))
     }

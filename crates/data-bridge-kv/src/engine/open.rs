@@ -133,6 +133,13 @@ impl Core {
             if wal.last() < known {
                 return Err(missing_log());
             }
+            for (space, index) in self.logged_shards() {
+                let mut shard = space.lock(index);
+                let version = space.version(shard.sequence());
+                if let Some(cold) = shard.cold_mut() {
+                    cold.end_replay(version);
+                }
+            }
             let wal = Arc::new(wal);
             if *background {
                 wal.start().map_err(|error| unavailable(&error))?;

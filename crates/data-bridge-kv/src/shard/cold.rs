@@ -8,7 +8,7 @@
 //! record arrives. When such a key is deleted, the record is buried, but not before the delete is durable: a grave waits here
 //! for [`ColdKeys::settle`]. So the records on disk never know more than the log, and with the log they tell everything.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use crate::cold::{Index, Locator, Log, Source, Spot};
@@ -35,6 +35,9 @@ pub struct ColdKeys {
     graves: VecDeque<Grave>,
     /// Entries in memory with a sequence number up to this have their record on disk.
     checkpointed: u64,
+    /// While the log is carried out again, the keys that it deleted: their records may be newer than the delete, if the log
+    /// goes on to write them again. So they are buried in the end.
+    replayed: Option<BTreeSet<KeyId>>,
     /// Where the search for expired keys goes on.
     swept: KeyHash,
 }
@@ -50,6 +53,7 @@ impl ColdKeys {
             departing_bytes: 0,
             graves: VecDeque::new(),
             checkpointed: floor,
+            replayed: None,
             swept: KeyHash::from_bits(0),
         }
     }
@@ -123,6 +127,9 @@ impl ColdKeys {
     pub fn come_in(&mut self, id: KeyId, version: u64) {
         if self.lasts() {
             self.index.set_resident(id, true);
+            if let Some(deleted) = &mut self.replayed {
+                deleted.remove(&id);
+            }
         } else {
             self.forget_at_once(id, version);
         }
@@ -132,6 +139,9 @@ impl ColdKeys {
     pub fn forget(&mut self, id: KeyId, version: u64) -> bool {
         if !self.lasts() {
             return self.forget_at_once(id, version);
+        }
+        if let Some(deleted) = &mut self.replayed {
+            return self.index.set_resident(id, true).is_some_and(|_| deleted.insert(id));
         }
         let Some(spot) = self.index.remove(id) else { return false };
         self.graves.push_back(Grave { id, version, spot });
@@ -221,6 +231,19 @@ impl ColdKeys {
     /// Notes that the log has this change: neither it nor those behind it are known to be on disk.
     pub fn note_replay(&mut self, sequence: u64) {
         self.checkpointed = self.checkpointed.min(sequence.saturating_sub(1));
+        self.replayed.get_or_insert_default();
+    }
+
+    /// Whether that goes on.
+    pub fn is_replaying(&self) -> bool {
+        self.replayed.is_some()
+    }
+
+    /// Notes that the log is carried out; no version so far is above `version`.
+    pub fn end_replay(&mut self, version: u64) {
+        for id in self.replayed.take().unwrap_or_default() {
+            self.forget(id, version);
+        }
     }
 
     /// Entries with a sequence number up to this have their record on disk.

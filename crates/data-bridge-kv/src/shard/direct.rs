@@ -76,6 +76,12 @@ impl Shard {
         self.cold().is_some_and(|cold| !cold.is_empty())
     }
 
+    /// Whether the log is carried out again.
+    #[inline]
+    fn is_replaying(&self) -> bool {
+        self.cold().is_some_and(|cold| cold.is_replaying())
+    }
+
     /// Whether keys in the table have records on disk.
     #[inline]
     fn has_residents(&self) -> bool {
@@ -115,7 +121,7 @@ impl Shard {
         mutation: Mutation<'_>,
     ) -> Option<()> {
         let applied = mutation::apply(&mut self.table, hash, key, sequence, mutation)?;
-        if applied.before.is_none() && self.may_be_elsewhere()
+        if applied.before.is_none() && (self.may_be_elsewhere() || self.is_replaying())
             || applied.after.is_none() && self.has_residents()
         {
             self.follow_on_disk(space, key, sequence, applied.after.is_some());

@@ -107,6 +107,12 @@ impl Space {
         self.journal.as_ref()?.wal.get()
     }
 
+    /// Whether the log is still to be carried out: until then nothing expires, because a record to come may have moved the
+    /// deadline.
+    pub fn is_replaying(&self) -> bool {
+        self.is_logged() && self.wal().is_none()
+    }
+
     /// The log that answers wait for.
     #[inline]
     pub fn awaited(&self) -> Option<&Arc<Wal>> {

@@ -158,7 +158,7 @@ impl Txn<'_> {
         // What is later than the index can say, only the record knows.
         let spot = cold.get(id).filter(|spot| for_value || spot.deadline == Some(Spot::FAR))?;
         let source = cold.source(spot);
-        if spot.is_expired(self.now()) {
+        if spot.is_expired(self.now()) && !space.is_replaying() {
             self.forget_cold(place, id, Change::Expire);
             return None;
         }
@@ -361,7 +361,7 @@ impl Txn<'_> {
         let id = space.id(key.as_bytes())?;
         let shard = self.only_shard()?;
         let deadline = shard.table.find(hash, key.as_bytes())?.deadline();
-        if deadline.is_some_and(|at| at <= now) {
+        if deadline.is_some_and(|at| at <= now) && !space.is_replaying() {
             self.remove(Place { key, hash }, Change::Expire);
             return Some(1);
         }
