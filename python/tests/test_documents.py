@@ -12,7 +12,13 @@ import pytest
 from data_bridge import kv
 
 ROOT = Path(__file__).resolve().parents[2]
-MODULES = ["data_bridge.kv", "data_bridge.kv.aio", "data_bridge.kv._codecs", "data_bridge.kv._embedded"]
+MODULES = [
+    "data_bridge.kv",
+    "data_bridge.kv.aio",
+    "data_bridge.kv._codecs",
+    "data_bridge.kv._embedded",
+    "data_bridge.kv._pickled",
+]
 
 
 @pytest.mark.parametrize("name", MODULES)

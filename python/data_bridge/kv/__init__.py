@@ -14,6 +14,7 @@ from data_bridge import _native
 from data_bridge.kv import aio as aio
 from data_bridge.kv._codecs import Fallback, register
 from data_bridge.kv._embedded import Store, open
+from data_bridge.kv._pickled import PickleFallback
 from data_bridge.kv._remote import Client, connect
 from data_bridge.kv._values import MISSING, Event, Opaque, Tagged, Transition, Versioned, newer_than
 from data_bridge.kv.errors import (
@@ -66,6 +67,7 @@ __all__ = [
     "OutOfMemoryError",
     "OutOfRangeError",
     "OutcomeUnknownError",
+    "PickleFallback",
     "ReadOnlyError",
     "StateError",
     "Store",
