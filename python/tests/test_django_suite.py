@@ -108,7 +108,9 @@ def main(suites: str, location: str, backend: str) -> int:
     caches = override_settings(
         CACHES=suite.caches_setting_for_tests(BACKEND=backend, LOCATION=location, TIMEOUT=600)
     )
-    ours = {"cache": [caches(type("KVCacheTests", (suite.BaseCacheTests, TestCase), {}))]}
+    ours: dict[str, list[Any]] = {
+        "cache": [caches(type("KVCacheTests", (suite.BaseCacheTests, TestCase), {}))]
+    }
     if backend == SYNC:
         # They await too, and in between call what is not asynchronous on the same loop.
         ours["sessions"] = [sessions.CacheSessionTests, sessions.CacheDBSessionTests]

@@ -15,9 +15,13 @@ ROOT = Path(__file__).resolve().parents[2]
 MODULES = [
     "data_bridge.kv",
     "data_bridge.kv.aio",
+    "data_bridge.kv._cached",
     "data_bridge.kv._codecs",
     "data_bridge.kv._embedded",
+    "data_bridge.kv._lock",
     "data_bridge.kv._pickled",
+    "data_bridge.kv._rate",
+    "data_bridge.kv._semaphore",
 ]
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from asgiref.sync import sync_to_async
 from data_bridge.kv._pickled import UNFIT, PickleFallback, fitting
@@ -55,10 +55,10 @@ class KVCache(BaseCache):
         return max(timeout, SHORTEST) if timeout > 0 else 0
 
     def _name(self, key: Any, version: int | None) -> str:
-        return self.make_and_validate_key(key, version=version)
+        return cast(str, self.make_and_validate_key(key, version=version))
 
     def _names(self, keys: Iterable[Any], version: int | None) -> dict[str, Any]:
-        return {self.make_and_validate_key(key, version=version): key for key in keys}
+        return {self._name(key, version): key for key in keys}
 
     def _fitting(self, value: Any) -> Any:
         return fitting(value, self._fallback)
