@@ -88,8 +88,10 @@ def test_whoever_waits_for_a_lock_is_woken(store: Either) -> None:
         waiting = pool.submit(late)
         assert not taken.wait(0.05)
         fence = held.fence or 0
+        assert held.locked()
         held.release()
         assert waiting.result(20) > fence
+    assert not held.locked()
 
 
 def test_a_lock_that_is_not_free_in_time(store: Either) -> None:
@@ -204,11 +206,13 @@ def test_asynchronous_locks(run: Run) -> None:
             assert await lock.acquire()
             assert all([await changes.next(20) for _ in range(5)])
             lock.check()
+            assert await lock.locked()
             assert not await kv.lock(store, "lock").acquire(timeout=0.01)
             with pytest.raises(kv.TimeoutError):
                 async with kv.lock(store, "lock", timeout=0.01):
                     pass
             await lock.release()
+        assert not await lock.locked()
         await lock.acquire()
         await store.delete("lock")
         with pytest.raises(kv.ConflictError):

@@ -122,6 +122,10 @@ class Lock(Holding):
         while not stop.wait(self.ttl / RENEWALS) and run(self._store, self._renewing(token)):
             pass
 
+    def locked(self) -> bool:
+        """Whether somebody has the lock."""
+        return self._store.hget(self.name, FIELD) not in (None, FREE)
+
     def release(self) -> None:
         """Frees the lock; `ConflictError` if it was lost before."""
         if self._stop is not None:
@@ -157,6 +161,10 @@ class AsyncLock(Holding):
         while held:
             await asyncio.sleep(self.ttl / RENEWALS)
             held = await run_async(self._store, self._renewing(token))
+
+    async def locked(self) -> bool:
+        """Whether somebody has the lock."""
+        return await self._store.hget(self.name, FIELD) not in (None, FREE)
 
     async def release(self) -> None:
         """Frees the lock; `ConflictError` if it was lost before."""

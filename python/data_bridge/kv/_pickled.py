@@ -41,6 +41,10 @@ class PickleFallback:
         return "kv.PickleFallback()"
 
 
+PICKLE = PickleFallback()
+"""The one that adapters use unless told otherwise: places with equal options are shared."""
+
+
 def fitting(value: Any, fallback: Any) -> Any:
     """The value, or the whole of it pickled where the store and the fallback have no place for a part."""
     try:

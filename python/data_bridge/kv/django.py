@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
 from asgiref.sync import sync_to_async
-from data_bridge.kv._pickled import UNFIT, PickleFallback, fitting
+from data_bridge.kv._pickled import PICKLE, UNFIT, fitting
 from data_bridge.kv._shared import shared
 from data_bridge.kv.errors import NotFoundError, OutOfRangeError
 from django.core.cache.backends.base import DEFAULT_TIMEOUT, BaseCache, InvalidCacheBackendError
@@ -24,7 +24,6 @@ SHORTEST = 0.001
 ONLY_EXISTING: dict[str, Any] = {"initial": math.inf, "convert": True}
 """Options by which an addition to a missing key is out of range: one step looks and adds."""
 NOT_AS_IT_IS = (*UNFIT, SynchronousOnlyOperation)
-PICKLE = PickleFallback()
 
 
 class KVCache(BaseCache):
