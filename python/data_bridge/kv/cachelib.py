@@ -1,8 +1,6 @@
-"""cachelib's and Flask-Caching's cache: `KVCache`, or `CACHE_TYPE = "data_bridge.kv.cachelib.flask_cache"`.
+"""cachelib's cache: `data_bridge.kv.cachelib.KVCache("kv://127.0.0.1:7379/cache")`, or `memory://`.
 
-Flask-Caching reads the URL from `CACHE_KV_URL`, a prefix of keys from `CACHE_KEY_PREFIX` and further options of
-`kv.connect` from `CACHE_OPTIONS`. As cachelib has it, a timeout of 0 is for ever, and what the store has no kind for is
-pickled unless `fallback=None` is given.
+A timeout of 0 is for ever, as in cachelib. What the store has no kind for is pickled, unless `fallback=None` is given.
 """
 
 from __future__ import annotations
@@ -91,8 +89,3 @@ class KVCache(BaseCache):
 
     def dec(self, key: str, delta: int = 1) -> int:
         return self.inc(key, -delta)
-
-
-def flask_cache(app: Any, config: dict[str, Any], args: list[Any], options: dict[str, Any]) -> KVCache:
-    """What Flask-Caching calls to make the cache of an application."""
-    return KVCache(config.get("CACHE_KV_URL"), key_prefix=config.get("CACHE_KEY_PREFIX") or "", **options)
