@@ -32,7 +32,7 @@ def test_docstrings(name: str) -> None:
     assert result.failed == 0
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/python.md"])
+@pytest.mark.parametrize("document", ["README.md", "docs/python.md", "docs/caching.md"])
 def test_code_blocks(document: str, server: Any) -> None:
     blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / document).read_text(), re.MULTILINE | re.DOTALL)
     code = "\n".join(blocks).replace("kv://127.0.0.1:7379", server.url().rstrip("/"))
