@@ -100,6 +100,7 @@ def test_timeouts(cache: KVCache) -> None:
         await cache.aset("c", 1, timeout=60)
         await cache.aset("e", 1, timeout=-1)
         assert await cache.atouch("c", timeout=None)
+        assert await cache.atouch("c", timeout=None)
         assert not await cache.atouch("e", timeout=None)
 
     def left(key: str) -> float | None:
@@ -111,6 +112,7 @@ def test_timeouts(cache: KVCache) -> None:
     assert 0 < (left("b") or 0) <= 0.25
     asyncio.run(awaited())
     assert left("c") is None
+    assert cache.touch("c", timeout=None)
     cache.set("d", 1, timeout=1e-9)
     assert cache.add("e", 1, timeout=-5)
     assert cache.get_many(["c", "e"]) == {"c": 1}
