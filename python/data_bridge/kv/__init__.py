@@ -16,6 +16,7 @@ from data_bridge.kv._cached import cached, invalidate_tags
 from data_bridge.kv._codecs import Fallback, register
 from data_bridge.kv._embedded import Store, open
 from data_bridge.kv._lock import lock
+from data_bridge.kv._near import near_cache
 from data_bridge.kv._pickled import PickleFallback
 from data_bridge.kv._rate import rate_limit
 from data_bridge.kv._remote import Client, connect
@@ -86,6 +87,7 @@ __all__ = [
     "connect",
     "invalidate_tags",
     "lock",
+    "near_cache",
     "newer_than",
     "open",
     "rate_limit",
