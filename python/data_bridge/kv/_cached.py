@@ -17,6 +17,7 @@ from data_bridge.kv._values import MISSING
 
 P = ParamSpec("P")
 R = TypeVar("R")
+NO_STAMPS: dict[str, Any] = {}
 
 
 class Cached(Generic[P, R]):
@@ -28,12 +29,14 @@ class Cached(Generic[P, R]):
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         entries, store = self._entries, self._store
-        name, tags = entries.key(*args, **kwargs), entries.tags(*args, **kwargs)
-        if tags:
+        name = entries.key(*args, **kwargs)
+        if entries.has_tags:
+            tags = entries.tags(*args, **kwargs)
             found = store.get_many((name, *tags))
             entry = found.get(name, MISSING)
         else:
-            found, entry = {}, store.get(name, MISSING)
+            tags, found = (), NO_STAMPS
+            entry = store.get(name, MISSING)
 
         def compute(_store: Any) -> R:
             return entries.function(*args, **kwargs)
@@ -79,12 +82,14 @@ class AsyncCached(Generic[P, R]):
 
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         entries, store = self._entries, self._store
-        name, tags = entries.key(*args, **kwargs), entries.tags(*args, **kwargs)
-        if tags:
+        name = entries.key(*args, **kwargs)
+        if entries.has_tags:
+            tags = entries.tags(*args, **kwargs)
             found = await store.get_many((name, *tags))
             entry = found.get(name, MISSING)
         else:
-            found, entry = {}, await store.get(name, MISSING)
+            tags, found = (), NO_STAMPS
+            entry = await store.get(name, MISSING)
 
         def compute(_store: Any) -> Awaitable[R]:
             return entries.function(*args, **kwargs)

@@ -75,6 +75,7 @@ class Entries(Generic[P]):
         plain = kinds <= {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
         self._arity = len(self._signature.parameters) if plain else -1
         self.looks_at_time = options.early > 0 or options.stale > 0
+        self.has_tags = bool(options.tags)
 
     def key(self, *args: P.args, **kwargs: P.kwargs) -> str:
         """The key of the entry for these arguments."""
@@ -89,7 +90,7 @@ class Entries(Generic[P]):
                 return given.format_map(bound.arguments)
             values = tuple(bound.arguments.values())
         name = f"{self._prefix}{values!r}"
-        if len(name) <= LONGEST_NAME and all(type(value) in SHOWN_EXACTLY for value in values):
+        if len(name) <= LONGEST_NAME and SHOWN_EXACTLY.issuperset(map(type, values)):
             return name
         try:
             return f"{self._prefix}:{blake2b(native.encode(values), digest_size=16).hexdigest()}"
