@@ -130,14 +130,20 @@ def test_dogpile(url: str) -> None:
 
 def test_dogpiles_lock_is_one_across_processes(server: Any) -> None:
     code = f"""
+import time
 from data_bridge import kv
 from dogpile.cache import make_region, register_backend
 register_backend("kv", "data_bridge.kv.dogpile", "KVBackend")
 arguments = {{"url": {server.url("12")!r}, "distributed_lock": True}}
 region = make_region().configure("kv", expiration_time=60, arguments=arguments)
 store = kv.connect({server.url("12")!r})
+def create():
+    time.sleep(0.002)  # as if it took work
+    return store.incr(f"calls:{{n}}")
+store.incr("ready")
+store.wait("ready", until=3, timeout=60)
 for n in range(50):
-    assert region.get_or_create(f"value:{{n}}", lambda: store.incr(f"calls:{{n}}")) == 1
+    assert region.get_or_create(f"value:{{n}}", create) == 1
 """
     with kv.connect(server.url("12")) as store:
         store.clear()

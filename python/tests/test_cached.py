@@ -163,13 +163,16 @@ def test_of_many_threads_one_computes(store: Either) -> None:
 
 def test_of_many_processes_one_computes(server: Any) -> None:
     code = f"""
-import os
+import os, time
 from data_bridge import kv
 store = kv.connect({server.url()!r})
 @kv.cached(store, 60, key="work:{{n}}")
 def work(n):
     store.rpush(f"calls:{{n}}", os.getpid())
+    time.sleep(0.002)  # as if it took work
     return n * n
+store.incr("ready")
+store.wait("ready", until=4, timeout=60)
 assert [work(n) for n in range(100)] == [n * n for n in range(100)]
 """
     with kv.connect(server.url()) as store:

@@ -98,7 +98,7 @@ def test_only_a_prefix(source: Any, target: kv.Client, server: Any) -> None:
 def test_what_has_no_place_is_named(real_redis: str, target: kv.Client, server: Any, capsys: Any) -> None:
     with redis.Redis.from_url(real_redis) as client:
         client.flushdb()
-        client.mset({"k" * 300: 1, b"\xff": 1, "good": 1})
+        client.mset({b"k" * 300: 1, b"\xff": 1, b"good": 1})
         client.xadd("stream", {"a": 1})
     assert imported(real_redis, server) == 1
     shown = capsys.readouterr().out

@@ -190,7 +190,7 @@ class KVBackend(Backend):
     async def ping(self, message: bytes | None = None) -> bytes:
         if isinstance(self._store, AsyncClient):
             await self._store.ping()
-        return b"PONG" if message in (None, b"PING") else message or b""
+        return message or b"PONG"
 
     async def clear(self) -> None:
         await self._store.clear()
