@@ -16,6 +16,7 @@ from typing import Any
 
 from cashews import register_backend
 from cashews.backends.interface import NOT_EXIST, UNLIMITED, Backend
+from cashews.commands import Command
 from cashews.exceptions import LockedError
 from cashews.serialize import NULL_SERIALIZER
 from data_bridge.kv._pickled import PICKLE, fitting
@@ -23,6 +24,8 @@ from data_bridge.kv._shared import shared
 from data_bridge.kv._values import MISSING, newer_than
 from data_bridge.kv.aio import AsyncClient, AsyncStore
 from data_bridge.kv.errors import ConflictError, TimeoutError  # noqa: A004
+
+DEFAULT_MESSAGE = Command.PING.value.upper().encode()
 
 
 class KVBackend(Backend):
@@ -190,7 +193,7 @@ class KVBackend(Backend):
     async def ping(self, message: bytes | None = None) -> bytes:
         if isinstance(self._store, AsyncClient):
             await self._store.ping()
-        return message or b"PONG"
+        return b"PONG" if message in (None, DEFAULT_MESSAGE) else message or b""
 
     async def clear(self) -> None:
         await self._store.clear()
