@@ -253,6 +253,28 @@ def test_an_entry_that_is_invalidated_while_it_is_computed_is_not_kept(store: Ei
     assert work(by_tag=True) == 7
 
 
+def test_who_waits_for_an_entry_that_is_invalidated_computes_it(store: Either) -> None:
+    started, release, calls = threading.Event(), threading.Event(), []
+
+    @kv.cached(store, 60, lease=60)
+    def work() -> int:
+        calls.append(1)
+        number = len(calls)
+        started.set()
+        assert number > 1 or release.wait(30)
+        return number
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(work)
+        assert started.wait(30)
+        second = pool.submit(work)
+        assert work.invalidate()
+        assert second.result(20) == 2
+        release.set()
+        assert first.result(20) == 1
+    assert work() == 2
+
+
 def test_tags(store: Either) -> None:
     calls: list[int] = []
 
@@ -353,6 +375,9 @@ def test_a_refresh_that_fails_is_logged_and_does_no_harm(
         assert work() == 1
         assert all(changes.next(30) for _ in range(2))
     assert work() == 3
+    for thread in threading.enumerate():
+        if thread.name.startswith("refreshes"):
+            thread.join(20)
     assert "no luck" in caplog.text
 
 

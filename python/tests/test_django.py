@@ -200,7 +200,7 @@ import os
 print(sum("socket" in os.readlink(f"/proc/self/fd/{{fd}}") for fd in os.listdir("/proc/self/fd")
     if os.path.exists(f"/proc/self/fd/{{fd}}") or os.path.lexists(f"/proc/self/fd/{{fd}}")))
 """
-    command = [sys.executable, "-W", "error", "-X", "dev", "-c", code]
+    command = [sys.executable, "-W", "error", "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert (done.stdout.strip(), done.stderr) == ("0", "")
 

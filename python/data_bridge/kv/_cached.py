@@ -67,7 +67,7 @@ class Cached(Generic[P, R]):
 
     def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> bool:
         """Deletes the entry for these arguments, one that is being computed too; whether there was one."""
-        return bool(self._store.delete(self.key(*args, **kwargs)))
+        return run(self._store, self._entries.invalidate(self.key(*args, **kwargs)))
 
 
 class AsyncCached(Generic[P, R]):
@@ -125,7 +125,7 @@ class AsyncCached(Generic[P, R]):
 
     async def invalidate(self, *args: P.args, **kwargs: P.kwargs) -> bool:
         """Deletes the entry for these arguments, one that is being computed too; whether there was one."""
-        return bool(await self._store.delete(self.key(*args, **kwargs)))
+        return await run_async(self._store, self._entries.invalidate(self.key(*args, **kwargs)))
 
 
 class Decorator(Protocol):

@@ -158,6 +158,14 @@ class Entries(Generic[P]):
             log.exception("a refresh failed, the old value is served until its time is over: %s", name)
             return MISSING
 
+    def invalidate(self, name: str) -> Steps[bool]:
+        """Deletes an entry, whether there was one. One that is being computed fails instead, which wakes who waits."""
+        try:
+            yield self._step(name, FILLING, None, FAILED, {}, FAILED_SECONDS)
+        except ConflictError as found:
+            return found.current is not MISSING and bool((yield methodcaller("delete", name)))
+        return True
+
     def _claim(self, name: str, found: Versioned, to: str, update: dict[str, Any], ttl: float | None) -> Step:
         expect = MISSING if found.value is MISSING else found.value[STATE]
         return self._step(name, expect, found.version or None, to, update, ttl)

@@ -6,6 +6,7 @@ setup is respected: then cashews' serializer makes bytes of values. Whoever wait
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import re
 import time
@@ -21,7 +22,7 @@ from cashews.exceptions import LockedError
 from cashews.serialize import NULL_SERIALIZER
 from data_bridge.kv._pickled import PICKLE, fitting
 from data_bridge.kv._shared import shared
-from data_bridge.kv._values import MISSING, newer_than
+from data_bridge.kv._values import MISSING
 from data_bridge.kv.aio import AsyncClient, AsyncStore
 from data_bridge.kv.errors import ConflictError, TimeoutError  # noqa: A004
 
@@ -226,11 +227,17 @@ class KVBackend(Backend):
 
     async def _changes(self, key: str, seconds: float) -> bool:
         """Waits until a key that is there changes, at most so long; whether it is worth to look again."""
-        found, version = await self._store.get_versioned(key)
-        if found is MISSING or seconds <= 0:
+        if seconds <= 0:
             return False
-        with contextlib.suppress(TimeoutError):
-            await self._store.wait(key, until=newer_than(version), timeout=seconds)
+        # Requests of one connection take effect in order: what changes after the look ends the wait.
+        change = asyncio.ensure_future(self._store.wait(key, timeout=seconds))
+        try:
+            if not await self._store.exists(key):
+                return False
+            with contextlib.suppress(TimeoutError):
+                await change
+        finally:
+            change.cancel()
         return True
 
 
