@@ -31,7 +31,6 @@ from dogpile.testing import fixtures
 ARCHIVES = Path(__file__).parents[2] / "target" / "test-suites"
 FEWEST = {"aiocache": 25, "cachelib": 11, "cashews": 30}
 """Tests of the pinned versions, rounded down: fewer would mean that they were not found."""
-WAYS = ["memory", "remote"]
 
 
 def unpacked(name: str, into: Path) -> Path:
@@ -45,10 +44,10 @@ def unpacked(name: str, into: Path) -> Path:
     return folder
 
 
-@pytest.fixture(params=WAYS)
-def url(request: pytest.FixtureRequest, server: Any) -> str:
+@pytest.fixture
+def urls(server: Any) -> list[str]:
     """Where the caches are."""
-    return "memory://suites" if request.param == "memory" else str(server.url("10"))
+    return ["memory://suites", server.url("10")]
 
 
 def loaded(name: str, path: Path) -> types.ModuleType:
@@ -78,7 +77,7 @@ def methods(cls: type, parameter: str) -> list[str]:
     ]
 
 
-def test_cachelib(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cachelib(urls: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tests = unpacked("cachelib", tmp_path) / "tests"
     # Its conftest starts other servers with a plugin that nothing here uses.
     monkeypatch.setitem(sys.modules, "xprocess", types.SimpleNamespace(ProcessStarter=object))
@@ -90,25 +89,25 @@ def test_cachelib(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         sys.modules["has"].HasTests,
     )
 
-    def one(cls: Any, name: str) -> Callable[[], None]:
+    def one(url: str, cls: Any, name: str) -> Callable[[], None]:
         def factory(_self: Any, **options: Any) -> CachelibCache:
             return CachelibCache(url, key_prefix=f"{name}:", **options)
 
         return getattr(type(cls.__name__, (cls,), {"cache_factory": factory})(), name)  # type: ignore[no-any-return]
 
-    found = {name: one(cls, name) for cls in classes for name in methods(cls, "")}
-    assert len(found) >= FEWEST["cachelib"]
-    run_all(found)
+    named = [(cls, name) for cls in classes for name in methods(cls, "")]
+    assert len(named) >= FEWEST["cachelib"]
+    run_all({f"{name} in {url}": one(url, cls, name) for cls, name in named for url in urls})
 
 
-def test_aiocache(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_aiocache(urls: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(unpacked("aiocache", tmp_path))
     for name in [name for name in sys.modules if name.split(".")[0] == "tests"]:
         monkeypatch.delitem(sys.modules, name)
     base: Any = importlib.import_module("tests.acceptance.test_base")
     lock: Any = importlib.import_module("tests.acceptance.test_lock")
 
-    def one(cls: type, name: str) -> Callable[[], None]:
+    def one(url: str, cls: type, name: str) -> Callable[[], None]:
         async def test() -> None:
             # All run at once, so each has keys of its own.
             def build_key(key: Any, namespace: str | None = None) -> str:
@@ -121,23 +120,25 @@ def test_aiocache(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         return lambda: asyncio.run(test())
 
     classes = (base.TestCache, lock.TestRedLock, lock.TestOptimisticLock)
-    found = {f"{cls.__name__}.{name}": one(cls, name) for cls in classes for name in methods(cls, "cache")}
-    assert len(found) >= FEWEST["aiocache"]
-    clears = found.pop("TestCache.test_clear")
-    run_all(found)
-    clears()
+    named = [(cls, name) for cls in classes for name in methods(cls, "cache")]
+    assert len(named) >= FEWEST["aiocache"]
+    named.remove((base.TestCache, "test_clear"))
+    run_all({f"{cls.__name__}.{name} in {url}": one(url, cls, name) for cls, name in named for url in urls})
+    run_all({f"test_clear in {url}": one(url, base.TestCache, "test_clear") for url in urls})
 
 
-def test_cashews(url: str, tmp_path: Path) -> None:
+def test_cashews(urls: list[str], tmp_path: Path) -> None:
     commands = loaded(
         "cashews_commands", unpacked("cashews", tmp_path) / "tests" / "test_backend_commands.py"
     )
-    # They all use the same keys: each has a store in memory of its own, or a namespace while it runs.
-    free: queue.SimpleQueue[str] = queue.SimpleQueue()
+    # They all use the same keys: each has a store in memory, or a namespace, of its own while it runs.
+    in_memory, remote = urls
+    free: dict[str, queue.SimpleQueue[str]] = {url: queue.SimpleQueue() for url in urls}
     for number in range(3, 16):
-        free.put(f"{url}{number}" if url.startswith("memory") else f"{url.rpartition('/')[0]}/{number}")
+        free[in_memory].put(f"{in_memory}{number}")
+        free[remote].put(f"{remote.rpartition('/')[0]}/{number}")
 
-    def one(test: Any) -> Callable[[], None]:
+    def one(url: str, test: Any) -> Callable[[], None]:
         async def with_cache(place: str) -> None:
             cache = cashews.Cache()
             assert isinstance(cache.setup(place), CashewsBackend)
@@ -146,21 +147,19 @@ def test_cashews(url: str, tmp_path: Path) -> None:
             await test(cache)
 
         def run() -> None:
-            place = free.get()
+            place = free[url].get()
             try:
                 asyncio.run(with_cache(place))
             finally:
-                free.put(place)
+                free[url].put(place)
 
         return run
 
     tests = [test for test in vars(commands).values() if inspect.iscoroutinefunction(test)]
-    found = {
-        test.__name__: one(test) for test in tests if list(inspect.signature(test).parameters) == ["cache"]
-    }
-    assert len(found) >= FEWEST["cashews"]
-    del found["test_expire"]  # expects to read a value within the ten milliseconds that it lives
-    run_all(found)
+    named = {test.__name__: test for test in tests if list(inspect.signature(test).parameters) == ["cache"]}
+    assert len(named) >= FEWEST["cashews"]
+    del named["test_expire"]  # expects to read a value within the ten milliseconds that it lives
+    run_all({f"{name} in {url}": one(url, test) for name, test in named.items() for url in urls})
 
 
 register_backend(  # type: ignore[no-untyped-call]
