@@ -30,6 +30,7 @@ test: build ## all tests: Rust (unit, integration, documentation), Python
 		$(STEP) "rust tests" cargo test --workspace --locked --no-fail-fast --lib --bins --tests; \
 	fi
 	@$(STEP) "rust documentation tests" cargo test --workspace --locked --doc
+	@$(STEP) "test suites of frameworks" scripts/test-suites
 	@$(STEP) "python tests" .venv/bin/python -m pytest
 
 check: wheel ## what CI checks beside the tests; changes nothing

@@ -12,7 +12,17 @@ import pytest
 from data_bridge import kv
 
 ROOT = Path(__file__).resolve().parents[2]
-MODULES = ["data_bridge.kv", "data_bridge.kv.aio", "data_bridge.kv._codecs", "data_bridge.kv._embedded"]
+MODULES = [
+    "data_bridge.kv",
+    "data_bridge.kv.aio",
+    "data_bridge.kv._cached",
+    "data_bridge.kv._codecs",
+    "data_bridge.kv._embedded",
+    "data_bridge.kv._lock",
+    "data_bridge.kv._pickled",
+    "data_bridge.kv._rate",
+    "data_bridge.kv._semaphore",
+]
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -22,7 +32,7 @@ def test_docstrings(name: str) -> None:
     assert result.failed == 0
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/python.md"])
+@pytest.mark.parametrize("document", ["README.md", "docs/python.md", "docs/caching.md"])
 def test_code_blocks(document: str, server: Any) -> None:
     blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / document).read_text(), re.MULTILINE | re.DOTALL)
     code = "\n".join(blocks).replace("kv://127.0.0.1:7379", server.url().rstrip("/"))

@@ -160,6 +160,7 @@ def test_numbers(store: kv.Store) -> None:
     with pytest.raises(TypeError):
         store.incr("i", 1.5)
     assert store.incrbyfloat("i", 0.5) == 4.5
+    assert (store.incr("i", 1, convert=True), store.decr("i", Decimal("0.25"), convert=True)) == (5.5, 5.25)
     store.incr("t", ttl=60)
     assert store.ttl("t") == pytest.approx(60, abs=1)
 

@@ -12,9 +12,15 @@ import os as _os
 
 from data_bridge import _native
 from data_bridge.kv import aio as aio
+from data_bridge.kv._cached import cached, invalidate_tags
 from data_bridge.kv._codecs import Fallback, register
 from data_bridge.kv._embedded import Store, open
+from data_bridge.kv._lock import lock
+from data_bridge.kv._near import near_cache
+from data_bridge.kv._pickled import PickleFallback
+from data_bridge.kv._rate import rate_limit
 from data_bridge.kv._remote import Client, connect
+from data_bridge.kv._semaphore import semaphore
 from data_bridge.kv._values import MISSING, Event, Opaque, Tagged, Transition, Versioned, newer_than
 from data_bridge.kv.errors import (
     AuthError,
@@ -66,6 +72,7 @@ __all__ = [
     "OutOfMemoryError",
     "OutOfRangeError",
     "OutcomeUnknownError",
+    "PickleFallback",
     "ReadOnlyError",
     "StateError",
     "Store",
@@ -76,8 +83,14 @@ __all__ = [
     "UnsupportedValueError",
     "Versioned",
     "WrongTypeError",
+    "cached",
     "connect",
+    "invalidate_tags",
+    "lock",
+    "near_cache",
     "newer_than",
     "open",
+    "rate_limit",
     "register",
+    "semaphore",
 ]

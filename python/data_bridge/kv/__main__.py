@@ -1,4 +1,4 @@
-"""`python -m data_bridge.kv serve|health|config|cli|check` and the console script `data-bridge-kv`."""
+"""`python -m data_bridge.kv serve|health|config|cli|check|import` and the console script `data-bridge-kv`."""
 
 from __future__ import annotations
 
@@ -18,6 +18,10 @@ def main(args: list[str] | None = None) -> int:
         from data_bridge.kv._console import check
 
         return check(args[1:])
+    if args[:1] == ["import"]:
+        from data_bridge.kv._migration import migrate
+
+        return migrate(args[1:])
     return run_server(["data-bridge-kv", *args])
 
 

@@ -146,12 +146,12 @@ def expected(value: Any) -> Args:
 
 
 def increment(
-    initial: Any, minimum: Any, maximum: Any, ttl: float | timedelta | None, refresh_ttl: bool
+    initial: Any, minimum: Any, maximum: Any, ttl: float | timedelta | None, refresh_ttl: bool, convert: bool
 ) -> Args:
     """The options of an addition."""
     bounds = (("INITIAL", initial), ("MIN", minimum), ("MAX", maximum))
     given = tuple(part for bound in bounds if bound[1] is not None for part in bound)
-    return (*given, *expiry(ttl), *flags(REFRESH=refresh_ttl))
+    return (*given, *expiry(ttl), *flags(REFRESH=refresh_ttl, CONVERT=convert))
 
 
 def states(given: Any) -> tuple[bool, list[Any]]:

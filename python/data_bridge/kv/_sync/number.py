@@ -28,13 +28,14 @@ class NumberCommands(Base):
         maximum: Number | None = None,
         ttl: float | timedelta | None = None,
         refresh_ttl: bool = False,
+        convert: bool = False,
     ) -> Any:
         """Adds `by` and returns the new number. A missing key starts at `initial`, or at zero of `by`'s kind.
 
         A bound that would be passed changes nothing and raises `OutOfRangeError`. `ttl` applies where the key is
-        created, with `refresh_ttl` always. Kinds do not mix, except an int added to a Decimal.
+        created, with `refresh_ttl` always. Kinds do not mix, except an int added to a Decimal, or by `convert`.
         """
-        options = shapes.increment(initial, minimum, maximum, ttl, refresh_ttl)
+        options = shapes.increment(initial, minimum, maximum, ttl, refresh_ttl, convert)
         return self._call(op.KV_INCR, (key, by, *options))
 
     def decr(
@@ -47,9 +48,10 @@ class NumberCommands(Base):
         maximum: Number | None = None,
         ttl: float | timedelta | None = None,
         refresh_ttl: bool = False,
+        convert: bool = False,
     ) -> Any:
         """Subtracts `by` and returns the new number; the rest as `incr`."""
-        options = shapes.increment(initial, minimum, maximum, ttl, refresh_ttl)
+        options = shapes.increment(initial, minimum, maximum, ttl, refresh_ttl, convert)
         return self._call(op.KV_DECR, (key, by, *options))
 
     def incrby(self, name: str, amount: int = 1) -> int:

@@ -1,0 +1,254 @@
+"""`import SOURCE TARGET`: copies the keys of a Redis database into a namespace, with their types and deadlines.
+
+Source keys are walked by SCAN and read page by page, each by its Redis type. Every key is written as a whole, so that a
+run that was cut off can be repeated, or go on from the cursor in its `--resume` file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+from data_bridge.kv._remote import Client, connect
+from data_bridge.kv.errors import KvError
+
+READS = {"string": "get", "list": "lrange", "set": "smembers", "hash": "hgetall", "zset": "zrange"}
+"""redis-py's method for each type that has a kind here."""
+RANGES: dict[str, tuple[Any, ...]] = {"list": (0, -1), "zset": (0, -1)}
+TOLERANCE_MS = 2000
+"""How far apart the deadlines of a key may be that was copied: the clocks of two servers, and the way."""
+SHOWN = 20
+"""Refused or different keys that are named; all are counted."""
+WIDTH = 30
+"""Of the progress bar."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One key of the source; `value` is None where it has gone meanwhile or has a type without a kind here."""
+
+    key: bytes
+    type: str
+    value: Any
+    deadline: int | None
+    """In Unix milliseconds."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """What happened."""
+
+    done: int = 0
+    gone: int = 0
+    refused: list[str] = field(default_factory=list)
+
+    def refuse(self, key: bytes, why: str) -> None:
+        """Counts a key that could not be copied, or that differs."""
+        self.refused.append(f"{key!r}: {why}")
+
+
+class Bar:
+    """Progress on a terminal; elsewhere nothing."""
+
+    def __init__(self, what: str, total: int, out: TextIO) -> None:
+        self._what, self._total, self._out = what, max(total, 1), out
+        self._start = time.monotonic()
+
+    def show(self, done: int) -> None:
+        """The bar with so many keys done."""
+        if not self._out.isatty():
+            return
+        part = min(1.0, done / self._total)
+        rate = done / max(time.monotonic() - self._start, 1e-9)
+        bar = "#" * round(part * WIDTH)
+        self._out.write(f"\r{self._what} [{bar:<{WIDTH}}] {part:4.0%} {done:,} keys, {rate:,.0f}/s ")
+        self._out.write("\n" if part == 1.0 else "")
+        self._out.flush()
+
+
+class Source:
+    """A Redis database."""
+
+    def __init__(self, url: str, text: bool, prefix: str, count: int) -> None:
+        try:
+            import redis
+        except ImportError as error:
+            raise KvError("reading Redis needs redis-py: pip install data-bridge[redis]") from error
+        self.errors: tuple[type[Exception], ...] = (redis.RedisError, KvError, OSError)
+        self._redis: Any = redis.Redis.from_url(url)
+        self._text, self._count = text, count
+        self._match = "".join(f"\\{c}" if c in "*?[]\\" else c for c in prefix) + "*"
+
+    def size(self) -> int:
+        """Number of keys, those without the prefix too."""
+        return int(self._redis.dbsize())
+
+    def pages(self, cursor: int = 0) -> Iterator[tuple[int, list[Entry]]]:
+        """The entries by page, each with the cursor after it; 0 at the end."""
+        while True:
+            cursor, keys = self._redis.scan(cursor, match=self._match, count=self._count)
+            yield cursor, self._read(keys)
+            if cursor == 0:
+                return
+
+    def _read(self, keys: list[bytes]) -> list[Entry]:
+        heads = self._redis.pipeline(transaction=False)
+        for key in keys:
+            heads.type(key)
+        types = [kind.decode() for kind in heads.execute()]
+        bodies = self._redis.pipeline(transaction=False)
+        for key, kind in zip(keys, types, strict=True):
+            options = {"withscores": True} if kind == "zset" else {}
+            if kind in READS:
+                getattr(bodies, READS[kind])(key, *RANGES.get(kind, ()), **options)
+            else:
+                bodies.exists(key)
+            bodies.pttl(key)
+        found, now = bodies.execute(raise_on_error=False), time.time_ns() // 1_000_000
+        return [
+            Entry(key, kind, self._value(kind, value), now + left if left >= 0 else None)
+            for key, kind, value, left in zip(keys, types, found[::2], found[1::2], strict=True)
+        ]
+
+    def _value(self, kind: str, value: Any) -> Any:
+        if (
+            kind not in READS
+            or isinstance(value, Exception)
+            or value is None
+            or (kind != "string" and not value)
+        ):
+            return None
+        if kind == "string":
+            return self._scalar(value)
+        if kind == "hash":
+            return {self._scalar(name): self._scalar(each) for name, each in value.items()}
+        if kind == "zset":
+            return [(self._scalar(member), score) for member, score in value]
+        return type(value)(map(self._scalar, value))
+
+    def _scalar(self, value: bytes) -> str | bytes:
+        if not self._text:
+            return value
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return value
+
+
+def write(client: Client, entry: Entry) -> None:
+    """Writes one entry as a whole, in one step."""
+    key = entry.key.decode()
+    pipe = client.pipeline(atomic=True)
+    if entry.type == "zset":
+        pipe.delete(key).zadd(key, dict(entry.value))
+    else:
+        pipe.set(key, entry.value)
+    if entry.deadline is not None:
+        pipe.expire_at(key, entry.deadline / 1000)
+    pipe.execute()
+
+
+def difference(client: Client, entry: Entry) -> str | None:
+    """How what is stored differs from an entry of the source."""
+    key = entry.key.decode()
+    value, left = client.pipeline(atomic=True).get(key).pttl(key).execute()
+    if value != entry.value:
+        return "missing" if left == -2 else f"another value of kind {client.kind(key)}"
+    deadline = None if left == -1 else time.time_ns() // 1_000_000 + left
+    if (deadline is None) != (entry.deadline is None):
+        return f"expires: {deadline is not None}, in the source: {entry.deadline is not None}"
+    if deadline is not None and abs(deadline - (entry.deadline or 0)) > TOLERANCE_MS:
+        return f"expires {deadline - (entry.deadline or 0):+} ms apart from the source"
+    return None
+
+
+def walk(source: Source, client: Client, verify: bool, resume: Path | None, out: TextIO) -> Tally:
+    """Copies every entry, or compares it."""
+    tally, bar = Tally(), Bar("comparing" if verify else "copying", source.size(), out)
+    start = int(resume.read_text()) if resume is not None and resume.exists() else 0
+    for cursor, entries in source.pages(start):
+        for entry in entries:
+            one(client, entry, verify, tally)
+        if resume is not None:
+            resume.write_text(str(cursor))
+        bar.show(tally.done + tally.gone + len(tally.refused))
+    if resume is not None:
+        resume.unlink()
+    return tally
+
+
+def one(client: Client, entry: Entry, verify: bool, tally: Tally) -> None:
+    """Copies or compares one entry and counts it."""
+    if entry.value is None:
+        if entry.type in READS or entry.type == "none":
+            tally.gone += 1
+        else:
+            tally.refuse(entry.key, f"a {entry.type} has no kind here")
+        return
+    why = None
+    try:
+        if verify:
+            why = difference(client, entry)
+        else:
+            write(client, entry)
+    except ConnectionError:
+        raise
+    except (KvError, UnicodeDecodeError) as error:
+        why = str(error)
+    if why is None:
+        tally.done += 1
+    else:
+        tally.refuse(entry.key, why)
+
+
+def report(what: str, tally: Tally, out: TextIO) -> None:
+    """A line of counts, and the first keys that were refused."""
+    out.write(f"{what}: {tally.done:,} keys, {tally.gone:,} gone meanwhile, {len(tally.refused):,} not\n")
+    for line in tally.refused[:SHOWN]:
+        out.write(f"  {line}\n")
+
+
+def migrate(args: list[str]) -> int:
+    """`import SOURCE TARGET`: 0 if every key was copied (and, with `--verify`, is the same), otherwise 1."""
+    parser = argparse.ArgumentParser(prog="data-bridge-kv import", description="Copies a Redis database.")
+    parser.add_argument("source", help="redis://host:port/db")
+    parser.add_argument("target", help="kv://host:port/namespace")
+    parser.add_argument("--prefix", default="", help="only keys that begin with it")
+    parser.add_argument(
+        "--text", action="store_true", help="what is UTF-8 becomes text, otherwise all is bytes"
+    )
+    parser.add_argument("--verify", action="store_true", help="compare everything after copying")
+    parser.add_argument(
+        "--resume", type=Path, help="a file for the place in the source; go on from it if it is there"
+    )
+    parser.add_argument("--count", type=int, default=500, help="keys of one page (500)")
+    given = parser.parse_args(args)
+    try:
+        source = Source(given.source, given.text, given.prefix, given.count)
+        client = connect(given.target)
+    except (KvError, ValueError) as error:
+        parser.error(str(error))
+    with client:
+        try:
+            return both(source, client, given.verify, given.resume)
+        except source.errors as error:
+            sys.stderr.write(f"\n{type(error).__name__}: {error}\n")
+        except KeyboardInterrupt:
+            sys.stderr.write("\nstopped; with --resume the next run goes on from here\n")
+    return 1
+
+
+def both(source: Source, client: Client, verify: bool, resume: Path | None) -> int:
+    """Copies, and compares if asked to; the exit code."""
+    copied = walk(source, client, False, resume, sys.stderr)
+    report("copied", copied, sys.stdout)
+    if not verify:
+        return 1 if copied.refused else 0
+    compared = walk(source, client, True, None, sys.stderr)
+    report("the same", compared, sys.stdout)
+    return 1 if copied.refused or compared.refused else 0

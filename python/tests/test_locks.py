@@ -1,0 +1,355 @@
+"""Locks, semaphores and rate limits: across threads, tasks and processes, with holders that die."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import Any, TypeAlias
+
+import pytest
+from data_bridge import kv
+from data_bridge.kv._rate import Grant
+
+Either: TypeAlias = kv.Store | kv.Client
+Awaited: TypeAlias = kv.aio.AsyncStore | kv.aio.AsyncClient
+Test = Callable[[Any], Awaitable[None]]
+Run = Callable[[Test], None]
+
+
+def left(store: Either, key: str) -> float:
+    """Seconds that a key has left."""
+    seconds = store.ttl(key)
+    assert seconds is not None
+    return seconds
+
+
+@pytest.fixture(params=["embedded", "remote"])
+def run(request: pytest.FixtureRequest, server: Any) -> Run:
+    """Runs a coroutine function with an empty asynchronous store of either kind."""
+
+    async def with_store(test: Test) -> None:
+        opened = kv.aio.open() if request.param == "embedded" else kv.aio.connect(server.url())
+        async with opened as store:
+            await store.clear()
+            await test(store)
+
+    return lambda test: asyncio.run(with_store(test))
+
+
+def added(store: Either, guard: Callable[[], Any], threads: int, rounds: int) -> tuple[int, int]:
+    """What an addition that is not atomic comes to under a guard, and how many were inside it at most."""
+    inside, most = [0], [0]
+
+    def work(_: int) -> None:
+        for _ in range(rounds):
+            with guard():
+                inside[0] += 1
+                most[0] = max(most[0], inside[0])
+                store["sum"] = store.get("sum", 0) + 1
+                inside[0] -= 1
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(work, range(threads)))
+    return store["sum"], most[0]
+
+
+def test_one_holder_at_a_time_and_rising_fences(store: Either) -> None:
+    fences: list[int] = []
+
+    class Guard:
+        def __enter__(self) -> None:
+            self.lock = kv.lock(store, "lock")
+            with_fence = self.lock.__enter__()
+            fences.append(with_fence.fence or 0)
+
+        def __exit__(self, *exc: Any) -> None:
+            self.lock.__exit__(*exc)
+
+    assert added(store, Guard, 5, 20) == (100, 1)
+    assert fences == sorted(set(fences))
+
+
+def test_whoever_waits_for_a_lock_is_woken(store: Either) -> None:
+    held, taken = kv.lock(store, "lock", ttl=60), threading.Event()
+    assert held.acquire()
+
+    def late() -> int:
+        with kv.lock(store, "lock", ttl=60) as lock:
+            taken.set()
+            return lock.fence or 0
+
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(late)
+        assert not taken.wait(0.05)
+        fence = held.fence or 0
+        assert held.locked()
+        held.release()
+        assert waiting.result(20) > fence
+    assert not held.locked()
+
+
+def test_a_lock_that_is_not_free_in_time(store: Either) -> None:
+    with kv.lock(store, "lock"):
+        assert not kv.lock(store, "lock").acquire(timeout=0)
+        start = time.monotonic()
+        with (
+            pytest.raises(kv.TimeoutError, match=r"'lock' was not free within 0.1 s"),
+            kv.lock(store, "lock", timeout=0.1),
+        ):
+            pass
+        assert 0.05 < time.monotonic() - start < 10
+    assert kv.lock(store, "lock").acquire(timeout=0)
+
+
+def test_a_lock_is_renewed_while_it_is_held(store: Either) -> None:
+    with store.watch("lock") as changes, kv.lock(store, "lock", ttl=0.3) as held:
+        for _ in range(5):
+            event = changes.next(20)
+            assert event is not None
+            assert event.change == "set"
+        held.check()
+        assert not kv.lock(store, "lock").acquire(timeout=0)
+
+
+def test_a_lock_that_is_lost_says_so(store: Either) -> None:
+    for deleted in (True, False):
+        held = kv.lock(store, "lock", ttl=60)
+        assert held.acquire()
+        if deleted:
+            store.delete("lock")
+        else:
+            store.hset("lock", "owner", "somebody")
+        with pytest.raises(kv.ConflictError, match="was lost before it was released"):
+            held.release()
+        store.delete("lock")
+    short = kv.lock(store, "lock", ttl=0.05, renew=False)
+    assert short.acquire()
+    version = store.get_versioned("lock").version
+    if store.exists("lock"):
+        store.wait("lock", until=kv.newer_than(version), timeout=20)
+    assert short.lost
+    with pytest.raises(kv.ConflictError, match="is not held"):
+        short.check()
+    with pytest.raises(ZeroDivisionError), kv.lock(store, "lock"):
+        assert 1 / (store.delete("lock") - 1)
+
+
+def test_a_lost_renewal_is_noticed_while_the_block_runs(store: Either) -> None:
+    held = kv.lock(store, "lock", ttl=0.3)
+    assert held.acquire()
+    store.hset("lock", "owner", "somebody")
+    give_up = time.monotonic() + 20
+    while not held.lost and time.monotonic() < give_up:
+        threading.Event().wait(0.01)
+    with pytest.raises(kv.ConflictError):
+        held.check()
+
+
+def test_a_lock_used_wrongly(store: Either) -> None:
+    held = kv.lock(store, "lock")
+    with pytest.raises(RuntimeError, match="not held by this object"):
+        held.release()
+    with held, pytest.raises(RuntimeError, match="held by this object already"):
+        held.acquire()
+    with pytest.raises(ValueError, match="ttl must be positive"):
+        kv.lock(store, "lock", ttl=0)
+    with pytest.raises(TypeError, match="needs a store"):
+        kv.lock(None, "lock")  # type: ignore[call-overload]
+    store["lock"] = 1
+    with pytest.raises(kv.WrongTypeError):
+        held.acquire()
+
+
+def test_the_lock_of_a_holder_that_was_killed_is_free_after_its_ttl(server: Any) -> None:
+    code = f"""
+from data_bridge import kv
+lock = kv.lock(kv.connect({server.url("tasks")!r}), "killed", ttl=1)
+lock.acquire()
+print(lock.fence, flush=True)
+input()
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    fence = int(process.stdout.readline())
+    with kv.connect(server.url("tasks")) as store:
+        assert not kv.lock(store, "killed").acquire(timeout=1.5)
+        process.kill()
+        process.communicate()
+        with kv.lock(store, "killed", timeout=20) as lock:
+            assert (lock.fence or 0) > fence
+
+
+def test_asynchronous_locks(run: Run) -> None:
+    async def test(store: Awaited) -> None:
+        inside: list[int] = []
+
+        async def work(number: int) -> int:
+            async with kv.lock(store, "lock") as held:
+                inside.append(number)
+                await asyncio.sleep(0)
+                assert inside == [number]
+                inside.clear()
+                return held.fence or 0
+
+        fences = await asyncio.gather(*map(work, range(20)))
+        assert len(set(fences)) == 20
+        lock = kv.lock(store, "lock", ttl=0.3)
+        async with store.watch("lock") as changes:
+            assert await lock.acquire()
+            assert all([await changes.next(20) for _ in range(5)])
+            lock.check()
+            assert await lock.locked()
+            assert not await kv.lock(store, "lock").acquire(timeout=0.01)
+            with pytest.raises(kv.TimeoutError):
+                async with kv.lock(store, "lock", timeout=0.01):
+                    pass
+            await lock.release()
+        assert not await lock.locked()
+        await lock.acquire()
+        await store.delete("lock")
+        with pytest.raises(kv.ConflictError):
+            await lock.release()
+
+    run(test)
+
+
+def test_a_cancelled_wait_for_a_lock_leaves_it_free(run: Run) -> None:
+    async def test(store: Awaited) -> None:
+        async with kv.lock(store, "lock"):
+            waiting = asyncio.create_task(kv.lock(store, "lock").acquire())
+            await asyncio.sleep(0)
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+        assert await kv.lock(store, "lock").acquire(timeout=0)
+
+    run(test)
+
+
+def test_a_semaphore_lets_in_its_limit(store: Either) -> None:
+    total, most = added(store, lambda: kv.semaphore(store, "places", 1), 4, 10)
+    assert (total, most) == (40, 1)
+    places = [kv.semaphore(store, "places", 3) for _ in range(4)]
+    assert [place.acquire(timeout=0) for place in places] == [True, True, True, False]
+    places[1].release()
+    assert places[3].acquire(timeout=0)
+    with pytest.raises(kv.TimeoutError, match=r"within 0.1 s"), kv.semaphore(store, "places", 3, timeout=0.1):
+        pass
+
+
+def test_whoever_waits_for_a_place_is_woken(store: Either) -> None:
+    held = kv.semaphore(store, "places", 1, ttl=60)
+    assert held.acquire()
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(kv.semaphore(store, "places", 1, ttl=60).acquire)
+        held.release()
+        assert waiting.result(20)
+
+
+def test_places_are_renewed_and_end_with_their_holder(store: Either) -> None:
+    with store.watch("places") as changes, kv.semaphore(store, "places", 1, ttl=0.3) as held:
+        assert all(changes.next(20) for _ in range(5))
+        assert not kv.semaphore(store, "places", 1).acquire(timeout=0)
+        store.hdel("places", held._token)
+        with pytest.raises(kv.ConflictError, match="was lost"):
+            held.release()
+        store["places"] = {"limit": 1, "dead": time.time() + 0.2}
+        start = time.monotonic()
+        assert held.acquire(timeout=20)
+        assert 0.1 < time.monotonic() - start < 10
+    with pytest.raises(RuntimeError, match="no place"):
+        held.release()
+    with held, pytest.raises(RuntimeError, match="held by this object already"):
+        held.acquire()
+
+
+def test_asynchronous_semaphores(run: Run) -> None:
+    async def test(store: Awaited) -> None:
+        inside, most = 0, 0
+        three = asyncio.Barrier(3)
+
+        async def work(_: int) -> None:
+            nonlocal inside, most
+            async with kv.semaphore(store, "places", 3):
+                inside += 1
+                most = max(most, inside)
+                await three.wait()
+                inside -= 1
+
+        await asyncio.gather(*map(work, range(30)))
+        assert most == 3
+        async with store.watch("places") as changes, kv.semaphore(store, "places", 1, ttl=0.3):
+            assert all([await changes.next(20) for _ in range(5)])
+            with pytest.raises(kv.TimeoutError):
+                async with kv.semaphore(store, "places", 1, timeout=0.01):
+                    pass
+
+    run(test)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Nanoseconds that the rate limits see."""
+    now = [time.time_ns()]
+    monkeypatch.setattr("data_bridge.kv._rate.time.time_ns", lambda: now[0])
+    return now
+
+
+def test_a_rate_limit_allows_a_burst_and_then_its_rate(store: Either, clock: list[int]) -> None:
+    limit = kv.rate_limit(store, "api", 3, per=timedelta(seconds=30))
+    assert [(bool(grant), grant.remaining) for grant in (limit.hit("ada") for _ in range(4))] == [
+        (True, 2),
+        (True, 1),
+        (True, 0),
+        (False, 0),
+    ]
+    assert limit.hit("bob")
+    refused = limit.hit("ada")
+    assert (refused.allowed, refused.retry_after) == (False, 10.0)
+    clock[0] += int(9.9e9)
+    assert limit.hit("ada").retry_after == pytest.approx(0.1)
+    clock[0] += int(0.1e9)
+    assert [bool(limit.hit("ada")) for _ in range(2)] == [True, False]
+    # Idle for longer than it takes to pay all back, while the key is still there.
+    clock[0] += int(600e9)
+    assert [bool(limit.hit("ada")) for _ in range(4)] == [True, True, True, False]
+    assert 0 < left(store, "api:ada") <= 30
+
+
+def test_costs_and_bursts_of_a_rate_limit(store: Either, clock: list[int]) -> None:
+    limit = kv.rate_limit(store, "api", 10, per=10, burst=5)
+    assert [bool(limit.hit(cost=cost)) for cost in (3, 3, 2, 1)] == [True, False, True, False]
+    clock[0] += int(1e9)
+    assert limit.hit() == Grant(True, 0, 0.0)
+    for wrong in (0, 6, -1):
+        with pytest.raises(ValueError, match="cost must be 1 to 5"):
+            limit.hit(cost=wrong)
+    for options in ({"limit": 0, "per": 1}, {"limit": 1, "per": 0}, {"limit": 1, "per": 1, "burst": 0}):
+        with pytest.raises(ValueError, match="must be positive"):
+            kv.rate_limit(store, "api", **options)
+
+
+def test_a_rate_limit_under_many_threads(store: Either) -> None:
+    limit = kv.rate_limit(store, "api", 50, per=1000)
+    with ThreadPoolExecutor(8) as pool:
+        granted = sum(map(bool, pool.map(lambda _: limit.hit(), range(400))))
+    assert granted == 50
+
+
+def test_asynchronous_rate_limits(run: Run, clock: list[int]) -> None:
+    async def test(store: Awaited) -> None:
+        limit = kv.rate_limit(store, "api", 5, per=50)
+        grants = await asyncio.gather(*(limit.hit("ada") for _ in range(20)))
+        assert sum(map(bool, grants)) == 5
+        clock[0] += int(20e9)
+        assert [bool(await limit.hit("ada")) for _ in range(3)] == [True, True, False]
+
+    run(test)

@@ -1,0 +1,183 @@
+"""`data-bridge-kv import`: a Redis database into a namespace, from a real Redis and from our own server."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+from data_bridge import kv
+from data_bridge.kv import _migration
+from data_bridge.kv.__main__ import main
+
+
+@pytest.fixture(scope="module")
+def real_redis() -> Iterator[str]:
+    """The URL of a Redis server."""
+    if shutil.which("redis-server") is None:
+        pytest.skip("redis-server is not installed")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert any("eady to accept" in line for line in process.stdout)
+    yield f"redis://127.0.0.1:{port}/3"
+    process.terminate()
+    process.communicate(timeout=20)
+
+
+@pytest.fixture(params=["redis", "ours"])
+def source(request: pytest.FixtureRequest, server: Any) -> Iterator[tuple[str, Any]]:
+    """The URL of a Redis database with keys of every type, and a client of it."""
+    ours = f"redis://127.0.0.1:{server.port}/13"
+    url = ours if request.param == "ours" else request.getfixturevalue("real_redis")
+    with redis.Redis.from_url(url) as client:
+        client.flushdb()
+        client.set("text", "hé")
+        client.set("bytes", b"\xff\x00", px=600_000)
+        client.rpush("list", "a", b"\xfe", "a")
+        client.sadd("set", "a", "b")
+        client.hset("hash", mapping={"f": "1", "g": b"\xfd"})
+        client.zadd("zset", {"low": -1.5, "high": 2.5})
+        client.pexpire("zset", 500_000)
+        client.mset({f"many:{number}": number for number in range(1200)})
+        yield url, client
+
+
+@pytest.fixture
+def target(server: Any) -> Iterator[kv.Client]:
+    """An empty namespace."""
+    with kv.connect(server.url("14")) as client:
+        client.clear()
+        yield client
+
+
+def imported(source: str, server: Any, *options: str) -> int:
+    """Runs the command."""
+    return main(["import", source, server.url("14"), *options])
+
+
+def test_every_type_comes_over(source: Any, target: kv.Client, server: Any, capsys: Any) -> None:
+    assert imported(source[0], server, "--verify") == 0
+    shown = capsys.readouterr().out
+    assert "copied: 1,206 keys, 0 gone meanwhile, 0 not" in shown
+    assert "the same: 1,206 keys, 0 gone meanwhile, 0 not" in shown
+    assert target["text"] == "hé".encode()
+    assert (target["bytes"], target["list"]) == (b"\xff\x00", [b"a", b"\xfe", b"a"])
+    assert (target["set"], target["hash"]) == ({b"a", b"b"}, {b"f": b"1", b"g": b"\xfd"})
+    assert target["zset"] == [(b"low", -1.5), (b"high", 2.5)]
+    assert (target.kind("zset"), target.ttl("text")) == ("sortedset", None)
+    assert 590 < (target.ttl("bytes") or 0) <= 600
+    assert 490 < (target.ttl("zset") or 0) <= 500
+    assert target.dbsize() == 1206
+    # Again, over what is there.
+    assert imported(source[0], server) == 0
+    assert target.dbsize() == 1206
+
+
+def test_as_text(source: Any, target: kv.Client, server: Any) -> None:
+    assert imported(source[0], server, "--text", "--verify") == 0
+    assert (target["text"], target["bytes"], target["list"]) == ("hé", b"\xff\x00", ["a", b"\xfe", "a"])
+    assert (target["hash"], target["many:7"]) == ({"f": "1", "g": b"\xfd"}, "7")
+
+
+def test_only_a_prefix(source: Any, target: kv.Client, server: Any) -> None:
+    source[1].set("many*", 1)
+    assert imported(source[0], server, "--prefix", "many*") == 0
+    assert list(target) == ["many*"]
+
+
+def test_what_has_no_place_is_named(real_redis: str, target: kv.Client, server: Any, capsys: Any) -> None:
+    with redis.Redis.from_url(real_redis) as client:
+        client.flushdb()
+        client.mset({b"k" * 300: 1, b"\xff": 1, b"good": 1})
+        client.xadd("stream", {"a": 1})
+    assert imported(real_redis, server) == 1
+    shown = capsys.readouterr().out
+    assert "copied: 1 keys, 0 gone meanwhile, 3 not" in shown
+    assert all(
+        why in shown for why in ("256", r"b'\xff': 'utf-8' codec", "b'stream': a stream has no kind here")
+    )
+    assert list(target) == ["good"]
+
+
+def test_differences_are_found(source: Any, target: kv.Client, server: Any) -> None:
+    assert imported(source[0], server) == 0
+    target["text"] = b"other"
+    target.delete("list")
+    target.persist("bytes")
+    target.expire("zset", 100)
+    target.zadd("many:1", {"a": 1}) if target.delete("many:1") else None
+    read = _migration.Source(source[0], False, "", 100)
+    tally = _migration.walk(read, target, True, None, io.StringIO())
+    found = sorted(line.partition(": ") for line in tally.refused)
+    assert [key for key, _, _ in found] == ["b'bytes'", "b'list'", "b'many:1'", "b'text'", "b'zset'"]
+    whys = [why for _, _, why in found]
+    assert whys[:4] == [
+        "expires: False, in the source: True",
+        "missing",
+        "another value of kind sortedset",
+        "another value of kind bytes",
+    ]
+    assert "ms apart" in whys[4]
+
+
+def test_a_run_that_was_cut_off_goes_on(
+    source: Any, target: kv.Client, server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, real = tmp_path / "place", _migration.write
+    written: list[bytes] = []
+
+    def cut_off(client: kv.Client, entry: Any) -> None:
+        if len(written) == 600:
+            raise KeyboardInterrupt
+        written.append(entry.key)
+        real(client, entry)
+
+    monkeypatch.setattr(_migration, "write", cut_off)
+    assert imported(source[0], server, "--resume", str(place), "--count", "50") == 1
+    before = target.dbsize()
+    assert 500 < before <= 600
+    assert int(place.read_text()) > 0
+
+    def going_on(client: kv.Client, entry: Any) -> None:
+        written.append(entry.key)
+        real(client, entry)
+
+    monkeypatch.setattr(_migration, "write", going_on)
+    assert imported(source[0], server, "--resume", str(place), "--count", "50") == 0
+    assert target.dbsize() == 1206
+    # The page that was cut off is written again, those before it are not.
+    assert len(written) < 1300
+    assert not place.exists()
+
+
+def test_the_bar_is_for_terminals() -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    for out, wanted in (
+        (Terminal(), "\rcopying [###############               ]  50% 5 keys"),
+        (io.StringIO(), ""),
+    ):
+        _migration.Bar("copying", 10, out).show(5)
+        assert out.getvalue().startswith(wanted)
+        assert bool(out.getvalue()) == bool(wanted)
+
+
+def test_mistakes(server: Any, capsys: Any) -> None:
+    assert imported("redis://127.0.0.1:1/0", server) == 1
+    assert "ConnectionError" in capsys.readouterr().err
+    for source, place in (("http://127.0.0.1", server.url()), ("redis://127.0.0.1:1", "redis://127.0.0.1")):
+        with pytest.raises(SystemExit) as stop:
+            main(["import", source, place])
+        assert stop.value.code == 2
