@@ -166,3 +166,27 @@ def test_a_task_keeps_its_last_transitions(tmp_path: Path) -> None:
 def test_sync_waits_for_nothing_in_memory(store: kv.Store | kv.Client) -> None:
     store["key"] = 1
     assert store.sync() is None
+
+
+def test_a_snapshot_is_restored(tmp_path: Path) -> None:
+    store = kv.open(tmp_path / "data", mode="task")
+    for name, value in VALUES.items():
+        store[name] = value
+    store.snapshot(tmp_path / "copy")
+    store["int"] = 43
+    with pytest.raises(ValueError, match="not empty"):
+        store.snapshot(tmp_path / "copy")
+    store.close()
+    restored = subprocess.run(
+        [sys.executable, "-m", "data_bridge.kv", "backup", "restore", tmp_path / "copy", "--into", tmp_path / "back"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert restored.returncode == 0, restored.stderr
+    again = kv.open(tmp_path / "back", mode="task")
+    assert dict(again) == VALUES
+    again.close()
+    with pytest.raises(kv.UnavailableError, match="needs a data directory"):
+        kv.open().snapshot(tmp_path / "nowhere")
