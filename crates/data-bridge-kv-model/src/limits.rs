@@ -57,6 +57,8 @@ pub const PATTERN_BYTES: usize = 1024;
 pub const LOCKED_ENCODE_BYTES: usize = 64 << 10;
 /// Bytes gathered for one append to the cold tier; a larger value goes alone.
 pub const COLD_BATCH_BYTES: usize = 4 << 20;
+/// Largest payload of one record of the log (1 GiB): everything that one command or transaction changes.
+pub const LOG_RECORD_BYTES: usize = 1 << 30;
 /// Number of namespaces.
 pub const NAMESPACES: usize = 16;
 /// Commands of one atomic pipeline.
@@ -68,3 +70,4 @@ const _: () = assert!(VALUE_BYTES <= VALUE_BYTES_HARD);
 const _: () = assert!(UNAUTHENTICATED_REQUEST_BYTES < REQUEST_BYTES);
 const _: () = assert!(KEY_BYTES == 1024);
 const _: () = assert!(VALUE_BYTES_HARD < u32::MAX as usize);
+const _: () = assert!(VALUE_BYTES_HARD < LOG_RECORD_BYTES && LOG_RECORD_BYTES < u32::MAX as usize);

@@ -21,6 +21,7 @@ mod router;
 pub mod settings;
 pub mod shard;
 pub mod table;
+pub mod wal;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use engine::{

@@ -89,13 +89,30 @@ pub fn read(bytes: &[u8], at: Position) -> Option<Record<'_>> {
     if checksum(record, at)? != stored {
         return None;
     }
-    let head = Head {
-        number: u64::from_le_bytes(front.get(8..16)?.try_into().ok()?),
-        generation: u32::from_le_bytes(front.get(16..20)?.try_into().ok()?),
-        namespace: *front.get(20)?,
-        kind: *front.get(21)?,
-    };
-    Some(Record { head, payload })
+    Some(Record { head: head(front)?, payload })
+}
+
+/// What the envelope of the record that starts with these bytes says. Not to be trusted before [`read`] accepted it, but
+/// by whoever made it.
+pub fn head(bytes: &[u8]) -> Option<Head> {
+    Some(Head {
+        number: u64::from_le_bytes(bytes.get(8..16)?.try_into().ok()?),
+        generation: u32::from_le_bytes(bytes.get(16..20)?.try_into().ok()?),
+        namespace: *bytes.get(20)?,
+        kind: *bytes.get(21)?,
+    })
+}
+
+/// Gives a record that is not sealed yet another number.
+pub fn renumber(record: &mut [u8], number: u64) {
+    if let Some(place) = record.get_mut(8..16) {
+        place.copy_from_slice(&number.to_le_bytes());
+    }
+}
+
+/// The checksum that a record was sealed with.
+pub fn seal_of(record: &[u8]) -> [u8; 4] {
+    record.get(CHECKSUM_FROM..CHECKSUM_TO).and_then(|bytes| bytes.try_into().ok()).unwrap_or_default()
 }
 
 /// How long the record that starts with these bytes says it is, envelope included. Not to be trusted: good for deciding

@@ -1,0 +1,686 @@
+//! The log: every record that must survive a crash, of all shards, in one order, numbered without a gap.
+//!
+//! Appending copies a record into a buffer and no more, so it may be done under a shard's lock. A writer (a thread of the
+//! log, or whoever calls [`Wal::step`]) takes everything that has come in, writes it at once and syncs it: all who wait
+//! for durability share that sync, and what arrives meanwhile goes with the next one. Whoever waits is told from there,
+//! without a lock.
+//!
+//! A write or sync that fails is final: what is on disk is in doubt, so nothing is acknowledged any more, and whoever
+//! waits is told the [`Failure`]. A full disk is met earlier: segments are zeroed before they are used, and when there is
+//! no space for the next one [`Wal::admit`] refuses records before they are made, at first those that free no space.
+//!
+//! The bytes are in `format.rs`, what survives a crash in `recovery.rs`. The log knows nothing of what its records mean.
+
+mod buffer;
+mod format;
+mod mark;
+mod reader;
+mod recovery;
+mod segment;
+mod stats;
+mod waiters;
+mod writer;
+
+use std::fmt;
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{Ordering::AcqRel, Ordering::Acquire, Ordering::Release};
+use std::sync::{Arc, OnceLock};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use data_bridge_kv_model::limits::LOG_RECORD_BYTES;
+use parking_lot::{Condvar, Mutex, MutexGuard};
+
+pub use recovery::{Cut, OpenError, Recovered};
+pub use stats::{SYNC_BUCKETS, WalStats};
+
+use crate::clock::Clock;
+use crate::disk::Disk;
+use crate::record::{self, Record};
+use buffer::{Buffer, Chunk, LARGE_BYTES};
+use format::MarkFile;
+use mark::Mark;
+use segment::{Closed, ClosedSegments, Maker};
+use stats::Counts;
+use waiters::{Then, Waiters};
+use writer::{Surroundings, Tail};
+
+/// The number of a record: 0 is before everything, the first record has 1, each one more than the one before.
+pub type Lsn = u64;
+
+/// Bytes that are written at once although nobody waits for them.
+const WRITE_BYTES: usize = 256 << 10;
+/// How long records that nobody waits for are gathered before they are written.
+const LINGER: Duration = Duration::from_millis(50);
+/// The least size of a segment.
+const SEGMENT_BYTES_MIN: u64 = 4096;
+
+/// How a log behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WalPolicy {
+    /// Size of a segment, at least 4 KiB; a record that is larger makes its segment larger.
+    pub segment_bytes: u64,
+    /// Most bytes that are accepted and not written, about.
+    pub backlog_bytes: usize,
+    /// What nobody waits for is durable after so many milliseconds.
+    pub sync_every_ms: u64,
+    /// Tells whose log it is.
+    pub fingerprint: u64,
+}
+
+impl Default for WalPolicy {
+    fn default() -> WalPolicy {
+        WalPolicy { segment_bytes: 64 << 20, backlog_bytes: 64 << 20, sync_every_ms: 1000, fingerprint: 0 }
+    }
+}
+
+/// Why the log is final: what is durable stays so, and nothing else will be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// What the disk said.
+    pub kind: io::ErrorKind,
+    text: Arc<str>,
+}
+
+impl Failure {
+    fn new(error: &io::Error, durable: Lsn) -> Failure {
+        let text = format!("the log failed, and is durable up to record {durable} only: {error}");
+        Failure { kind: error.kind(), text: text.into() }
+    }
+
+    fn closed() -> Failure {
+        Failure { kind: io::ErrorKind::BrokenPipe, text: "the log is closed".into() }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// Why the log takes no record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It failed, for good.
+    Failed(Failure),
+    /// There is no space on disk; it goes on by itself when there is.
+    Full,
+    /// It is closed.
+    Closed,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::Failed(failure) => write!(f, "{failure}"),
+            Refusal::Full => f.write_str("there is no space on disk for the log"),
+            Refusal::Closed => f.write_str("the log is closed"),
+        }
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// What the envelope of a record says, beside its LSN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NewRecord {
+    /// The namespace.
+    pub namespace: u8,
+    /// Its generation.
+    pub generation: u32,
+    /// What the payload is: below 240.
+    pub kind: u8,
+}
+
+/// The log. One whose thread was started lives until it is closed.
+pub struct Wal {
+    disk: Arc<dyn Disk>,
+    clock: Arc<dyn Clock>,
+    policy: WalPolicy,
+    buffer: Mutex<Buffer>,
+    /// Rung, with the buffer's lock, when there may be something to write, and when there may be room.
+    work: Condvar,
+    room: Condvar,
+    tail: Mutex<Tail>,
+    /// Full segments. A lock of its own, held for moments.
+    closed: Mutex<ClosedSegments>,
+    /// Held by whoever trims.
+    start: Mutex<Mark>,
+    waiters: Mutex<Waiters>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    counts: Counts,
+    state: State,
+    failure: OnceLock<Failure>,
+}
+
+/// What others may know of the log without a lock.
+#[derive(Default)]
+struct State {
+    last: AtomicU64,
+    durable: AtomicU64,
+    /// Up to which LSN somebody waits.
+    urgent: AtomicU64,
+    backlog: AtomicU64,
+    runway: AtomicU64,
+    active_bytes: AtomicU64,
+    /// By the clock; 0 if everything written is durable.
+    unsynced_since_ms: AtomicU64,
+    /// When a spare segment may be made; `u64::MAX` while there is one.
+    space_due_ms: AtomicU64,
+    is_short: AtomicBool,
+    has_thread: AtomicBool,
+    /// Takes no more records.
+    is_closed: AtomicBool,
+    /// Everything was written that ever will be.
+    is_finished: AtomicBool,
+}
+
+impl Wal {
+    /// Opens the log of a directory, or begins one, and hands every record that survived to `replay`, in order. A full
+    /// disk does not keep it from opening.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        clock: Arc<dyn Clock>,
+        policy: WalPolicy,
+        replay: &mut dyn FnMut(Lsn, Record<'_>) -> Result<(), OpenError>,
+    ) -> Result<(Wal, Recovered), OpenError> {
+        let policy = WalPolicy { segment_bytes: policy.segment_bytes.max(SEGMENT_BYTES_MIN), ..policy };
+        let found = recovery::survey(&*disk, Some(policy.fingerprint))?;
+        let (highest, start) = (found.highest, found.start);
+        let recovery::Reached { recovered, closed, before, empty } =
+            recovery::recover(&*disk, found, replay)?;
+        let last = recovered.last;
+        let tail = Tail {
+            fingerprint: policy.fingerprint,
+            active: None,
+            spare: None,
+            maker: Maker::new(policy.segment_bytes, highest + 1),
+            watermark: Mark::open(&*disk, MarkFile::Watermark, last)?,
+            before,
+            written: last,
+            durable: last,
+            unsynced_since_ms: None,
+        };
+        let start = Mark::open(&*disk, MarkFile::Start, start.max(recovered.first))?;
+        let wal = Wal {
+            disk,
+            clock,
+            policy,
+            buffer: Mutex::new(Buffer::new(last)),
+            work: Condvar::new(),
+            room: Condvar::new(),
+            tail: Mutex::new(tail),
+            closed: Mutex::new(closed),
+            start: Mutex::new(start),
+            waiters: Mutex::default(),
+            thread: Mutex::default(),
+            counts: Counts::default(),
+            state: State::default(),
+            failure: OnceLock::new(),
+        };
+        wal.state.last.store(last, Relaxed);
+        if wal.begin()?
+            && let Some(number) = empty
+        {
+            // The new segment stands in its place.
+            wal.disk.remove(&format::segment_name(number))?;
+        }
+        Ok((wal, recovered))
+    }
+
+    /// Makes the first segment; whether there was space.
+    fn begin(&self) -> io::Result<bool> {
+        let mut tail = self.tail.lock();
+        let begun = self.around(|around| tail.rotate(around).and_then(|()| tail.sync(around)));
+        self.publish(&tail);
+        match begun {
+            Err(error) if tail.active.is_none() && is_full(&error) => {
+                self.state.is_short.store(true, Release);
+                Ok(false)
+            }
+            begun => begun.map(|()| true),
+        }
+    }
+
+    /// Starts the thread that writes and syncs. Without it, whoever owns the log calls [`Wal::step`].
+    pub fn start(self: &Arc<Self>) -> io::Result<()> {
+        let mut thread = self.thread.lock();
+        if thread.is_none() && !self.state.is_closed.load(Acquire) {
+            let wal = Arc::clone(self);
+            *thread = Some(thread::Builder::new().name("kv-log".to_owned()).spawn(move || wal.run())?);
+            self.state.has_thread.store(true, Release);
+        }
+        Ok(())
+    }
+
+    /// Writes what was appended, syncs it if that is due, tells those who waited, and goes on a little with the segment
+    /// to come. Whether there was something to do.
+    pub fn step(&self) -> bool {
+        let wrote = self.write_and_sync();
+        let made_space = self.make_space();
+        wrote || made_space
+    }
+
+    /// Asks, before any shard is locked, whether a command may append. One whose records free space passes longer.
+    pub fn admit(&self, frees: bool) -> Result<(), Refusal> {
+        if let Some(failure) = self.failure() {
+            return Err(Refusal::Failed(failure));
+        }
+        if self.state.is_closed.load(Acquire) {
+            return Err(Refusal::Closed);
+        }
+        if self.state.is_short.load(Acquire) && self.spare_room() < self.least_room(frees) {
+            return Err(Refusal::Full);
+        }
+        Ok(())
+    }
+
+    /// Asks the same for a command whose records may come to so many bytes; asks the disk if they are many.
+    pub fn admit_bytes(&self, frees: bool, bytes: u64) -> Result<(), Refusal> {
+        self.admit(frees)?;
+        let needed = bytes.saturating_add(self.least_room(frees));
+        if needed <= self.spare_room() {
+            return Ok(());
+        }
+        let free = self.disk.free_bytes().unwrap_or(0);
+        if needed.saturating_add(self.state.backlog.load(Acquire)) <= free {
+            Ok(())
+        } else {
+            Err(Refusal::Full)
+        }
+    }
+
+    /// Whether more can be accepted without waiting for what was accepted before.
+    pub fn has_room(&self) -> bool {
+        let is_over = || self.failure.get().is_some() || self.state.is_closed.load(Acquire);
+        let is_short = || self.state.is_short.load(Acquire);
+        let fits = self.state.backlog.load(Acquire) < self.policy.backlog_bytes as u64;
+        (fits && (self.spare_room() > self.least_room(false) || is_short())) || is_over()
+    }
+
+    /// Waits for that. A log that failed or is closed has room: it refuses.
+    pub fn wait_room(&self) {
+        if !self.state.has_thread.load(Acquire) {
+            while !self.has_room() {
+                self.step();
+            }
+            return;
+        }
+        let mut buffer = self.buffer.lock();
+        while !self.has_room() {
+            self.room.wait(&mut buffer);
+        }
+    }
+
+    /// Appends a record, after [`Wal::admit`]. Copies it and no more. `urgent` if somebody waits for its durability.
+    ///
+    /// # Panics
+    /// If the payload is longer than [`LOG_RECORD_BYTES`] or the kind is one of the log's own.
+    pub fn append(&self, head: NewRecord, payload: &[u8], urgent: bool) -> Lsn {
+        assert!(head.kind < format::OWN_KINDS, "the log's own kind");
+        assert!(payload.len() <= LOG_RECORD_BYTES, "a record that is too long");
+        let large = (payload.len() >= LARGE_BYTES).then(|| buffer::large(head, payload));
+        let mut buffer = self.buffer.lock();
+        if self.failure.get().is_some() || self.state.is_finished.load(Acquire) {
+            let lsn = buffer.give_lsn();
+            self.state.last.store(lsn, Release);
+            return lsn;
+        }
+        let (was_empty, bytes_before) = (buffer.is_empty(), buffer.bytes);
+        let lsn = match large {
+            Some(record) => buffer.push_large(record),
+            None => buffer.push(head, payload),
+        };
+        self.state.last.store(lsn, Release);
+        self.state.backlog.fetch_add((buffer.bytes - bytes_before) as u64, AcqRel);
+        if urgent {
+            self.state.urgent.fetch_max(lsn, AcqRel);
+        }
+        let is_much = bytes_before < WRITE_BYTES && buffer.bytes >= WRITE_BYTES;
+        drop(buffer);
+        if urgent || was_empty || is_much {
+            self.work.notify_one();
+        }
+        lsn
+    }
+
+    /// Everything up to here survives a crash.
+    pub fn durable(&self) -> Lsn {
+        self.state.durable.load(Acquire)
+    }
+
+    /// The LSN that was given last.
+    pub fn last(&self) -> Lsn {
+        self.state.last.load(Acquire)
+    }
+
+    /// Calls back once an LSN is durable or never will be: at once if that is known, else from the writer, without locks.
+    pub fn when_durable(&self, lsn: Lsn, then: Box<dyn FnOnce(Result<(), Failure>) + Send>) {
+        match self.enlist(lsn, then) {
+            None => self.hurry(lsn),
+            Some((then, outcome)) => then(outcome),
+        }
+    }
+
+    /// Adds a waiter, or says that there is nothing to wait for.
+    fn enlist(&self, lsn: Lsn, then: Then) -> Option<(Then, Result<(), Failure>)> {
+        let mut waiters = self.waiters.lock();
+        if self.durable() >= lsn {
+            return Some((then, Ok(())));
+        }
+        if let Some(failure) = self.failure() {
+            return Some((then, Err(failure)));
+        }
+        if self.state.is_finished.load(Acquire) {
+            return Some((then, Err(Failure::closed())));
+        }
+        waiters.add(lsn, then);
+        None
+    }
+
+    /// Waits until an LSN is durable.
+    pub fn wait_durable(&self, lsn: Lsn) -> Result<(), Failure> {
+        if self.durable() >= lsn {
+            return Ok(());
+        }
+        let (waiting, outcome) = (thread::current(), Arc::new(OnceLock::new()));
+        let told = Arc::clone(&outcome);
+        self.when_durable(
+            lsn,
+            Box::new(move |result| {
+                let _ = told.set(result);
+                waiting.unpark();
+            }),
+        );
+        loop {
+            if let Some(outcome) = outcome.get() {
+                return outcome.clone();
+            }
+            if self.state.has_thread.load(Acquire) {
+                thread::park();
+            } else {
+                self.step();
+            }
+        }
+    }
+
+    /// Why the log is final, if it is.
+    pub fn failure(&self) -> Option<Failure> {
+        self.failure.get().cloned()
+    }
+
+    /// Deletes the segments whose records are all below this LSN.
+    pub fn trim(&self, keep_from: Lsn) -> io::Result<()> {
+        let mut start = self.start.lock();
+        if let Some(failure) = self.failure() {
+            return Err(io::Error::new(failure.kind, failure));
+        }
+        let (numbers, first) = writer::trimmable(&self.closed.lock(), keep_from);
+        if numbers.is_empty() {
+            return Ok(());
+        }
+        // First, for good, that they are not needed: or a crash in between would leave a gap.
+        start.set_for_good(first)?;
+        for number in numbers {
+            self.disk.remove(&format::segment_name(number))?;
+            self.closed.lock().pop_front();
+        }
+        self.disk.sync_names()
+    }
+
+    /// Bytes on disk that opening would have to read.
+    pub fn bytes(&self) -> u64 {
+        let closed = self.closed.lock().iter().map(|segment| segment.bytes).sum::<u64>();
+        closed + self.state.active_bytes.load(Acquire)
+    }
+
+    /// Figures.
+    pub fn stats(&self) -> WalStats {
+        let active_bytes = self.state.active_bytes.load(Acquire);
+        let mut stats = WalStats {
+            bytes: self.bytes(),
+            segments: self.closed.lock().len() as u64 + u64::from(active_bytes > 0),
+            last: self.last(),
+            durable: self.durable(),
+            backlog: self.state.backlog.load(Acquire),
+            runway: self.state.runway.load(Acquire),
+            is_short_of_space: self.state.is_short.load(Acquire),
+            ..WalStats::default()
+        };
+        self.counts.fill(&mut stats);
+        stats
+    }
+
+    /// Writes and syncs everything, marks that as the end, and ends the thread. After a failure it writes nothing. What
+    /// is appended afterwards will never be durable.
+    pub fn close(&self) {
+        let mut thread = self.thread.lock();
+        self.state.is_closed.store(true, Release);
+        self.ring();
+        if let Some(thread) = thread.take() {
+            // A panic in it was reported there, and is a failure of the log.
+            let _ = thread.join();
+            self.state.has_thread.store(false, Release);
+        }
+        self.finish();
+    }
+
+    fn finish(&self) {
+        let mut tail = self.tail.lock();
+        if !self.state.is_finished.load(Acquire) && self.failure.get().is_none() {
+            let (mut chunks, bytes) = {
+                let mut buffer = self.buffer.lock();
+                self.state.is_finished.store(true, Release);
+                buffer.take()
+            };
+            let written = self.around(|around| {
+                if !chunks.is_empty() {
+                    tail.write(&mut chunks, around)?;
+                }
+                tail.sync(around)?;
+                tail.finish(around)
+            });
+            self.state.backlog.fetch_sub(bytes as u64, AcqRel);
+            self.settle(tail, written);
+        }
+        let left = self.waiters.lock().up_to(Lsn::MAX);
+        left.into_iter().for_each(|then| then(Err(Failure::closed())));
+    }
+
+    /// The life of the thread.
+    fn run(&self) {
+        let _guard = PanicGuard(self);
+        while self.await_work() {
+            self.step();
+        }
+    }
+
+    /// Waits until there is something to do; false once the log is closed.
+    fn await_work(&self) -> bool {
+        let mut buffer = self.buffer.lock();
+        let mut lingered = false;
+        while !self.state.is_closed.load(Acquire) {
+            if self.failure.get().is_some() {
+                self.work.wait(&mut buffer);
+                continue;
+            }
+            let now_ms = self.clock.unix_ms();
+            let has_records = !buffer.is_empty();
+            if has_records && (lingered || buffer.bytes >= WRITE_BYTES) || self.is_due(now_ms) {
+                return true;
+            }
+            let due = self.sync_due_ms().min(self.state.space_due_ms.load(Acquire));
+            if has_records {
+                lingered = self.work.wait_for(&mut buffer, LINGER).timed_out();
+            } else if due < u64::MAX {
+                let left = Duration::from_millis(due.saturating_sub(now_ms).clamp(1, 1000));
+                self.work.wait_for(&mut buffer, left);
+            } else {
+                self.work.wait(&mut buffer);
+            }
+        }
+        false
+    }
+
+    /// Whether somebody waits for a sync, one is due, or space is to be made.
+    fn is_due(&self, now_ms: u64) -> bool {
+        let somebody_waits = self.state.urgent.load(Acquire).min(self.last()) > self.durable();
+        somebody_waits || now_ms >= self.sync_due_ms() || now_ms >= self.state.space_due_ms.load(Acquire)
+    }
+
+    fn sync_due_ms(&self) -> u64 {
+        match self.state.unsynced_since_ms.load(Acquire) {
+            0 => u64::MAX,
+            since => since.saturating_add(self.policy.sync_every_ms),
+        }
+    }
+
+    fn write_and_sync(&self) -> bool {
+        let mut tail = self.tail.lock();
+        if self.failure.get().is_some() || self.state.is_finished.load(Acquire) {
+            return false;
+        }
+        let (mut chunks, bytes) = self.buffer.lock().take();
+        let (wrote, mut synced) = (!chunks.is_empty(), false);
+        let written = self.around(|around| {
+            if wrote {
+                tail.write(&mut chunks, around)?;
+            }
+            let due = tail.unsynced_since_ms.map(|since| since.saturating_add(self.policy.sync_every_ms));
+            let somebody_waits = self.state.urgent.load(Acquire).min(tail.written) > tail.durable;
+            if somebody_waits || due.is_some_and(|due| around.now_ms >= due) {
+                synced = true;
+                tail.sync(around)?;
+            }
+            Ok(())
+        });
+        self.state.backlog.fetch_sub(bytes as u64, AcqRel);
+        self.recycle(chunks);
+        self.settle(tail, written);
+        wrote || synced
+    }
+
+    /// Lets everybody know how far the log is now, or that it failed.
+    fn settle(&self, tail: MutexGuard<'_, Tail>, written: io::Result<()>) {
+        self.publish(&tail);
+        let durable = tail.durable;
+        drop(tail);
+        if let Err(error) = written {
+            self.fail(&error);
+        }
+        let served = self.waiters.lock().up_to(durable);
+        served.into_iter().for_each(|then| then(Ok(())));
+        if let Some(failure) = self.failure() {
+            let left = self.waiters.lock().up_to(Lsn::MAX);
+            left.into_iter().for_each(|then| then(Err(failure.clone())));
+        }
+    }
+
+    fn publish(&self, tail: &Tail) {
+        let state = &self.state;
+        state.durable.store(tail.durable, Release);
+        state.runway.store(tail.runway(), Release);
+        state.active_bytes.store(tail.active_bytes(), Release);
+        state.unsynced_since_ms.store(tail.unsynced_since_ms.map_or(0, |since| since.max(1)), Release);
+        let space_due = if tail.spare.is_some() { u64::MAX } else { tail.maker.retry_ms() };
+        state.space_due_ms.store(space_due, Release);
+    }
+
+    fn make_space(&self) -> bool {
+        let mut tail = self.tail.lock();
+        let now_ms = self.clock.unix_ms();
+        let is_over = self.failure.get().is_some() || self.state.is_finished.load(Acquire);
+        if is_over || tail.spare.is_some() || !tail.maker.may_try(now_ms) {
+            return false;
+        }
+        let made = self.around(|around| {
+            tail.make_space(around)?;
+            if tail.active.is_none() && tail.spare.is_some() { tail.rotate(around) } else { Ok(()) }
+        });
+        self.publish(&tail);
+        self.state.is_short.store(made.is_err(), Release);
+        drop(tail);
+        self.ring();
+        made.is_ok()
+    }
+
+    fn recycle(&self, chunks: Vec<Chunk>) {
+        let mut buffer = self.buffer.lock();
+        buffer.recycle(chunks);
+        self.room.notify_all();
+    }
+
+    /// Wakes whoever waits for work or room.
+    fn ring(&self) {
+        let _buffer = self.buffer.lock();
+        self.work.notify_all();
+        self.room.notify_all();
+    }
+
+    /// Asks the writer to make an LSN durable soon.
+    fn hurry(&self, lsn: Lsn) {
+        if self.state.urgent.fetch_max(lsn, AcqRel) < lsn {
+            drop(self.buffer.lock());
+            self.work.notify_one();
+        }
+    }
+
+    fn fail(&self, error: &io::Error) {
+        let _ = self.failure.set(Failure::new(error, self.durable()));
+        let mut buffer = self.buffer.lock();
+        // What nobody will write need not be kept.
+        drop(buffer.take());
+        self.state.backlog.store(0, Release);
+        drop(buffer);
+        self.ring();
+    }
+
+    fn around<R>(&self, act: impl FnOnce(&mut Surroundings<'_>) -> R) -> R {
+        let mut closed = |segment: Closed| self.closed.lock().push_back(segment);
+        let now_ms = self.clock.unix_ms();
+        act(&mut Surroundings { disk: &*self.disk, counts: &self.counts, closed: &mut closed, now_ms })
+    }
+
+    /// Bytes that can be accepted and will find their space on disk.
+    fn spare_room(&self) -> u64 {
+        self.state.runway.load(Acquire).saturating_sub(self.state.backlog.load(Acquire))
+    }
+
+    /// How many of them are kept back.
+    fn least_room(&self, frees: bool) -> u64 {
+        let reserve = segment::reserve(self.policy.segment_bytes);
+        if frees { reserve / 4 } else { reserve }
+    }
+}
+
+impl fmt::Debug for Wal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wal")
+            .field("last", &self.last())
+            .field("durable", &self.durable())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Makes a panic of the thread a failure of the log, so that nobody waits for ever.
+struct PanicGuard<'a>(&'a Wal);
+
+impl Drop for PanicGuard<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.fail(&io::Error::other("its thread panicked"));
+            let left = self.0.waiters.lock().up_to(Lsn::MAX);
+            left.into_iter().for_each(|then| then(Err(self.0.failure().unwrap_or_else(Failure::closed))));
+        }
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+const _: () = assert!(LARGE_BYTES + record::HEAD_BYTES < WRITE_BYTES);

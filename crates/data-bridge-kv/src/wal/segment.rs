@@ -1,0 +1,130 @@
+//! The files of the log: those that are full, and making those to come, zeroed and on disk before they are needed, so
+//! that a write of a record cannot meet a full disk.
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind};
+
+use super::Lsn;
+use super::format;
+use crate::disk::{Disk, File};
+
+/// A segment that is not written any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Closed {
+    pub(super) number: u64,
+    /// Its last LSN; the one before its first if it has none.
+    pub(super) last: Lsn,
+    /// Bytes that are of use.
+    pub(super) bytes: u64,
+}
+
+/// Those, oldest first.
+pub(super) type ClosedSegments = VecDeque<Closed>;
+
+/// A file full of zeros that will be a segment.
+pub(super) struct Spare {
+    pub(super) number: u64,
+    pub(super) file: Box<dyn File>,
+    pub(super) size: u64,
+}
+
+/// Zeroed at a time, and synced, so that the device is never busy with zeros for long.
+const STEP_BYTES: u64 = 2 << 20;
+/// After a failure, when to try again.
+const RETRY_MS: u64 = 500;
+
+/// Makes spare segments.
+pub(super) struct Maker {
+    /// The largest.
+    segment_bytes: u64,
+    /// The number of the next one; no number is used twice.
+    next_number: u64,
+    /// The size of the next one: small at first, so that opening takes no time.
+    next_size: u64,
+    making: Option<Spare>,
+    /// Where the zeros of `making` end.
+    zeroed: u64,
+    /// When it may be tried again, by the clock.
+    retry_ms: u64,
+}
+
+impl Maker {
+    pub(super) fn new(segment_bytes: u64, next_number: u64) -> Maker {
+        let next_size = smallest(segment_bytes);
+        Maker { segment_bytes, next_number, next_size, making: None, zeroed: 0, retry_ms: 0 }
+    }
+
+    /// Whether it makes sense to go on at this time.
+    pub(super) fn may_try(&self, now_ms: u64) -> bool {
+        now_ms >= self.retry_ms
+    }
+
+    /// When it makes sense again, if not at once.
+    pub(super) fn retry_ms(&self) -> u64 {
+        self.retry_ms
+    }
+
+    /// Goes on a step; the spare when it is complete. After an error the file is given up: a sync is never tried twice.
+    pub(super) fn step(&mut self, disk: &dyn Disk, now_ms: u64) -> io::Result<Option<Spare>> {
+        let stepped = self.advance(disk);
+        if let Err(error) = &stepped {
+            self.retry_ms = now_ms.saturating_add(RETRY_MS);
+            self.next_size = smallest(self.segment_bytes);
+            self.abandon(disk);
+            debug_assert!(error.kind() != ErrorKind::InvalidInput, "{error}");
+        }
+        stepped
+    }
+
+    /// Makes a spare at once.
+    pub(super) fn make(&mut self, disk: &dyn Disk, now_ms: u64) -> io::Result<Spare> {
+        loop {
+            if let Some(spare) = self.step(disk, now_ms)? {
+                return Ok(spare);
+            }
+        }
+    }
+
+    /// Removes what is not complete. What can't be removed is when the log is opened again.
+    pub(super) fn abandon(&mut self, disk: &dyn Disk) {
+        if let Some(spare) = self.making.take() {
+            drop(disk.remove(&format::segment_name(spare.number)));
+        }
+    }
+
+    fn advance(&mut self, disk: &dyn Disk) -> io::Result<Option<Spare>> {
+        let size = self.next_size;
+        if self.making.is_none() {
+            // Not to take the last bytes from those who free some.
+            if disk.free_bytes()? < size {
+                return Err(ErrorKind::StorageFull.into());
+            }
+            let number = self.next_number;
+            self.next_number += 1;
+            let file = disk.create(&format::segment_name(number))?;
+            self.making = Some(Spare { number, file, size });
+            self.zeroed = 0;
+        }
+        let Some(spare) = &self.making else { return Ok(None) };
+        self.zeroed = spare.size.min(self.zeroed + STEP_BYTES);
+        spare.file.allocate(self.zeroed)?;
+        spare.file.sync_data()?;
+        if self.zeroed < spare.size {
+            return Ok(None);
+        }
+        disk.sync_names()?;
+        self.next_size = self.segment_bytes.min(size * 2);
+        self.retry_ms = 0;
+        Ok(self.making.take())
+    }
+}
+
+/// The size of the first segment after opening and after a failure.
+fn smallest(segment_bytes: u64) -> u64 {
+    (segment_bytes / 8).max(segment_bytes.min(4096))
+}
+
+/// Space that is kept for records that free some.
+pub(super) fn reserve(segment_bytes: u64) -> u64 {
+    smallest(segment_bytes) / 2
+}
