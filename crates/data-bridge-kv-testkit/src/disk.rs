@@ -2,8 +2,9 @@
 //!
 //! It keeps two images: what a reader sees now, and what lasts. Writes reach the second one by a sync, names by a sync of
 //! names. At a crash, what is not synced meets a fate drawn from a seed: it lasts, is lost, or lasts for some of its
-//! 512-byte sectors only, each write by itself and in any order; of the changes of names a first part lasts. A sync that
-//! fails forgets what it should have made last, as Linux does: the next one succeeds without it.
+//! sectors only (of 512 bytes or of 4 KiB), each write by itself and in any order, perhaps twice; of the changes of names a
+//! first part lasts. A sync that fails forgets what it should have made last, as Linux does: the next one succeeds without
+//! it.
 
 pub mod contract;
 
@@ -15,8 +16,8 @@ use data_bridge_kv::disk::{DirectoryLock, Disk, File, check_name};
 
 use crate::random::Random;
 
-/// What lasts or is lost as one.
-const SECTOR: usize = 512;
+/// What lasts or is lost as one, by the device.
+const SECTORS: [usize; 2] = [512, 4096];
 
 /// A failure to come.
 #[derive(Clone, Copy, Debug)]
@@ -35,7 +36,7 @@ pub struct FaultyDisk {
     state: Arc<Mutex<State>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct State {
     files: Vec<Contents>,
     names: BTreeMap<String, usize>,
@@ -49,7 +50,7 @@ struct State {
 }
 
 /// The bytes of a file: both images, and what was done to the first since the second.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Contents {
     seen: Vec<u8>,
     lasting: Vec<u8>,
@@ -62,7 +63,7 @@ enum Change {
     SetSize(usize),
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum NameChange {
     Create { name: String, file: usize },
     Rename { from: String, to: String },
@@ -103,6 +104,14 @@ impl FaultyDisk {
         }
         state.locked = false;
         state.crashes += 1;
+    }
+
+    /// What a power cut would leave right now, by this seed, as a disk of its own without faults; this one goes on.
+    pub fn crash_image(&self, seed: u64) -> FaultyDisk {
+        let state = State { fault: None, ..self.state().clone() };
+        let image = FaultyDisk { state: Arc::new(Mutex::new(state)) };
+        image.crash(seed);
+        image
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -178,15 +187,18 @@ impl Contents {
     fn crash(&mut self, random: &mut Random) {
         let mut pending = std::mem::take(&mut self.pending);
         if random.one_in(2) {
+            let again: Vec<Change> = pending.iter().filter(|_| random.one_in(8)).cloned().collect();
+            pending.extend(again);
             for at in (1..pending.len()).rev() {
                 pending.swap(at, random.below(at + 1));
             }
         }
+        let sector_bytes = SECTORS[random.below(SECTORS.len())];
         for change in pending {
             match (random.below(3), change) {
                 (0, change) => change.apply(&mut self.lasting),
                 (1, Change::Write { offset, bytes }) => {
-                    for (sector, bytes) in sectors(offset, &bytes) {
+                    for (sector, bytes) in sectors(offset, &bytes, sector_bytes) {
                         if random.one_in(2) {
                             Change::Write { offset: sector, bytes }.apply(&mut self.lasting);
                         }
@@ -215,11 +227,11 @@ impl Change {
 }
 
 /// A write cut at the borders of sectors.
-fn sectors(offset: usize, bytes: &[u8]) -> Vec<(usize, Vec<u8>)> {
+fn sectors(offset: usize, bytes: &[u8], size: usize) -> Vec<(usize, Vec<u8>)> {
     let mut parts = Vec::new();
     let (mut at, mut left) = (offset, bytes);
     while !left.is_empty() {
-        let (part, rest) = left.split_at((SECTOR - at % SECTOR).min(left.len()));
+        let (part, rest) = left.split_at((size - at % size).min(left.len()));
         parts.push((at, part.to_vec()));
         at += part.len();
         left = rest;

@@ -203,6 +203,7 @@ impl Wal {
             before,
             written: last,
             durable: last,
+            is_short: false,
             unsynced_since_ms: None,
         };
         let start = Mark::open(&*disk, MarkFile::Start, start.max(recovered.first))?;
@@ -238,10 +239,7 @@ impl Wal {
         let begun = self.around(|around| tail.rotate(around).and_then(|()| tail.sync(around)));
         self.publish(&tail);
         match begun {
-            Err(error) if tail.active.is_none() && is_full(&error) => {
-                self.state.is_short.store(true, Release);
-                Ok(false)
-            }
+            Err(error) if tail.is_short && is_full(&error) => Ok(false),
             begun => begun.map(|()| true),
         }
     }
@@ -415,13 +413,22 @@ impl Wal {
 
     /// Deletes the segments whose records are all below this LSN.
     pub fn trim(&self, keep_from: Lsn) -> io::Result<()> {
-        let mut start = self.start.lock();
         if let Some(failure) = self.failure() {
             return Err(io::Error::new(failure.kind, failure));
         }
-        let (numbers, first) = writer::trimmable(&self.closed.lock(), keep_from);
+        if self.remove_below(keep_from)? {
+            // With those that went, the name of a segment to come may be in doubt: an error is final.
+            self.disk.sync_names().inspect_err(|error| self.fail(error))?;
+        }
+        Ok(())
+    }
+
+    /// Removes those segments; whether there are any.
+    fn remove_below(&self, keep_from: Lsn) -> io::Result<bool> {
+        let mut start = self.start.lock();
+        let (numbers, first) = segment::trimmable(&self.closed.lock(), keep_from);
         if numbers.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         // First, for good, that they are not needed: or a crash in between would leave a gap.
         start.set_for_good(first)?;
@@ -429,7 +436,7 @@ impl Wal {
             self.disk.remove(&format::segment_name(number))?;
             self.closed.lock().pop_front();
         }
-        self.disk.sync_names()
+        Ok(true)
     }
 
     /// Bytes on disk that opening would have to read.
@@ -487,8 +494,7 @@ impl Wal {
             self.state.backlog.fetch_sub(bytes as u64, AcqRel);
             self.settle(tail, written);
         }
-        let left = self.waiters.lock().up_to(Lsn::MAX);
-        left.into_iter().for_each(|then| then(Err(Failure::closed())));
+        self.tell_all(&Failure::closed());
     }
 
     /// The life of the thread.
@@ -569,14 +575,10 @@ impl Wal {
         self.publish(&tail);
         let durable = tail.durable;
         drop(tail);
-        if let Err(error) = written {
-            self.fail(&error);
-        }
         let served = self.waiters.lock().up_to(durable);
         served.into_iter().for_each(|then| then(Ok(())));
-        if let Some(failure) = self.failure() {
-            let left = self.waiters.lock().up_to(Lsn::MAX);
-            left.into_iter().for_each(|then| then(Err(failure.clone())));
+        if let Err(error) = written {
+            self.fail(&error);
         }
     }
 
@@ -585,6 +587,7 @@ impl Wal {
         state.durable.store(tail.durable, Release);
         state.runway.store(tail.runway(), Release);
         state.active_bytes.store(tail.active_bytes(), Release);
+        state.is_short.store(tail.is_short, Release);
         state.unsynced_since_ms.store(tail.unsynced_since_ms.map_or(0, |since| since.max(1)), Release);
         let space_due = if tail.spare.is_some() { u64::MAX } else { tail.maker.retry_ms() };
         state.space_due_ms.store(space_due, Release);
@@ -592,20 +595,16 @@ impl Wal {
 
     fn make_space(&self) -> bool {
         let mut tail = self.tail.lock();
-        let now_ms = self.clock.unix_ms();
-        let is_over = self.failure.get().is_some() || self.state.is_finished.load(Acquire);
-        if is_over || tail.spare.is_some() || !tail.maker.may_try(now_ms) {
+        if self.failure.get().is_some() || self.state.is_finished.load(Acquire) {
             return false;
         }
-        let made = self.around(|around| {
-            tail.make_space(around)?;
-            if tail.active.is_none() && tail.spare.is_some() { tail.rotate(around) } else { Ok(()) }
-        });
-        self.publish(&tail);
-        self.state.is_short.store(made.is_err(), Release);
-        drop(tail);
-        self.ring();
-        made.is_ok()
+        let made = self.around(|around| tail.make_space(around));
+        let got_further = matches!(made, Ok(true));
+        self.settle(tail, made.map(drop));
+        if got_further {
+            self.ring();
+        }
+        got_further
     }
 
     fn recycle(&self, chunks: Vec<Chunk>) {
@@ -637,6 +636,15 @@ impl Wal {
         self.state.backlog.store(0, Release);
         drop(buffer);
         self.ring();
+        if let Some(failure) = self.failure() {
+            self.tell_all(&failure);
+        }
+    }
+
+    /// Tells everybody who still waits that there is nothing to wait for.
+    fn tell_all(&self, failure: &Failure) {
+        let left = self.waiters.lock().up_to(Lsn::MAX);
+        left.into_iter().for_each(|then| then(Err(failure.clone())));
     }
 
     fn around<R>(&self, act: impl FnOnce(&mut Surroundings<'_>) -> R) -> R {
@@ -673,8 +681,6 @@ impl Drop for PanicGuard<'_> {
     fn drop(&mut self) {
         if thread::panicking() {
             self.0.fail(&io::Error::other("its thread panicked"));
-            let left = self.0.waiters.lock().up_to(Lsn::MAX);
-            left.into_iter().for_each(|then| then(Err(self.0.failure().unwrap_or_else(Failure::closed))));
         }
     }
 }

@@ -80,7 +80,7 @@ fn what_is_not_synced_may_last_be_lost_or_be_torn() {
         disk.crash(seed);
         let bytes = read(&*disk.open("file").unwrap());
         let of = |byte| bytes.iter().filter(|found| **found == byte).count();
-        assert!(of(2) % SECTOR == 0 && of(3) % SECTOR == 0 && of(1) + of(2) + of(3) == 4096);
+        assert!(of(2) % 512 == 0 && of(3) % 512 == 0 && of(1) + of(2) + of(3) == 4096);
         lasted += usize::from(of(1) == 0);
         lost += usize::from(of(1) == 4096);
         torn += usize::from((1..2048).contains(&of(2)));
@@ -149,6 +149,21 @@ fn the_same_seed_gives_the_same_crash() {
     };
     assert_eq!(image(5), image(5));
     assert_ne!(image(5), image(6));
+}
+
+#[test]
+fn an_image_of_a_crash_is_a_disk_of_its_own() {
+    let disk = FaultyDisk::new();
+    let file = disk.create("file").unwrap();
+    file.write_at(&[1; 600], 0).unwrap();
+    file.sync_data().unwrap();
+    disk.sync_names().unwrap();
+    file.write_at(&[2; 600], 0).unwrap();
+    let image = disk.crash_image(5);
+    image.open("file").unwrap().write_at(&[3; 700], 0).unwrap();
+    assert_eq!(read(&*file), [2; 600], "this one goes on");
+    disk.crash(5);
+    assert_eq!(read(&*disk.open("file").unwrap()), read(&*disk.crash_image(6).open("file").unwrap()));
 }
 
 #[test]

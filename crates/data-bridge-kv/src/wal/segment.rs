@@ -21,6 +21,13 @@ pub(super) struct Closed {
 /// Those, oldest first.
 pub(super) type ClosedSegments = VecDeque<Closed>;
 
+/// Which of these can be deleted if no LSN below this one is needed, and from which LSN on the rest reaches.
+pub(super) fn trimmable(closed: &ClosedSegments, keep_from: Lsn) -> (Vec<u64>, Lsn) {
+    let below = closed.iter().take_while(|segment| segment.last < keep_from);
+    let numbers: Vec<u64> = below.clone().map(|segment| segment.number).collect();
+    (numbers, below.last().map_or(0, |segment| segment.last) + 1)
+}
+
 /// A file full of zeros that will be a segment.
 pub(super) struct Spare {
     pub(super) number: u64,
@@ -64,19 +71,19 @@ impl Maker {
         self.retry_ms
     }
 
-    /// Goes on a step; the spare when it is complete. After an error the file is given up: a sync is never tried twice.
+    /// Goes on a step; the spare when it is complete, but for its name, which is to be synced. After an error the file is
+    /// given up, as a sync is never tried twice, and another one is begun later.
     pub(super) fn step(&mut self, disk: &dyn Disk, now_ms: u64) -> io::Result<Option<Spare>> {
         let stepped = self.advance(disk);
-        if let Err(error) = &stepped {
+        if stepped.is_err() {
             self.retry_ms = now_ms.saturating_add(RETRY_MS);
             self.next_size = smallest(self.segment_bytes);
             self.abandon(disk);
-            debug_assert!(error.kind() != ErrorKind::InvalidInput, "{error}");
         }
         stepped
     }
 
-    /// Makes a spare at once.
+    /// The same, at once.
     pub(super) fn make(&mut self, disk: &dyn Disk, now_ms: u64) -> io::Result<Spare> {
         loop {
             if let Some(spare) = self.step(disk, now_ms)? {
@@ -112,7 +119,6 @@ impl Maker {
         if self.zeroed < spare.size {
             return Ok(None);
         }
-        disk.sync_names()?;
         self.next_size = self.segment_bytes.min(size * 2);
         self.retry_ms = 0;
         Ok(self.making.take())
@@ -126,5 +132,5 @@ fn smallest(segment_bytes: u64) -> u64 {
 
 /// Space that is kept for records that free some.
 pub(super) fn reserve(segment_bytes: u64) -> u64 {
-    smallest(segment_bytes) / 2
+    smallest(segment_bytes) / 4
 }

@@ -6,7 +6,7 @@ use super::Lsn;
 use super::buffer::Chunk;
 use super::format::{self, BATCH, BATCH_BYTES, Before, END, HEADER_BYTES, Header};
 use super::mark::Mark;
-use super::segment::{Closed, ClosedSegments, Maker, Spare};
+use super::segment::{Closed, Maker, Spare};
 use super::stats::Counts;
 use crate::clock::Stopwatch;
 use crate::disk::{Disk, File};
@@ -40,6 +40,8 @@ pub(super) struct Tail {
     /// The last LSN that was written, and the last that is durable.
     pub(super) written: Lsn,
     pub(super) durable: Lsn,
+    /// Whether space was asked for in vain.
+    pub(super) is_short: bool,
     /// Since when something written is not durable, by the clock.
     pub(super) unsynced_since_ms: Option<u64>,
 }
@@ -141,7 +143,13 @@ impl Tail {
         self.sync(around)?;
         let spare = match self.spare.take() {
             Some(spare) => spare,
-            None => self.maker.make(around.disk, around.now_ms)?,
+            None => {
+                let made = self.maker.make(around.disk, around.now_ms);
+                self.is_short = made.is_err();
+                let spare = made?;
+                around.disk.sync_names()?;
+                spare
+            }
         };
         self.close_active(around);
         let Spare { number, file, size } = spare;
@@ -162,13 +170,25 @@ impl Tail {
         }
     }
 
-    /// Goes on a step with the spare segment, if one is missing; whether there is more to do.
-    pub(super) fn make_space(&mut self, around: &Surroundings<'_>) -> io::Result<bool> {
-        if self.spare.is_some() {
+    /// Goes on a step with the spare segment if one is missing; whether it got further. That there is no space is no
+    /// error: the log goes on with what it has.
+    pub(super) fn make_space(&mut self, around: &mut Surroundings<'_>) -> io::Result<bool> {
+        if self.spare.is_some() || !self.maker.may_try(around.now_ms) {
             return Ok(false);
         }
-        self.spare = self.maker.step(around.disk, around.now_ms)?;
-        Ok(self.spare.is_none())
+        let Ok(made) = self.maker.step(around.disk, around.now_ms) else {
+            self.is_short = true;
+            return Ok(false);
+        };
+        if made.is_some() {
+            // A name that is in doubt may not hold records: an error is final.
+            around.disk.sync_names()?;
+            (self.spare, self.is_short) = (made, false);
+            if self.active.is_none() {
+                self.rotate(around)?;
+            }
+        }
+        Ok(true)
     }
 
     /// Marks the end, of which everything is synced, cuts off what is not used and removes what is spare.
@@ -190,11 +210,4 @@ impl Tail {
         }
         Ok(())
     }
-}
-
-/// Which of these can be deleted if no LSN below this one is needed, and from which LSN on the rest reaches.
-pub(super) fn trimmable(closed: &ClosedSegments, keep_from: Lsn) -> (Vec<u64>, Lsn) {
-    let below = closed.iter().take_while(|segment| segment.last < keep_from);
-    let numbers: Vec<u64> = below.clone().map(|segment| segment.number).collect();
-    (numbers, below.last().map_or(0, |segment| segment.last) + 1)
 }

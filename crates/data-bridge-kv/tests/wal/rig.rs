@@ -1,4 +1,4 @@
-//! A log whose records can be told by their LSN, on a disk that crashes.
+//! A log whose records can be told by their LSN and the life in which they were written, on a disk that crashes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -22,13 +22,15 @@ pub struct Rig {
     pub clock: Arc<ManualClock>,
     pub wal: Arc<Wal>,
     pub recovered: Recovered,
-    /// How many records opening found.
-    pub found: u64,
+    /// Which life wrote the records that opening found, from the first one on.
+    pub found: Vec<u32>,
+    /// Which life this is.
+    pub life: u32,
 }
 
 /// The payload of a record: any size up to a few hundred bytes, now and then a large one.
-pub fn payload(lsn: Lsn) -> Vec<u8> {
-    let mixed = lsn.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+pub fn payload(lsn: Lsn, life: u32) -> Vec<u8> {
+    let mixed = lsn.wrapping_add(u64::from(life) << 32).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
     let size = match mixed % 16 {
         0 => 0,
         1 => 1,
@@ -39,32 +41,40 @@ pub fn payload(lsn: Lsn) -> Vec<u8> {
 }
 
 /// The envelope of a record.
-pub fn head(lsn: Lsn) -> NewRecord {
-    NewRecord { namespace: (lsn % 16) as u8, generation: lsn as u32 * 3, kind: (lsn % 240) as u8 }
+pub fn head(lsn: Lsn, life: u32) -> NewRecord {
+    NewRecord { namespace: (lsn % 16) as u8, generation: life, kind: (lsn % 240) as u8 }
 }
 
 impl Rig {
-    /// Opens what is there. Every record found is compared with what was written.
+    /// Opens what is there. Every record found is compared with what that life wrote.
     pub fn open(disk: &FaultyDisk, policy: WalPolicy) -> Result<Rig, OpenError> {
+        Rig::open_as(disk, policy, 0)
+    }
+
+    /// The same, for writing as another life.
+    pub fn open_as(disk: &FaultyDisk, policy: WalPolicy, life: u32) -> Result<Rig, OpenError> {
         let clock = Arc::new(ManualClock::new(1_790_000_000_000));
-        let mut found = 0;
+        let mut found = Vec::new();
         let mut next = None;
         let opened =
             Wal::open(Arc::new(disk.clone()), Arc::clone(&clock) as _, policy, &mut |lsn, record| {
                 assert_eq!(lsn, next.unwrap_or(lsn), "no gap");
                 next = Some(lsn + 1);
-                let expected = head(lsn);
                 let read = record.head;
-                let read =
-                    NewRecord { namespace: read.namespace, generation: read.generation, kind: read.kind };
-                assert_eq!((read, record.payload), (expected, payload(lsn).as_slice()), "record {lsn}");
-                found += 1;
+                let life = read.generation;
+                let read = NewRecord { namespace: read.namespace, generation: life, kind: read.kind };
+                assert_eq!(
+                    (read, record.payload),
+                    (head(lsn, life), payload(lsn, life).as_slice()),
+                    "record {lsn}"
+                );
+                found.push(life);
                 Ok(())
             });
         let (wal, recovered) = opened?;
-        assert_eq!(recovered.last, recovered.first + found - 1);
+        assert_eq!(recovered.last + 1, recovered.first + found.len() as u64);
         assert_eq!((wal.last(), wal.durable()), (recovered.last, recovered.last));
-        Ok(Rig { disk: disk.clone(), clock, wal: Arc::new(wal), recovered, found })
+        Ok(Rig { disk: disk.clone(), clock, wal: Arc::new(wal), recovered, found, life })
     }
 
     /// An empty log.
@@ -75,7 +85,8 @@ impl Rig {
     /// Appends the next record.
     pub fn append(&self, urgent: bool) -> Lsn {
         let lsn = self.wal.last() + 1;
-        assert_eq!(self.wal.append(head(lsn), &payload(lsn), urgent), lsn);
+        let given = self.wal.append(head(lsn, self.life), &payload(lsn, self.life), urgent);
+        assert_eq!(given, lsn, "LSNs grow by one");
         lsn
     }
 
