@@ -156,7 +156,7 @@ impl State {
     }
 
     fn free(&self) -> u64 {
-        self.capacity.unwrap_or(1 << 40).saturating_sub(self.used())
+        self.capacity.map_or(1 << 40, |capacity| capacity.saturating_sub(self.used()))
     }
 }
 

@@ -199,14 +199,14 @@ impl Wal {
             active: None,
             spare: None,
             maker: Maker::new(policy.segment_bytes, highest + 1),
-            watermark: Mark::open(&*disk, MarkFile::Watermark, last)?,
+            watermark: Mark::renew(&*disk, MarkFile::Watermark, last)?,
             before,
             written: last,
             durable: last,
             is_short: false,
             unsynced_since_ms: None,
         };
-        let start = Mark::open(&*disk, MarkFile::Start, start.max(recovered.first))?;
+        let start = Mark::renew(&*disk, MarkFile::Start, start.max(recovered.first))?;
         let wal = Wal {
             disk,
             clock,
@@ -685,6 +685,7 @@ impl Drop for PanicGuard<'_> {
     }
 }
 
+/// Whether an error says that there is no space.
 fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }

@@ -14,7 +14,7 @@
 //! cut       := bytes that recovery cut off                   file log-cut-<number>-<offset, 16 hex digits each>
 //! ```
 //! All integers are little endian, every record stands in the envelope of `record.rs`. The chain is the CRC32C of the
-//! checksums of all headers, batches, ends and records before a header, in order, since the log began: it proves that
+//! checksums of all headers and records (kinds below 240) before a header, in order, since the log began: it proves that
 //! the segment before is the one that was there. Segments are zeroed before they are used, and never used again.
 
 use crate::record::{self, Head, Position, Record};

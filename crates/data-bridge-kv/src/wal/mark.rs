@@ -2,8 +2,8 @@
 
 use std::io::{self, ErrorKind};
 
-use super::Lsn;
 use super::format::{self, MARK, MARK_OFFSETS, MarkFile};
+use super::{Lsn, is_full};
 use crate::disk::{Disk, File};
 use crate::record;
 
@@ -37,15 +37,30 @@ impl Mark {
         Ok(highest)
     }
 
-    /// Opens the file, making it if it is not there, and lets it say this LSN, for good.
-    pub(super) fn open(disk: &dyn Disk, what: MarkFile, lsn: Lsn) -> io::Result<Mark> {
-        let file = match disk.create(what.name()) {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => disk.open(what.name())?,
+    /// Makes the file anew, in place of the one that may be there, and lets it say this LSN, for good. Without space for
+    /// that, the one that is there is written.
+    pub(super) fn renew(disk: &dyn Disk, what: MarkFile, lsn: Lsn) -> io::Result<Mark> {
+        let aside = format!("{}-new", what.name());
+        let mark = match Mark::make(disk, what, &aside, lsn) {
+            Err(error) if is_full(&error) => {
+                let mut mark = Mark { what, file: disk.open(what.name())?, turn: 0 };
+                mark.set_for_good(lsn)?;
+                return Ok(mark);
+            }
             made => made?,
         };
-        let mut mark = Mark { what, file, turn: 0 };
-        mark.set_for_good(lsn)?;
+        disk.rename(&aside, what.name())?;
         disk.sync_names()?;
+        Ok(mark)
+    }
+
+    fn make(disk: &dyn Disk, what: MarkFile, name: &str, lsn: Lsn) -> io::Result<Mark> {
+        match disk.remove(name) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut mark = Mark { what, file: disk.create(name)?, turn: 0 };
+        mark.set_for_good(lsn)?;
         Ok(mark)
     }
 

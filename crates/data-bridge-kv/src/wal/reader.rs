@@ -153,6 +153,7 @@ impl<'a> Walk<'a> {
                 return Ok(None);
             }
             self.last = number;
+            self.chain = chain;
             Item::Record(number, record)
         } else {
             if format::next_of(record) != next || number > self.last {
@@ -160,7 +161,6 @@ impl<'a> Walk<'a> {
             }
             Item::Claim { durable: number, is_end: record.head.kind == END }
         };
-        self.chain = chain;
         self.offset = offset.saturating_add(record.total_bytes() as u64);
         Ok(Some(item))
     }

@@ -9,11 +9,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, ErrorKind};
 
-use super::Lsn;
 use super::format::{self, Before, HEADER_BYTES, Header, MarkFile};
 use super::mark::Mark;
 use super::reader::{Item, Reader, Walk};
 use super::segment::{Closed, ClosedSegments};
+use super::{Lsn, is_full};
 use crate::disk::{Disk, File};
 use crate::record::Record;
 
@@ -235,7 +235,7 @@ pub(super) fn recover(
             let promised = after.header.before;
             if promised != before {
                 let (file, offset) = (found.name.clone(), walk.offset);
-                let from = walk.last.min(promised.last).saturating_add(1);
+                let from = walk.last.saturating_add(1).min(promised.last);
                 return Err(OpenError::Damaged { file, offset, from, to: promised.last });
             }
         } else {
@@ -249,8 +249,8 @@ pub(super) fn recover(
         }
     }
     if segments.is_empty() {
-        // Nothing but a watermark may be there, and that only if nothing was ever written.
-        check_nothing(&unborn, known.durable)?;
+        check_nothing(&unborn, known.durable, start)?;
+        before.last = recovered.last;
     }
     for number in leftovers {
         disk.remove(&format::segment_name(number))?;
@@ -293,15 +293,15 @@ fn check_end(
     Ok(())
 }
 
-/// A directory without a segment: whole only if no LSN was ever durable.
-fn check_nothing(unborn: &BTreeMap<u64, Box<dyn File>>, watermark: Lsn) -> Result<(), OpenError> {
+/// A directory without a segment: whole if no LSN that is not trimmed was ever durable.
+fn check_nothing(unborn: &BTreeMap<u64, Box<dyn File>>, watermark: Lsn, start: Lsn) -> Result<(), OpenError> {
     let mut durable = (watermark, MarkFile::Watermark.name().to_owned());
     for (number, file) in unborn {
         let claimed = Reader::new(&**file, *number)?.claimed_behind(0)?.unwrap_or(0);
         durable = durable.max((claimed, format::segment_name(*number)));
     }
     let (to, file) = durable;
-    if to == 0 { Ok(()) } else { Err(OpenError::Damaged { file, offset: 0, from: 1, to }) }
+    if to < start { Ok(()) } else { Err(OpenError::Damaged { file, offset: 0, from: start, to }) }
 }
 
 /// Makes the last segment end where the walk ended. What is not known to be durable is written again: it may stand in the
@@ -359,7 +359,7 @@ fn keep(disk: &dyn Disk, reader: &mut Reader<'_>, from: u64, to: u64, name: &str
     };
     match { kept }() {
         Ok(()) => Ok(true),
-        Err(error) if error.kind() == ErrorKind::StorageFull => {
+        Err(error) if is_full(&error) => {
             disk.remove(name)?;
             Ok(false)
         }

@@ -99,10 +99,10 @@ impl Tail {
             let at = Position { segment: active.number, offset: active.end + (end - start) as u64 };
             let item = &mut chunk[end..end + total];
             record::seal(item, at);
-            self.before.chain = format::chain(self.before.chain, item);
             if let Some(head) = record::head(item).filter(format::is_owners) {
                 assert_eq!(head.number, self.written + 1, "LSNs grow by one");
                 self.written = head.number;
+                self.before.chain = format::chain(self.before.chain, item);
                 around.counts.records.add(1);
             }
             end += total;
@@ -200,7 +200,6 @@ impl Tail {
             active.end += BATCH_BYTES as u64;
             active.file.set_size(active.end)?;
             active.file.sync_data()?;
-            self.before.chain = format::chain(self.before.chain, &end);
         }
         self.watermark.set_for_good(self.durable)?;
         self.close_active(around);

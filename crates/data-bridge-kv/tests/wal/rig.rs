@@ -37,7 +37,9 @@ pub fn payload(lsn: Lsn, life: u32) -> Vec<u8> {
         2 => 5000,
         _ => mixed as usize % 300,
     };
-    (0..size).map(|at| (mixed as usize + at * 7) as u8).collect()
+    let mut payload = vec![mixed as u8; size];
+    payload.iter_mut().zip(mixed.to_le_bytes()).for_each(|(to, from)| *to = from);
+    payload
 }
 
 /// The envelope of a record.

@@ -1,0 +1,158 @@
+//! Many threads append while the log's own thread writes: whatever was acknowledged is on disk at that moment.
+
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::thread;
+
+use data_bridge_kv::SystemClock;
+use data_bridge_kv::wal::{NewRecord, Refusal, Wal, WalPolicy};
+use data_bridge_kv_testkit::disk::{Fault, FaultyDisk};
+
+const NEW: NewRecord = NewRecord { namespace: 1, generation: 2, kind: 3 };
+
+fn policy() -> WalPolicy {
+    WalPolicy { segment_bytes: 32_768, backlog_bytes: 4096, sync_every_ms: 20, fingerprint: 5 }
+}
+
+fn open(disk: &FaultyDisk) -> (Arc<Wal>, Vec<Vec<u8>>) {
+    let mut found = Vec::new();
+    let clock = Arc::new(SystemClock::new());
+    let (wal, _) = Wal::open(Arc::new(disk.clone()), clock, policy(), &mut |_, record| {
+        found.push(record.payload.to_vec());
+        Ok(())
+    })
+    .unwrap();
+    (Arc::new(wal), found)
+}
+
+/// The acknowledged records of each thread are a prefix of what it wrote, and at least what it knew of.
+#[test]
+fn an_image_taken_at_any_time_has_what_was_acknowledged() {
+    const THREADS: usize = 64;
+    const EACH: u64 = 40;
+    let disk = FaultyDisk::new();
+    let (wal, _) = open(&disk);
+    wal.start().unwrap();
+    let known: Vec<AtomicU64> = (0..THREADS).map(|_| AtomicU64::new(0)).collect();
+    let left = AtomicUsize::new(THREADS);
+    let images = thread::scope(|scope| {
+        for (thread, known) in known.iter().enumerate() {
+            let (wal, left) = (&wal, &left);
+            scope.spawn(move || {
+                for n in 1..=EACH {
+                    wal.wait_room();
+                    wal.admit(false).unwrap();
+                    let payload = format!("{thread} {n} {}", "x".repeat(n as usize * 3 % 100));
+                    let lsn = wal.append(NEW, payload.as_bytes(), n % 2 == 0);
+                    wal.wait_durable(lsn).unwrap();
+                    known.store(n, SeqCst);
+                }
+                left.fetch_sub(1, SeqCst);
+            });
+        }
+        let mut images = 0;
+        while left.load(SeqCst) > 0 {
+            let least: Vec<u64> = known.iter().map(|known| known.load(SeqCst)).collect();
+            let (_, found) = open(&disk.crash_image(images));
+            let mut counts = vec![0; THREADS];
+            for record in &found {
+                let text = String::from_utf8(record.clone()).unwrap();
+                let mut words = text.split(' ').map(|word| word.parse::<u64>().unwrap_or(0));
+                let (thread, n) = (words.next().unwrap() as usize, words.next().unwrap());
+                counts[thread] += 1;
+                assert_eq!(counts[thread], n, "in order");
+            }
+            assert!(counts.iter().zip(&least).all(|(found, known)| found >= known), "{counts:?} {least:?}");
+            images += 1;
+        }
+        images
+    });
+    let stats = wal.stats();
+    println!("{images} images, {:.1} records per sync", stats.records_per_sync());
+    assert_eq!((stats.records, wal.durable()), (THREADS as u64 * EACH, THREADS as u64 * EACH));
+    assert!(images > 3 && stats.syncs < stats.records, "{images} images, {stats:?}");
+    wal.close();
+    assert_eq!(open(&disk).1.len(), THREADS * EACH as usize);
+}
+
+#[test]
+fn whoever_waits_is_told_once_also_when_the_disk_fails_or_the_log_is_closed() {
+    for round in 0..60_u64 {
+        let disk = FaultyDisk::new();
+        let (wal, _) = open(&disk);
+        wal.start().unwrap();
+        if round % 2 == 0 {
+            let at = disk.operations() + round;
+            disk.set_fault(Some(Fault { at, error: ErrorKind::Other, sticky: round % 4 == 0 }));
+        }
+        let (good, bad, asked) =
+            (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)), AtomicU64::new(0));
+        let stop = AtomicBool::new(false);
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    while !stop.load(SeqCst) && asked.load(SeqCst) < 400 {
+                        wal.wait_room();
+                        match wal.admit(false) {
+                            Ok(()) => {}
+                            Err(Refusal::Full) => continue,
+                            Err(_) => break,
+                        }
+                        asked.fetch_add(1, SeqCst);
+                        let lsn = wal.append(NEW, b"payload", false);
+                        let (good, bad) = (Arc::clone(&good), Arc::clone(&bad));
+                        wal.when_durable(
+                            lsn,
+                            Box::new(move |told| {
+                                if told.is_ok() { &good } else { &bad }.fetch_add(1, SeqCst);
+                            }),
+                        );
+                    }
+                });
+            }
+            if round % 4 == 1 {
+                wal.close();
+            }
+        });
+        stop.store(true, SeqCst);
+        wal.close();
+        wal.close();
+        assert_eq!(good.load(SeqCst) + bad.load(SeqCst), asked.load(SeqCst), "round {round}");
+        if wal.failure().is_none() && round % 4 != 1 {
+            assert_eq!(bad.load(SeqCst), 0, "round {round}");
+        }
+    }
+}
+
+/// What nobody waits for is written and synced by itself.
+#[test]
+fn what_nobody_waits_for_becomes_durable() {
+    let disk = FaultyDisk::new();
+    let (wal, _) = open(&disk);
+    wal.start().unwrap();
+    let lsn = wal.append(NEW, b"payload", false);
+    while wal.durable() < lsn {
+        thread::yield_now();
+    }
+    assert_eq!(open(&disk.crash_image(1)).1.len(), 1);
+    wal.close();
+}
+
+#[test]
+fn a_callback_that_panics_is_a_failure_of_the_log() {
+    let disk = FaultyDisk::new();
+    let (wal, _) = open(&disk);
+    wal.start().unwrap();
+    let lsn = wal.append(NEW, b"payload", false);
+    wal.when_durable(lsn, Box::new(|_| panic!("a callback that panics: this is part of the test")));
+    let later = loop {
+        let lsn = wal.append(NEW, b"payload", false);
+        if wal.failure().is_some() {
+            break lsn;
+        }
+        thread::yield_now();
+    };
+    assert!(wal.wait_durable(later).is_err() && wal.admit(true).is_err());
+    wal.close();
+}
