@@ -37,11 +37,46 @@ pub enum Action {
         /// The directory
         directory: PathBuf,
     },
+    /// About the log of a data directory that no server uses
+    Log {
+        /// What to do with it
+        #[command(subcommand)]
+        action: LogAction,
+    },
     /// About the configuration
     Config {
         /// What to do with it
         #[command(subcommand)]
         action: ConfigAction,
+    },
+}
+
+/// What to do with a log.
+#[derive(Debug, Subcommand)]
+pub enum LogAction {
+    /// Print a line for everything in it, whether its files fit together or not
+    Dump {
+        /// The directory
+        directory: PathBuf,
+        /// First record to print
+        #[arg(long, value_name = "LSN", default_value_t = 0)]
+        from: u64,
+        /// Last record to print
+        #[arg(long, value_name = "LSN", default_value_t = u64::MAX)]
+        to: u64,
+    },
+    /// Read every byte of it as a start would: exit code 0 if it can be opened, 4 if it is damaged
+    Verify {
+        /// The directory
+        directory: PathBuf,
+    },
+    /// Let a damaged log end before the damage; what is cut off is kept in files log-cut-*
+    Repair {
+        /// The directory
+        directory: PathBuf,
+        /// The last record that is to be left
+        #[arg(long, value_name = "LSN")]
+        accept_loss_after: u64,
     },
 }
 

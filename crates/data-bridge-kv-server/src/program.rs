@@ -1,5 +1,7 @@
 //! The program: reads the command line, decides, and runs. Its exit codes: 0 stopped in good order, 1 unhealthy or
-//! failed, 2 bad configuration.
+//! failed, 2 bad configuration, 4 a damaged log.
+
+mod log;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -25,6 +27,7 @@ use crate::startline;
 
 const FAILED: u8 = 1;
 const BAD_CONFIGURATION: u8 = 2;
+const DAMAGED: u8 = 4;
 /// How long a health check waits.
 const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -48,6 +51,7 @@ where
         Action::Serve(args) => serve(args),
         Action::Health { admin, ready } => health(&admin, if ready { "/readyz" } else { "/livez" }),
         Action::Check { directory } => check(&directory),
+        Action::Log { action } => log::run(&action),
         Action::Config { action: ConfigAction::Print { serve, .. } } => print_config(serve),
     }
 }
@@ -146,12 +150,9 @@ fn health(address: &str, path: &str) -> ExitCode {
 
 /// Verifies a directory, telling of each file as it is read.
 fn check(path: &Path) -> ExitCode {
-    if !path.is_dir() {
-        return fail(FAILED, &format!("{}: no such directory", path.display()));
-    }
-    let directory = match DataDirectory::open(path, |_| 0) {
+    let directory = match unused_directory(path) {
         Ok(directory) => directory,
-        Err(error) => return fail(FAILED, &format!("{}: {error}", path.display())),
+        Err(text) => return fail(FAILED, &text),
     };
     let (mut files, mut entries, mut troubles) = (0_u64, 0_u64, 0_u64);
     let read = cold::verify(&**directory.disk(), |found| {
@@ -178,6 +179,14 @@ fn check(path: &Path) -> ExitCode {
     }
     say(&format!("{files} files, {entries} entries, {troubles} files with trouble\n"));
     if troubles == 0 { ExitCode::SUCCESS } else { ExitCode::from(FAILED) }
+}
+
+/// A directory that is there, and that no server uses.
+fn unused_directory(path: &Path) -> Result<DataDirectory, String> {
+    if !path.is_dir() {
+        return Err(format!("{}: no such directory", path.display()));
+    }
+    DataDirectory::open(path, |_| 0).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 async fn ask(address: &str, path: &str) -> std::io::Result<String> {

@@ -13,11 +13,14 @@
 
 mod buffer;
 mod format;
+mod inspect;
 mod mark;
 mod reader;
 mod recovery;
+mod repair;
 mod segment;
 mod stats;
+mod survey;
 mod waiters;
 mod writer;
 
@@ -32,8 +35,11 @@ use std::time::Duration;
 use data_bridge_kv_model::limits::LOG_RECORD_BYTES;
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-pub use recovery::{Cut, OpenError, Recovered};
+pub use inspect::{Line, Verified, dump, verify};
+pub use recovery::{Cut, Recovered};
+pub use repair::{Repaired, repair};
 pub use stats::{SYNC_BUCKETS, WalStats};
+pub use survey::OpenError;
 
 use crate::clock::Clock;
 use crate::disk::Disk;
@@ -41,8 +47,10 @@ use crate::record::{self, Record};
 use buffer::{Buffer, Chunk, LARGE_BYTES};
 use format::MarkFile;
 use mark::Mark;
+use recovery::Reached;
 use segment::{Closed, ClosedSegments, Maker};
 use stats::Counts;
+use survey::Survey;
 use waiters::{Then, Waiters};
 use writer::{Surroundings, Tail};
 
@@ -189,10 +197,9 @@ impl Wal {
         replay: &mut dyn FnMut(Lsn, Record<'_>) -> Result<(), OpenError>,
     ) -> Result<(Wal, Recovered), OpenError> {
         let policy = WalPolicy { segment_bytes: policy.segment_bytes.max(SEGMENT_BYTES_MIN), ..policy };
-        let found = recovery::survey(&*disk, Some(policy.fingerprint))?;
-        let (highest, start) = (found.highest, found.start);
-        let recovery::Reached { recovered, closed, before, empty } =
-            recovery::recover(&*disk, found, replay)?;
+        let survey = Survey::of(&*disk, Some(policy.fingerprint))?;
+        let (highest, start) = (survey.highest, survey.start);
+        let Reached { recovered, closed, before, empty } = recovery::recover(&*disk, survey, replay)?;
         let last = recovered.last;
         let tail = Tail {
             fingerprint: policy.fingerprint,

@@ -15,3 +15,5 @@ mod rig;
 mod space;
 #[path = "wal/threads.rs"]
 mod threads;
+#[path = "wal/tools.rs"]
+mod tools;

@@ -16,6 +16,7 @@
 //! All integers are little endian, every record stands in the envelope of `record.rs`. The chain is the CRC32C of the
 //! checksums of all headers and records (kinds below 240) before a header, in order, since the log began: it proves that
 //! the segment before is the one that was there. Segments are zeroed before they are used, and never used again.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::arithmetic_side_effects))]
 
 use crate::record::{self, Head, Position, Record};
 

@@ -1,4 +1,5 @@
 //! A file that holds one LSN, twice: a write that is cut short leaves the other one. The higher one counts.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::arithmetic_side_effects))]
 
 use std::io::{self, ErrorKind};
 

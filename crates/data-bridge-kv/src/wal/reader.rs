@@ -1,4 +1,5 @@
 //! Reading a segment: whatever stands in it is trusted only where its checksum holds.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::arithmetic_side_effects))]
 
 use std::io;
 
@@ -90,7 +91,7 @@ impl<'a> Reader<'a> {
                 see(at, bytes);
             }
             let is_last = at.saturating_add(count) >= self.size;
-            let overlap = if is_last { 0 } else { BATCH_BYTES as u64 - 1 };
+            let overlap = if is_last { 0 } else { (BATCH_BYTES as u64).saturating_sub(1) };
             at = at.saturating_add(count).saturating_sub(overlap);
         }
         Ok(())

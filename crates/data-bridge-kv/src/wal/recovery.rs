@@ -1,82 +1,23 @@
-//! Opening the log that is there: which segments belong to it, what in them survived, and where it ends.
+//! Opening the log that is there: what survived, and where it ends.
 //!
-//! What was synced must be there, or the log is damaged and stays shut: up to the watermark, up to the LSN that any batch
-//! claims to be durable, and in every segment but the last, as a segment is only begun once the one before is synced.
-//! Behind that, a crash may have left anything. The log is cut at the first record that is not whole, and what stands
-//! behind is kept aside: records that were whole there were never acknowledged, and the one before them is missing.
+//! Behind what must be there (see `survey.rs`), a crash may have left anything. The log is cut at the first record that is
+//! not whole, and what stands behind is kept aside: records that were whole there were never acknowledged, and the one
+//! before them is missing. It goes on in a new segment.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::arithmetic_side_effects))]
 
-use std::collections::BTreeMap;
-use std::fmt;
 use std::io::{self, ErrorKind};
 
-use super::format::{self, Before, HEADER_BYTES, Header, MarkFile};
-use super::mark::Mark;
-use super::reader::{Item, Reader, Walk};
-use super::segment::{Closed, ClosedSegments};
+use super::format::{self, Before};
+use super::reader::Reader;
+use super::segment::ClosedSegments;
+use super::survey::{Found, OpenError, Reading, Replay, Survey};
 use super::{Lsn, is_full};
 use crate::disk::{Disk, File};
-use crate::record::Record;
 
 /// Files of cut off bytes that are kept; older ones go.
 const KEPT_CUTS: usize = 8;
 /// Written again or copied at a time.
 const COPY_BYTES: usize = 1 << 20;
-
-/// Why a log can't be opened.
-#[derive(Debug)]
-pub enum OpenError {
-    /// The disk says no.
-    Disk(io::Error),
-    /// What was durable is not there.
-    Damaged {
-        /// The file.
-        file: String,
-        /// Where the damage begins.
-        offset: u64,
-        /// The first LSN in doubt.
-        from: Lsn,
-        /// The last LSN that is known to have been durable.
-        to: Lsn,
-    },
-    /// A file of another format or owner.
-    Foreign {
-        /// The file.
-        file: String,
-        /// What is wrong with it.
-        why: &'static str,
-    },
-    /// The owner of the log could not take a record.
-    Refused {
-        /// Which.
-        lsn: Lsn,
-        /// Why.
-        why: String,
-    },
-}
-
-impl fmt::Display for OpenError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            OpenError::Disk(error) => write!(f, "{error}"),
-            OpenError::Damaged { file, offset, from, to } => write!(
-                f,
-                "{file} is damaged at offset {offset}: the records {from} to {to} were durable and can't be read; \
-                 `data-bridge-kv log repair DIR --accept-loss-after {}` gives them up",
-                from.saturating_sub(1)
-            ),
-            OpenError::Foreign { file, why } => write!(f, "{file} {why}"),
-            OpenError::Refused { lsn, why } => write!(f, "record {lsn} of the log can't be applied: {why}"),
-        }
-    }
-}
-
-impl std::error::Error for OpenError {}
-
-impl From<io::Error> for OpenError {
-    fn from(error: io::Error) -> OpenError {
-        OpenError::Disk(error)
-    }
-}
 
 /// What opening found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -106,65 +47,6 @@ pub struct Cut {
     pub kept_in: Option<String>,
 }
 
-/// A segment with its header.
-pub(super) struct Found {
-    pub(super) number: u64,
-    pub(super) name: String,
-    pub(super) file: Box<dyn File>,
-    pub(super) header: Header,
-}
-
-/// The files of a log.
-pub(super) struct Survey {
-    /// The segments that must be there, oldest first.
-    pub(super) segments: Vec<Found>,
-    /// Files behind them that have no header, by number.
-    pub(super) unborn: BTreeMap<u64, Box<dyn File>>,
-    /// Segments that are not needed any more, and were being removed.
-    pub(super) leftovers: Vec<u64>,
-    pub(super) watermark: Option<Lsn>,
-    pub(super) start: Lsn,
-    /// The highest number of a segment.
-    pub(super) highest: u64,
-}
-
-/// Looks at all files. `fingerprint` is the owner's, where that is known.
-pub(super) fn survey(disk: &dyn Disk, fingerprint: Option<u64>) -> Result<Survey, OpenError> {
-    let watermark = Mark::read(disk, MarkFile::Watermark)?;
-    let start = Mark::read(disk, MarkFile::Start)?.unwrap_or(1);
-    let (mut whole, mut rest) = (BTreeMap::new(), BTreeMap::new());
-    for name in disk.list()? {
-        let Some(number) = format::segment_number(&name) else { continue };
-        let file = disk.open(&name)?;
-        let foreign = |why| OpenError::Foreign { file: name.clone(), why };
-        match Reader::new(&*file, number)?.header()?.map(format::read_header) {
-            Some(Some(header)) if fingerprint.is_none_or(|ours| ours == header.fingerprint) => {
-                whole.insert(number, Found { number, name, file, header });
-            }
-            Some(Some(_)) => return Err(foreign("belongs to another store")),
-            Some(None) => return Err(foreign("has an unknown format")),
-            None => drop(rest.insert(number, file)),
-        }
-    }
-    let highest = whole.keys().chain(rest.keys()).copied().max().unwrap_or(0);
-    let mut segments = Vec::new();
-    let mut next = whole.last_key_value().map(|(number, _)| *number);
-    while let Some(number) = next {
-        let missing_to = segments.last().map_or(0, |after: &Found| after.header.before.last);
-        let file = format::segment_name(number);
-        let missing = OpenError::Damaged { file, offset: 0, from: start.min(missing_to), to: missing_to };
-        let found = whole.remove(&number).ok_or(missing)?;
-        let before = found.header.before;
-        next = (before.last >= start).then_some(before.segment);
-        segments.push(found);
-    }
-    segments.reverse();
-    let newest = segments.last().map_or(0, |newest| newest.number);
-    let unborn = rest.split_off(&newest);
-    let leftovers = whole.into_keys().chain(rest.into_keys()).collect();
-    Ok(Survey { segments, unborn, leftovers, watermark, start, highest })
-}
-
 /// The end of a log that was read.
 pub(super) struct Reached {
     pub(super) recovered: Recovered,
@@ -176,86 +58,35 @@ pub(super) struct Reached {
     pub(super) empty: Option<u64>,
 }
 
-/// What is known to have been durable, and by which file.
-struct Known {
-    durable: Lsn,
-    /// Where in the last segment the first record stands that is not known to be durable.
-    doubt_from: u64,
-}
-
 /// Reads everything, hands the records on, and cuts off what a crash left behind the end.
 pub(super) fn recover(
     disk: &dyn Disk,
     survey: Survey,
-    replay: &mut dyn FnMut(Lsn, Record<'_>) -> Result<(), OpenError>,
+    replay: &mut Replay<'_>,
 ) -> Result<Reached, OpenError> {
-    let Survey { segments, unborn, leftovers, watermark, start, .. } = survey;
-    let mut recovered = Recovered { first: start, last: start.saturating_sub(1), ..Recovered::default() };
-    let (mut closed, mut before) = (ClosedSegments::new(), Before::default());
-    let mut known = Known { durable: watermark.unwrap_or(0), doubt_from: 0 };
-    if let (None, Some(newest)) = (watermark, segments.last()) {
-        let to = newest.header.before.last;
-        return Err(OpenError::Damaged {
-            file: MarkFile::Watermark.name().to_owned(),
-            offset: 0,
-            from: start,
-            to,
-        });
-    }
-    if let Some(oldest) = segments.first() {
-        before = oldest.header.before;
-        recovered.first = before.last.saturating_add(1);
-        recovered.last = before.last;
-    }
+    let reading = survey.read(replay, &mut |_| {})?;
+    let mut recovered = Recovered {
+        first: reading.first,
+        last: reading.last,
+        bytes: reading.bytes,
+        was_closed: reading.was_closed,
+        cut: None,
+    };
     let mut empty = None;
-    for (index, found) in segments.iter().enumerate() {
-        let mut walk = Walk::new(Reader::new(&*found.file, found.number)?, found.header)?;
-        known.doubt_from = 0;
-        recovered.was_closed = false;
-        while let Some(item) = walk.next()? {
-            match item {
-                Item::Record(lsn, record) => {
-                    replay(lsn, record)?;
-                    recovered.was_closed = false;
-                    if lsn <= known.durable {
-                        known.doubt_from = walk.offset;
-                    }
-                }
-                Item::Claim { durable, is_end } => {
-                    known.durable = known.durable.max(durable);
-                    recovered.was_closed = is_end;
-                }
-            }
-        }
-        recovered.last = walk.last;
-        recovered.bytes = recovered.bytes.saturating_add(walk.offset);
-        before = Before { segment: found.number, last: walk.last, chain: walk.chain };
-        closed.push_back(Closed { number: found.number, last: walk.last, bytes: walk.offset });
-        if let Some(after) = segments.get(index.saturating_add(1)) {
-            let promised = after.header.before;
-            if promised != before {
-                let (file, offset) = (found.name.clone(), walk.offset);
-                let from = walk.last.saturating_add(1).min(promised.last);
-                return Err(OpenError::Damaged { file, offset, from, to: promised.last });
-            }
-        } else {
-            check_end(&mut walk, &unborn, found, &mut known)?;
-            let is_empty = walk.last == found.header.before.last;
-            recovered.cut = end_segment(disk, walk, found, known.doubt_from)?;
-            if is_empty {
-                (empty, before) = (Some(found.number), found.header.before);
-                closed.pop_back();
-            }
-        }
+    if let Some(newest) = survey.segments.last() {
+        recovered.cut = end_segment(disk, newest, &reading)?;
+        empty = (reading.last == newest.header.before.last).then_some(newest);
     }
-    if segments.is_empty() {
-        check_nothing(&unborn, known.durable, start)?;
-        before.last = recovered.last;
+    let Reading { segments: mut closed, mut before, .. } = reading;
+    if let Some(empty) = empty {
+        before = empty.header.before;
+        closed.pop_back();
     }
-    for number in leftovers {
+    let empty = empty.map(|empty| empty.number);
+    for number in survey.leftovers {
         disk.remove(&format::segment_name(number))?;
     }
-    for (number, file) in unborn {
+    for (number, file) in survey.unborn {
         let cut = put_aside(disk, number, &*file)?;
         recovered.cut = recovered.cut.or(cut);
     }
@@ -264,69 +95,33 @@ pub(super) fn recover(
     Ok(Reached { recovered, closed, before, empty })
 }
 
-/// Whether what the last segment ends with, and the files behind it, may be what a crash left.
-fn check_end(
-    walk: &mut Walk<'_>,
-    unborn: &BTreeMap<u64, Box<dyn File>>,
-    found: &Found,
-    known: &mut Known,
-) -> Result<(), OpenError> {
-    let claimed = walk.reader.claimed_behind(walk.offset)?;
-    known.durable = known.durable.max(claimed.unwrap_or(0));
-    let mut damaged = (found.name.clone(), walk.offset);
-    for (number, file) in unborn {
-        let claimed = Reader::new(&**file, *number)?.claimed_behind(0)?.unwrap_or(0);
-        if claimed > known.durable && known.durable <= walk.last {
-            damaged = (format::segment_name(*number), 0);
-        }
-        known.durable = known.durable.max(claimed);
+/// Makes the last segment end where nothing is whole any more. What is not known to be durable is written again: it may
+/// stand in the page cache only, after a sync that failed, and another sync would do nothing.
+fn end_segment(disk: &dyn Disk, newest: &Found, reading: &Reading) -> io::Result<Option<Cut>> {
+    let mut reader = Reader::new(&*newest.file, newest.number)?;
+    let cut = keep_behind(disk, &mut reader, newest, reading.end)?;
+    copy(&mut reader, reading.doubt_from, reading.end, |bytes, at| newest.file.write_at(bytes, at))?;
+    if reader.size > reading.end {
+        newest.file.set_size(reading.end)?;
     }
-    if known.durable > walk.last {
-        let (file, offset) = damaged;
-        return Err(OpenError::Damaged {
-            file,
-            offset,
-            from: walk.last.saturating_add(1),
-            to: known.durable,
-        });
-    }
-    Ok(())
-}
-
-/// A directory without a segment: whole if no LSN that is not trimmed was ever durable.
-fn check_nothing(unborn: &BTreeMap<u64, Box<dyn File>>, watermark: Lsn, start: Lsn) -> Result<(), OpenError> {
-    let mut durable = (watermark, MarkFile::Watermark.name().to_owned());
-    for (number, file) in unborn {
-        let claimed = Reader::new(&**file, *number)?.claimed_behind(0)?.unwrap_or(0);
-        durable = durable.max((claimed, format::segment_name(*number)));
-    }
-    let (to, file) = durable;
-    if to < start { Ok(()) } else { Err(OpenError::Damaged { file, offset: 0, from: start, to }) }
-}
-
-/// Makes the last segment end where the walk ended. What is not known to be durable is written again: it may stand in the
-/// page cache only, after a sync that failed, and another sync would do nothing.
-fn end_segment(
-    disk: &dyn Disk,
-    walk: Walk<'_>,
-    found: &Found,
-    doubt_from: u64,
-) -> Result<Option<Cut>, OpenError> {
-    let Walk { mut reader, offset: end, .. } = walk;
-    let zeros = reader.zeros_from(end)?;
-    let cut = if zeros > end {
-        let name = format::cut_name(found.number, end);
-        let kept_in = keep(disk, &mut reader, end, zeros, &name)?.then_some(name);
-        Some(Cut { file: found.name.clone(), offset: end, bytes: zeros.saturating_sub(end), kept_in })
-    } else {
-        None
-    };
-    copy(&mut reader, doubt_from, end, |bytes, at| found.file.write_at(bytes, at))?;
-    if reader.size > end {
-        found.file.set_size(end)?;
-    }
-    found.file.sync_data()?;
+    newest.file.sync_data()?;
     Ok(cut)
+}
+
+/// Keeps what stands in a segment from an offset on in a file of its own.
+pub(super) fn keep_behind(
+    disk: &dyn Disk,
+    reader: &mut Reader<'_>,
+    found: &Found,
+    offset: u64,
+) -> io::Result<Option<Cut>> {
+    let zeros = reader.zeros_from(offset)?;
+    if zeros <= offset {
+        return Ok(None);
+    }
+    let name = format::cut_name(found.number, offset);
+    let kept_in = keep(disk, reader, offset, zeros, &name)?.then_some(name);
+    Ok(Some(Cut { file: found.name.clone(), offset, bytes: zeros.saturating_sub(offset), kept_in }))
 }
 
 /// Hands out a range in parts.
@@ -368,7 +163,7 @@ fn keep(disk: &dyn Disk, reader: &mut Reader<'_>, from: u64, to: u64, name: &str
 }
 
 /// Removes a file that never became a segment; keeps it under another name if something stands in it.
-fn put_aside(disk: &dyn Disk, number: u64, file: &dyn File) -> io::Result<Option<Cut>> {
+pub(super) fn put_aside(disk: &dyn Disk, number: u64, file: &dyn File) -> io::Result<Option<Cut>> {
     let name = format::segment_name(number);
     let bytes = Reader::new(file, number)?.zeros_from(0)?;
     if bytes == 0 {
@@ -385,5 +180,3 @@ fn forget_old_cuts(disk: &dyn Disk) -> io::Result<()> {
     cuts.truncate(cuts.len().saturating_sub(KEPT_CUTS));
     cuts.iter().try_for_each(|name| disk.remove(name))
 }
-
-const _: () = assert!(HEADER_BYTES < 512);
