@@ -183,8 +183,10 @@ struct State {
     has_thread: AtomicBool,
     /// Takes no more records.
     is_closed: AtomicBool,
-    /// Everything was written that ever will be.
+    /// What is appended from now on will not be written.
     is_finished: AtomicBool,
+    /// Everything was written that ever will be.
+    is_ended: AtomicBool,
 }
 
 impl Wal {
@@ -380,7 +382,7 @@ impl Wal {
         if let Some(failure) = self.failure() {
             return Some((then, Err(failure)));
         }
-        if self.state.is_finished.load(Acquire) {
+        if self.state.is_ended.load(Acquire) {
             return Some((then, Err(Failure::closed())));
         }
         waiters.add(lsn, then);
@@ -484,8 +486,8 @@ impl Wal {
     }
 
     fn finish(&self) {
-        let mut tail = self.tail.lock();
-        if !self.state.is_finished.load(Acquire) && self.failure.get().is_none() {
+        if !self.state.is_ended.load(Acquire) && self.failure.get().is_none() {
+            let mut tail = self.tail.lock();
             let (mut chunks, bytes) = {
                 let mut buffer = self.buffer.lock();
                 self.state.is_finished.store(true, Release);
@@ -501,6 +503,7 @@ impl Wal {
             self.state.backlog.fetch_sub(bytes as u64, AcqRel);
             self.settle(tail, written);
         }
+        self.state.is_ended.store(true, Release);
         self.tell_all(&Failure::closed());
     }
 
@@ -639,9 +642,9 @@ impl Wal {
         let _ = self.failure.set(Failure::new(error, self.durable()));
         let mut buffer = self.buffer.lock();
         // What nobody will write need not be kept.
-        drop(buffer.take());
-        self.state.backlog.store(0, Release);
-        drop(buffer);
+        let (chunks, bytes) = buffer.take();
+        self.state.backlog.fetch_sub(bytes as u64, AcqRel);
+        drop((buffer, chunks));
         self.ring();
         if let Some(failure) = self.failure() {
             self.tell_all(&failure);

@@ -205,7 +205,8 @@ impl Tail {
         self.close_active(around);
         self.maker.abandon(around.disk);
         if let Some(spare) = self.spare.take() {
-            around.disk.remove(&format::segment_name(spare.number))?;
+            // What can't be removed is when the log is opened again.
+            drop(around.disk.remove(&format::segment_name(spare.number)));
         }
         Ok(())
     }

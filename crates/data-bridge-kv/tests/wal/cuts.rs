@@ -157,6 +157,29 @@ fn a_record_behind_a_bad_one_is_kept_aside_and_not_used() {
     assert!(again.recovered.cut.is_none());
 }
 
+/// Without the latest watermark, which is not synced, the batches that follow tell what was durable.
+#[test]
+fn a_later_batch_proves_what_was_durable() {
+    let rig = Rig::open(&Default::default(), WIDE).unwrap();
+    rig.fill(3);
+    let kept = image(&rig.disk)["log-watermark"].clone();
+    rig.fill(17);
+    let mut files = image(&rig.disk);
+    files.insert("log-watermark".to_owned(), kept);
+    let name = segments(&files).remove(0);
+    let ends = record_ends(&files[&name]);
+    for (record, end) in ends.iter().enumerate().skip(3) {
+        let mut damaged = files.clone();
+        damaged.get_mut(&name).unwrap()[end - 1] ^= 1;
+        // The last batch says that the one before it is durable.
+        let expected = (record < 19).then(|| (name.clone(), record as u64 + 1, 19));
+        assert_eq!(refusal(&damaged), expected, "record {}", record + 1);
+    }
+    // The same where the header is what is not whole.
+    files.get_mut(&name).unwrap()[30] ^= 1;
+    assert_eq!(refusal(&files), Some((name, 1, 19)));
+}
+
 #[test]
 fn files_of_cuts_do_not_pile_up() {
     let mut disk = Rig::new().disk;
