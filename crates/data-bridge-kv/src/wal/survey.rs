@@ -252,23 +252,28 @@ impl Survey {
     /// Whether what the last segment ends with, and the files behind it, may be what a crash left. `durable` is what is
     /// known to have been durable otherwise.
     fn check_end(&self, reading: &Reading, durable: Lsn) -> Result<(), OpenError> {
-        let (mut highest, mut at) = (durable, (MarkFile::Watermark.name().to_owned(), 0));
-        if let Some(newest) = self.segments.last() {
-            at = (newest.name.clone(), reading.end);
-            let claimed = Reader::new(&*newest.file, newest.number)?.claimed_behind(reading.end)?;
+        let mut highest = durable;
+        // The first place where something speaks of records that are not there.
+        let mut place = None;
+        let mut claim = |claimed: Option<Lsn>, file: &str, offset| {
+            if claimed > Some(reading.last) {
+                place.get_or_insert((file.to_owned(), offset));
+            }
             highest = highest.max(claimed.unwrap_or(0));
+        };
+        let newest = self.segments.last();
+        if let Some(Found { name, file, number, .. }) = newest {
+            claim(Reader::new(&**file, *number)?.claimed_behind(reading.end)?, name, reading.end);
         }
         for (number, file) in &self.unborn {
-            let claimed = Reader::new(&**file, *number)?.claimed_behind(0)?.unwrap_or(0);
-            if claimed > highest && highest <= reading.last {
-                at = (format::segment_name(*number), 0);
-            }
-            highest = highest.max(claimed);
+            let name = format::segment_name(*number);
+            claim(Reader::new(&**file, *number)?.claimed_behind(0)?, &name, 0);
         }
         if highest <= reading.last {
             return Ok(());
         }
-        let (file, offset) = at;
+        let last = || newest.map_or(MarkFile::Watermark.name(), |newest| &newest.name).to_owned();
+        let (file, offset) = place.unwrap_or_else(|| (last(), reading.end));
         Err(OpenError::Damaged { file, offset, from: reading.last.saturating_add(1), to: highest })
     }
 }
