@@ -103,7 +103,7 @@ pub fn head(bytes: &[u8]) -> Option<Head> {
     })
 }
 
-/// Gives a record that is not sealed yet another number.
+/// Gives a record another number; it is to be sealed afterwards.
 pub fn renumber(record: &mut [u8], number: u64) {
     if let Some(place) = record.get_mut(8..16) {
         place.copy_from_slice(&number.to_le_bytes());

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use data_bridge_kv::disk::Disk;
 use data_bridge_kv::record;
-use data_bridge_kv::wal::{OpenError, WalPolicy};
+use data_bridge_kv::wal::{OpenError, WalPolicy, verify};
 
 use crate::rig::{Image, Rig, disk_of, image, policy};
 
@@ -155,6 +155,43 @@ fn a_record_behind_a_bad_one_is_kept_aside_and_not_used() {
     let again = Rig::open(&disk, policy()).unwrap();
     assert_eq!(again.found, [0, 0, 0, 1, 1, 1, 1]);
     assert!(again.recovered.cut.is_none());
+}
+
+/// A record whose checksum holds, but not its LSN, was not written there by this log.
+#[test]
+fn a_record_out_of_turn_ends_the_log() {
+    let rig = Rig::open(&Default::default(), WIDE).unwrap();
+    rig.fill(3);
+    let kept = image(&rig.disk)["log-watermark"].clone();
+    rig.append(false);
+    rig.append(false);
+    rig.wal.step();
+    let mut files = image(&rig.disk);
+    files.insert("log-watermark".to_owned(), kept);
+    let name = segments(&files).remove(0);
+    let ends = record_ends(&files[&name]);
+    for number in [0, 3, 4, 6, 7, u64::MAX] {
+        let mut files = files.clone();
+        let last = &mut files.get_mut(&name).unwrap()[ends[3]..ends[4]];
+        record::renumber(last, number);
+        record::seal(last, record::Position { segment: 1, offset: ends[3] as u64 });
+        assert_eq!(Rig::open(&disk_of(&files), policy()).unwrap().found.len(), 4, "{number}");
+    }
+}
+
+/// Either of the two marks may be lost: then the other is no older than the sync before.
+#[test]
+fn a_lost_watermark_is_as_good_as_the_one_before() {
+    let rig = Rig::new();
+    for lsn in 1..10_u64 {
+        rig.fill(1);
+        for at in [0, 4096] {
+            let mut files = image(&rig.disk);
+            files.get_mut("log-watermark").unwrap()[at..at + 22].fill(0xFF);
+            let watermark = verify(&disk_of(&files), |_, _, _| {}).unwrap().watermark;
+            assert!((lsn - 1..=lsn).contains(&watermark), "{watermark} of {lsn}");
+        }
+    }
 }
 
 /// Without the latest watermark, which is not synced, the batches that follow tell what was durable.
