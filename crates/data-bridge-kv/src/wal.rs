@@ -347,7 +347,7 @@ impl Wal {
         if urgent {
             self.state.urgent.fetch_max(lsn, AcqRel);
         }
-        let is_much = bytes_before < WRITE_BYTES && buffer.bytes >= WRITE_BYTES;
+        let is_much = bytes_before < self.write_bytes() && buffer.bytes >= self.write_bytes();
         drop(buffer);
         if urgent || was_empty || is_much {
             self.work.notify_one();
@@ -491,6 +491,11 @@ impl Wal {
             drop(self.buffer.lock());
             self.work.notify_one();
         }
+    }
+
+    /// From how many bytes on nothing is gathered any more.
+    fn write_bytes(&self) -> usize {
+        WRITE_BYTES.min(self.policy.backlog_bytes / 2)
     }
 
     /// Bytes that can be accepted and will find their space on disk.

@@ -11,7 +11,7 @@ use parking_lot::MutexGuard;
 use super::buffer::Chunk;
 use super::segment::Closed;
 use super::writer::{Surroundings, Tail};
-use super::{Failure, Lsn, WRITE_BYTES, Wal};
+use super::{Failure, Lsn, Wal};
 
 /// How long records that nobody waits for are gathered before they are written.
 const LINGER: Duration = Duration::from_millis(50);
@@ -59,7 +59,7 @@ impl Wal {
             }
             let now_ms = self.clock.unix_ms();
             let has_records = !buffer.is_empty();
-            if has_records && (lingered || buffer.bytes >= WRITE_BYTES) || self.is_due(now_ms) {
+            if has_records && (lingered || buffer.bytes >= self.write_bytes()) || self.is_due(now_ms) {
                 return true;
             }
             let due = self.sync_due_ms().min(self.state.space_due_ms.load(Acquire));
