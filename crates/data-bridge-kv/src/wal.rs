@@ -21,6 +21,7 @@ mod repair;
 mod segment;
 mod stats;
 mod survey;
+mod thread;
 mod waiters;
 mod writer;
 
@@ -29,11 +30,10 @@ use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::atomic::{Ordering::AcqRel, Ordering::Acquire, Ordering::Release};
 use std::sync::{Arc, OnceLock};
-use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::thread::JoinHandle;
 
 use data_bridge_kv_model::limits::LOG_RECORD_BYTES;
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use parking_lot::{Condvar, Mutex};
 
 pub use format::{is_cut_name as is_cut, is_mark, is_segment, is_start};
 pub use inspect::{Line, Verified, dump, verify};
@@ -45,23 +45,21 @@ pub use survey::OpenError;
 use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::record::{self, Record};
-use buffer::{Buffer, Chunk, LARGE_BYTES};
+use buffer::{Buffer, LARGE_BYTES};
 use format::MarkFile;
 use mark::Mark;
 use recovery::Reached;
-use segment::{Closed, ClosedSegments, Maker};
+use segment::{ClosedSegments, Maker};
 use stats::Counts;
 use survey::Survey;
 use waiters::{Then, Waiters};
-use writer::{Surroundings, Tail};
+use writer::Tail;
 
 /// The number of a record: 0 is before everything, the first record has 1, each one more than the one before.
 pub type Lsn = u64;
 
 /// Bytes that are written at once although nobody waits for them.
 const WRITE_BYTES: usize = 256 << 10;
-/// How long records that nobody waits for are gathered before they are written.
-const LINGER: Duration = Duration::from_millis(50);
 /// The least size of a segment.
 const SEGMENT_BYTES_MIN: u64 = 4096;
 
@@ -256,9 +254,7 @@ impl Wal {
 
     /// Whether a directory has a log, or what is left of one.
     pub fn exists(disk: &dyn Disk) -> io::Result<bool> {
-        let marks = [MarkFile::Watermark, MarkFile::Start].map(MarkFile::name);
-        let is_ours = |name: &str| format::segment_number(name).is_some() || marks.contains(&name);
-        Ok(disk.list()?.iter().any(|name| is_ours(name)))
+        Ok(disk.list()?.iter().any(|name| is_segment(name) || is_mark(name)))
     }
 
     /// Starts the thread that writes and syncs. Without it, whoever owns the log calls [`Wal::step`].
@@ -266,7 +262,7 @@ impl Wal {
         let mut thread = self.thread.lock();
         if thread.is_none() && !self.state.is_closed.load(Acquire) {
             let wal = Arc::clone(self);
-            *thread = Some(thread::Builder::new().name("kv-log".to_owned()).spawn(move || wal.run())?);
+            *thread = Some(std::thread::Builder::new().name("kv-log".to_owned()).spawn(move || wal.run())?);
             self.state.has_thread.store(true, Release);
         }
         Ok(())
@@ -294,10 +290,12 @@ impl Wal {
         Ok(())
     }
 
-    /// Asks the same for a command whose records may come to so many bytes; asks the disk if they are many.
+    /// Asks the same for a command with a record of so many bytes, where that may be more than a few kilobytes; asks the
+    /// disk if it is much.
     pub fn admit_bytes(&self, frees: bool, bytes: u64) -> Result<(), Refusal> {
         self.admit(frees)?;
-        let needed = bytes.saturating_add(self.least_room(frees));
+        // Twice: what does not fit into the rest of a segment leaves that unused.
+        let needed = bytes.saturating_mul(2).saturating_add(self.least_room(frees));
         if needed <= self.spare_room() {
             return Ok(());
         }
@@ -355,7 +353,7 @@ impl Wal {
         if urgent {
             self.state.urgent.fetch_max(lsn, AcqRel);
         }
-        let is_much = bytes_before < WRITE_BYTES && buffer.bytes >= WRITE_BYTES;
+        let is_much = bytes_before < self.write_bytes() && buffer.bytes >= self.write_bytes();
         drop(buffer);
         if urgent || was_empty || is_much {
             self.work.notify_one();
@@ -402,7 +400,7 @@ impl Wal {
         if self.durable() >= lsn {
             return Ok(());
         }
-        let (waiting, outcome) = (thread::current(), Arc::new(OnceLock::new()));
+        let (waiting, outcome) = (std::thread::current(), Arc::new(OnceLock::new()));
         let told = Arc::clone(&outcome);
         self.when_durable(
             lsn,
@@ -416,7 +414,7 @@ impl Wal {
                 return outcome.clone();
             }
             if self.state.has_thread.load(Acquire) {
-                thread::park();
+                std::thread::park();
             } else {
                 self.step();
             }
@@ -493,151 +491,6 @@ impl Wal {
         self.finish();
     }
 
-    fn finish(&self) {
-        if !self.state.is_ended.load(Acquire) && self.failure.get().is_none() {
-            let mut tail = self.tail.lock();
-            let (mut chunks, bytes) = {
-                let mut buffer = self.buffer.lock();
-                self.state.is_finished.store(true, Release);
-                buffer.take()
-            };
-            let written = self.around(|around| {
-                if !chunks.is_empty() {
-                    tail.write(&mut chunks, around)?;
-                }
-                tail.sync(around)?;
-                tail.finish(around)
-            });
-            self.state.backlog.fetch_sub(bytes as u64, AcqRel);
-            self.settle(tail, written);
-        }
-        self.state.is_ended.store(true, Release);
-        self.tell_all(&Failure::closed());
-    }
-
-    /// The life of the thread.
-    fn run(&self) {
-        let _guard = PanicGuard(self);
-        while self.await_work() {
-            self.step();
-        }
-    }
-
-    /// Waits until there is something to do; false once the log is closed.
-    fn await_work(&self) -> bool {
-        let mut buffer = self.buffer.lock();
-        let mut lingered = false;
-        while !self.state.is_closed.load(Acquire) {
-            if self.failure.get().is_some() {
-                self.work.wait(&mut buffer);
-                continue;
-            }
-            let now_ms = self.clock.unix_ms();
-            let has_records = !buffer.is_empty();
-            if has_records && (lingered || buffer.bytes >= WRITE_BYTES) || self.is_due(now_ms) {
-                return true;
-            }
-            let due = self.sync_due_ms().min(self.state.space_due_ms.load(Acquire));
-            if has_records {
-                lingered = self.work.wait_for(&mut buffer, LINGER).timed_out();
-            } else if due < u64::MAX {
-                let left = Duration::from_millis(due.saturating_sub(now_ms).clamp(1, 1000));
-                self.work.wait_for(&mut buffer, left);
-            } else {
-                self.work.wait(&mut buffer);
-            }
-        }
-        false
-    }
-
-    /// Whether somebody waits for a sync, one is due, or space is to be made.
-    fn is_due(&self, now_ms: u64) -> bool {
-        let somebody_waits = self.state.urgent.load(Acquire).min(self.last()) > self.durable();
-        somebody_waits || now_ms >= self.sync_due_ms() || now_ms >= self.state.space_due_ms.load(Acquire)
-    }
-
-    fn sync_due_ms(&self) -> u64 {
-        match self.state.unsynced_since_ms.load(Acquire) {
-            0 => u64::MAX,
-            since => since.saturating_add(self.policy.sync_every_ms),
-        }
-    }
-
-    fn write_and_sync(&self) -> bool {
-        let mut tail = self.tail.lock();
-        if self.failure.get().is_some() || self.state.is_finished.load(Acquire) {
-            return false;
-        }
-        let (mut chunks, bytes) = self.buffer.lock().take();
-        let (wrote, mut synced) = (!chunks.is_empty(), false);
-        let written = self.around(|around| {
-            if wrote {
-                tail.write(&mut chunks, around)?;
-            }
-            let due = tail.unsynced_since_ms.map(|since| since.saturating_add(self.policy.sync_every_ms));
-            let somebody_waits = self.state.urgent.load(Acquire).min(tail.written) > tail.durable;
-            if somebody_waits || due.is_some_and(|due| around.now_ms >= due) {
-                synced = true;
-                tail.sync(around)?;
-            }
-            Ok(())
-        });
-        self.state.backlog.fetch_sub(bytes as u64, AcqRel);
-        self.recycle(chunks);
-        self.settle(tail, written);
-        wrote || synced
-    }
-
-    /// Lets everybody know how far the log is now, or that it failed.
-    fn settle(&self, tail: MutexGuard<'_, Tail>, written: io::Result<()>) {
-        self.publish(&tail);
-        let durable = tail.durable;
-        drop(tail);
-        let served = self.waiters.lock().up_to(durable);
-        served.into_iter().for_each(|then| then(Ok(())));
-        if let Err(error) = written {
-            self.fail(&error);
-        }
-    }
-
-    fn publish(&self, tail: &Tail) {
-        let state = &self.state;
-        state.durable.store(tail.durable, Release);
-        state.runway.store(tail.runway(), Release);
-        state.active_bytes.store(tail.active_bytes(), Release);
-        state.is_short.store(tail.is_short, Release);
-        state.unsynced_since_ms.store(tail.unsynced_since_ms.map_or(0, |since| since.max(1)), Release);
-        let space_due = if tail.spare.is_some() { u64::MAX } else { tail.maker.retry_ms() };
-        state.space_due_ms.store(space_due, Release);
-    }
-
-    fn make_space(&self) -> bool {
-        let mut tail = self.tail.lock();
-        if self.failure.get().is_some() || self.state.is_finished.load(Acquire) {
-            return false;
-        }
-        let made = self.around(|around| tail.make_space(around));
-        let got_further = matches!(made, Ok(true));
-        self.settle(tail, made.map(drop));
-        if got_further {
-            self.ring();
-        }
-        got_further
-    }
-
-    fn recycle(&self, chunks: Vec<Chunk>) {
-        let mut buffer = self.buffer.lock();
-        buffer.recycle(chunks);
-        self.room.notify_all();
-    }
-
-    /// Wakes whoever waits for work or room.
-    fn ring(&self) {
-        let _buffer = self.buffer.lock();
-        self.work.notify_all();
-        self.room.notify_all();
-    }
-
     /// Asks the writer to make an LSN durable soon.
     fn hurry(&self, lsn: Lsn) {
         if self.state.urgent.fetch_max(lsn, AcqRel) < lsn {
@@ -646,29 +499,9 @@ impl Wal {
         }
     }
 
-    fn fail(&self, error: &io::Error) {
-        let _ = self.failure.set(Failure::new(error, self.durable()));
-        let mut buffer = self.buffer.lock();
-        // What nobody will write need not be kept.
-        let (chunks, bytes) = buffer.take();
-        self.state.backlog.fetch_sub(bytes as u64, AcqRel);
-        drop((buffer, chunks));
-        self.ring();
-        if let Some(failure) = self.failure() {
-            self.tell_all(&failure);
-        }
-    }
-
-    /// Tells everybody who still waits that there is nothing to wait for.
-    fn tell_all(&self, failure: &Failure) {
-        let left = self.waiters.lock().up_to(Lsn::MAX);
-        left.into_iter().for_each(|then| then(Err(failure.clone())));
-    }
-
-    fn around<R>(&self, act: impl FnOnce(&mut Surroundings<'_>) -> R) -> R {
-        let mut closed = |segment: Closed| self.closed.lock().push_back(segment);
-        let now_ms = self.clock.unix_ms();
-        act(&mut Surroundings { disk: &*self.disk, counts: &self.counts, closed: &mut closed, now_ms })
+    /// From how many bytes on nothing is gathered any more.
+    fn write_bytes(&self) -> usize {
+        WRITE_BYTES.min(self.policy.backlog_bytes / 2)
     }
 
     /// Bytes that can be accepted and will find their space on disk.
@@ -689,17 +522,6 @@ impl fmt::Debug for Wal {
             .field("last", &self.last())
             .field("durable", &self.durable())
             .finish_non_exhaustive()
-    }
-}
-
-/// Makes a panic of the thread a failure of the log, so that nobody waits for ever.
-struct PanicGuard<'a>(&'a Wal);
-
-impl Drop for PanicGuard<'_> {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            self.0.fail(&io::Error::other("its thread panicked"));
-        }
     }
 }
 

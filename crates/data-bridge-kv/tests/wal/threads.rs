@@ -125,6 +125,36 @@ fn whoever_waits_is_told_once_also_when_the_disk_fails_or_the_log_is_closed() {
     }
 }
 
+/// Whoever waits for room while the disk gets full is woken, to be refused.
+#[test]
+fn waiting_for_room_ends_when_the_disk_is_full() {
+    for round in 0..20 {
+        let disk = FaultyDisk::new();
+        let (wal, _) = open(&disk);
+        wal.start().unwrap();
+        let mut appended = 0;
+        thread::scope(|scope| {
+            let full = scope.spawn(|| {
+                loop {
+                    wal.wait_room();
+                    match wal.admit(false) {
+                        Ok(()) => drop(wal.append(NEW, &[7; 100], false)),
+                        Err(refusal) => break refusal,
+                    }
+                }
+            });
+            while wal.last() < 250 + round {
+                thread::yield_now();
+            }
+            disk.set_capacity(Some(0));
+            assert_eq!(full.join().unwrap(), Refusal::Full);
+            appended = wal.last();
+        });
+        wal.close();
+        assert_eq!((wal.failure(), wal.durable()), (None, appended));
+    }
+}
+
 /// What nobody waits for is written and synced by itself.
 #[test]
 fn what_nobody_waits_for_becomes_durable() {

@@ -1,0 +1,210 @@
+//! What the log's own thread does, or whoever steps the log in its place: waits for work, has it written and synced, and
+//! tells how far the log is.
+
+use std::io;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
+use std::thread;
+use std::time::Duration;
+
+use parking_lot::MutexGuard;
+
+use super::buffer::Chunk;
+use super::segment::Closed;
+use super::writer::{Surroundings, Tail};
+use super::{Failure, Lsn, Wal};
+
+/// How long records that nobody waits for are gathered before they are written.
+const LINGER: Duration = Duration::from_millis(50);
+
+impl Wal {
+    /// Writes what is left and the end, once. The thread is gone.
+    pub(super) fn finish(&self) {
+        if !self.state.is_ended.load(Acquire) && self.failure.get().is_none() {
+            let mut tail = self.tail.lock();
+            let (mut chunks, bytes) = {
+                let mut buffer = self.buffer.lock();
+                self.state.is_finished.store(true, Release);
+                buffer.take()
+            };
+            let written = self.around(|around| {
+                if !chunks.is_empty() {
+                    tail.write(&mut chunks, around)?;
+                }
+                tail.sync(around)?;
+                tail.finish(around)
+            });
+            self.state.backlog.fetch_sub(bytes as u64, AcqRel);
+            self.settle(tail, written);
+        }
+        self.state.is_ended.store(true, Release);
+        self.tell_all(&Failure::closed());
+    }
+
+    /// The life of the thread.
+    pub(super) fn run(&self) {
+        let _guard = PanicGuard(self);
+        while self.await_work() {
+            self.step();
+        }
+    }
+
+    /// Waits until there is something to do; false once the log is closed.
+    fn await_work(&self) -> bool {
+        let mut buffer = self.buffer.lock();
+        let mut lingered = false;
+        while !self.state.is_closed.load(Acquire) {
+            if self.failure.get().is_some() {
+                self.work.wait(&mut buffer);
+                continue;
+            }
+            let now_ms = self.clock.unix_ms();
+            let has_records = !buffer.is_empty();
+            if has_records && (lingered || buffer.bytes >= self.write_bytes()) || self.is_due(now_ms) {
+                return true;
+            }
+            let due = self.sync_due_ms().min(self.state.space_due_ms.load(Acquire));
+            if has_records {
+                lingered = self.work.wait_for(&mut buffer, LINGER).timed_out();
+            } else if due < u64::MAX {
+                let left = Duration::from_millis(due.saturating_sub(now_ms).clamp(1, 1000));
+                self.work.wait_for(&mut buffer, left);
+            } else {
+                self.work.wait(&mut buffer);
+            }
+        }
+        false
+    }
+
+    /// Whether somebody waits for a sync, one is due, or space is to be made.
+    fn is_due(&self, now_ms: u64) -> bool {
+        let somebody_waits = self.state.urgent.load(Acquire).min(self.last()) > self.durable();
+        somebody_waits || now_ms >= self.sync_due_ms() || now_ms >= self.state.space_due_ms.load(Acquire)
+    }
+
+    fn sync_due_ms(&self) -> u64 {
+        match self.state.unsynced_since_ms.load(Acquire) {
+            0 => u64::MAX,
+            since => since.saturating_add(self.policy.sync_every_ms),
+        }
+    }
+
+    /// Writes what has come in, and syncs if somebody waits or it is time; whether there was anything to do.
+    pub(super) fn write_and_sync(&self) -> bool {
+        let mut tail = self.tail.lock();
+        if self.failure.get().is_some() || self.state.is_finished.load(Acquire) {
+            return false;
+        }
+        let (mut chunks, bytes) = self.buffer.lock().take();
+        let (wrote, mut synced) = (!chunks.is_empty(), false);
+        let written = self.around(|around| {
+            if wrote {
+                tail.write(&mut chunks, around)?;
+            }
+            let due = tail.unsynced_since_ms.map(|since| since.saturating_add(self.policy.sync_every_ms));
+            let somebody_waits = self.state.urgent.load(Acquire).min(tail.written) > tail.durable;
+            if somebody_waits || due.is_some_and(|due| around.now_ms >= due) {
+                synced = true;
+                tail.sync(around)?;
+            }
+            Ok(())
+        });
+        // The runway first: or what was written would look like room until everybody is told.
+        self.publish(&tail);
+        self.state.backlog.fetch_sub(bytes as u64, AcqRel);
+        self.recycle(chunks);
+        self.settle(tail, written);
+        wrote || synced
+    }
+
+    /// Lets everybody know how far the log is now, or that it failed.
+    fn settle(&self, tail: MutexGuard<'_, Tail>, written: io::Result<()>) {
+        self.publish(&tail);
+        let durable = tail.durable;
+        drop(tail);
+        let served = self.waiters.lock().up_to(durable);
+        served.into_iter().for_each(|then| then(Ok(())));
+        if let Err(error) = written {
+            self.fail(&error);
+        }
+    }
+
+    /// Lets others see how far the tail is.
+    pub(super) fn publish(&self, tail: &Tail) {
+        let state = &self.state;
+        state.durable.store(tail.durable, Release);
+        state.runway.store(tail.runway(), Release);
+        state.active_bytes.store(tail.active_bytes(), Release);
+        state.is_short.store(tail.is_short, Release);
+        state.unsynced_since_ms.store(tail.unsynced_since_ms.map_or(0, |since| since.max(1)), Release);
+        let space_due = if tail.spare.is_some() { u64::MAX } else { tail.maker.retry_ms() };
+        state.space_due_ms.store(space_due, Release);
+    }
+
+    /// Goes on with the segment to come; whether it got further.
+    pub(super) fn make_space(&self) -> bool {
+        let mut tail = self.tail.lock();
+        if self.failure.get().is_some() || self.state.is_finished.load(Acquire) {
+            return false;
+        }
+        let was_short = tail.is_short;
+        let made = self.around(|around| tail.make_space(around));
+        let got_further = matches!(made, Ok(true));
+        let is_news = got_further || tail.is_short != was_short;
+        self.settle(tail, made.map(drop));
+        if is_news {
+            self.ring();
+        }
+        got_further
+    }
+
+    fn recycle(&self, chunks: Vec<Chunk>) {
+        let mut buffer = self.buffer.lock();
+        buffer.recycle(chunks);
+        self.room.notify_all();
+    }
+
+    /// Wakes whoever waits for work or room.
+    pub(super) fn ring(&self) {
+        let _buffer = self.buffer.lock();
+        self.work.notify_all();
+        self.room.notify_all();
+    }
+
+    /// Makes the log final, and tells everybody who waits.
+    pub(super) fn fail(&self, error: &io::Error) {
+        let _ = self.failure.set(Failure::new(error, self.durable()));
+        let mut buffer = self.buffer.lock();
+        // What nobody will write need not be kept.
+        let (chunks, bytes) = buffer.take();
+        self.state.backlog.fetch_sub(bytes as u64, AcqRel);
+        drop((buffer, chunks));
+        self.ring();
+        if let Some(failure) = self.failure() {
+            self.tell_all(&failure);
+        }
+    }
+
+    /// Tells everybody who still waits that there is nothing to wait for.
+    fn tell_all(&self, failure: &Failure) {
+        let left = self.waiters.lock().up_to(Lsn::MAX);
+        left.into_iter().for_each(|then| then(Err(failure.clone())));
+    }
+
+    /// Acts with what the tail needs of the log.
+    pub(super) fn around<R>(&self, act: impl FnOnce(&mut Surroundings<'_>) -> R) -> R {
+        let mut closed = |segment: Closed| self.closed.lock().push_back(segment);
+        let now_ms = self.clock.unix_ms();
+        act(&mut Surroundings { disk: &*self.disk, counts: &self.counts, closed: &mut closed, now_ms })
+    }
+}
+
+/// Makes a panic of the thread a failure of the log, so that nobody waits for ever.
+struct PanicGuard<'a>(&'a Wal);
+
+impl Drop for PanicGuard<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.fail(&io::Error::other("its thread panicked"));
+        }
+    }
+}
