@@ -15,6 +15,7 @@
 //! one.
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::arithmetic_side_effects))]
 
+mod base;
 mod format;
 mod index;
 mod reader;
@@ -24,6 +25,7 @@ mod segment;
 mod verify;
 mod writer;
 
+pub use base::NewBase;
 pub use format::{Class, Entry};
 pub use index::{Index, Spot};
 pub use reader::{Fetched, ReadError, Source};

@@ -20,6 +20,7 @@ use crate::shard::txn::{Guards, Large};
 use crate::shard::{Space, Txn, exec};
 use crate::wal::Wal;
 
+mod checkpoint;
 mod direct;
 mod durable;
 mod lookahead;
@@ -113,6 +114,8 @@ struct Core {
     manifest: Mutex<Option<Manifest>>,
     /// Records of the log that were carried out when it was opened.
     replayed: AtomicU64,
+    /// Bytes of the log after which a checkpoint is written.
+    log_bytes: u64,
     clock: Arc<dyn Clock>,
     timeouts: Timeouts,
     closed: AtomicBool,
@@ -279,6 +282,12 @@ impl Engine {
         self.core.tick();
         self.core.tend_tier();
         self.core.tend_log();
+    }
+
+    /// Writes what changed in logged namespaces to the cold tier, so that the log before can go; answers whether that was done.
+    /// It goes on by itself when the log is long, and at closing.
+    pub fn checkpoint(&self) -> bool {
+        self.core.checkpoint().is_some()
     }
 
     /// Lets every entry leave memory that may, as if there were no budget: for tests and measurements.

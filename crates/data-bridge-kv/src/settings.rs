@@ -279,6 +279,8 @@ pub struct Settings {
     pub namespaces: Vec<NamespaceSettings>,
     /// Where entries go that memory has no room for; `None` = nowhere.
     pub data: Option<DataDirectory>,
+    /// Bytes of the log of task namespaces after which what they hold is written to the cold tier, so that it can be cut.
+    pub log_bytes: u64,
     /// How a caller's thread may block while it reads from there.
     pub blocking: Blocking,
     /// The clock.
@@ -296,6 +298,7 @@ impl Default for Settings {
             shards: None,
             namespaces: (0..NAMESPACES).map(NamespaceSettings::preset).collect(),
             data: None,
+            log_bytes: 256 << 20,
             blocking: |act| act(),
             clock: Arc::new(SystemClock::default()),
             seed: None,

@@ -20,6 +20,8 @@ use plan::{Plan, shrink};
 static FETCHED: AtomicU64 = AtomicU64::new(0);
 /// How often power was cut.
 static CRASHES: AtomicU64 = AtomicU64::new(0);
+/// Checkpoints that were written.
+static CHECKPOINTS: AtomicU64 = AtomicU64::new(0);
 
 /// How many replies were compared, and how many of them came the short way.
 fn check(plan: &Plan, flaw: Flaw, tier: Tier) -> Result<(usize, usize), String> {
@@ -32,6 +34,7 @@ fn check(plan: &Plan, flaw: Flaw, tier: Tier) -> Result<(usize, usize), String> 
         FETCHED.fetch_add(pair.fetched(), Ordering::Relaxed);
     }
     CRASHES.fetch_add(pair.crashes as u64, Ordering::Relaxed);
+    CHECKPOINTS.fetch_add(pair.checkpoints as u64, Ordering::Relaxed);
     Ok((pair.replies, pair.shortened.get()))
 }
 
@@ -100,6 +103,16 @@ fn engine_and_model_agree_although_the_power_is_cut() {
     let crashes = CRASHES.load(Ordering::Relaxed);
     println!("the power was cut {crashes} times");
     assert!(crashes > 10_000 || setting("KV_SEQUENCES", 2000) < 2000);
+}
+
+/// Between steps checkpoints are written, some of them on a disk that fails, entries leave memory, the power is cut, the store
+/// closed: no key changes by that, and what changes follows the model.
+#[test]
+fn engine_and_model_agree_whatever_moves_to_disk() {
+    println!("{}", agree(800, Tier::Kept));
+    let checkpoints = CHECKPOINTS.load(Ordering::Relaxed);
+    println!("{checkpoints} checkpoints were written");
+    assert!(checkpoints > 5000 || setting("KV_SEQUENCES", 800) < 800);
 }
 
 #[test]

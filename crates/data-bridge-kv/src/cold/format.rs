@@ -53,7 +53,7 @@ impl Class {
         }
     }
 
-    fn number(self) -> u8 {
+    pub(super) fn number(self) -> u8 {
         match self {
             Class::Cache => 0,
             Class::Task => 1,
@@ -68,6 +68,11 @@ impl Class {
     /// The file of the index.
     pub(super) fn index_name(self) -> String {
         format!("cold-{}-index", self.name())
+    }
+
+    /// The same while it is written.
+    pub(super) fn index_aside_name(self) -> String {
+        format!("cold-{}-index.new", self.name())
     }
 
     /// The number of the segment in a file of this name; `None` if it is none of this class.

@@ -1,11 +1,14 @@
-//! The index of one shard's cold keys: identity to place, deadline and kind, in about 25 bytes a key.
+//! The index of one shard's keys on disk: identity to place, deadline and kind, in about 25 bytes a key.
+//!
+//! A key is cold if its value is only there, and resident if memory has it too, or a newer one: then what the index says of
+//! it is kept for later, and neither counted nor shown by walks.
 //!
 //! A directory leads from the top bits of an identity to a page of at most 128 entries, sorted. A page that is full
 //! splits in two, so no operation pauses for the whole; the directory is doubled when a page outgrows it. An entry is
 //!
 //! ```text
 //! identity  12 bytes, big endian, less the whole bytes that the page's place in the directory implies
-//! spot      12 bytes: slot 16 bits | offset 26 | size class 6 | deadline 42 (unix ms; 0 none) | kind 5 | touched 1
+//! spot      12 bytes: slot 15 bits | resident 1 | offset 26 | size class 6 | deadline 42 (unix ms; 0 none) | kind 5 | touched 1
 //! ```
 //! so the width of a page's entries is 24 bytes, less one for each eight bits of its depth. Pages grow by quarters of an
 //! octave, as allocators do. Walking goes in the order of [`KeyHash`], the order that scans have.
@@ -16,9 +19,11 @@ use crate::hash::stable::KeyId;
 
 /// Entries of a page before it splits.
 const PAGE_ENTRIES: usize = 128;
+/// Entries of a page in an index that is built at once, at most on average.
+const BUILT_ENTRIES: usize = 96;
 /// Pages do not split further than this: keys that still meet share a page, however long it gets.
 const MAX_DEPTH: u8 = 24;
-const SPOT_BYTES: usize = 12;
+pub(super) const SPOT_BYTES: usize = 12;
 /// The last deadline that an entry can say, in 2109; a later one is [`Spot::FAR`].
 const MAX_DEADLINE: u64 = (1 << 42) - 1;
 /// Bytes of the smallest page.
@@ -35,6 +40,8 @@ pub struct Spot {
     pub kind: u8,
     /// Whether it was read since it became cold.
     pub is_touched: bool,
+    /// Whether memory has the key too.
+    pub is_resident: bool,
 }
 
 impl Spot {
@@ -44,7 +51,7 @@ impl Spot {
     /// What the index keeps of an entry with this deadline.
     pub fn new(locator: Locator, deadline: Option<u64>, kind: u8) -> Spot {
         let deadline = deadline.map(|at| at.clamp(1, Spot::FAR));
-        Spot { locator, deadline, kind: kind & 0x1f, is_touched: false }
+        Spot { locator, deadline, kind: kind & 0x1f, is_touched: false, is_resident: false }
     }
 
     /// Whether its deadline has passed.
@@ -55,6 +62,7 @@ impl Spot {
     pub(super) fn to_bytes(self) -> [u8; SPOT_BYTES] {
         let Locator { slot, offset, class } = self.locator;
         let bits = u128::from(slot)
+            | u128::from(self.is_resident) << 15
             | u128::from(offset) << 16
             | u128::from(class) << 42
             | u128::from(self.deadline.unwrap_or(0)) << 48
@@ -74,13 +82,14 @@ impl Spot {
         let deadline = part(48, 42);
         Spot {
             locator: Locator {
-                slot: part(0, 16) as u16,
+                slot: part(0, 15) as u16,
                 offset: part(16, 26) as u32,
                 class: part(42, 6) as u8,
             },
             deadline: (deadline != 0).then_some(deadline),
             kind: part(90, 5) as u8,
             is_touched: part(95, 1) != 0,
+            is_resident: part(15, 1) != 0,
         }
     }
 }
@@ -171,6 +180,13 @@ impl Page {
         self.earliest = self.earliest.min(seconds(spot.deadline));
     }
 
+    /// Adds an entry behind all others; there must be room.
+    fn push(&mut self, id: KeyId, spot: Spot) {
+        self.bytes.extend(id.to_bytes().into_iter().skip(self.implied()));
+        self.bytes.extend_from_slice(&spot.to_bytes());
+        self.earliest = self.earliest.min(seconds(spot.deadline));
+    }
+
     fn remove(&mut self, n: usize) {
         self.bytes.drain(self.range(n));
         if page_bytes(self.bytes.len()) < self.bytes.capacity() >> 1 {
@@ -186,13 +202,15 @@ fn page_bytes(bytes: usize) -> usize {
     bytes.next_multiple_of(step.max(1))
 }
 
-/// The cold keys of one shard.
+/// The keys of one shard that are on disk.
 pub struct Index {
     pages: Vec<Page>,
     /// For each value of the first `depth` bits of a hash the number of its page.
     directory: Vec<u32>,
     depth: u8,
-    len: usize,
+    /// Keys, resident ones included.
+    count: usize,
+    residents: usize,
     /// Bytes of all pages' capacities.
     page_bytes: usize,
 }
@@ -206,17 +224,53 @@ impl Default for Index {
 impl Index {
     /// Without keys; takes next to no memory.
     pub fn new() -> Index {
-        Index { pages: vec![Page::new(0)], directory: vec![0], depth: 0, len: 0, page_bytes: 0 }
+        Index {
+            pages: vec![Page::new(0)],
+            directory: vec![0],
+            depth: 0,
+            count: 0,
+            residents: 0,
+            page_bytes: 0,
+        }
     }
 
-    /// How many keys.
+    /// Of keys in ascending order. Takes about as much memory as inserting them one by one, but much less time.
+    pub(super) fn build(entries: &[(KeyId, Spot)]) -> Index {
+        let mut depth = 0_u8;
+        while depth < MAX_DEPTH && entries.len() >> depth > BUILT_ENTRIES {
+            depth = depth.saturating_add(1);
+        }
+        let mut index = Index { pages: Vec::new(), directory: Vec::new(), depth, ..Index::new() };
+        let mut rest = entries;
+        for place in 0..1_u32 << depth {
+            let is_of_it = |(id, _): &(KeyId, Spot)| id.hash().prefix(depth.into()) == place as usize;
+            let (of_it, others) = rest.split_at_checked(rest.partition_point(is_of_it)).unwrap_or_default();
+            rest = others;
+            let mut page = Page::new(depth);
+            page.bytes.reserve_exact(page_bytes(of_it.len().saturating_mul(page.width())));
+            of_it.iter().for_each(|(id, spot)| page.push(*id, *spot));
+            index.page_bytes = index.page_bytes.saturating_add(page.bytes.capacity());
+            index.pages.push(page);
+            index.directory.push(place);
+        }
+        index.count = entries.len();
+        index.residents = entries.iter().filter(|(_, spot)| spot.is_resident).count();
+        index
+    }
+
+    /// How many keys are cold.
     pub fn len(&self) -> usize {
-        self.len
+        self.count.saturating_sub(self.residents)
     }
 
-    /// Whether there is none.
+    /// Whether none is cold.
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.len() == 0
+    }
+
+    /// How many keys are resident.
+    pub fn residents(&self) -> usize {
+        self.residents
     }
 
     /// What it takes on the heap.
@@ -282,8 +336,28 @@ impl Index {
             }
         });
         let before = before.flatten();
-        self.len = self.len.saturating_add(usize::from(before.is_none()));
+        self.count = self.count.saturating_add(usize::from(before.is_none()));
+        self.count_resident(before, Some(spot));
         before
+    }
+
+    fn count_resident(&mut self, before: Option<Spot>, after: Option<Spot>) {
+        let resident = |spot: Option<Spot>| usize::from(spot.is_some_and(|spot| spot.is_resident));
+        self.residents = self.residents.saturating_add(resident(after)).saturating_sub(resident(before));
+    }
+
+    /// Notes whether memory has a key of the index too; answers where it is on disk.
+    pub fn set_resident(&mut self, id: KeyId, is_resident: bool) -> Option<Spot> {
+        let changed = self.with_page(id, |page, at| {
+            let at = at.ok()?;
+            let before = page.spot(at);
+            page.set_spot(at, Spot { is_resident, ..before });
+            Some(before)
+        });
+        let before = changed.flatten()?;
+        let after = Spot { is_resident, ..before };
+        self.count_resident(Some(before), Some(after));
+        Some(after)
     }
 
     fn page_of(&self, id: KeyId) -> Option<(&Page, Result<usize, usize>)> {
@@ -300,8 +374,9 @@ impl Index {
             Some(spot)
         });
         let spot = removed.flatten()?;
-        self.len = self.len.saturating_sub(1);
-        if self.len == 0 {
+        self.count = self.count.saturating_sub(1);
+        self.count_resident(Some(spot), None);
+        if self.count == 0 {
             *self = Index::new();
         }
         Some(spot)
@@ -332,8 +407,13 @@ impl Index {
         moved.unwrap_or(false)
     }
 
-    /// The keys from this hash on, in the order of hashes.
+    /// The cold keys from this hash on, in the order of hashes.
     pub fn from(&self, start: KeyHash) -> impl Iterator<Item = (KeyId, Spot)> {
+        self.all_from(start).filter(|(_, spot)| !spot.is_resident)
+    }
+
+    /// The same with the resident ones.
+    pub fn all_from(&self, start: KeyHash) -> impl Iterator<Item = (KeyId, Spot)> {
         let mut place = self.place(start);
         let mut at = match self.page_of(KeyId::new(start, 0)) {
             Some((_, Ok(at) | Err(at))) => at,
@@ -368,7 +448,7 @@ impl Index {
         KeyId::from_bytes(bytes)
     }
 
-    /// Calls `drop` with keys whose deadline has passed, starting at the page of `start` and looking at `pages` of them
+    /// Calls `expired` with cold keys whose deadline has passed, starting at the page of `start` and looking at `pages` of them
     /// at most; answers where to go on, or `None` at the end. Pages without such a deadline cost next to nothing.
     pub fn expired(
         &mut self,
@@ -386,6 +466,9 @@ impl Index {
                 let mut earliest = u32::MAX;
                 for n in 0..page.len() {
                     let spot = page.spot(n);
+                    if spot.is_resident {
+                        continue;
+                    }
                     if spot.is_expired(now) {
                         expired(self.identity(place, page, n), spot);
                     } else {
@@ -425,11 +508,7 @@ impl Index {
         let (low, high) = ids.split_at_checked(cut).unwrap_or_default();
         for (half, ids) in halves.iter_mut().zip([low, high]) {
             half.bytes.reserve_exact(page_bytes(ids.len().saturating_mul(half.width())));
-            for (id, spot) in ids {
-                half.bytes.extend_from_slice(half.name(&id.to_bytes()));
-                half.bytes.extend_from_slice(&spot.to_bytes());
-                half.earliest = half.earliest.min(seconds(spot.deadline));
-            }
+            ids.iter().for_each(|(id, spot)| half.push(*id, *spot));
         }
         let [low, high] = halves;
         let after = low.bytes.capacity().saturating_add(high.bytes.capacity());
@@ -456,12 +535,13 @@ mod tests {
     fn spot(random: &mut Random) -> Spot {
         let bits = random.bits();
         let locator = Locator {
-            slot: bits as u16,
+            slot: bits as u16 & 0x7fff,
             offset: (bits >> 16) as u32 & 0x3ff_ffff,
             class: (bits >> 42) as u8 & 63,
         };
         let deadline = (bits & 1 == 0).then_some(random.bits() & Spot::FAR);
-        Spot { is_touched: bits & 2 == 0, ..Spot::new(locator, deadline, (bits >> 58) as u8) }
+        let is_resident = random.bits() & 1 == 0;
+        Spot { is_touched: bits & 2 == 0, is_resident, ..Spot::new(locator, deadline, (bits >> 58) as u8) }
     }
 
     fn id(random: &mut Random) -> KeyId {
@@ -490,7 +570,7 @@ mod tests {
             let (mut index, mut map) = (Index::new(), BTreeMap::new());
             for step in 0..keys * 6 {
                 let id = ids[random.below(keys)];
-                match random.below(if step < keys * 3 { 6 } else { 3 }) {
+                match random.below(if step < keys * 3 { 7 } else { 4 }) {
                     0 => assert_eq!(index.remove(id), map.remove(&id)),
                     1 => {
                         let new = spot(&mut random).locator;
@@ -506,23 +586,34 @@ mod tests {
                             map.get_mut(&id).map(|spot| std::mem::replace(&mut spot.is_touched, true));
                         assert_eq!(index.touch(id), touched.unwrap_or(false));
                     }
+                    3 => {
+                        let is_resident = random.below(2) == 0;
+                        let changed = map.get_mut(&id).map(|spot| {
+                            spot.is_resident = is_resident;
+                            *spot
+                        });
+                        assert_eq!(index.set_resident(id, is_resident), changed);
+                    }
                     _ => {
                         let spot = spot(&mut random);
                         assert_eq!(index.insert(id, spot), map.insert(id, spot));
                     }
                 }
                 assert_eq!(index.get(id), map.get(&id).copied());
-                assert_eq!(index.len(), map.len());
+                assert_eq!(index.len() + index.residents(), map.len());
             }
-            assert!(index.from(KeyHash::from_bits(0)).eq(map.iter().map(|(id, spot)| (*id, *spot))));
+            assert!(index.all_from(KeyHash::from_bits(0)).eq(map.iter().map(|(id, spot)| (*id, *spot))));
+            let cold = map.iter().filter(|(_, spot)| !spot.is_resident).map(|(id, spot)| (*id, *spot));
+            assert!(index.from(KeyHash::from_bits(0)).eq(cold.clone()));
+            assert_eq!(index.len(), cold.clone().count());
             let middle = ids[0].hash();
-            assert!(index.from(middle).eq(map.range(KeyId::new(middle, 0)..).map(|(id, spot)| (*id, *spot))));
+            assert!(index.from(middle).eq(cold.filter(|(id, _)| id.hash() >= middle)));
             let capacities: usize = index.pages.iter().map(|page| page.bytes.capacity()).sum();
             assert_eq!(index.page_bytes, capacities);
             for id in map.keys() {
                 index.remove(*id);
             }
-            assert_eq!((index.len(), index.pages.len()), (0, 1));
+            assert_eq!((index.count, index.residents, index.pages.len()), (0, 0, 1));
         }
     }
 
@@ -546,8 +637,9 @@ mod tests {
         for n in 0..10_000_u64 {
             let id = id(&mut random);
             let deadline = (n % 3 != 0).then_some(1 + n * 1000);
-            index.insert(id, Spot { deadline, ..spot(&mut random) });
-            due.extend(deadline.filter(|at| *at <= 5_000_000).map(|_| id));
+            let spot = Spot { deadline, ..spot(&mut random) };
+            index.insert(id, spot);
+            due.extend(deadline.filter(|at| *at <= 5_000_000 && !spot.is_resident).map(|_| id));
         }
         let (mut found, mut start, mut calls) = (Vec::new(), Some(KeyHash::from_bits(0)), 0);
         while let Some(from) = start {
@@ -562,5 +654,12 @@ mod tests {
         let mut again = 0;
         assert_eq!(index.expired(KeyHash::from_bits(0), 5_000_000, usize::MAX, |_, _| again += 1), None);
         assert_eq!(again, 0);
+        // What was resident is found once it is not any more.
+        let kept: Vec<KeyId> = index.all_from(KeyHash::from_bits(0)).map(|(id, _)| id).collect();
+        for id in kept {
+            index.set_resident(id, false);
+        }
+        index.expired(KeyHash::from_bits(0), 5_000_000, usize::MAX, |_, _| again += 1);
+        assert!((3000..4000).contains(&(again + found.len())) && again > 1000, "{again}");
     }
 }

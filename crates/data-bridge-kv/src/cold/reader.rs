@@ -200,7 +200,14 @@ pub(super) fn entries_of(segment: &Segment, keys: &Keys) -> Result<Vec<u8>, Read
 
 /// The batches of a segment that was written here, from the first on.
 pub(super) fn batches(segment: &Segment) -> impl Iterator<Item = Result<Keys, ReadError>> {
-    let mut offset = HEADER_BYTES as u64;
+    batches_from(segment, HEADER_BYTES as u64)
+}
+
+/// The same from the end of one of them on.
+pub(super) fn batches_from(
+    segment: &Segment,
+    mut offset: u64,
+) -> impl Iterator<Item = Result<Keys, ReadError>> {
     let mut is_over = false;
     std::iter::from_fn(move || {
         if is_over {

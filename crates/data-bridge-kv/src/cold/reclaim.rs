@@ -58,6 +58,9 @@ pub enum Pick {
 impl Log {
     /// Removes the segments that have neither live entries nor tombstones that are needed. Costs no reading.
     pub fn drop_dead(&self) -> std::io::Result<u64> {
+        if self.is_frozen.load(Relaxed) {
+            return Ok(0);
+        }
         let mut freed = 0_u64;
         let current = self.tail.lock().current.as_ref().map(|segment| segment.id);
         let mut is_oldest = !self.names_failed.load(Relaxed);
@@ -88,6 +91,9 @@ impl Log {
 
     /// Rewrites one segment; answers `None` if none is worth it. Not to be called by two at once.
     pub fn reclaim(&self, holder: &dyn Holder, pick: Pick) -> Result<Option<Reclaimed>, ReadError> {
+        if self.is_frozen.load(Relaxed) {
+            return Ok(None);
+        }
         let freed_bytes = self.drop_dead()?;
         let Some(segment) = self.candidate(pick) else {
             return Ok((freed_bytes > 0).then_some(Reclaimed { freed_bytes, ..Reclaimed::default() }));
@@ -165,14 +171,12 @@ impl Log {
                     let new =
                         NewRecord { namespace, generation, id, key: entry.key, version, deadline, kind };
                     if batch.put(new, |out| out.extend_from_slice(entry.value)) {
-                        batch.mark_moved();
                         sources.push(Some(at));
                     }
                 }
                 (_, _) => {
                     if keep_tombstones && !holder.knows(namespace, id) {
                         batch.bury(namespace, generation, id, version);
-                        batch.mark_moved();
                         sources.push(None);
                     }
                 }

@@ -9,6 +9,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use super::base::Base;
 use super::format::{self, Foreign, HEADER, HEADER_BYTES, KEYS, KeyLine, KeyState};
 use super::index::Spot;
 use super::reader::{self, Found, Keys, ReadError};
@@ -75,11 +76,28 @@ impl Log {
     pub fn open(disk: Arc<dyn Disk>, policy: Policy) -> Result<Log, OpenError> {
         let log = Log::new(disk, policy);
         let names = log.disk.list()?;
-        for (name, id) in names.iter().filter_map(|name| Some((name, policy.class.segment_id(name)?))) {
+        let base = if policy.is_durable { Base::read(&*log.disk, &policy) } else { None };
+        log.tail.lock().last_id = base.as_ref().map_or(0, |base| base.number);
+        let ids = || names.iter().filter_map(|name| Some((name, policy.class.segment_id(name)?)));
+        // First those that the base knows, into the slots that it knows them by.
+        let (known, others): (Vec<_>, Vec<_>) =
+            ids().partition(|(_, id)| base.as_ref().is_some_and(|base| base.covered(*id).is_some()));
+        for (name, id) in known.into_iter().chain(others) {
+            if base.as_ref().is_some_and(|base| base.has_outlived(id)) {
+                log.disk.remove(name)?;
+                continue;
+            }
             let file = log.disk.open(name)?;
             let size = file.size()?;
-            let made = log.segments.add(|slot| Segment::new(id, slot, file, HEADER_BYTES as u64));
+            let covered = base.as_ref().and_then(|base| base.covered(id));
+            let made = match covered {
+                Some(covered) => log.segments.put_back(Segment::new(id, covered.slot, file, covered.end)),
+                None => log.segments.add(|slot| Segment::new(id, slot, file, HEADER_BYTES as u64)),
+            };
             let segment = made.ok_or(io::ErrorKind::StorageFull).map_err(io::Error::from)?;
+            if let Some(covered) = covered {
+                segment.count_covered(covered);
+            }
             let mut tail = log.tail.lock();
             tail.last_id = tail.last_id.max(id);
             drop(tail);
@@ -90,6 +108,7 @@ impl Log {
             }
         }
         log.disk.sync_names()?;
+        *log.base.lock() = base;
         Ok(log)
     }
 
@@ -117,17 +136,24 @@ impl Log {
         }
     }
 
-    /// Finds where the accepted batches of a segment end, cuts off the rest and closes it. Answers false if there are none.
+    /// Finds where the accepted batches of a segment end, of which those up to its end are known already; cuts off the rest
+    /// and closes it. Answers false if there are none.
     fn find_end(&self, segment: &Segment, size: u64, name: &str) -> Result<bool, OpenError> {
         let damaged = |offset| OpenError::Damaged { file: name.to_owned(), offset };
-        let mut end = HEADER_BYTES as u64;
+        let mut end = segment.end();
+        if size < end {
+            return Err(damaged(size));
+        }
         // The last batch that has entries is counted only once it is known to be whole.
         let mut last: Option<(Keys, u64)> = None;
-        let mut is_closed = false;
+        let was_closed = segment.is_closed.load(Relaxed);
+        let mut is_closed = was_closed;
+        let mut closed_at = end;
         loop {
             match reader::batch_at(segment, end, size).map_err(|error| open_error(error, name, end))? {
                 Found::Batch(keys) => {
                     let start = std::mem::replace(&mut end, keys.end);
+                    closed_at = start;
                     is_closed = keys.entries_at == keys.end && keys.is_empty();
                     if let Some((keys, start)) = last.replace((keys, start)) {
                         self.count(segment, &keys).ok_or_else(|| damaged(start))?;
@@ -150,13 +176,15 @@ impl Log {
         if end == HEADER_BYTES as u64 {
             return Ok(false);
         }
-        segment.end.store(end, Relaxed);
+        if was_closed && end == size {
+            return Ok(true);
+        }
         if end != size {
             segment.file.set_size(end)?;
         }
-        if !is_closed || end != size {
-            segment.close()?;
-        }
+        // Also one that is marked: as the last batch, the mark may stand in the page cache only.
+        segment.end.store(if is_closed { closed_at } else { end }, Relaxed);
+        segment.close()?;
         Ok(true)
     }
 
@@ -170,6 +198,22 @@ impl Log {
         Some(())
     }
 
+    /// Shows what the keys of a segment say from the start of a batch on.
+    pub(super) fn each_line(
+        &self,
+        segment: &Segment,
+        from: u64,
+        mut visit: impl FnMut((KeyLine, Option<Locator>)),
+    ) -> Result<(), OpenError> {
+        for keys in reader::batches_from(segment, from) {
+            let name = || self.policy.class.file_name(segment.id);
+            let keys = keys.map_err(|error| open_error(error, &name(), segment.end()))?;
+            let damaged = || OpenError::Damaged { file: name(), offset: keys.entries_at };
+            keys.lines(segment.slot).ok_or_else(damaged)?.into_iter().for_each(&mut visit);
+        }
+        Ok(())
+    }
+
     /// Finds the last word on each key that `wants` picks, in the order of namespaces and identities, and counts those
     /// entries as live. Reads keys only. It keeps about 72 bytes for each record of a wanted key while it works: whoever has
     /// little memory asks for parts, each key once.
@@ -180,15 +224,11 @@ impl Log {
     ) -> Result<(), OpenError> {
         let mut all: Vec<(KeyLine, Option<Locator>)> = Vec::new();
         for segment in self.segments.by_age() {
-            for keys in reader::batches(&segment) {
-                let name = || self.policy.class.file_name(segment.id);
-                let keys = keys.map_err(|error| open_error(error, &name(), segment.end()))?;
-                let damaged = || OpenError::Damaged { file: name(), offset: keys.entries_at };
-                let lines = keys.lines(segment.slot).ok_or_else(damaged)?;
-                all.extend(
-                    lines.into_iter().filter(|(line, _)| wants(line.namespace, line.generation, line.id)),
-                );
-            }
+            self.each_line(&segment, HEADER_BYTES as u64, |(line, locator)| {
+                if wants(line.namespace, line.generation, line.id) {
+                    all.push((line, locator));
+                }
+            })?;
         }
         // Stable: of two records of one version the later one is the truth.
         all.sort_by_key(|(line, _)| (line.namespace, line.id, line.version));

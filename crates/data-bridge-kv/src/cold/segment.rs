@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use parking_lot::RwLock;
 
+use super::base::Covered;
 use super::format;
 use crate::disk::File;
 use crate::record::Position;
@@ -13,7 +14,7 @@ use crate::record::Position;
 /// Where a cold record stands, as an index keeps it: 48 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Locator {
-    /// Which of the segments that are there now; used again once no index points into a segment.
+    /// Which of the segments that are there now, 15 bits; used again once no index points into a segment.
     pub(super) slot: u16,
     /// Bytes from the start of the segment: 26 bits.
     pub(super) offset: u32,
@@ -64,6 +65,8 @@ pub(super) struct Segment {
     pub(super) tombstones: AtomicU64,
     /// A record that would have to move can't be read: the segment stays.
     pub(super) is_damaged: AtomicBool,
+    /// Its end is marked on disk.
+    pub(super) is_closed: AtomicBool,
 }
 
 impl Segment {
@@ -77,6 +80,7 @@ impl Segment {
             live: AtomicU64::new(0),
             tombstones: AtomicU64::new(0),
             is_damaged: AtomicBool::new(false),
+            is_closed: AtomicBool::new(false),
         }
     }
 
@@ -108,7 +112,33 @@ impl Segment {
         self.file.write_at(&mark, end)?;
         self.file.sync_data()?;
         self.end.store(end.saturating_add(mark.len() as u64), Relaxed);
+        self.is_closed.store(true, Relaxed);
         Ok(())
+    }
+
+    /// Takes over what a base says of what is in it.
+    pub(super) fn count_covered(&self, covered: &Covered) {
+        self.written.store(covered.written, Relaxed);
+        self.tombstones.store(covered.tombstones, Relaxed);
+        self.is_closed.store(covered.is_closed, Relaxed);
+    }
+
+    /// What a base says of it.
+    pub(super) fn covered(&self) -> Covered {
+        Covered {
+            slot: self.slot,
+            id: self.id,
+            end: self.end(),
+            written: self.written.load(Relaxed),
+            tombstones: self.tombstones.load(Relaxed),
+            is_closed: self.is_closed.load(Relaxed),
+        }
+    }
+
+    /// Ends it here, for good: nothing behind will be found. A sync that failed before does not matter to that.
+    pub(super) fn cut(&self, end: u64) -> io::Result<()> {
+        self.file.set_size(end)?;
+        self.file.sync_data()
     }
 
     /// Its bytes that are still of use, about.
@@ -131,6 +161,9 @@ pub struct Usage {
     pub live_bytes: u64,
 }
 
+/// Most segments at a time.
+const SLOTS: u16 = 1 << 15;
+
 /// The segments by slot.
 #[derive(Default)]
 pub(super) struct Segments {
@@ -138,11 +171,22 @@ pub(super) struct Segments {
 }
 
 impl Segments {
-    /// Opens a free slot to the segment that `make` makes for it. `None` if all 65,536 are taken.
+    /// Puts a segment into the slot that it had; answers false if that is taken.
+    pub(super) fn put_back(&self, segment: Segment) -> Option<Arc<Segment>> {
+        let mut slots = self.slots.write();
+        let slot = usize::from(segment.slot);
+        if slots.len() <= slot {
+            slots.resize_with(slot.saturating_add(1), || None);
+        }
+        let place = slots.get_mut(slot).filter(|place| place.is_none() && segment.slot < SLOTS)?;
+        Some(Arc::clone(place.insert(Arc::new(segment))))
+    }
+
+    /// Opens a free slot to the segment that `make` makes for it. `None` if all slots are taken.
     pub(super) fn add(&self, make: impl FnOnce(u16) -> Segment) -> Option<Arc<Segment>> {
         let mut slots = self.slots.write();
         let free = slots.iter().position(Option::is_none).unwrap_or(slots.len());
-        let segment = Arc::new(make(u16::try_from(free).ok()?));
+        let segment = Arc::new(make(u16::try_from(free).ok().filter(|slot| *slot < SLOTS)?));
         if let Some(slot) = slots.get_mut(free) {
             *slot = Some(Arc::clone(&segment));
         } else {

@@ -2,11 +2,12 @@
 
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use data_bridge_kv_model::limits::COLD_BATCH_BYTES;
 use parking_lot::Mutex;
 
+use super::base::Base;
 use super::format::{self, Class, HEADER_BYTES, KEYS, KeyLine, KeyList, KeyState};
 use super::reader::Source;
 use super::segment::{Locator, MAX_OFFSET, Segment, Segments, UNSIZED, Usage, size_class};
@@ -52,8 +53,6 @@ pub struct NewRecord<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct Item {
     line: KeyLine,
-    /// Whether the same stands elsewhere in the log already.
-    is_moved: bool,
     /// Of a tombstone, the entry that it buries: dead for good once the tombstone is written.
     buries: Option<Locator>,
     /// Where the entry stands, once it is appended; `None` for a tombstone.
@@ -117,21 +116,14 @@ impl Batch {
         let bytes = self.records.len().saturating_sub(start) as u64;
         let what = KeyState::Entry { kind, bytes, deadline };
         let line = KeyLine { namespace, generation, id, version, what };
-        self.items.push(Item { line, is_moved: false, buries: None, locator: None });
+        self.items.push(Item { line, buries: None, locator: None });
         true
     }
 
     /// Adds the end of every record of a key that is not newer than this version.
     pub(super) fn bury(&mut self, namespace: u8, generation: u32, id: KeyId, version: u64) {
         let line = KeyLine { namespace, generation, id, version, what: KeyState::Dead };
-        self.items.push(Item { line, is_moved: false, buries: None, locator: None });
-    }
-
-    /// Notes that the item added last is a copy of one that is in the log.
-    pub(super) fn mark_moved(&mut self) {
-        if let Some(item) = self.items.last_mut() {
-            item.is_moved = true;
-        }
+        self.items.push(Item { line, buries: None, locator: None });
     }
 
     /// What is in it; with the places, once it is appended.
@@ -196,6 +188,14 @@ pub struct Log {
     pub(super) tail: Mutex<Tail>,
     /// Tombstones for the next batch. A lock of its own: it is taken while a shard is locked.
     graves: Mutex<Vec<Item>>,
+    /// The base that was found at opening, until [`Log::restore`].
+    pub(super) base: Mutex<Option<Base>>,
+    /// Items that were appended since the base was begun; more than any if there is none.
+    pub(super) unbased: AtomicU64,
+    /// The mark of the base.
+    pub(super) mark: AtomicU64,
+    /// A base is being written: segments stay.
+    pub(super) is_frozen: AtomicBool,
     /// Whether the removal of a segment may be taken back by a crash.
     pub(super) names_failed: AtomicBool,
 }
@@ -207,6 +207,9 @@ pub(super) struct Tail {
     /// The last number given to a segment.
     pub(super) last_id: u64,
     batches: u64,
+    /// Where a segment of a durable log has to be cut off before anything else is written: what a batch that failed left
+    /// behind that may be whole, and nothing of it may be found later.
+    uncut: Option<(Arc<Segment>, u64)>,
 }
 
 impl Log {
@@ -218,7 +221,8 @@ impl Log {
     /// An empty log. Removes the segments of this class that are there.
     pub fn create(disk: Arc<dyn Disk>, policy: Policy) -> io::Result<Log> {
         for name in disk.list()? {
-            if policy.class.segment_id(&name).is_some() || name == policy.class.index_name() {
+            let is_index = [policy.class.index_name(), policy.class.index_aside_name()].contains(&name);
+            if policy.class.segment_id(&name).is_some() || is_index {
                 disk.remove(&name)?;
             }
         }
@@ -234,6 +238,10 @@ impl Log {
             segments: Segments::default(),
             tail,
             graves,
+            base: Mutex::new(None),
+            mark: AtomicU64::new(0),
+            is_frozen: AtomicBool::new(false),
+            unbased: AtomicU64::new(0),
             names_failed: AtomicBool::new(false),
         }
     }
@@ -249,6 +257,10 @@ impl Log {
     /// is reached.
     pub fn append(&self, batch: &mut Batch) -> io::Result<()> {
         let mut tail = self.tail.lock();
+        if let Some((segment, end)) = &tail.uncut {
+            segment.cut(*end)?;
+            tail.uncut = None;
+        }
         let graves = std::mem::take(&mut *self.graves.lock());
         let own = graves.len();
         // In front, so that an entry of this batch with the same version comes later and wins.
@@ -259,6 +271,7 @@ impl Log {
         let written = self.write(&mut tail, batch);
         match &written {
             Ok(()) => {
+                self.unbased.fetch_add(batch.items.len() as u64, Relaxed);
                 let buried = batch.items.iter().filter_map(|item| item.buries);
                 buried.for_each(|at| self.segments.account(at, Segment::retire));
                 batch.items.drain(..own);
@@ -266,16 +279,8 @@ impl Log {
             Err(_) => {
                 // Nothing may be written behind a batch of which a part may be there.
                 tail.current = None;
-                let mut owed: Vec<Item> = batch.items.drain(..own).collect();
+                self.graves.lock().splice(0..0, batch.items.drain(..own));
                 batch.items.iter_mut().for_each(|item| item.locator = None);
-                if self.policy.is_durable {
-                    // A moved entry that comes back is no newer than the one it is a copy of.
-                    let new = batch.items.iter().filter(|item| !item.is_moved);
-                    let buried =
-                        |item: &Item| Item { line: KeyLine { what: KeyState::Dead, ..item.line }, ..*item };
-                    owed.extend(new.map(buried));
-                }
-                self.graves.lock().splice(0..0, owed);
             }
         }
         written
@@ -288,7 +293,7 @@ impl Log {
             return self.retire(at);
         }
         let line = KeyLine { namespace, generation, id, version, what: KeyState::Dead };
-        self.graves.lock().push(Item { line, is_moved: false, buries: Some(at), locator: None });
+        self.graves.lock().push(Item { line, buries: Some(at), locator: None });
     }
 
     fn write(&self, tail: &mut Tail, batch: &mut Batch) -> io::Result<()> {
@@ -308,8 +313,10 @@ impl Log {
             if self.policy.is_durable { segment.file.sync_data() } else { Ok(()) }
         };
         if let Err(error) = put() {
-            // On a full disk every byte counts; if this fails too, the bytes stay until the segment goes.
-            drop(segment.file.set_size(at.offset));
+            // On a full disk every byte counts. In a cache's log nobody minds if this fails too.
+            if segment.cut(at.offset).is_err() && self.policy.is_durable {
+                tail.uncut = Some((segment, at.offset));
+            }
             return Err(error);
         }
         tail.batches = tail.batches.wrapping_add(1);

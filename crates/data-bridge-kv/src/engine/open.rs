@@ -10,6 +10,7 @@ use super::Core;
 use super::tier::Tier;
 use super::waiting::Timeouts;
 use crate::budget::Budget;
+use crate::cold::OpenError;
 use crate::hash::KeyHasher;
 use crate::hash::stable::StableHasher;
 use crate::manifest::{Manifest, ManifestError, SEQUENCES};
@@ -18,7 +19,7 @@ use crate::record::Record;
 use crate::settings::{DataDirectory, Durability, Mode, NamespaceSettings, Settings};
 use crate::shard::Space;
 use crate::shard::space::Beginning;
-use crate::wal::{OpenError, Wal, WalPolicy};
+use crate::wal::{self, Lsn, Wal, WalPolicy};
 
 /// The log's segments, and the most that one may take of the directory: one in so many parts.
 const SEGMENT_BYTES: (u64, u64) = (1 << 20, 64 << 20);
@@ -69,6 +70,7 @@ impl Core {
             log_to_come: Mutex::default(),
             manifest: Mutex::new(manifest),
             replayed: AtomicU64::new(0),
+            log_bytes: settings.log_bytes,
             clock: settings.clock,
             timeouts: Timeouts::default(),
             closed: AtomicBool::new(false),
@@ -79,7 +81,8 @@ impl Core {
             let (fingerprint, background) =
                 (StableHasher::new(beginning.seed).fingerprint(), settings.background);
             let is_there = Wal::exists(&**data.disk()).map_err(|error| unavailable(&error))?;
-            *core.log_to_come.lock() = Some(LogToCome { data, fingerprint, background });
+            let known = core.restore_cold(is_there)?;
+            *core.log_to_come.lock() = Some(LogToCome { data, fingerprint, background, known });
             if is_there {
                 core.begin_log()?;
             }
@@ -87,11 +90,28 @@ impl Core {
         Ok(core)
     }
 
+    /// Lets the shards know what tasks have on disk; answers the record of the log up to which that is everything.
+    fn restore_cold(&self, has_log: bool) -> Result<Lsn> {
+        let Some(tier) = &self.tier else { return Ok(0) };
+        if !has_log && tier.task_log().usage().segments > 0 {
+            return Err(missing_log());
+        }
+        let bits = self.spaces.first().map_or(0, Space::shard_bits);
+        let restore = |namespace, shard, index| {
+            if let Some(space) = self.spaces.get(usize::from(namespace))
+                && let Some(cold) = space.lock(shard).cold_mut()
+            {
+                cold.restore(index);
+            }
+        };
+        Ok(tier.task_log().restore(bits, restore).map_err(|error| refused(&error))?.unwrap_or(0))
+    }
+
     /// Opens the log and carries out what it has. A directory without one gets it with the first command that needs it:
     /// whoever has caches only pays nothing.
     pub(super) fn begin_log(&self) -> Result<&Arc<Wal>> {
         let mut to_come = self.log_to_come.lock();
-        if let Some(LogToCome { data, fingerprint, background }) = &*to_come {
+        if let Some(LogToCome { data, fingerprint, background, known }) = &*to_come {
             let (least, most) = SEGMENT_BYTES;
             let policy = WalPolicy {
                 fingerprint: *fingerprint,
@@ -99,15 +119,27 @@ impl Core {
                 ..WalPolicy::default()
             };
             let (disk, clock) = (Arc::clone(data.disk()), Arc::clone(&self.clock));
+            let known = *known;
             let mut replay = |lsn, record: Record<'_>| {
-                self.replay(&record).map_err(|why| OpenError::Refused { lsn, why: why.to_string() })
+                let replayed = if lsn > known { self.replay(&record) } else { Ok(()) };
+                replayed.map_err(|why| wal::OpenError::Refused { lsn, why: why.to_string() })
             };
             let (wal, _) = Wal::open(disk, clock, policy, &mut replay).map_err(|error| match &error {
-                OpenError::Disk(_) | OpenError::Foreign { .. } => unavailable(&error),
-                OpenError::Damaged { .. } | OpenError::Refused { .. } => {
+                wal::OpenError::Disk(_) | wal::OpenError::Foreign { .. } => unavailable(&error),
+                wal::OpenError::Damaged { .. } | wal::OpenError::Refused { .. } => {
                     Error::new(ErrorKind::Corruption, format!("the data directory: {error}"))
                 }
             })?;
+            if wal.last() < known {
+                return Err(missing_log());
+            }
+            for (space, index) in self.logged_shards() {
+                let mut shard = space.lock(index);
+                let version = space.version(shard.sequence());
+                if let Some(cold) = shard.cold_mut() {
+                    cold.end_replay(version);
+                }
+            }
             let wal = Arc::new(wal);
             if *background {
                 wal.start().map_err(|error| unavailable(&error))?;
@@ -124,6 +156,22 @@ pub(super) struct LogToCome {
     data: DataDirectory,
     fingerprint: u64,
     background: bool,
+    /// What was done up to this record is in the tier.
+    known: Lsn,
+}
+
+fn missing_log() -> Error {
+    Error::new(ErrorKind::Corruption, "the data directory: the log is missing, or ends too early")
+}
+
+/// What to say of a log of the tier that can't be opened.
+pub(super) fn refused(error: &OpenError) -> Error {
+    match error {
+        OpenError::Disk(error) => unavailable(error),
+        OpenError::Damaged { .. } | OpenError::Foreign { .. } => {
+            Error::new(ErrorKind::Corruption, format!("the data directory: {error}"))
+        }
+    }
 }
 
 fn unavailable(error: &dyn std::fmt::Display) -> Error {

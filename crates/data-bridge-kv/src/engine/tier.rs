@@ -7,8 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use data_bridge_kv_model::command::{KeyCommand, ScalarCommand, SetOptions};
 use data_bridge_kv_model::{Command, Error, ErrorKind, Key, KeySet, Result};
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 
+use super::open::refused;
 use super::room::ORDER_AT_ONCE;
 use super::stats::{FETCH_TIMES, TierStats};
 use super::{Core, NamespaceId};
@@ -21,7 +22,7 @@ use crate::router::{lock_keys, lock_one};
 use crate::settings::{Blocking, DataDirectory, Eviction, Mode};
 use crate::shard::notice::Change;
 use crate::shard::txn::{Departures, Fetched, Guards, Wanted};
-use crate::shard::{Space, Txn};
+use crate::shard::{ColdKeys, Space, Txn};
 
 /// Rounds after which a command keeps entries from leaving memory until it has run: others may have made its keys cold
 /// again each time.
@@ -70,25 +71,24 @@ pub(super) struct Figures {
 }
 
 impl Tier {
-    /// Opens an empty tier. What was there is removed: a cache begins empty, and what tasks left is all in the log.
+    /// Opens the tier. What a cache left is removed; what tasks left is there, but not in the shards yet.
     pub(super) fn open(directory: DataDirectory, seed: u64, blocking: Blocking) -> Result<Tier> {
         let disk = Arc::clone(directory.disk());
         let failed =
             |error: io::Error| Error::new(ErrorKind::Unavailable, format!("the data directory: {error}"));
         let max_bytes = directory.max_bytes();
         let (least, most) = SEGMENT_BYTES;
-        let log = |class| {
-            let policy = Policy {
-                class,
-                is_durable: false,
-                segment_bytes: (max_bytes / SEGMENTS).clamp(least, most),
-                max_bytes,
-                fingerprint: StableHasher::new(seed).fingerprint(),
-            };
-            Log::create(Arc::clone(&disk), policy).map(Arc::new).map_err(failed)
+        let policy = |class| Policy {
+            class,
+            is_durable: class == Class::Task,
+            segment_bytes: (max_bytes / SEGMENTS).clamp(least, most),
+            max_bytes,
+            fingerprint: StableHasher::new(seed).fingerprint(),
         };
+        let caches = Log::create(Arc::clone(&disk), policy(Class::Cache)).map_err(failed)?;
+        let tasks = Log::open(Arc::clone(&disk), policy(Class::Task)).map_err(|error| refused(&error))?;
         Ok(Tier {
-            logs: [log(Class::Cache)?, log(Class::Task)?],
+            logs: [Arc::new(caches), Arc::new(tasks)],
             moves: RwLock::new(()),
             work: Mutex::default(),
             blocking,
@@ -102,6 +102,17 @@ impl Tier {
             Mode::Cache => &self.logs[0],
             Mode::Task => &self.logs[1],
         }
+    }
+
+    /// The log of task namespaces.
+    pub(super) fn task_log(&self) -> &Arc<Log> {
+        self.log(Mode::Task)
+    }
+
+    /// What whoever writes to the logs holds; `None` once the directory belongs to others.
+    pub(super) fn lock_work(&self) -> Option<MutexGuard<'_, Departures>> {
+        let work = self.work.lock();
+        (!self.is_closed()).then_some(work)
     }
 
     /// Gives the directory to others. What is read meanwhile can still be read; nothing is written from now on.
@@ -333,10 +344,7 @@ impl Core {
 
     /// Writes one batch of entries of those namespaces that may lose them soonest; answers the bytes that memory gained.
     fn demote_batch(&self, tier: &Tier, own: Option<NamespaceId>, wanted: u64) -> usize {
-        let mut departures = tier.work.lock();
-        if tier.is_closed() {
-            return 0;
-        }
+        let Some(mut departures) = tier.lock_work() else { return 0 };
         let first = own.map(|own| self.space(own));
         for (mode, log) in [Mode::Cache, Mode::Task].into_iter().zip(&tier.logs) {
             let of_mode = |space: &&Space| space.is_touched() && space.settings().mode == mode;
@@ -347,11 +355,8 @@ impl Core {
                 while !space.extend_orders(ORDER_AT_ONCE) {}
                 gathered += self.gather(space, wanted.saturating_sub(gathered as u64), &mut departures);
             }
-            if gathered == 0 {
-                continue;
-            }
-            departures.encode_large();
-            if self.write(tier, log, &mut departures) {
+            // What is on disk already left for free.
+            if gathered > 0 && self.write(tier, log, &mut departures) {
                 return gathered;
             }
         }
@@ -374,8 +379,24 @@ impl Core {
 
     /// Appends what departs and lets it arrive, or takes it back; answers whether it arrived.
     fn write(&self, tier: &Tier, log: &Arc<Log>, departures: &mut Departures) -> bool {
+        departures.encode_large();
+        let count = departures.batch.items().len() as u64;
+        if count == 0 {
+            return true;
+        }
+        let is_written = self.put(tier, log, departures);
+        if is_written {
+            tier.figures.demoted.fetch_add(count, Relaxed);
+        }
+        is_written
+    }
+
+    /// Appends a batch, once its versions are durable where they are logged, and tells the shards where everything stands;
+    /// answers whether it was written.
+    pub(super) fn put(&self, tier: &Tier, log: &Arc<Log>, departures: &mut Departures) -> bool {
         let batch = &mut departures.batch;
-        let mut written = log.append(batch);
+        let is_durable = !log.policy().is_durable || self.sync_log().is_some();
+        let mut written = if is_durable { log.append(batch) } else { Err(io::ErrorKind::Other.into()) };
         if written.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::StorageFull) {
             self.free_space(tier, log, true);
             written = log.append(batch);
@@ -392,12 +413,8 @@ impl Core {
             }
             txn.finish().send();
         }
-        let count = batch.items().len() as u64;
         batch.clear();
-        match written {
-            Ok(()) => tier.figures.demoted.fetch_add(count, Relaxed),
-            Err(_) => tier.figures.write_errors.fetch_add(1, Relaxed),
-        };
+        tier.figures.write_errors.fetch_add(u64::from(written.is_err()), Relaxed);
         written.is_ok()
     }
 
@@ -420,12 +437,11 @@ impl Core {
         self.expire_cold();
         for log in tier.logs() {
             // The lock keeps reclaim and demotion apart: a log has one writer.
-            let work = tier.work.lock();
-            if !tier.is_closed() {
+            if let Some(_work) = tier.lock_work() {
                 self.free_space(tier, log, false);
             }
-            drop(work);
         }
+        self.checkpoint_if_due();
     }
 
     /// Rewrites segments until dead entries take no more than their share. At the limit of space the oldest entries that
@@ -443,6 +459,10 @@ impl Core {
                 (false, true) => Pick::Oldest,
                 (false, false) => break,
             };
+            // What was deleted can be given back once its tombstone is written.
+            if log.policy().is_durable && self.settle_deletes().is_none() {
+                break;
+            }
             let holder = Shards { core: self, tier, evicts: pick == Pick::Oldest };
             match log.reclaim(&holder, pick) {
                 Ok(Some(done)) => {
@@ -511,20 +531,23 @@ impl Shards<'_> {
         self.core.spaces.iter().find(|space| space.number() == namespace)
     }
 
-    fn spot(&self, namespace: u8, id: KeyId) -> Option<Spot> {
+    /// Asks what the shard of a key knows of it.
+    fn ask<R>(&self, namespace: u8, id: KeyId, ask: impl FnOnce(&ColdKeys) -> R) -> Option<R> {
         let space = self.space(namespace)?;
-        space.lock(space.shard_of(id.hash())).cold()?.get(id)
+        space.lock(space.shard_of(id.hash())).cold().map(ask)
     }
 }
 
 impl Holder for Shards<'_> {
     fn judge(&self, namespace: u8, id: KeyId, at: Locator) -> Fate {
-        let Some(spot) = self.spot(namespace, id).filter(|spot| spot.locator == at) else {
+        let found = |cold: &ColdKeys| (cold.points_at(id, at), cold.get(id));
+        let (Some((true, spot)), Some(space)) = (self.ask(namespace, id, found), self.space(namespace))
+        else {
             return Fate::Dead;
         };
-        let Some(space) = self.space(namespace) else { return Fate::Dead };
         let policy: Eviction = space.settings().eviction;
-        if self.evicts && !spot.is_touched && policy.admits(spot.deadline.is_some()) {
+        let may_go = |spot: &Spot| !spot.is_touched && policy.admits(spot.deadline.is_some());
+        if self.evicts && spot.as_ref().is_some_and(may_go) {
             self.core.remove_cold(space, id, at, Change::Evict);
             return Fate::Dead;
         }
@@ -532,7 +555,7 @@ impl Holder for Shards<'_> {
     }
 
     fn knows(&self, namespace: u8, id: KeyId) -> bool {
-        self.spot(namespace, id).is_some()
+        self.ask(namespace, id, |cold| cold.knows(id)) == Some(true)
     }
 
     fn relocate(&self, namespace: u8, id: KeyId, from: Locator, to: Locator) -> bool {

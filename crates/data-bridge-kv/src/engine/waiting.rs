@@ -163,6 +163,7 @@ impl Core {
 
     pub(super) fn close(&self) {
         self.closed.store(true, Ordering::SeqCst);
+        self.close_checkpoint();
         self.close_log();
         if let Some(tier) = &self.tier {
             tier.close();

@@ -1,41 +1,69 @@
-//! The keys of a shard that are not in its table: those on disk, and those on their way there.
+//! What a shard has beside its table: keys on disk, and those on their way there.
 //!
-//! A key is in one place only: in the table, departing, or cold. Departing entries are still in memory while a batch that
+//! A key counts in one place only: in the table, departing, or cold. Departing entries are still in memory while a batch that
 //! has them is written, outside the lock; whoever needs one takes it back into the table.
+//!
+//! In a log that lasts, the disk is the checkpoint of what is logged. A key in memory may have a record there too, its own or
+//! an older one: it stays when the entry is promoted or changed, because the changes in the log build on it, until a newer
+//! record arrives. When such a key is deleted, the record is buried, but not before the delete is durable: a grave waits here
+//! for [`ColdKeys::settle`]. So the records on disk never know more than the log, and with the log they tell everything.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use crate::cold::{Index, Log, Source, Spot};
+use crate::cold::{Index, Locator, Log, Source, Spot};
 use crate::hash::KeyHash;
 use crate::hash::stable::KeyId;
 use crate::table::OwnedEntry;
 
-/// The part of a namespace's keys that left the table of one shard.
+/// A record on disk whose key is deleted.
+struct Grave {
+    id: KeyId,
+    /// The change that deleted it, or one behind it: once that is durable the record may be buried.
+    version: u64,
+    spot: Spot,
+}
+
+/// The part of a namespace's keys that one shard has outside its table.
 pub struct ColdKeys {
     log: Arc<Log>,
     namespace: u8,
     index: Index,
     departing: BTreeMap<KeyId, OwnedEntry>,
     departing_bytes: usize,
+    /// In the order of versions.
+    graves: VecDeque<Grave>,
+    /// Entries in memory with a sequence number up to this have their record on disk.
+    checkpointed: u64,
+    /// While the log is carried out again, the keys that it deleted: their records may be newer than the delete, if the log
+    /// goes on to write them again. So they are buried in the end.
+    replayed: Option<BTreeSet<KeyId>>,
     /// Where the search for expired keys goes on.
     swept: KeyHash,
 }
 
 impl ColdKeys {
-    /// None yet.
-    pub fn new(log: Arc<Log>, namespace: u8) -> ColdKeys {
+    /// None yet; what is on disk has sequence numbers up to `floor`.
+    pub fn new(log: Arc<Log>, namespace: u8, floor: u64) -> ColdKeys {
         ColdKeys {
             log,
             namespace,
             index: Index::new(),
             departing: BTreeMap::new(),
             departing_bytes: 0,
+            graves: VecDeque::new(),
+            checkpointed: floor,
+            replayed: None,
             swept: KeyHash::from_bits(0),
         }
     }
 
-    /// How many keys, those that have expired but are not removed yet included.
+    /// Whether records on disk outlive the process, as the checkpoint of a log.
+    fn lasts(&self) -> bool {
+        self.log.policy().is_durable
+    }
+
+    /// How many keys that are not in the table, those that have expired but are not removed yet included.
     pub fn len(&self) -> usize {
         self.index.len() + self.departing.len()
     }
@@ -50,14 +78,29 @@ impl ColdKeys {
         self.index.is_empty() && self.departing.is_empty()
     }
 
-    /// Bytes in memory.
-    pub fn memory_bytes(&self) -> usize {
-        self.index.memory_bytes() + self.departing_bytes
+    /// Whether keys in memory have records on disk.
+    pub fn has_residents(&self) -> bool {
+        self.index.residents() > 0
     }
 
-    /// The place of a key on disk.
+    /// Bytes in memory.
+    pub fn memory_bytes(&self) -> usize {
+        self.index.memory_bytes() + self.departing_bytes + self.graves.capacity() * size_of::<Grave>()
+    }
+
+    /// The place of a cold key.
     pub fn get(&self, id: KeyId) -> Option<Spot> {
-        self.index.get(id)
+        self.index.get(id).filter(|spot| !spot.is_resident)
+    }
+
+    /// Whether this is where a key's record stands, cold or not.
+    pub fn points_at(&self, id: KeyId, at: Locator) -> bool {
+        self.index.get(id).is_some_and(|spot| spot.locator == at)
+    }
+
+    /// Whether a record of the key is, or may be, the last word of the disk on it.
+    pub fn knows(&self, id: KeyId) -> bool {
+        self.index.get(id).is_some() || self.graves.iter().any(|grave| grave.id == id)
     }
 
     /// Notes that a key was read; answers whether it had been before.
@@ -70,30 +113,147 @@ impl ColdKeys {
         self.log.source(spot.locator)
     }
 
-    /// Whether a key stands at this very place.
+    /// Whether a key is cold at this very place.
     pub fn is_at(&self, id: KeyId, source: &Source) -> bool {
-        self.index.get(id).is_some_and(|spot| spot.locator == source.locator())
+        self.get(id).is_some_and(|spot| spot.locator == source.locator())
     }
 
     /// Lets the index follow an entry that moved on disk.
-    pub fn relocate(&mut self, id: KeyId, from: crate::cold::Locator, to: crate::cold::Locator) -> bool {
+    pub fn relocate(&mut self, id: KeyId, from: Locator, to: Locator) -> bool {
         self.index.relocate(id, from, to)
     }
 
-    /// Forgets a key on disk, because of a change of this version.
+    /// A key is in the table from now on, by a change of this version or because it was read.
+    pub fn come_in(&mut self, id: KeyId, version: u64) {
+        if self.lasts() {
+            self.index.set_resident(id, true);
+            if let Some(deleted) = &mut self.replayed {
+                deleted.remove(&id);
+            }
+        } else {
+            self.forget_at_once(id, version);
+        }
+    }
+
+    /// Forgets a key whose entry was deleted by a change of this version; answers whether it had a record.
     pub fn forget(&mut self, id: KeyId, version: u64) -> bool {
+        if !self.lasts() {
+            return self.forget_at_once(id, version);
+        }
+        if let Some(deleted) = &mut self.replayed {
+            return self.index.set_resident(id, true).is_some_and(|_| deleted.insert(id));
+        }
+        let Some(spot) = self.index.remove(id) else { return false };
+        self.graves.push_back(Grave { id, version, spot });
+        true
+    }
+
+    /// The same for a change that needs no log: the deadline had passed, or nothing is logged.
+    pub fn forget_at_once(&mut self, id: KeyId, version: u64) -> bool {
         let Some(spot) = self.index.remove(id) else { return false };
         self.log.forget(self.namespace, 0, id, version, spot.locator);
         true
     }
 
-    /// Forgets all keys on disk, because of a change of this version; answers how many.
-    pub fn forget_all(&mut self, version: u64) -> usize {
+    /// Forgets all cold keys, because of a change of this version, where nothing is logged; answers how many, or `None`
+    /// where it is.
+    pub fn forget_all(&mut self, version: u64) -> Option<usize> {
+        if self.lasts() {
+            return None;
+        }
         let index = std::mem::take(&mut self.index);
         for (id, spot) in index.from(KeyHash::from_bits(0)) {
             self.log.forget(self.namespace, 0, id, version, spot.locator);
         }
-        index.len()
+        Some(index.len())
+    }
+
+    /// Takes back what changes behind this version did to the record of a key that is in the table again, or (`None`) was
+    /// not there before.
+    pub fn roll_back(&mut self, id: KeyId, version: Option<u64>) {
+        let Some(version) = version else {
+            self.index.set_resident(id, false);
+            return;
+        };
+        let taken_back = self.graves.iter().rposition(|grave| grave.id == id && grave.version > version);
+        if let Some(grave) = taken_back.and_then(|at| self.graves.remove(at)) {
+            self.index.insert(id, Spot { is_resident: true, ..grave.spot });
+        }
+    }
+
+    /// Tells that changes up to this version are durable: what they deleted is buried with the next batch.
+    pub fn settle(&mut self, version: u64) {
+        while self.graves.front().is_some_and(|grave| grave.version <= version)
+            && let Some(grave) = self.graves.pop_front()
+        {
+            self.log.forget(self.namespace, 0, grave.id, grave.version, grave.spot.locator);
+        }
+        if self.graves.is_empty() {
+            self.graves = VecDeque::new();
+        }
+    }
+
+    /// Whether graves wait for [`ColdKeys::settle`].
+    pub fn has_graves(&self) -> bool {
+        !self.graves.is_empty()
+    }
+
+    /// Whether an entry in memory is on disk as it is, so that it can leave memory as if it had just been written.
+    pub fn is_clean(&self, id: KeyId, sequence: u64) -> bool {
+        sequence <= self.checkpointed && self.index.get(id).is_some()
+    }
+
+    /// A clean entry leaves the table.
+    pub fn leave(&mut self, id: KeyId) {
+        self.index.set_resident(id, false);
+    }
+
+    /// What is on disk, as it was found at opening.
+    pub fn restore(&mut self, index: Index) {
+        self.index = index;
+    }
+
+    /// Adds what is on disk from this hash on to `found`, about `limit` keys of it; answers where to go on. In the end come
+    /// records whose keys are deleted, but perhaps not for good: the latest first.
+    pub fn dump(&self, from: KeyHash, limit: usize, found: &mut Vec<(KeyId, Spot)>) -> Option<KeyHash> {
+        let start = found.len();
+        for (id, spot) in self.index.all_from(from) {
+            if found.len() - start >= limit && found.last().is_some_and(|(last, _)| last.hash() != id.hash())
+            {
+                return Some(id.hash());
+            }
+            found.push((id, spot));
+        }
+        found.extend(self.graves.iter().rev().map(|grave| (grave.id, grave.spot)));
+        None
+    }
+
+    /// Notes that the log has this change: neither it nor those behind it are known to be on disk.
+    pub fn note_replay(&mut self, sequence: u64) {
+        self.checkpointed = self.checkpointed.min(sequence.saturating_sub(1));
+        self.replayed.get_or_insert_default();
+    }
+
+    /// Whether that goes on.
+    pub fn is_replaying(&self) -> bool {
+        self.replayed.is_some()
+    }
+
+    /// Notes that the log is carried out; no version so far is above `version`.
+    pub fn end_replay(&mut self, version: u64) {
+        for id in self.replayed.take().unwrap_or_default() {
+            self.forget(id, version);
+        }
+    }
+
+    /// Entries with a sequence number up to this have their record on disk.
+    pub fn checkpointed(&self) -> u64 {
+        self.checkpointed
+    }
+
+    /// Notes that they do.
+    pub fn set_checkpointed(&mut self, sequence: u64) {
+        self.checkpointed = sequence;
     }
 
     /// An entry leaves the table.
@@ -114,13 +274,33 @@ impl ColdKeys {
         self.departing.first_key_value().map(|(id, _)| *id)
     }
 
-    /// A departing entry is on disk: it is cold from now on, if it is still the same. Otherwise nobody points there.
-    pub fn arrive(&mut self, id: KeyId, sequence: u64, spot: Spot) {
-        if self.departing.get(&id).is_some_and(|entry| entry.entry().sequence() == sequence) {
+    /// An entry is on disk. If it departed and is still the same, it is cold from now on. In a log that lasts it may have
+    /// stayed in memory, where a newer one may be in its place by now; or the key is gone, by a change up to `version`.
+    /// Elsewhere nobody points to an entry that did not depart.
+    pub fn arrive(
+        &mut self,
+        id: KeyId,
+        sequence: u64,
+        spot: Spot,
+        version: u64,
+        is_in_table: impl FnOnce() -> bool,
+    ) {
+        let departing = self.departing.get(&id).map(|entry| entry.entry().sequence());
+        if departing == Some(sequence) {
             self.take_back(id);
-            self.index.insert(id, spot);
-        } else {
+            self.point_at(id, spot);
+        } else if !self.lasts() {
             self.log.retire(spot.locator);
+        } else if departing.is_some() || is_in_table() {
+            self.point_at(id, Spot { is_resident: true, ..spot });
+        } else {
+            self.graves.push_back(Grave { id, version, spot });
+        }
+    }
+
+    fn point_at(&mut self, id: KeyId, spot: Spot) {
+        if let Some(before) = self.index.insert(id, spot) {
+            self.log.retire(before.locator);
         }
     }
 

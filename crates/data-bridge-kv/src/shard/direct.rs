@@ -76,6 +76,18 @@ impl Shard {
         self.cold().is_some_and(|cold| !cold.is_empty())
     }
 
+    /// Whether the log is carried out again.
+    #[inline]
+    fn is_replaying(&self) -> bool {
+        self.cold().is_some_and(|cold| cold.is_replaying())
+    }
+
+    /// Whether keys in the table have records on disk.
+    #[inline]
+    fn has_residents(&self) -> bool {
+        self.cold().is_some_and(|cold| cold.has_residents())
+    }
+
     /// Whether somebody may have to be told of a change.
     #[inline]
     pub(super) fn tells(&self, space: &Space) -> bool {
@@ -109,17 +121,24 @@ impl Shard {
         mutation: Mutation<'_>,
     ) -> Option<()> {
         let applied = mutation::apply(&mut self.table, hash, key, sequence, mutation)?;
-        if applied.before.is_none() && self.may_be_elsewhere() {
-            self.forget_old(space, key, sequence);
+        if applied.before.is_none() && (self.may_be_elsewhere() || self.is_replaying())
+            || applied.after.is_none() && self.has_residents()
+        {
+            self.follow_on_disk(space, key, sequence, applied.after.is_some());
         }
         self.track(hash, applied, space.order_policy());
         Some(())
     }
 
-    /// Forgets what is on disk of a key that has just been written.
-    pub(super) fn forget_old(&mut self, space: &Space, key: &[u8], sequence: u64) {
+    /// Lets what is on disk of a key follow its entry, which has just come into the table or left it.
+    pub(super) fn follow_on_disk(&mut self, space: &Space, key: &[u8], sequence: u64, is_in_table: bool) {
         if let (Some(cold), Some(id)) = (self.cold_mut(), space.id(key)) {
-            cold.forget(id, space.version(sequence));
+            let version = space.version(sequence);
+            if is_in_table {
+                cold.come_in(id, version);
+            } else {
+                cold.forget(id, version);
+            }
         }
     }
 

@@ -107,6 +107,12 @@ impl Space {
         self.journal.as_ref()?.wal.get()
     }
 
+    /// Whether the log is still to be carried out: until then nothing expires, because a record to come may have moved the
+    /// deadline.
+    pub fn is_replaying(&self) -> bool {
+        self.is_logged() && self.wal().is_none()
+    }
+
     /// The log that answers wait for.
     #[inline]
     pub fn awaited(&self) -> Option<&Arc<Wal>> {
@@ -191,6 +197,11 @@ impl Space {
         &self.budget
     }
 
+    /// How many bits of a hash choose the shard.
+    pub fn shard_bits(&self) -> u32 {
+        self.shard_bits
+    }
+
     /// How many shards.
     pub fn shard_count(&self) -> usize {
         1 << self.shard_bits
@@ -238,7 +249,7 @@ impl Space {
 
     fn shards(&self) -> &[Cell] {
         self.shards.get_or_init(|| {
-            let cold = || Some(ColdKeys::new(Arc::clone(self.log.as_ref()?), self.number));
+            let cold = || Some(ColdKeys::new(Arc::clone(self.log.as_ref()?), self.number, self.floor));
             let shard = |_| {
                 let shard =
                     Shard::new(self.hasher.clone(), self.opened_ms).above(self.floor, self.journal.is_some());

@@ -409,9 +409,14 @@ impl<'a> Txn<'a> {
     /// Takes every change of the step, or of its last part, back. Versions that were given stay used.
     pub fn roll_back(&mut self) {
         let policy = self.space.order_policy();
+        let space = self.space;
         let Some(undo) = self.rare.as_mut().and_then(|rare| rare.undo.take()) else { return };
         for image in undo.into_images() {
             let shard = self.shard(image.hash);
+            if let (Some(cold), Some(id)) = (shard.cold_mut(), space.id(image.key.as_bytes())) {
+                let version = image.entry.as_ref().map(|entry| space.version(entry.entry().sequence()));
+                cold.roll_back(id, version);
+            }
             let after = image.entry.as_ref().map(|entry| entry.entry().deadline());
             let before = match image.entry {
                 Some(entry) => shard.table.restore(image.hash, entry),

@@ -115,6 +115,42 @@ fn a_flip_before_opening_is_an_error_or_nothing() {
     assert!(flips > 3000 && refused > 500 && errors > 200);
 }
 
+/// An index that is damaged is not used, wherever that is; what it says is found again without it.
+#[test]
+fn a_flip_in_the_index_costs_nothing_but_time() {
+    let (disk, store, state) = sample();
+    store.write_base(9).unwrap();
+    store.put(&[("key 3", 5000, None, b"behind the index")]).unwrap();
+    store.delete("key 4", 5001);
+    store.put(&[("key 10", 5002, None, b"new")]).unwrap();
+    drop(store);
+    let changed = [("key 3", Some(&b"behind the index"[..])), ("key 4", None), ("key 10", Some(b"new"))];
+    let mut state = state;
+    state.extend(changed.map(|(key, value)| (key.to_owned(), value.map(<[u8]>::to_vec))));
+    let whole = image(&*disk);
+    let check = |image: &Image, what: &str| {
+        let store =
+            Store::open(disk_of(image), Mistake::Nothing).unwrap_or_else(|error| panic!("{what}: {error}"));
+        for (key, value) in &state {
+            assert_eq!(store.get(key, 0).as_ref(), Ok(value), "{key}, {what}");
+        }
+        assert_eq!(store.len(), state.values().flatten().count(), "{what}");
+        store.mark
+    };
+    assert_eq!(check(&whole, "whole"), Some(9));
+    let index = &whole["cold-task-index"];
+    let (mut unused, mut cuts) = (0, 0);
+    for at in 0..index.len() {
+        let mut damaged = whole.clone();
+        damaged.get_mut("cold-task-index").unwrap()[at] ^= 1 << (at % 8);
+        unused += usize::from(check(&damaged, &format!("byte {at}")).is_none());
+        damaged.get_mut("cold-task-index").unwrap().truncate(at);
+        cuts += usize::from(check(&damaged, &format!("cut at {at}")).is_none());
+    }
+    println!("{} flips, {unused} of them in the head, {cuts} cuts in it", index.len());
+    assert!(unused > 200 && cuts > 200 && unused < index.len());
+}
+
 /// What is cut off at the end of a segment that is not closed is a batch that was being written; anything else is damage.
 #[test]
 fn a_cut_is_a_prefix_or_refused() {

@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 
 use data_bridge_kv::cold::reclaim::Pick;
+use data_bridge_kv::disk::Disk;
 use data_bridge_kv_testkit::disk::{Fault, FaultyDisk};
 use data_bridge_kv_testkit::random::{Random, setting};
 
@@ -32,6 +33,9 @@ struct Run {
     must_crash: bool,
     version: u64,
     time: u64,
+    /// How many indexes were written, and how many openings had one.
+    bases: u64,
+    based: u64,
 }
 
 const KEYS: usize = 24;
@@ -52,6 +56,8 @@ impl Run {
             must_crash: false,
             version: 1,
             time: 1000,
+            bases: 0,
+            based: 0,
         }
     }
 
@@ -79,9 +85,25 @@ impl Run {
                 self.in_doubt.push(self.now_there.clone());
             }
             13 => self.put_failing(),
+            14 => self.write_base(),
             _ => return self.reopen(),
         }
         self.check(&self.store, &[&self.now_there], "")
+    }
+
+    /// Writes the index, and fails sometimes; then there is the one before, or this one.
+    fn write_base(&mut self) {
+        if self.store.put(&[]).is_err() {
+            return self.in_doubt.push(self.now_there.clone());
+        }
+        self.durable = self.now_there.clone();
+        self.in_doubt.clear();
+        if self.random.one_in(3) {
+            let at = self.disk.operations() + self.random.below(9) as u64;
+            self.disk.set_fault(Some(Fault { at, error: ErrorKind::Other, sticky: false }));
+        }
+        self.bases += u64::from(self.store.write_base(self.version).is_ok());
+        self.disk.set_fault(None);
     }
 
     /// A batch of entries, and the state that it leads to.
@@ -158,7 +180,23 @@ impl Run {
         self.now_there = state.clone();
         self.durable = state;
         self.in_doubt.clear();
+        self.based += u64::from(self.store.mark.is_some());
+        if self.store.mark.is_some() && self.random.one_in(3) {
+            self.compare_without_base()?;
+        }
         Ok(())
+    }
+
+    /// Without the index everything is found all the same.
+    fn compare_without_base(&mut self) -> Result<(), String> {
+        let all =
+            |store: &Store, time| (0..KEYS).map(|n| store.get(&format!("key {n}"), time)).collect::<Vec<_>>();
+        let with = all(&self.store, self.time);
+        self.disk.remove("cold-task-index").unwrap();
+        self.store =
+            Store::open(Arc::new(self.disk.clone()), self.mistake).map_err(|error| error.to_string())?;
+        let without = all(&self.store, self.time);
+        if with == without { Ok(()) } else { Err(format!("{with:?} with the index, without {without:?}")) }
     }
 
     /// Every key has what one of these states says.
@@ -186,22 +224,25 @@ fn put(store: &Store, batch: &[New]) -> std::io::Result<()> {
     store.put(&batch)
 }
 
-/// Runs sequences until one fails; answers how.
-fn run(seeds: std::ops::Range<u64>, steps: usize, mistake: Mistake) -> Result<(), String> {
+/// Runs sequences until one fails, and answers how; or how many indexes were written and used.
+fn run(seeds: std::ops::Range<u64>, steps: usize, mistake: Mistake) -> Result<(u64, u64), String> {
+    let (mut bases, mut based) = (0, 0);
     for seed in seeds {
         let mut run = Run::new(seed, mistake);
         for step in 0..steps {
             run.step().map_err(|error| format!("KV_SEED={seed}, step {step}: {error}"))?;
         }
+        (bases, based) = (bases + run.bases, based + run.based);
     }
-    Ok(())
+    Ok((bases, based))
 }
 
 #[test]
 fn nothing_deleted_or_overwritten_comes_back_and_nothing_gets_lost() {
     let (first, sequences) = (setting("KV_SEED", 1), setting("KV_SEQUENCES", 300));
-    run(first..first + sequences, 150, Mistake::Nothing).unwrap();
-    println!("{sequences} sequences of 150 steps");
+    let (bases, based) = run(first..first + sequences, 150, Mistake::Nothing).unwrap();
+    println!("{sequences} sequences of 150 steps, {bases} indexes written, {based} openings with one");
+    assert!(bases > sequences && based > sequences);
 }
 
 /// The fault that a prototype had: reclaim wrote an older record over a newer one.

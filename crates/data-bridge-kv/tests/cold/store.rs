@@ -33,11 +33,14 @@ pub struct Store {
     /// Bits of an identity that are kept: few make keys collide.
     kept: u64,
     shards: RefCell<Vec<Index>>,
+    /// The mark of the base that it was opened with.
+    pub mark: Option<u64>,
     mistake: Mistake,
 }
 
 const NAMESPACE: u8 = 3;
-const SHARDS: usize = 4;
+const SHARD_BITS: u32 = 2;
+const SHARDS: usize = 1 << SHARD_BITS;
 const SEED: u64 = 77;
 
 /// Why a get has no answer.
@@ -73,23 +76,28 @@ impl Store {
 
     /// Opens what is there and builds the indexes anew.
     pub fn open(disk: Arc<dyn Disk>, mistake: Mistake) -> Result<Store, OpenError> {
-        let store = Store::of(Log::open(disk, policy())?, mistake);
-        // In two parts, as somebody with little memory would.
-        for part in 0..2 {
-            let wants = |namespace, generation, id: KeyId| {
-                namespace == NAMESPACE && generation == 1 && id.hash().bits() >> 63 == part
-            };
-            store.log.replay(wants, |restored| {
-                store.with(restored.id, |index| index.insert(restored.id, restored.spot));
-            })?;
-        }
+        let mut store = Store::of(Log::open(disk, policy())?, mistake);
+        let restore = |namespace, shard: usize, index| {
+            assert_eq!(namespace, NAMESPACE);
+            store.shards.borrow_mut()[shard] = index;
+        };
+        store.mark = store.log.restore(SHARD_BITS, restore)?;
         Ok(store)
+    }
+
+    /// Writes the index; nothing may wait for its tombstone.
+    pub fn write_base(&self, mark: u64) -> io::Result<()> {
+        let mut base = self.log.begin_base(SHARD_BITS, SHARDS)?;
+        for (shard, index) in self.shards.borrow().iter().enumerate() {
+            base.put(NAMESPACE, shard, index.all_from(KeyHash::from_bits(0)).collect())?;
+        }
+        base.finish(mark)
     }
 
     fn of(log: Log, mistake: Mistake) -> Store {
         let shards = RefCell::new((0..SHARDS).map(|_| Index::new()).collect());
         let hasher = StableHasher::new(SEED);
-        Store { log, hasher, kept: u64::MAX, shards, mistake }
+        Store { log, hasher, kept: u64::MAX, shards, mark: None, mistake }
     }
 
     /// Makes keys collide.
@@ -107,7 +115,7 @@ impl Store {
     }
 
     fn with<R>(&self, id: KeyId, act: impl FnOnce(&mut Index) -> R) -> R {
-        act(&mut self.shards.borrow_mut()[id.hash().shard(2)])
+        act(&mut self.shards.borrow_mut()[id.hash().shard(SHARD_BITS)])
     }
 
     /// Writes these as one, with the tombstones that are due. What they overwrite was gone before, when memory got the new

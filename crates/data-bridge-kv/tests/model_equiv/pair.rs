@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::sync::Arc;
 
 use data_bridge_kv::shard::put_value;
@@ -12,7 +13,7 @@ use data_bridge_kv::{
 use data_bridge_kv_model::command::table::opcode;
 use data_bridge_kv_model::command::{Condition, ScalarCommand, SetReply};
 use data_bridge_kv_model::{Arg, Call, Command, Key, Reply, ReplyBuf, ReplyReader, Shape, Value};
-use data_bridge_kv_testkit::disk::FaultyDisk;
+use data_bridge_kv_testkit::disk::{Fault, FaultyDisk};
 use data_bridge_kv_testkit::random::Random;
 use data_bridge_kv_testkit::reference::{Follower, Graph, Reference, same_fault};
 use data_bridge_kv_testkit::workload::{KEYS, Request, VersionOf, Word};
@@ -123,6 +124,9 @@ pub enum Tier {
     Cold,
     /// In memory and in the log, from which they come back after the power was cut between two steps.
     Logged,
+    /// The same, and on disk: checkpoints are written and entries leave memory between steps, the disk fails, and the store
+    /// is closed and opened.
+    Kept,
 }
 
 pub struct Pair {
@@ -144,6 +148,8 @@ pub struct Pair {
     pub replies: usize,
     /// How often the power was cut.
     pub crashes: usize,
+    /// How many checkpoints were written.
+    pub checkpoints: usize,
 }
 
 /// A store with these settings; where it has a directory, on this disk.
@@ -183,7 +189,7 @@ impl Pair {
         let edges = vec![edge(None, "A"), edge(Some("A"), "B"), edge(Some("A"), "C"), edge(Some("B"), "C")];
         model.space_mut(4).graph = Some(Graph { field: "status".to_owned(), edges });
         let namespace = (plan.seed % 5) as usize;
-        if tier == Tier::Logged {
+        if matches!(tier, Tier::Logged | Tier::Kept) {
             let logged = &mut settings.namespaces[namespace];
             (logged.mode, logged.eviction) = (Mode::Task, Eviction::None);
         }
@@ -206,6 +212,7 @@ impl Pair {
             tier,
             replies: 0,
             crashes: 0,
+            checkpoints: 0,
         }
     }
 
@@ -217,11 +224,48 @@ impl Pair {
     /// Cuts the power and opens the store again.
     fn crash(&mut self) {
         self.disk.crash(self.random.bits());
-        // The one before must be gone when the next one locks the directory.
+        // The one before is gone with the power: it may not touch the disk any more.
+        self.disk.set_fault(Some(Fault { at: 0, error: ErrorKind::Other, sticky: true }));
         self.engine = Engine::open(Settings { background: false, ..Settings::default() }).expect("in memory");
+        self.disk.set_fault(None);
         self.engine = open(&self.settings, &self.disk, self.tier);
         self.caller = Caller { namespace: self.caller.namespace, ..self.engine.caller() };
         self.crashes += 1;
+    }
+
+    /// Lets entries change their place, or the store be opened again: no key may change by that.
+    fn move_about(&mut self) -> Result<(), String> {
+        let before = KEYS.map(|key| self.version(key));
+        let what = self.random.below(9);
+        match what {
+            0 | 1 => self.engine.demote_all(),
+            2 | 3 => {
+                self.checkpoints += usize::from(self.engine.checkpoint());
+                if self.random.below(3) == 0 {
+                    self.engine.demote_all();
+                }
+            }
+            4 => {
+                let at = self.disk.operations() + self.random.below(30) as u64;
+                let sticky = self.random.below(2) == 0;
+                self.disk.set_fault(Some(Fault { at, error: ErrorKind::Other, sticky }));
+                self.engine.checkpoint();
+                self.disk.set_fault(None);
+                self.crash();
+            }
+            5 => self.crash(),
+            6 => {
+                self.engine.close();
+                self.crash();
+            }
+            _ => return Ok(()),
+        }
+        let after = KEYS.map(|key| self.version(key));
+        if before == after {
+            Ok(())
+        } else {
+            Err(format!("versions before move {what} {before:?}, after it {after:?}"))
+        }
     }
 
     pub fn take(&mut self, step: &Step) -> Result<(), String> {
@@ -237,6 +281,7 @@ impl Pair {
                 }
             }
             Tier::Logged => {}
+            Tier::Kept => self.move_about()?,
         }
         match step {
             Step::Run(request) => self.run(std::slice::from_ref(request), false)?,

@@ -43,6 +43,9 @@ impl Txn<'_> {
     pub fn replay(&mut self, place: Place<'_>, sequence: u64, mutation: Mutation<'_>) {
         self.changed = true;
         self.warm(place, false);
+        if let Some(cold) = self.shard(place.hash).cold_mut() {
+            cold.note_replay(sequence);
+        }
         let (space, key) = (self.space, place.key.as_bytes());
         let shard = self.shard(place.hash);
         let known = shard.table.find(place.hash, key).map(EntryRef::sequence);
@@ -50,7 +53,7 @@ impl Txn<'_> {
             return;
         }
         if matches!(mutation, Mutation::Delete) && known.is_none() {
-            return shard.forget_old(space, key, sequence);
+            return shard.follow_on_disk(space, key, sequence, false);
         }
         shard.carry_out_as(space, place.hash, key, sequence, mutation);
     }

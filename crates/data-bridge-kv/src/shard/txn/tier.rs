@@ -12,8 +12,11 @@ use crate::hash::KeyHash;
 use crate::hash::stable::KeyId;
 use crate::mutation::{Applied, Mutation};
 use crate::shard::notice::Change;
-use crate::shard::{Resting, Space, exec};
+use crate::shard::{Resting, Shard, Space, exec};
 use crate::table::{EntryRef, NewEntry, OwnedEntry, Stored};
+
+/// Entries that are looked at in one go while a shard is locked.
+const LOOKED_AT_ONCE: usize = 256;
 
 /// An entry on disk whose value or name is needed.
 pub struct Wanted {
@@ -152,9 +155,10 @@ impl Txn<'_> {
             self.come_back(id.hash(), entry);
             return None;
         }
-        let spot = cold.get(id).filter(|_| for_value)?;
+        // What is later than the index can say, only the record knows.
+        let spot = cold.get(id).filter(|spot| for_value || spot.deadline == Some(Spot::FAR))?;
         let source = cold.source(spot);
-        if spot.is_expired(self.now()) {
+        if spot.is_expired(self.now()) && !space.is_replaying() {
             self.forget_cold(place, id, Change::Expire);
             return None;
         }
@@ -186,7 +190,7 @@ impl Txn<'_> {
         let Fetched { wanted: Wanted { id, .. }, entry } = fetched;
         let version = self.space.version(entry.entry().sequence());
         if let Some(cold) = &mut self.shard(id.hash()).cold {
-            cold.forget(id, version);
+            cold.come_in(id, version);
         }
         self.come_back(id.hash(), entry);
     }
@@ -245,7 +249,11 @@ impl Txn<'_> {
         let space = self.space;
         let shard = self.shard(id.hash());
         let version = space.version(shard.next_sequence());
-        let was_there = shard.cold.as_mut()?.forget(id, version);
+        let cold = shard.cold.as_mut()?;
+        let was_there = match change {
+            Change::Expire | Change::Evict => cold.forget_at_once(id, version),
+            Change::Set | Change::Delete => cold.forget(id, version),
+        };
         shard.counters.expired += u64::from(was_there && change == Change::Expire);
         shard.counters.evicted += u64::from(was_there && change == Change::Evict);
         was_there.then_some(version)
@@ -333,7 +341,7 @@ impl Txn<'_> {
         if cold.any_departing().is_some() {
             return None;
         }
-        Some(cold.forget_all(version))
+        cold.forget_all(version)
     }
 
     /// Lets the next entry in order leave the one locked shard, if it may; answers its bytes.
@@ -353,7 +361,7 @@ impl Txn<'_> {
         let id = space.id(key.as_bytes())?;
         let shard = self.only_shard()?;
         let deadline = shard.table.find(hash, key.as_bytes())?.deadline();
-        if deadline.is_some_and(|at| at <= now) {
+        if deadline.is_some_and(|at| at <= now) && !space.is_replaying() {
             self.remove(Place { key, hash }, Change::Expire);
             return Some(1);
         }
@@ -365,6 +373,10 @@ impl Txn<'_> {
         // Not by `track`: whoever evicts has taken it from the order already.
         shard.counters.expiring -= usize::from(deadline.is_some());
         let view = entry.entry();
+        if let Some(cold) = shard.cold.as_mut().filter(|cold| cold.is_clean(id, view.sequence())) {
+            cold.leave(id);
+            return Some(view.memory_bytes().max(1));
+        }
         let (bytes, version) = (view.memory_bytes(), space.version(view.sequence()));
         if is_large(view) {
             departures.large.push((space.number(), id, version, view.to_owned()));
@@ -378,13 +390,53 @@ impl Txn<'_> {
     /// An entry of the one locked shard has arrived on disk.
     pub fn arrive(&mut self, item: &Item) {
         self.changed = true;
-        let space = self.space;
-        if let (Some(locator), Some(shard)) = (item.locator, self.only_shard())
-            && let Some(cold) = &mut shard.cold
+        let (space, id) = (self.space, item.id());
+        if let (Some(locator), Some(Shard { cold: Some(cold), table, sequence, .. })) =
+            (item.locator, self.only_shard())
         {
             let spot = Spot::new(locator, item.deadline(), item.kind());
-            cold.arrive(item.id(), space.sequence_of(item.version()), spot);
+            let is_named = |entry: EntryRef<'_>| space.id(entry.key()) == Some(id);
+            let is_in_table = || {
+                table
+                    .at_position(id.hash().position())
+                    .any(|(hash, entry)| hash == id.hash() && is_named(entry))
+            };
+            let (arrived, last) = (space.sequence_of(item.version()), space.version(*sequence));
+            cold.arrive(id, arrived, spot, last, is_in_table);
         }
+    }
+
+    /// Encodes entries of the one locked shard that changed since its last checkpoint, from this hash on, as many as may be
+    /// under a lock and fit; answers where to go on. The entries stay.
+    pub fn checkpoint(&mut self, from: KeyHash, departures: &mut Departures) -> Option<KeyHash> {
+        let space = self.space;
+        let shard = self.only_shard()?;
+        let checkpointed = shard.cold()?.checkpointed();
+        let enough = departures.batch.bytes().saturating_add(LOCKED_ENCODE_BYTES);
+        let (mut last, mut stopped) = (from, None);
+        let end = shard.table.scan(from, LOOKED_AT_ONCE, |hash, entry| {
+            if stopped.is_none()
+                && hash != last
+                && (departures.batch.bytes() >= enough || departures.is_full())
+            {
+                stopped = Some(hash);
+            }
+            last = hash;
+            let is_new = stopped.is_none() && entry.sequence() > checkpointed;
+            let Some(id) = space.id(entry.key()).filter(|_| is_new) else { return };
+            let version = space.version(entry.sequence());
+            if is_large(entry) {
+                departures.large.push((space.number(), id, version, entry.to_owned()));
+            } else {
+                put(&mut departures.batch, space.number(), id, version, entry);
+            }
+        });
+        stopped.or(end)
+    }
+
+    /// The last sequence number that the one locked shard has given.
+    pub fn last_sequence(&mut self) -> u64 {
+        self.only_shard().map_or(0, |shard| shard.sequence)
     }
 
     /// Takes back every departing entry of the one locked shard: they could not be written.

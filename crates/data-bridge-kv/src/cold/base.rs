@@ -1,0 +1,398 @@
+//! The index of a durable log as a file, so that opening need not read the keys of every segment.
+//!
+//! ```text
+//! base     := head part*                            file cold-<class>-index
+//! head     := record of kind 4 at segment 0, offset 0, number = that of the base: magic "DBKVBASE", format u16, class u8,
+//!             hasher's fingerprint u64, shard bits u8, mark u64, number of segments u32, of parts u32, and those
+//! segment  := slot u16, id u64, end u64, weight of its records u64, tombstones u64, whether it is closed u8
+//! part     := offset of its record u64, bytes of it u64, namespace u8, shard u32
+//! record   := of kind 5 at segment 0, same number: (identity 12, spot 12, as in `index`)*, ascending
+//! ```
+//! It says where everything stood that was in the segments up to their ends when it was begun; the mark is the owner's. What
+//! was appended behind those ends is read when the log is opened, and each last word there stands above the base. So an old
+//! base serves as well as a new one, it only leaves more to be read. It is written aside, synced and renamed. Where a checksum
+//! does not hold, or anything else is not as it should be, that part, or all, is built anew from the keys in the segments.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::format::{HEADER_BYTES, Input, KeyLine, KeyState};
+use super::index::{Index, SPOT_BYTES, Spot};
+use super::recovery::OpenError;
+use super::segment::Locator;
+use super::writer::{Log, Policy};
+use crate::disk::{Disk, File};
+use crate::hash::KeyHash;
+use crate::hash::stable::KeyId;
+use crate::record::{self, HEAD_BYTES, Head, Position};
+
+const MAGIC: &[u8; 8] = b"DBKVBASE";
+const FORMAT: u16 = 1;
+const HEAD: u8 = 4;
+const PART: u8 = 5;
+const ENTRY_BYTES: usize = KeyId::BYTES + SPOT_BYTES;
+const FRONT_BYTES: usize = HEAD_BYTES + 8 + 2 + 1 + 8 + 1 + 8 + 4 + 4;
+const SEGMENT_BYTES: usize = 2 + 8 + 8 + 8 + 8 + 1;
+const PART_BYTES: usize = 8 + 8 + 1 + 4;
+/// More items than any log has.
+const NO_BASE: u64 = 1 << 62;
+/// A log is rebuilt in parts of two to this many bytes.
+const REBUILT_BITS: u32 = 30;
+
+/// A base that was read: its head; the parts are still on disk.
+pub(super) struct Base {
+    file: Box<dyn File>,
+    pub(super) number: u64,
+    shard_bits: u8,
+    mark: u64,
+    pub(super) covered: Vec<Covered>,
+    parts: Vec<Part>,
+}
+
+/// A segment as far as a base knows it.
+#[derive(Clone, Copy)]
+pub(super) struct Covered {
+    pub(super) slot: u16,
+    pub(super) id: u64,
+    pub(super) end: u64,
+    pub(super) written: u64,
+    pub(super) tombstones: u64,
+    pub(super) is_closed: bool,
+}
+
+#[derive(Clone, Copy)]
+struct Part {
+    offset: u64,
+    bytes: u64,
+    namespace: u8,
+    shard: u32,
+}
+
+/// A shard: its namespace and number.
+type Shard = (u8, usize);
+/// What the keys of a batch say, and where the entry stands.
+type Line = (KeyLine, Option<Locator>);
+
+impl Base {
+    /// What it knows of a segment.
+    pub(super) fn covered(&self, id: u64) -> Option<&Covered> {
+        self.covered.iter().find(|covered| covered.id == id)
+    }
+
+    /// The base in a directory, if there is one that can be used.
+    pub(super) fn read(disk: &dyn Disk, policy: &Policy) -> Option<Base> {
+        let file = disk.open(&policy.class.index_name()).ok()?;
+        let size = file.size().ok()?;
+        let mut front = [0; HEAD_BYTES];
+        file.read_at(&mut front, 0).ok()?;
+        let total = record::total_bytes(&front).filter(|total| *total as u64 <= size)?;
+        let bytes = read(&*file, 0, total as u64)?;
+        let head = record::read(&bytes, at(0)).filter(|record| record.head.kind == HEAD)?;
+        let mut input = Input(head.payload);
+        let is_ours = input.take(MAGIC.len()) == Some(MAGIC)
+            && input.take(2) == Some(&FORMAT.to_le_bytes())
+            && input.take(1) == Some(&[policy.class.number()])
+            && input.u64() == Some(policy.fingerprint);
+        if !is_ours {
+            return None;
+        }
+        let shard_bits = *input.take(1)?.first()?;
+        let (mark, segments, parts) = (input.u64()?, input.u32()?, input.u32()?);
+        let covered = (0..segments).map(|_| covered(&mut input)).collect::<Option<_>>()?;
+        let parts = (0..parts).map(|_| part(&mut input)).collect::<Option<_>>()?;
+        let number = head.head.number;
+        input.0.is_empty().then_some(Base { file, number, shard_bits, mark, covered, parts })
+    }
+
+    /// Whether a segment was removed before the base was begun, and is there again because that was not made to last.
+    pub(super) fn has_outlived(&self, id: u64) -> bool {
+        id < self.number && self.covered(id).is_none()
+    }
+
+    /// The keys of a part. `None` if it is damaged.
+    fn entries(&self, part: Part) -> Option<Vec<(KeyId, Spot)>> {
+        let bytes = read(&*self.file, part.offset, part.bytes)?;
+        let record = record::read(&bytes, at(part.offset))?;
+        let Head { number, namespace, kind, .. } = record.head;
+        let is_it = (number, namespace, kind) == (self.number, part.namespace, PART);
+        let entries = record.payload.chunks_exact(ENTRY_BYTES);
+        let is_whole = is_it && entries.remainder().is_empty();
+        let entry = |bytes: &[u8]| {
+            let (id, spot) = bytes.split_first_chunk()?;
+            Some((KeyId::from_bytes(*id), Spot::from_bytes(spot)))
+        };
+        let entries = entries.map(entry).collect::<Option<Vec<_>>>().filter(|_| is_whole)?;
+        let shard = |(id, _): &(KeyId, Spot)| id.hash().shard(self.shard_bits.into()) == part.shard as usize;
+        (entries.is_sorted_by(|one, other| one.0 < other.0) && entries.iter().all(shard)).then_some(entries)
+    }
+}
+
+fn at(offset: u64) -> Position {
+    Position { segment: 0, offset }
+}
+
+fn read(file: &dyn File, offset: u64, count: u64) -> Option<Vec<u8>> {
+    let is_there = offset.checked_add(count)? <= file.size().ok()?;
+    let mut bytes = vec![0; usize::try_from(count).ok().filter(|_| is_there)?];
+    file.read_at(&mut bytes, offset).ok()?;
+    Some(bytes)
+}
+
+fn covered(input: &mut Input<'_>) -> Option<Covered> {
+    let slot = u16::from_le_bytes(*input.take(2)?.first_chunk()?);
+    let (id, end, written, tombstones) = (input.u64()?, input.u64()?, input.u64()?, input.u64()?);
+    let is_closed = *input.take(1)?.first()? != 0;
+    Some(Covered { slot, id, end, written, tombstones, is_closed })
+}
+
+fn part(input: &mut Input<'_>) -> Option<Part> {
+    let (offset, bytes, namespace) = (input.u64()?, input.u64()?, *input.take(1)?.first()?);
+    Some(Part { offset, bytes, namespace, shard: input.u32()? })
+}
+
+impl Log {
+    /// Hands over the index of every shard that has keys on disk; answers the mark of the base, if there is a good one. To be
+    /// called once, after the log was opened and before anything else.
+    pub fn restore(
+        &self,
+        shard_bits: u32,
+        mut found: impl FnMut(u8, usize, Index),
+    ) -> Result<Option<u64>, OpenError> {
+        let base = self.base.lock().take().filter(|base| u32::from(base.shard_bits) == shard_bits);
+        let Some(base) = base else {
+            self.rebuild(shard_bits, |_| true, &mut found)?;
+            return Ok(None);
+        };
+        let (ends, mut tail) = (self.ends(&base), self.tail_of(&base, shard_bits)?);
+        let (mut live, mut damaged) = (vec![0; ends.len()], BTreeSet::new());
+        for part in &base.parts {
+            let shard = (part.namespace, part.shard as usize);
+            let lines = tail.remove(&shard).unwrap_or_default();
+            match base.entries(*part) {
+                Some(entries) => {
+                    let is_there = |spot: &Spot| {
+                        let end = ends.get(usize::from(spot.locator.slot));
+                        end.is_some_and(|end| u64::from(spot.locator.offset) < *end)
+                    };
+                    let entries: Vec<_> = entries.into_iter().filter(|(_, spot)| is_there(spot)).collect();
+                    found(shard.0, shard.1, index_of(&entries, lines, &mut live));
+                }
+                None => drop(damaged.insert(shard)),
+            }
+        }
+        for (shard, lines) in tail {
+            found(shard.0, shard.1, index_of(&[], lines, &mut live));
+        }
+        for (slot, weight) in (0..).zip(live) {
+            if let Some(segment) = self.segments.get(slot) {
+                segment.revive(weight);
+            }
+        }
+        if !damaged.is_empty() {
+            self.rebuild(shard_bits, |shard| damaged.contains(&shard), &mut found)?;
+        }
+        self.mark.store(base.mark, Relaxed);
+        Ok(Some(base.mark))
+    }
+
+    /// By slot, where the segments ended that a base knows and that are still there. A segment that is gone had nothing that
+    /// is of use but what moved.
+    fn ends(&self, base: &Base) -> Vec<u64> {
+        let mut ends = Vec::new();
+        for segment in self.segments.by_age() {
+            let slot = usize::from(segment.slot);
+            ends.resize(ends.len().max(slot.saturating_add(1)), 0);
+            if let (Some(end), Some(covered)) = (ends.get_mut(slot), base.covered(segment.id)) {
+                *end = covered.end;
+            }
+        }
+        ends
+    }
+
+    /// What was appended since a base was begun, by shard; of each shard in the order in which it was appended.
+    fn tail_of(&self, base: &Base, shard_bits: u32) -> Result<BTreeMap<Shard, Vec<Line>>, OpenError> {
+        let (mut tail, mut items) = (BTreeMap::<Shard, Vec<Line>>::new(), 0_u64);
+        for segment in self.segments.by_age() {
+            let from = base.covered(segment.id).map_or(HEADER_BYTES as u64, |covered| covered.end);
+            self.each_line(&segment, from, |line| {
+                let shard = (line.0.namespace, line.0.id.hash().shard(shard_bits));
+                tail.entry(shard).or_default().push(line);
+                items = items.saturating_add(1);
+            })?;
+        }
+        self.unbased.store(items, Relaxed);
+        Ok(tail)
+    }
+
+    /// Finds the indexes of some shards without a base. In parts, because it takes memory for every record.
+    fn rebuild(
+        &self,
+        shard_bits: u32,
+        wants: impl Fn(Shard) -> bool,
+        found: &mut impl FnMut(u8, usize, Index),
+    ) -> Result<(), OpenError> {
+        let parts = (self.usage().bytes >> REBUILT_BITS).saturating_add(1).next_power_of_two().min(64);
+        self.unbased.store(NO_BASE, Relaxed);
+        for part in 0..parts {
+            let shard_of = |id: KeyId| id.hash().shard(shard_bits);
+            let mut indexes = BTreeMap::<Shard, Index>::new();
+            let is_wanted = |namespace, _, id| {
+                let shard = shard_of(id);
+                shard as u64 & parts.saturating_sub(1) == part && wants((namespace, shard))
+            };
+            self.replay(is_wanted, |restored| {
+                let shard = (restored.namespace, shard_of(restored.id));
+                indexes.entry(shard).or_default().insert(restored.id, restored.spot);
+            })?;
+            indexes.into_iter().for_each(|((namespace, shard), index)| found(namespace, shard, index));
+        }
+        Ok(())
+    }
+
+    /// How many items were appended since the base was begun; more than any log has if there is none.
+    pub fn unbased(&self) -> u64 {
+        self.unbased.load(Relaxed)
+    }
+
+    /// Whether there is a base with this mark that tells everything that is in the log.
+    pub fn is_based(&self, mark: u64) -> bool {
+        self.unbased.load(Relaxed) == 0 && self.mark.load(Relaxed) == mark
+    }
+
+    /// Begins a base of so many parts. Until it is written or dropped, others may append; but no segment may be removed.
+    pub fn begin_base(&self, shard_bits: u32, parts: usize) -> io::Result<NewBase<'_>> {
+        let aside = self.policy.class.index_aside_name();
+        match self.disk.remove(&aside) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let file = self.disk.create(&aside)?;
+        let mut tail = self.tail.lock();
+        tail.last_id = tail.last_id.saturating_add(1);
+        self.is_frozen.store(true, Relaxed);
+        let covered: Vec<Covered> = self.segments.by_age().iter().map(|segment| segment.covered()).collect();
+        let head_bytes = FRONT_BYTES
+            .saturating_add(covered.len().saturating_mul(SEGMENT_BYTES))
+            .saturating_add(parts.saturating_mul(PART_BYTES));
+        Ok(NewBase {
+            log: self,
+            file,
+            number: tail.last_id,
+            shard_bits: u8::try_from(shard_bits).unwrap_or(u8::MAX),
+            covered,
+            most: parts,
+            parts: Vec::new(),
+            end: head_bytes as u64,
+            before: self.unbased.swap(0, Relaxed),
+        })
+    }
+}
+
+/// The index of a shard: what a base says, and the last words behind it. Counts what is live by slot.
+fn index_of(entries: &[(KeyId, Spot)], mut lines: Vec<Line>, live: &mut [u64]) -> Index {
+    // Stable: of two records of one version the later one is the truth.
+    lines.sort_by_key(|(line, _)| (line.id, line.version));
+    let mut index = Index::build(entries);
+    for of_key in lines.chunk_by(|(one, _), (other, _)| one.id == other.id) {
+        match of_key.last() {
+            Some((KeyLine { id, what: KeyState::Entry { kind, deadline, .. }, .. }, Some(locator))) => {
+                index.insert(*id, Spot::new(*locator, *deadline, *kind));
+            }
+            Some((line, _)) => drop(index.remove(line.id)),
+            None => {}
+        }
+    }
+    for (_, Spot { locator, .. }) in index.all_from(KeyHash::from_bits(0)) {
+        if let Some(weight) = live.get_mut(usize::from(locator.slot)) {
+            *weight = weight.saturating_add(locator.weight());
+        }
+    }
+    index
+}
+
+/// A base that is being written.
+pub struct NewBase<'l> {
+    log: &'l Log,
+    file: Box<dyn File>,
+    number: u64,
+    shard_bits: u8,
+    covered: Vec<Covered>,
+    most: usize,
+    parts: Vec<Part>,
+    end: u64,
+    /// What was not in the base before, for the case that this one fails.
+    before: u64,
+}
+
+impl NewBase<'_> {
+    /// Adds the keys of a shard, in any order; of several spots of a key the first is meant.
+    pub fn put(&mut self, namespace: u8, shard: usize, mut entries: Vec<(KeyId, Spot)>) -> io::Result<()> {
+        entries.sort_by_key(|(id, _)| *id);
+        entries.dedup_by_key(|(id, _)| *id);
+        let mut bytes =
+            Vec::with_capacity(entries.len().saturating_mul(ENTRY_BYTES).saturating_add(HEAD_BYTES));
+        record::begin(Head { number: self.number, generation: 0, namespace, kind: PART }, &mut bytes);
+        for (id, spot) in entries {
+            bytes.extend_from_slice(&id.to_bytes());
+            bytes.extend_from_slice(&Spot { is_resident: false, ..spot }.to_bytes());
+        }
+        let offset = self.end;
+        self.write(&mut bytes, offset)?;
+        self.end = self.end.saturating_add(bytes.len() as u64);
+        let shard = u32::try_from(shard).map_err(|_| io::ErrorKind::InvalidInput)?;
+        self.parts.push(Part { offset, bytes: bytes.len() as u64, namespace, shard });
+        Ok(())
+    }
+
+    /// Lets the base be the one that is found from now on, with this mark.
+    pub fn finish(mut self, mark: u64) -> io::Result<()> {
+        if self.parts.len() != self.most {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let policy = self.log.policy();
+        let mut head = Vec::new();
+        record::begin(Head { number: self.number, generation: 0, namespace: 0, kind: HEAD }, &mut head);
+        head.extend_from_slice(MAGIC);
+        head.extend_from_slice(&FORMAT.to_le_bytes());
+        head.push(policy.class.number());
+        head.extend_from_slice(&policy.fingerprint.to_le_bytes());
+        head.push(self.shard_bits);
+        head.extend_from_slice(&mark.to_le_bytes());
+        head.extend_from_slice(&(self.covered.len() as u32).to_le_bytes());
+        head.extend_from_slice(&(self.parts.len() as u32).to_le_bytes());
+        for Covered { slot, id, end, written, tombstones, is_closed } in &self.covered {
+            head.extend_from_slice(&slot.to_le_bytes());
+            [id, end, written, tombstones]
+                .iter()
+                .for_each(|part| head.extend_from_slice(&part.to_le_bytes()));
+            head.push(u8::from(*is_closed));
+        }
+        for Part { offset, bytes, namespace, shard } in &self.parts {
+            [offset, bytes].iter().for_each(|part| head.extend_from_slice(&part.to_le_bytes()));
+            head.push(*namespace);
+            head.extend_from_slice(&shard.to_le_bytes());
+        }
+        self.write(&mut head, 0)?;
+        self.file.sync_data()?;
+        let disk = &self.log.disk;
+        disk.rename(&policy.class.index_aside_name(), &policy.class.index_name())?;
+        disk.sync_names()?;
+        self.before = 0;
+        self.log.mark.store(mark, Relaxed);
+        Ok(())
+    }
+
+    fn write(&self, record: &mut [u8], offset: u64) -> io::Result<()> {
+        record::finish(record).ok_or(io::ErrorKind::InvalidInput)?;
+        record::seal(record, at(offset));
+        self.file.write_at(record, offset)
+    }
+}
+
+impl Drop for NewBase<'_> {
+    fn drop(&mut self) {
+        self.log.unbased.fetch_add(self.before, Relaxed);
+        self.log.is_frozen.store(false, Relaxed);
+    }
+}

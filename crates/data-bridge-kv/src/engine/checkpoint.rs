@@ -1,0 +1,163 @@
+//! The checkpoint: what changed in logged namespaces is written to the cold tier, so that the log before it can go. Entries
+//! stay in memory; those that leave it later go for free, as long as they do not change.
+
+use std::sync::Arc;
+
+use super::Core;
+use super::tier::Tier;
+use crate::cold::Log;
+use crate::hash::KeyHash;
+use crate::shard::Space;
+use crate::wal::Lsn;
+
+/// Where a walk through a shard begins.
+const FIRST: KeyHash = KeyHash::from_bits(0);
+/// The index is written anew when the items behind it are a share of the keys (one in so many), and as many as a full log has,
+/// of so many bytes each.
+const BASE_SHARE: u64 = 4;
+const BYTES_PER_ITEM: u64 = 256;
+/// Keys of an index that are copied in one go while a shard is locked.
+const DUMPED_AT_ONCE: usize = 2048;
+
+/// A checkpoint on its way through the shards.
+struct Walk<'a> {
+    shards: Vec<(&'a Space, usize)>,
+    /// The shard that it is in, and where there.
+    at: usize,
+    from: KeyHash,
+    /// The last sequence number of that shard when the walk through it began.
+    began: Option<u64>,
+    /// The shards whose last entries are in the batch that is being gathered, with that number.
+    passed: Vec<(&'a Space, usize, u64)>,
+}
+
+impl Core {
+    /// Writes a checkpoint if the log is longer than it should be.
+    pub(super) fn checkpoint_if_due(&self) {
+        let (Some(tier), Some(wal)) = (&self.tier, self.wal.get()) else { return };
+        if wal.bytes() > self.log_bytes
+            && let Some(start) = self.checkpoint()
+        {
+            let keys: usize = self.logged_shards().map(|(space, index)| space.lock(index).keys()).sum();
+            if tier.task_log().unbased() > (self.log_bytes / BYTES_PER_ITEM).max(keys as u64 / BASE_SHARE) {
+                self.write_base(tier, start);
+            }
+        }
+    }
+
+    /// Writes what changed since the last checkpoint to the tier, and lets the log before it go. Answers up to which record;
+    /// `None` if that failed: then everything is as before, and can be tried again.
+    pub(super) fn checkpoint(&self) -> Option<Lsn> {
+        let (tier, wal) = (self.tier.as_ref()?, self.wal.get()?);
+        let start = wal.last();
+        let mut walk = Walk {
+            shards: self.logged_shards().collect(),
+            at: 0,
+            from: FIRST,
+            began: None,
+            passed: Vec::new(),
+        };
+        let log = tier.task_log();
+        while walk.at < walk.shards.len() {
+            self.checkpoint_batch(tier, log, &mut walk)?;
+        }
+        wal.trim(start + 1).ok()?;
+        Some(start)
+    }
+
+    /// The last checkpoint of this opening: what was done up to here is in the tier, and the next opening need not carry it out
+    /// again.
+    pub(super) fn close_checkpoint(&self) {
+        if let (Some(tier), Some(start)) = (&self.tier, self.checkpoint()) {
+            self.write_base(tier, start);
+        }
+    }
+
+    /// Writes the index of the tier to disk; whether that succeeds changes no more than how long the next opening takes.
+    fn write_base(&self, tier: &Tier, mark: Lsn) -> Option<()> {
+        let log = tier.task_log();
+        let shards: Vec<(&Space, usize)> = self.logged_shards().collect();
+        if shards.is_empty() || log.is_based(mark) {
+            return None;
+        }
+        let work = tier.lock_work()?;
+        let bits = self.spaces.first().map_or(0, Space::shard_bits);
+        let mut base = log.begin_base(bits, shards.len()).ok()?;
+        drop(work);
+        for (space, index) in shards {
+            let (mut found, mut from) = (Vec::new(), Some(FIRST));
+            while let Some(at) = from {
+                let shard = space.lock(index);
+                from = shard.cold().and_then(|cold| cold.dump(at, DUMPED_AT_ONCE, &mut found));
+            }
+            base.put(space.number(), index, found).ok()?;
+        }
+        base.finish(mark).ok()
+    }
+
+    /// The shards of the namespaces that are logged.
+    pub(super) fn logged_shards(&self) -> impl Iterator<Item = (&Space, usize)> {
+        let logged = self.spaces.iter().filter(|space| space.is_logged() && space.is_touched());
+        logged.flat_map(|space| (0..space.shard_count()).map(move |index| (space, index)))
+    }
+
+    /// Gathers one batch of entries, and writes it with what was deleted before.
+    fn checkpoint_batch(&self, tier: &Tier, log: &Arc<Log>, walk: &mut Walk<'_>) -> Option<()> {
+        let mut departures = tier.lock_work()?;
+        while let Some(&(space, shard)) = walk.shards.get(walk.at)
+            && !departures.is_full()
+        {
+            let mut txn = self.begin_at(space, shard);
+            let began = *walk.began.get_or_insert_with(|| txn.last_sequence());
+            let next = txn.checkpoint(walk.from, &mut departures);
+            txn.finish().send();
+            walk.from = next.unwrap_or(FIRST);
+            if next.is_none() {
+                walk.passed.push((space, shard, began));
+                walk.began = None;
+                walk.at += 1;
+            }
+        }
+        departures.encode_large();
+        for (space, shard, began) in &walk.passed {
+            if let Some(cold) = space.lock(*shard).cold_mut() {
+                cold.settle(space.version(*began));
+            }
+        }
+        self.put(tier, log, &mut departures).then_some(())?;
+        for (space, shard, began) in walk.passed.drain(..) {
+            if let Some(cold) = space.lock(shard).cold_mut() {
+                cold.set_checkpointed(began);
+            }
+        }
+        Some(())
+    }
+
+    /// Waits until everything in the log is durable: nothing may reach the tier before. `None` if it can't become so.
+    pub(super) fn sync_log(&self) -> Option<()> {
+        self.wal.get().is_none_or(|wal| wal.wait_durable(wal.last()).is_ok()).then_some(())
+    }
+
+    /// Lets the tier bury what was deleted so far with its next batch. `None` if the log failed: nothing may be written then.
+    pub(super) fn settle_deletes(&self) -> Option<()> {
+        if self.wal.get().is_some_and(|wal| wal.failure().is_some()) {
+            return None;
+        }
+        let mut due = Vec::new();
+        for (space, index) in self.logged_shards() {
+            let shard = space.lock(index);
+            if shard.cold().is_some_and(|cold| cold.has_graves()) {
+                due.push((space, index, space.version(shard.sequence())));
+            }
+        }
+        if !due.is_empty() {
+            self.sync_log()?;
+        }
+        for (space, index, version) in due {
+            if let Some(cold) = space.lock(index).cold_mut() {
+                cold.settle(version);
+            }
+        }
+        Some(())
+    }
+}
