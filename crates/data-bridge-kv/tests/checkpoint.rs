@@ -306,7 +306,7 @@ impl Run {
 
 #[test]
 fn after_any_crash_there_is_a_state_that_was() {
-    let (first, sequences) = (setting("KV_SEED", 1), setting("KV_SEQUENCES", 60));
+    let (first, sequences) = (setting("KV_SEED", 1), setting("KV_SEQUENCES", 40));
     let mut all = Counts::default();
     for seed in first..first + sequences {
         let mut run = Run::new(seed);

@@ -109,10 +109,10 @@ fn engine_and_model_agree_although_the_power_is_cut() {
 /// closed: no key changes by that, and what changes follows the model.
 #[test]
 fn engine_and_model_agree_whatever_moves_to_disk() {
-    println!("{}", agree(2000, Tier::Kept));
+    println!("{}", agree(800, Tier::Kept));
     let checkpoints = CHECKPOINTS.load(Ordering::Relaxed);
     println!("{checkpoints} checkpoints were written");
-    assert!(checkpoints > 5000 || setting("KV_SEQUENCES", 2000) < 2000);
+    assert!(checkpoints > 5000 || setting("KV_SEQUENCES", 800) < 800);
 }
 
 #[test]
