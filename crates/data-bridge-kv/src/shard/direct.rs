@@ -6,32 +6,41 @@ use super::{Shard, Space, is_large};
 use crate::budget::{Budget, REPORT_STEP};
 use crate::hash::KeyHash;
 use crate::mutation::{self, Mutation};
-use crate::table::{Look, NewValue, Stored};
+use crate::table::{EntryRef, Look, NewValue};
 
 impl Shard {
-    /// Reads the value of a key, with `None` where there is none. Answers `None`, without having called, where reading
-    /// it takes a step of its own: its deadline has passed, it is large, or the key may be on disk.
+    /// Reads the entry of a key, with `None` where there is none. Answers `None`, having counted nothing, where `use_it`
+    /// does, and without having called where reading takes a step of its own: the deadline has passed, the value is large,
+    /// or the key may be on disk.
     #[inline]
     pub fn read<R>(
         &mut self,
         hash: KeyHash,
         key: &[u8],
         now: impl FnOnce() -> u64,
-        use_it: impl FnOnce(Option<Stored<'_>>) -> R,
+        use_it: impl FnOnce(Option<EntryRef<'_>>) -> Option<R>,
     ) -> Option<R> {
         let may_be_elsewhere = self.may_be_elsewhere();
         match self.table.look(hash, key, true, now) {
-            Look::Live(entry) if !is_large(entry) => {
+            Look::Live(entry, _) if !is_large(entry) => {
+                let used = use_it(Some(entry))?;
                 self.counters.hits += 1;
-                Some(use_it(Some(entry.value())))
+                Some(used)
             }
             Look::Absent if may_be_elsewhere => None,
             Look::Absent => {
+                let used = use_it(None)?;
                 self.counters.misses += 1;
-                Some(use_it(None))
+                Some(used)
             }
-            Look::Live(_) | Look::Expired => None,
+            Look::Live(..) | Look::Expired => None,
         }
+    }
+
+    /// Whether a write takes a transaction: a transition graph must allow it, or others are told.
+    #[inline]
+    pub fn is_watched(&self, space: &Space) -> bool {
+        space.settings().graph.is_some() || self.tells(space)
     }
 
     /// Writes a value and its deadline (unix ms, not passed), if that is all there is to do. Answers `None`, having done
@@ -45,7 +54,7 @@ impl Shard {
         value: NewValue<'_>,
         deadline: Option<u64>,
     ) -> Option<()> {
-        if space.settings().graph.is_some() || self.tells(space) {
+        if self.is_watched(space) {
             return None;
         }
         if self.may_be_elsewhere() && self.table.find(hash, key).is_none() {
@@ -68,7 +77,8 @@ impl Shard {
         !self.waiters.is_empty() || space.has_prefix_watchers()
     }
 
-    /// Carries out an effect under the next sequence number, which it answers; `None` if nothing changed.
+    /// Carries out an effect under the next sequence number. Answers that, and whether a collection without elements is
+    /// left; `None` if nothing changed.
     #[inline]
     pub(super) fn carry_out(
         &mut self,
@@ -77,7 +87,7 @@ impl Shard {
         key: &[u8],
         mutation: Mutation<'_>,
         change: Change,
-    ) -> Option<u64> {
+    ) -> Option<(u64, bool)> {
         let sequence = self.next_sequence();
         let applied = mutation::apply(&mut self.table, hash, key, sequence, mutation)?;
         if applied.before.is_none() && self.may_be_elsewhere() {
@@ -85,7 +95,7 @@ impl Shard {
         }
         self.track(hash, applied, space.order_policy());
         self.counters.expired += u64::from(change == Change::Expire);
-        Some(sequence)
+        Some((sequence, applied.leaves_nothing))
     }
 
     /// Forgets what is on disk of a key that has just been written.
