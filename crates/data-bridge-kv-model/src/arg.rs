@@ -106,6 +106,11 @@ pub fn parse_int(text: &[u8]) -> Option<i64> {
 
 /// Reads a float as Redis does: decimal or exponent form, `inf` and `infinity` with a sign, no spaces.
 pub fn parse_float(text: &[u8]) -> Option<f64> {
+    // Integers below 10^15 are floats exactly.
+    if (1..=15).contains(&text.len()) && text.iter().all(u8::is_ascii_digit) {
+        let digit = |number: u64, digit: &u8| number.wrapping_mul(10).wrapping_add(u64::from(digit & 15));
+        return Some(text.iter().fold(0, digit) as f64);
+    }
     let text = std::str::from_utf8(text).ok()?;
     text.parse::<f64>().ok().filter(|number| !number.is_nan())
 }
@@ -219,6 +224,11 @@ mod tests {
 
     #[test]
     fn floats_take_infinities_and_refuse_nan() {
+        for digits in
+            ["0", "007", "1234567890", "999999999999999", "9999999999999999", "18446744073709551617"]
+        {
+            assert_eq!(parse_float(digits.as_bytes()), digits.parse().ok(), "{digits}");
+        }
         for (text, number) in [("1.5", 1.5), ("inf", f64::INFINITY), ("-inf", f64::NEG_INFINITY), ("+1", 1.0)]
         {
             assert_eq!(parse_float(text.as_bytes()), Some(number), "{text}");

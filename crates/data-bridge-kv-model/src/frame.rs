@@ -65,9 +65,8 @@ pub fn start_request(head: RequestHead, out: &mut Vec<u8>) -> usize {
 /// Appends a response head; the item follows, then [`finish`].
 pub fn start_response(id: u32, flags: u8, out: &mut Vec<u8>) -> usize {
     let at = out.len();
-    out.extend_from_slice(&[0; 4]);
-    out.extend_from_slice(&id.to_le_bytes());
-    out.push(flags);
+    let [a, b, c, d] = id.to_le_bytes();
+    out.extend_from_slice(&[0, 0, 0, 0, a, b, c, d, flags]);
     at
 }
 

@@ -3,9 +3,9 @@
 use crate::error::{Error, ErrorKind, Result};
 use crate::limits::{KEY_BYTES, KEY_CHARS};
 
-/// A borrowed key that passed validation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Key<'a>(&'a str);
+/// A borrowed key that passed validation: the bytes of its text.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key<'a>(&'a [u8]);
 
 impl<'a> Key<'a> {
     /// Validates `bytes` as a key: UTF-8, 1..=256 characters counted as Unicode scalar values; every character
@@ -20,6 +20,14 @@ impl<'a> Key<'a> {
     /// ```
     #[inline]
     pub fn new(bytes: &'a [u8]) -> Result<Key<'a>> {
+        // Most keys are short and ASCII, where a byte is a character and is told at a glance.
+        if (1..=KEY_CHARS).contains(&bytes.len()) && bytes.is_ascii() {
+            return Ok(Key(bytes));
+        }
+        Key::of_any(bytes)
+    }
+
+    fn of_any(bytes: &'a [u8]) -> Result<Key<'a>> {
         if bytes.len() > KEY_BYTES {
             return Err(invalid("key is longer than 256 characters"));
         }
@@ -38,19 +46,26 @@ impl<'a> Key<'a> {
         if text.len() > KEY_BYTES || text.len() > KEY_CHARS && text.chars().count() > KEY_CHARS {
             return Err(invalid("key is longer than 256 characters"));
         }
-        Ok(Key(text))
+        Ok(Key(text.as_bytes()))
     }
 
     /// The key's text.
     #[inline]
     pub fn as_str(self) -> &'a str {
-        self.0
+        // Validated, so never the empty text.
+        std::str::from_utf8(self.0).unwrap_or_default()
     }
 
     /// The key's UTF-8 bytes, 1..=1024 of them.
     #[inline]
     pub fn as_bytes(self) -> &'a [u8] {
-        self.0.as_bytes()
+        self.0
+    }
+}
+
+impl std::fmt::Debug for Key<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Key").field(&self.as_str()).finish()
     }
 }
 

@@ -39,6 +39,40 @@ pub const MISSING_REPLY: &[u8] = &[MISSING];
 /// Containers inside a reply nest at most this deep, above the values' own depth.
 const REPLY_DEPTH: usize = 8;
 
+/// The number of a whole reply that is one count, position or redis-style number.
+///
+/// ```
+/// use data_bridge_kv_model::{ReplyBuf, reply::{content_of, integer_of}};
+/// let (mut count, mut text) = (ReplyBuf::new(), ReplyBuf::new());
+/// count.integer(-7);
+/// text.value(data_bridge_kv_model::ValueRef::text("seven"));
+/// assert_eq!((integer_of(count.as_bytes()), integer_of(text.as_bytes())), (Some(-7), None));
+/// assert_eq!((content_of(count.as_bytes()), content_of(text.as_bytes())), (None, Some(&b"seven"[..])));
+/// ```
+#[inline]
+pub fn integer_of(reply: &[u8]) -> Option<i64> {
+    match *reply {
+        [INTEGER, a, b, c, d, e, f, g, h] => Some(i64::from_le_bytes([a, b, c, d, e, f, g, h])),
+        _ => None,
+    }
+}
+
+/// The content of a whole reply that is one Text or Bytes.
+#[inline]
+pub fn content_of(reply: &[u8]) -> Option<&[u8]> {
+    const TEXT: u8 = Kind::Text as u8;
+    const BYTES: u8 = Kind::Bytes as u8;
+    match reply {
+        // Below 128 the length is one byte.
+        [TEXT | BYTES, 0..=127, content @ ..] => Some(content),
+        [TEXT | BYTES, rest @ ..] => {
+            let mut reader = Reader::new(rest);
+            reader.varint().and_then(|length| reader.take(length)).ok()
+        }
+        _ => None,
+    }
+}
+
 /// The container shapes of a reply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
@@ -67,6 +101,25 @@ impl ReplyBuf {
     /// An empty buffer.
     pub fn new() -> ReplyBuf {
         ReplyBuf::default()
+    }
+
+    /// A buffer that appends to these bytes: an item goes where it is sent from.
+    ///
+    /// ```
+    /// use data_bridge_kv_model::ReplyBuf;
+    /// let mut reply = ReplyBuf::onto(b"before".to_vec());
+    /// reply.ok();
+    /// assert!(reply.into_bytes().starts_with(b"before"));
+    /// ```
+    #[inline]
+    pub fn onto(bytes: Vec<u8>) -> ReplyBuf {
+        ReplyBuf { bytes }
+    }
+
+    /// All bytes, those that were there before included.
+    #[inline]
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
     }
 
     /// The encoded items.
@@ -118,8 +171,9 @@ impl ReplyBuf {
     /// A count, position or redis-style number.
     #[inline]
     pub fn integer(&mut self, number: i64) {
-        self.bytes.push(INTEGER);
-        self.bytes.extend_from_slice(&number.to_le_bytes());
+        let [a, b, c, d, e, f, g, h] = number.to_le_bytes();
+        // Of a known length, so in one step.
+        self.bytes.extend_from_slice(&[INTEGER, a, b, c, d, e, f, g, h]);
     }
 
     /// A count of things in memory.

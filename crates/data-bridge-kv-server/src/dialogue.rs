@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use data_bridge_kv::{Lookahead, Pin, Progress, Turn};
+use data_bridge_kv_model::command::ScalarCommand;
 use data_bridge_kv_model::command::table::{BLOCKING, CONNECTION, NO_AUTH, STREAM, Spec};
 use data_bridge_kv_model::error::{Error, ErrorKind};
 use data_bridge_kv_model::frame::PREFACE;
@@ -24,7 +25,7 @@ use crate::commands::{self, Effect};
 use crate::mailbox::{Letter, Letters};
 use crate::recycle::recycle;
 use crate::requests::{self, Request, Scratch, Tail};
-use crate::resp::encode::{Encoder, Form, form_of, put_error};
+use crate::resp::encode::{Encoder, Form, content, form_of, put_error};
 use crate::resp::parse::Limits;
 use crate::resp::scan::Scan;
 use crate::server::Shared;
@@ -226,21 +227,19 @@ impl Dialogue {
         let mut scratch = std::mem::take(&mut self.memory.scratch);
         let mut requests = std::mem::take(&mut self.memory.requests);
         let mut args: Vec<Arg<'_>> = recycle(std::mem::take(&mut self.memory.args));
-        scratch.bytes.clear();
-        scratch.placed.clear();
+        scratch.clear();
         requests.clear();
         // Who has not authenticated may do so with the next request, so the limits hold for one only.
         let most = if self.session.authenticated { BATCH } else { 1 };
-        let mut ahead = std::mem::take(&mut self.memory.ahead);
-        ahead.clear();
         let pin = Pin::new();
+        let mut ahead = std::mem::take(&mut self.memory.ahead).begin(&pin);
         let Session { shared, caller, .. } = &self.session;
-        let look = |key: Option<&[u8]>| shared.engine.look_ahead(caller, key, &mut ahead);
+        let look = |key| shared.engine.look_ahead(caller, key, &mut ahead);
         let tail = requests::read(input, &limits, most, &mut args, &mut scratch, &mut requests, look);
         requests::complete(&mut args, &scratch, &mut requests);
-        let (used, next) = self.carry_out(input, &requests, &args, |index| ahead.turn(index, &pin));
+        let (used, next) = self.carry_out(input, &requests, &args, |index| ahead.turn(index));
+        self.memory.ahead = ahead.end();
         drop(pin);
-        self.memory.ahead = ahead;
         self.memory.args = recycle(args);
         self.memory.requests = requests;
         self.memory.scratch = scratch;
@@ -318,6 +317,11 @@ impl Dialogue {
         let Memory { replies, encoder, .. } = &mut self.memory;
         let Session { shared, caller, skin, .. } = &self.session;
         match &request.build(spec, args) {
+            Ok(Command::Scalar(ScalarCommand::Get { key, any_kind: false }))
+                if shared
+                    .engine
+                    .read_ahead(caller, *key, turn, |stored| content(stored, *skin, &mut self.out))
+                    .is_some() => {}
             Ok(command) => {
                 shared.engine.execute_ahead(caller, spec, command, turn, replies);
                 encoder.reply(replies.as_bytes(), *skin, form_of(command), &mut self.out);

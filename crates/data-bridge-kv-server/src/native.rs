@@ -89,16 +89,15 @@ impl Dialogue {
         args: &[Arg<'_>],
         fault: Option<&Error>,
     ) -> (usize, Option<Next>) {
-        let mut ahead = std::mem::take(&mut self.memory.ahead);
-        ahead.clear();
         let pin = Pin::new();
+        let mut ahead = std::mem::take(&mut self.memory.ahead).begin(&pin);
         let Session { shared, caller, .. } = &self.session;
         for one in framed {
             let key = one.spec.and_then(|spec| spec.only_key(one.args(args)));
             shared.engine.look_ahead(caller, key, &mut ahead);
         }
-        let outcome = self.take_framed_turns(framed, args, fault, |index| ahead.turn(index, &pin));
-        self.memory.ahead = ahead;
+        let outcome = self.take_framed_turns(framed, args, fault, |index| ahead.turn(index));
+        self.memory.ahead = ahead.end();
         outcome
     }
 
@@ -143,13 +142,15 @@ impl Dialogue {
     /// Executes one engine command and answers its frame.
     #[inline]
     fn execute_frame(&mut self, turn: Turn<'_>, one: &Framed, spec: &'static Spec, args: &[Arg<'_>]) {
-        let replies = &mut self.memory.replies;
         let Session { shared, caller, .. } = &self.session;
+        let at = frame::start_response(one.head.id, 0, &mut self.out);
+        let mut reply = ReplyBuf::onto(std::mem::take(&mut self.out));
         match &spec.build(one.args(args)) {
-            Ok(command) => shared.engine.execute_ahead(caller, spec, command, turn, replies),
-            Err(error) => replies.error(error),
+            Ok(command) => shared.engine.execute_ahead(caller, spec, command, turn, &mut reply),
+            Err(error) => reply.error(error),
         }
-        self.answer(one.head.id);
+        self.out = reply.into_bytes();
+        frame::finish(at, &mut self.out);
     }
 
     /// Carries out a request that is no plain engine command.

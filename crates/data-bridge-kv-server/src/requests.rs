@@ -43,6 +43,17 @@ pub struct Scratch {
     pub bytes: Vec<u8>,
     /// Which ones.
     pub placed: Vec<Placed>,
+    /// Whether a request may say `AS kind`.
+    names_kinds: bool,
+}
+
+impl Scratch {
+    /// Forgets the batch and keeps the memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.placed.clear();
+        self.names_kinds = false;
+    }
 }
 
 /// Reads up to `most` requests; their arguments are appended to `args`. Call [`complete`] before using them. `ahead` is
@@ -76,6 +87,7 @@ pub fn read<'a>(
             && name != last.0
         {
             last = (name, table::by_name(name));
+            scratch.names_kinds |= last.1.is_some_and(names_kind);
         }
         let request = Request { spec: last.1.filter(|_| name.is_some()), args, bytes, fault };
         ahead(request.only_key(intake.args));
@@ -87,11 +99,16 @@ pub fn read<'a>(
 /// Puts arguments from the scratch in place and applies `AS kind`.
 pub fn complete<'a>(args: &mut [Arg<'a>], scratch: &'a Scratch, requests: &mut [Request]) {
     parse::place(args, &scratch.bytes, &scratch.placed);
-    for request in requests {
-        if request.spec.is_some_and(|spec| spec.name.as_bytes().starts_with(b"KV.")) {
+    if scratch.names_kinds {
+        for request in requests.iter_mut().filter(|request| request.spec.is_some_and(names_kind)) {
             request.read_as_kind(args);
         }
     }
+}
+
+/// Whether a command takes `AS kind`.
+fn names_kind(spec: &Spec) -> bool {
+    spec.name.as_bytes().starts_with(b"KV.")
 }
 
 impl Request {

@@ -34,7 +34,7 @@ mod walk;
 
 pub use direct::Obstacle;
 pub use durable::{Owed, describe_record};
-pub use lookahead::{Lookahead, Pin, Turn};
+pub use lookahead::{Ahead, Lookahead, Pin, Turn};
 pub use stats::{FETCH_TIMES, LogStats, NamespaceStats, Stats, TierStats};
 
 use open::LogToCome;
@@ -214,13 +214,13 @@ impl Engine {
         out: &mut ReplyBuf,
         answers: &mut Vec<Option<usize>>,
     ) {
-        let mut ahead = Lookahead::default();
         let pin = Pin::new();
         let (start, first) = (out.len(), answers.len());
         let parking = Caller { parks: true, ..caller.clone() };
+        let mut ahead = Lookahead::default().begin(&pin);
         calls.iter().for_each(|call| self.look_ahead(caller, call.command.keys().only(), &mut ahead));
         for (index, (token, call)) in (first_token..).zip(calls).enumerate() {
-            let turn = Some(ahead.turn(index, &pin));
+            let turn = Some(ahead.turn(index));
             let progress = self.execute_in_turn(&parking, token, call.spec, &call.command, turn, out);
             answers.push((progress == Progress::Done).then(|| out.len()));
         }
@@ -387,13 +387,14 @@ impl Core {
                 let mut txn = match command.keys() {
                     KeySet::None => return Err(Error::invalid("a connection's command came to the engine")),
                     KeySet::One(key) => {
-                        let known = turn.and_then(|turn| turn.take(space, key.as_bytes()));
+                        let known = turn.and_then(|turn| turn.take(key.as_bytes()));
                         let hash = known.unwrap_or_else(|| space.hash(key.as_bytes()));
+                        if let (Some(turn), true) = (turn, command.is_on_collection()) {
+                            turn.look_inside(space);
+                        }
                         let mut shard = space.lock(space.shard_of(hash));
-                        if let Command::Scalar(command) = command
-                            && let Some(result) =
-                                exec::scalar::run_short(&mut shard, space, &*self.clock, (command, hash), out)
-                        {
+                        let short = (command, hash);
+                        if let Some(result) = exec::run_short(&mut shard, space, &*self.clock, short, out) {
                             return result.map(|()| Progress::Done);
                         }
                         let mut txn = self.begin(space, Guards::One(shard));
@@ -416,6 +417,10 @@ impl Core {
                     several => self.begin_several(space, several, looks_at_values(space, command))?,
                 };
                 let result = exec::run(&mut txn, command, out);
+                if !txn.has_rare() {
+                    txn.finish().send();
+                    return result.map(|()| Progress::Done);
+                }
                 if result.is_err() {
                     txn.roll_back();
                 }

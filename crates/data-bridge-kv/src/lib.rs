@@ -27,7 +27,8 @@ pub mod wal;
 
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use engine::{
-    Caller, Engine, Lookahead, NamespaceId, NamespaceStats, Obstacle, OnError, Pin, Progress, Stats, Turn,
+    Ahead, Caller, Engine, Lookahead, NamespaceId, NamespaceStats, Obstacle, OnError, Pin, Progress, Stats,
+    Turn,
 };
 pub use settings::{DataDirectory, Durability, Eviction, Mode, NamespaceSettings, Settings, TransitionGraph};
 pub use shard::notice::Completions;

@@ -37,7 +37,7 @@ pub enum Mutation<'a> {
     /// A member leaves the set.
     SetRemove(ValueRef<'a>),
     /// A field of the hash has this value.
-    FieldSet(ValueRef<'a>, Packed),
+    FieldSet(ValueRef<'a>, ValueRef<'a>),
     /// A field leaves the hash.
     FieldRemove(ValueRef<'a>),
     /// A member of the sorted set has this score.
@@ -53,6 +53,38 @@ pub struct Applied {
     pub before: Option<Option<u64>>,
     /// The deadline after; the outer `None` = there is no entry.
     pub after: Option<Option<u64>>,
+    /// Whether a collection was changed and has no element.
+    pub leaves_nothing: bool,
+}
+
+impl Applied {
+    /// Deadlines before and after, where no collection was changed.
+    #[inline]
+    pub fn new(before: Option<Option<u64>>, after: Option<Option<u64>>) -> Applied {
+        Applied { before, after, leaves_nothing: false }
+    }
+}
+
+impl Mutation<'_> {
+    /// Whether it takes elements out of a collection.
+    #[inline]
+    pub fn shrinks(&self) -> bool {
+        match self {
+            Mutation::ListRemove(_)
+            | Mutation::ListTrim(..)
+            | Mutation::SetRemove(_)
+            | Mutation::FieldRemove(_)
+            | Mutation::ScoreRemove(_) => true,
+            Mutation::Put { .. }
+            | Mutation::Delete
+            | Mutation::Deadline(_)
+            | Mutation::ListInsert(..)
+            | Mutation::ListSet(..)
+            | Mutation::SetInsert(_)
+            | Mutation::FieldSet(..)
+            | Mutation::ScoreSet(..) => false,
+        }
+    }
 }
 
 /// Carries out one effect and gives the entry its version's sequence number. Answers `None` if nothing changed: an
@@ -68,27 +100,30 @@ pub fn apply(
     match mutation {
         Mutation::Put { value, deadline } => {
             let before = table.write(hash, key, value, sequence, deadline);
-            Some(Applied { before, after: Some(deadline) })
+            Some(Applied::new(before, Some(deadline)))
         }
         Mutation::Delete => {
             let before = table.remove(hash, key)?;
-            Some(Applied { before: Some(before), after: None })
+            Some(Applied::new(Some(before), None))
         }
         Mutation::Deadline(deadline) => {
             let mut entry = table.find_mut(hash, key)?;
             let before = entry.entry().deadline();
             entry.set_deadline(deadline);
             entry.set_sequence(sequence);
-            Some(Applied { before: Some(before), after: Some(deadline) })
+            Some(Applied::new(Some(before), Some(deadline)))
         }
         on_collection => {
             let mut entry = table.find_mut(hash, key)?;
-            if !change_collection(&mut *entry.collection_mut()?, on_collection) {
+            let mut collection = entry.collection_mut()?;
+            if !change_collection(&mut collection, on_collection) {
                 return None;
             }
+            let leaves_nothing = collection.is_empty();
+            drop(collection);
             entry.set_sequence(sequence);
             let deadline = entry.entry().deadline();
-            Some(Applied { before: Some(deadline), after: Some(deadline) })
+            Some(Applied { before: Some(deadline), after: Some(deadline), leaves_nothing })
         }
     }
 }

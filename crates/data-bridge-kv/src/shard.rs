@@ -2,7 +2,7 @@
 //! lock; time comes in as an argument. Entries change in `direct.rs` alone: for `txn.rs`, and for the plain write of a
 //! value that nobody waits for.
 
-use crate::table::{EntryRef, Outline, Stored, Table};
+use crate::table::{EntryRef, INLINE_BYTES, Outline, Stored, Table};
 use data_bridge_kv_model::limits::LOCKED_ENCODE_BYTES;
 use data_bridge_kv_model::{Kind, ReplyBuf, ValueRef};
 use std::sync::Arc;
@@ -152,7 +152,7 @@ impl Shard {
 
     /// Lets order, wheel and counters follow a change.
     #[inline]
-    fn track(&mut self, hash: KeyHash, Applied { before, after }: Applied, policy: Eviction) {
+    fn track(&mut self, hash: KeyHash, Applied { before, after, .. }: Applied, policy: Eviction) {
         if before == after {
             return;
         }
@@ -225,11 +225,13 @@ pub fn scalar(stored: Stored<'_>) -> Option<ValueRef<'_>> {
     stored.payload().map(|payload| ValueRef::from_parts(stored.kind(), payload))
 }
 
-/// Whether encoding the value takes too long for a locked shard.
+/// Whether encoding the value takes too long for a locked shard. What stands in the entry itself does not.
 #[inline]
 fn is_large(entry: EntryRef<'_>) -> bool {
-    encoded_len(entry.value()) > LOCKED_ENCODE_BYTES
+    entry.is_external() && encoded_len(entry.value()) > LOCKED_ENCODE_BYTES
 }
+
+const _: () = assert!(INLINE_BYTES <= LOCKED_ENCODE_BYTES);
 
 /// Whether an entry has expired at `now` (unix ms).
 #[inline]
@@ -291,14 +293,14 @@ mod tests {
             let (key, hash) = self.place(number);
             let new = NewEntry { value, sequence: 1, deadline: None, heat: 0 };
             assert!(self.0.table.put(hash, &key, new));
-            self.0.track(hash, Applied { before: None, after: Some(None) }, Eviction::Lru);
+            self.0.track(hash, Applied::new(None, Some(None)), Eviction::Lru);
         }
 
         fn remove(&mut self, number: u32) {
             let (key, hash) = self.place(number);
             let before = self.0.table.remove(hash, &key);
             assert!(before.is_some());
-            self.0.track(hash, Applied { before, after: None }, Eviction::Lru);
+            self.0.track(hash, Applied::new(before, None), Eviction::Lru);
         }
 
         fn place(&self, number: u32) -> ([u8; 4], KeyHash) {

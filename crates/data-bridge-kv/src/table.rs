@@ -25,7 +25,8 @@ mod value;
 
 pub use entry::{CollectionMut, EntryMut, EntryRef, OwnedEntry};
 pub use header::{MAX_DEADLINE, MAX_HEAT, MAX_KEY_BYTES, MAX_SEQUENCE};
-pub use outline::Outline;
+pub use outline::{Home, Outline};
+pub use segment::Position;
 pub use value::{Blob, INLINE_BYTES, NewEntry, NewValue, Shared, Stored, is_kept_whole};
 
 use std::sync::Arc;
@@ -43,8 +44,8 @@ pub enum Look<'a> {
     Absent,
     /// An entry whose deadline has passed.
     Expired,
-    /// An entry.
-    Live(EntryRef<'a>),
+    /// An entry, and where it stands.
+    Live(EntryRef<'a>, Position),
 }
 
 /// The entries of one shard. Every hash handed in must come from the table's hasher; another one makes keys
@@ -108,6 +109,13 @@ impl Table {
         segment.find(hash, key).map(|position| EntryRef::new(segment.block_at(position)))
     }
 
+    /// The entry at the position that a look for this hash has just answered: without another probe. If the table was
+    /// changed since, it is some entry or none.
+    #[inline]
+    pub fn at(&self, hash: KeyHash, position: Position) -> Option<EntryRef<'_>> {
+        self.directory.segment(hash).get(position).map(EntryRef::new)
+    }
+
     /// The entry of a key, to be changed.
     #[inline]
     pub fn find_mut(&mut self, hash: KeyHash, key: &[u8]) -> Option<EntryMut<'_>> {
@@ -132,7 +140,7 @@ impl Table {
         if touch && block.heat() < MAX_HEAT {
             block.set_heat(block.heat() + 1);
         }
-        Look::Live(EntryRef::new(block))
+        Look::Live(EntryRef::new(block), position)
     }
 
     /// Writes an entry whether or not the key is there; an existing block is reused if its size fits.
@@ -231,6 +239,15 @@ impl Table {
         }
         if let Some(top) = entry {
             self.directory.segment(hash(top)).prefetch_first(hash(top));
+        }
+    }
+
+    /// Asks the processor for what the entry of a key leads to, if its value stands outside of it.
+    #[inline]
+    pub fn prefetch_inside(&self, hash: KeyHash, key: &[u8]) {
+        let segment = self.directory.segment(hash);
+        if let Some(position) = segment.find(hash, key) {
+            segment.block_at(position).prefetch_external();
         }
     }
 

@@ -341,6 +341,34 @@ fn watches_tell_every_change() {
 }
 
 #[test]
+fn counting_keeps_the_deadline_is_told_and_counts_once() {
+    let mut store = Store::new(|_| {});
+    let counts = |store: &Store| {
+        let stats = &store.engine.stats().namespaces[0];
+        (stats.hits, stats.misses)
+    };
+    assert_eq!(store.run("INCR n"), Reply::Integer(1));
+    assert_eq!(counts(&store), (0, 1));
+    store.run("PEXPIRE n 50");
+    assert_eq!(store.run("DECRBY n 5"), Reply::Integer(-4));
+    assert_eq!(store.run("PTTL n"), Reply::Integer(50));
+    assert_eq!(counts(&store), (1, 1));
+    store.run("SET text 7");
+    assert_eq!(store.run("INCR text"), Reply::Integer(8));
+    assert_eq!(counts(&store), (2, 1));
+    assert_eq!(error_kind(&store.run("INCRBY n -9223372036854775807")), ErrorKind::OutOfRange);
+    assert_eq!(store.run("GET n"), Reply::Value(Value::Int(-4)));
+    store.clock.advance(50);
+    assert_eq!(store.run("INCR n"), Reply::Integer(1), "it had expired");
+    assert_eq!(store.run("PTTL n"), Reply::Integer(-1));
+    let collected = Arc::new(Collected::default());
+    store.caller.completions = Some(collected.clone());
+    store.run("KV.WATCH PREFIX n");
+    store.run("INCR n");
+    assert_eq!(collected.0.lock().len(), 1);
+}
+
+#[test]
 fn a_state_is_seen_in_a_hash_that_was_written_whole() {
     let mut store = Store::new(|settings| {
         settings.namespaces[0].graph = Some(TransitionGraph::parse("status", "->A, A->B").unwrap());

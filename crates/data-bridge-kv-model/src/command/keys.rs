@@ -47,6 +47,19 @@ impl<'a> KeySet<'a> {
 }
 
 impl<'a> Command<'a> {
+    /// Whether it works on a list, set, hash or sorted set.
+    #[inline]
+    pub fn is_on_collection(&self) -> bool {
+        match self {
+            Command::List(_) | Command::Set(_) | Command::Hash(_) | Command::ZSet(_) => true,
+            Command::Scalar(_)
+            | Command::Number(_)
+            | Command::Key(_)
+            | Command::State(_)
+            | Command::Connection(_) => false,
+        }
+    }
+
     /// The keys that it reads or writes.
     #[inline]
     pub fn keys(&self) -> KeySet<'a> {

@@ -13,10 +13,11 @@
 #![deny(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use super::parse::VERBATIM;
-use data_bridge_kv_model::codec::{Items, Reader, element_count, tagged_parts};
+use data_bridge_kv::table::Stored;
+use data_bridge_kv_model::codec::{Items, element_count, tagged_parts};
 use data_bridge_kv_model::command::{Command, HashCommand, KeyCommand, ListCommand, SetCommand, ZSetCommand};
 use data_bridge_kv_model::error::Error;
-use data_bridge_kv_model::reply::{OK_REPLY, items_of};
+use data_bridge_kv_model::reply::{OK_REPLY, content_of, integer_of, items_of};
 use data_bridge_kv_model::show::{put_int, show};
 use data_bridge_kv_model::{Item, Kind, ReplyReader, Shape, ValueRef};
 
@@ -78,15 +79,16 @@ impl Encoder {
         if reply == OK_REPLY {
             return out.extend_from_slice(b"+OK\r\n");
         }
+        if form & SCAN == 0
+            && let Some(number) = integer_of(reply)
+        {
+            return line(b':', number, out);
+        }
         if !skin.typed
             && form & REPORT == 0
-            && let Some((&number, rest)) = reply.split_first()
-            && (number == Kind::Bytes.number() || number == Kind::Text.number())
+            && let Some(content) = content_of(reply)
         {
-            let mut reader = Reader::new(rest);
-            if let Ok(content) = reader.varint().and_then(|length| reader.take(length)) {
-                return bulk(content, out);
-            }
+            return bulk(content, out);
         }
         let mut reader = ReplyReader::new(reply);
         self.items(&mut reader, 1, skin, form, out);
@@ -281,6 +283,19 @@ pub fn put_error(error: &Error, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
+/// Appends what a GET answers, straight from where it is stored: content, or nothing there. `None`, having appended
+/// nothing, for whatever has to be shown.
+#[inline]
+pub fn content(stored: Option<Stored<'_>>, skin: Skin, out: &mut Vec<u8>) -> Option<()> {
+    match stored {
+        Some(_) if skin.typed => return None,
+        Some(stored) => bulk(stored.scalar()?.content()?, out),
+        None if skin.resp3 => out.extend_from_slice(b"_\r\n"),
+        None => out.extend_from_slice(b"$-1\r\n"),
+    }
+    Some(())
+}
+
 /// Appends a bulk string.
 #[inline]
 pub fn bulk(content: &[u8], out: &mut Vec<u8>) {
@@ -293,17 +308,17 @@ pub fn bulk(content: &[u8], out: &mut Vec<u8>) {
 /// Appends the head of an array or map.
 #[inline]
 pub fn head(mark: u8, count: usize, out: &mut Vec<u8>) {
-    // One digit is the common case: commands have few arguments and values are short.
-    match u8::try_from(count) {
-        Ok(digit @ 0..=9) => out.extend_from_slice(&[mark, digit | b'0', b'\r', b'\n']),
-        _ => line(mark, i64::try_from(count).unwrap_or(i64::MAX), out),
-    }
+    line(mark, i64::try_from(count).unwrap_or(i64::MAX), out);
 }
 
 #[inline]
 fn line(mark: u8, number: i64, out: &mut Vec<u8>) {
+    // Commands have few arguments, and values are short.
     match u8::try_from(number) {
         Ok(digit @ 0..=9) => out.extend_from_slice(&[mark, digit | b'0', b'\r', b'\n']),
+        Ok(two @ 10..=99) => {
+            out.extend_from_slice(&[mark, (two / 10) | b'0', (two % 10) | b'0', b'\r', b'\n']);
+        }
         _ => {
             out.push(mark);
             put_int(number, out);

@@ -112,6 +112,10 @@ fn argument<'a>(
     limits: &Limits,
     intake: &mut Intake<'a, '_>,
 ) -> Result<Option<&'a [u8]>, ProtocolError> {
+    if let Some((bytes, rest)) = short_bulk(input).filter(|(bytes, _)| bytes.len() <= limits.bulk_bytes) {
+        intake.args.push(Arg::Untyped(bytes));
+        return Ok(Some(rest));
+    }
     if let [b'$', rest @ ..] = input {
         let Some((bytes, rest)) = bulk(rest, limits)? else { return Ok(None) };
         intake.args.push(Arg::Untyped(bytes));
@@ -233,8 +237,22 @@ fn element<'a>(
     Ok(Some(rest))
 }
 
-/// A bulk string after its mark.
+/// A whole bulk string of less than a hundred bytes, as most arguments are. Anything else is for [`bulk`] to read.
 #[inline]
+fn short_bulk(input: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (count, start) = match *input.first_chunk::<5>()? {
+        [b'$', a @ b'0'..=b'9', b'\r', b'\n', _] => (a & 15, 4),
+        [b'$', a @ b'0'..=b'9', b @ b'0'..=b'9', b'\r', b'\n'] => {
+            ((a & 15).saturating_mul(10).saturating_add(b & 15), 5)
+        }
+        _ => return None,
+    };
+    let (bytes, rest) = input.get(start..)?.split_at_checked(usize::from(count))?;
+    let (end, rest) = rest.split_first_chunk::<2>()?;
+    (end == b"\r\n").then_some((bytes, rest))
+}
+
+/// A bulk string after its mark.
 fn bulk<'a>(input: &'a [u8], limits: &Limits) -> Step<'a, &'a [u8]> {
     let Some((count, rest)) = length(input, "invalid bulk length")? else { return Ok(None) };
     let count = usize::try_from(count).map_err(|_| ProtocolError("invalid bulk length"))?;

@@ -36,8 +36,8 @@ impl Fields {
         1 + count_len(self.len()) + self.fields.encoded_bytes()
     }
 
-    /// Sets a field and returns its old value. A field that is there keeps its place and its form.
-    pub fn insert(&mut self, field: ValueRef<'_>, value: Packed) -> Option<Packed> {
+    /// Sets a field; whether it is new. A field that is there keeps its place and its form.
+    pub fn insert(&mut self, field: ValueRef<'_>, value: ValueRef<'_>) -> bool {
         self.fields.insert(field, value)
     }
 
@@ -94,7 +94,7 @@ impl Fields {
         let mut items = Items::of(value);
         let mut hash = Fields { fields: OrderedMap::with_capacity(items.size_hint().0 / 2) };
         while let (Some(field), Some(value)) = (items.next(), items.next()) {
-            hash.insert(field, Packed::from(value));
+            hash.insert(field, value);
         }
         hash
     }

@@ -16,12 +16,29 @@ const SPARE_HOLES: usize = 8;
 
 /// What a member maps to: nothing in a set, a value in a hash.
 pub trait Mapped: Clone {
+    /// What it is made from.
+    type Given<'v>: Copy;
+
+    /// A new one.
+    fn new(given: Self::Given<'_>) -> Self;
+
+    /// Becomes another one, in its place if it can.
+    fn assign(&mut self, given: Self::Given<'_>);
+
     /// Counts it in or out of the collection's account.
     #[doc(hidden)]
     fn packed(&self) -> Option<&Packed>;
 }
 
 impl Mapped for () {
+    type Given<'v> = ();
+
+    #[inline]
+    fn new((): ()) {}
+
+    #[inline]
+    fn assign(&mut self, (): ()) {}
+
     #[inline]
     fn packed(&self) -> Option<&Packed> {
         None
@@ -29,6 +46,18 @@ impl Mapped for () {
 }
 
 impl Mapped for Packed {
+    type Given<'v> = ValueRef<'v>;
+
+    #[inline]
+    fn new(given: ValueRef<'_>) -> Packed {
+        Packed::from(given)
+    }
+
+    #[inline]
+    fn assign(&mut self, given: ValueRef<'_>) {
+        Packed::assign(self, given);
+    }
+
     #[inline]
     fn packed(&self) -> Option<&Packed> {
         Some(self)
@@ -118,23 +147,22 @@ impl<V: Mapped> OrderedMap<V> {
         self.find(member).is_some()
     }
 
-    /// Maps a member to a value. A member that is there keeps its place and its first form; its old value
-    /// comes back.
-    pub fn insert(&mut self, member: ValueRef<'_>, value: V) -> Option<V> {
-        if let Some(place) = self.find(member)
-            && let Some((_, old)) = self.slots[place].as_mut()
-        {
-            if let Some(new) = value.packed() {
-                self.account.add(new);
-            }
-            let old = std::mem::replace(old, value);
-            if let Some(old) = old.packed() {
+    /// Maps a member to a value; whether it is new. A member that is there keeps its place and its first form.
+    pub fn insert(&mut self, member: ValueRef<'_>, value: V::Given<'_>) -> bool {
+        let Some(place) = self.find(member) else {
+            self.push(Packed::from(member), V::new(value));
+            return true;
+        };
+        if let Some((_, held)) = self.slots[place].as_mut() {
+            if let Some(old) = held.packed() {
                 self.account.subtract(old);
             }
-            return Some(old);
+            held.assign(value);
+            if let Some(new) = held.packed() {
+                self.account.add(new);
+            }
         }
-        self.push(Packed::from(member), value);
-        None
+        false
     }
 
     /// Adds a member that is not there at the end.

@@ -1,26 +1,31 @@
-//! One owned value in codec bytes, as an element of a collection: 16 bytes, and no heap up to 15 bytes.
+//! One owned value in codec bytes, as an element of a collection: 24 bytes, and no heap up to 23 bytes. So numbers,
+//! a Decimal, a Uuid and short text stand where they are looked for, and cost neither an allocation nor a cache miss.
 
 use data_bridge_kv_model::{Kind, ValueRef};
 
 use crate::footprint::block_bytes;
 
 /// Longest encoding that needs no heap.
-pub const INLINE_BYTES: usize = 15;
+pub const INLINE_BYTES: usize = 23;
 
 /// Longest encoding that has a block of a size class to itself.
 const BLOCK_BYTES: usize = 127;
 
 /// How many bytes of the inline place are used. The values above leave room for the other variants' tags, so
-/// that the whole is 16 bytes.
+/// that the whole is 24 bytes.
 #[derive(Clone, Copy)]
 #[repr(u8)]
 #[rustfmt::skip]
-enum InlineLen { L0, L1, L2, L3, L4, L5, L6, L7, L8, L9, L10, L11, L12, L13, L14, L15 }
+enum InlineLen {
+    L0, L1, L2, L3, L4, L5, L6, L7, L8, L9, L10, L11, L12, L13, L14, L15, L16, L17, L18, L19, L20, L21, L22, L23,
+}
 
 #[rustfmt::skip]
 const INLINE_LENS: [InlineLen; INLINE_BYTES + 1] = {
     use InlineLen::*;
-    [L0, L1, L2, L3, L4, L5, L6, L7, L8, L9, L10, L11, L12, L13, L14, L15]
+    [
+        L0, L1, L2, L3, L4, L5, L6, L7, L8, L9, L10, L11, L12, L13, L14, L15, L16, L17, L18, L19, L20, L21, L22, L23,
+    ]
 };
 
 /// The encoded value. Medium lengths have one block of an allocator size class each, so that a value costs one
@@ -36,7 +41,7 @@ enum Repr {
     Long(Box<Box<[u8]>>),
 }
 
-const _: () = assert!(size_of::<Packed>() == 16);
+const _: () = assert!(size_of::<Packed>() == 24);
 
 /// A value that owns its codec bytes. It holds what the value codec wrote or validated.
 #[derive(Clone)]
@@ -53,7 +58,7 @@ impl Packed {
                 bytes[..len].copy_from_slice(encoded);
                 Repr::Inline(INLINE_LENS[len], bytes)
             }
-            16..=31 => Repr::Block32(counted(encoded)),
+            24..=31 => Repr::Block32(counted(encoded)),
             32..=47 => Repr::Block48(counted(encoded)),
             48..=63 => Repr::Block64(counted(encoded)),
             64..=95 => Repr::Block96(counted(encoded)),
@@ -97,7 +102,7 @@ impl Packed {
         ValueRef::from_parts(kind, &encoded[start..])
     }
 
-    /// What it takes on the heap, its own 16 bytes apart.
+    /// What it takes on the heap, its own 24 bytes apart.
     #[inline]
     pub fn heap_bytes(&self) -> usize {
         match &self.0 {
@@ -112,25 +117,61 @@ impl Packed {
     }
 }
 
+impl Packed {
+    /// Becomes another value, in its place where one of that length has a block of this size.
+    #[inline]
+    pub fn assign(&mut self, value: ValueRef<'_>) {
+        with_short(value, |encoded| {
+            match encoded.and_then(|encoded| Some((encoded, self.block(encoded.len())?))) {
+                Some((encoded, block)) => fill(block, encoded),
+                None => *self = Packed::from(value),
+            }
+        });
+    }
+
+    /// The block that a value of so many encoded bytes would have too, if it is the one that there is.
+    fn block(&mut self, len: usize) -> Option<&mut [u8]> {
+        match (&mut self.0, len) {
+            (Repr::Block32(block), 24..=31) => Some(&mut **block),
+            (Repr::Block48(block), 32..=47) => Some(&mut **block),
+            (Repr::Block64(block), 48..=63) => Some(&mut **block),
+            (Repr::Block96(block), 64..=95) => Some(&mut **block),
+            (Repr::Block128(block), 96..=BLOCK_BYTES) => Some(&mut **block),
+            _ => None,
+        }
+    }
+}
+
 impl From<ValueRef<'_>> for Packed {
     fn from(value: ValueRef<'_>) -> Packed {
-        let payload = value.payload();
-        let has_length = value.content().is_some();
-        let head = 1 + usize::from(has_length);
-        if payload.len() > BLOCK_BYTES - head {
-            let mut encoded = Vec::with_capacity(value.encoded_len());
-            value.encode_into(&mut encoded);
-            return Packed::new(&encoded);
-        }
-        // Below 128 the length is one byte.
-        let mut encoded = [0; BLOCK_BYTES];
-        encoded[0] = value.kind().number();
-        if has_length {
-            encoded[1] = payload.len() as u8;
-        }
-        encoded[head..head + payload.len()].copy_from_slice(payload);
-        Packed::new(&encoded[..head + payload.len()])
+        with_short(value, |encoded| match encoded {
+            Some(encoded) => Packed::new(encoded),
+            None => {
+                let mut encoded = Vec::with_capacity(value.encoded_len());
+                value.encode_into(&mut encoded);
+                Packed::new(&encoded)
+            }
+        })
     }
+}
+
+/// Hands the encoded value to `use_it`, or `None` if it is longer than a block.
+#[inline]
+fn with_short<R>(value: ValueRef<'_>, use_it: impl FnOnce(Option<&[u8]>) -> R) -> R {
+    let payload = value.payload();
+    let has_length = value.content().is_some();
+    let head = 1 + usize::from(has_length);
+    if payload.len() > BLOCK_BYTES - head {
+        return use_it(None);
+    }
+    // Below 128 the length is one byte.
+    let mut encoded = [0; BLOCK_BYTES];
+    encoded[0] = value.kind().number();
+    if has_length {
+        encoded[1] = payload.len() as u8;
+    }
+    encoded[head..head + payload.len()].copy_from_slice(payload);
+    use_it(Some(&encoded[..head + payload.len()]))
 }
 
 impl std::fmt::Debug for Packed {
@@ -142,9 +183,14 @@ impl std::fmt::Debug for Packed {
 /// A block with the length in front.
 fn counted<const N: usize>(bytes: &[u8]) -> Box<[u8; N]> {
     let mut block = Box::new([0; N]);
+    fill(&mut *block, bytes);
+    block
+}
+
+#[inline]
+fn fill(block: &mut [u8], bytes: &[u8]) {
     block[0] = bytes.len() as u8;
     block[1..=bytes.len()].copy_from_slice(bytes);
-    block
 }
 
 #[inline]
@@ -199,6 +245,20 @@ mod tests {
                 assert_eq!(packed.kind(), kind);
                 assert_eq!(packed.heap_bytes() == 0, encoded.len() <= INLINE_BYTES);
                 assert!(packed.heap_bytes() == 0 || packed.heap_bytes() >= encoded.len());
+            }
+        }
+    }
+
+    #[test]
+    fn every_length_takes_the_place_of_every_other() {
+        let (bytes, text) = ([7; 140], "text".repeat(35));
+        for old in 0..bytes.len() {
+            for new in 0..bytes.len() {
+                let after = ValueRef::text(&text[..new]);
+                let mut packed = Packed::from(ValueRef::bytes(&bytes[..old]));
+                packed.assign(after);
+                assert_eq!(packed.as_bytes(), Packed::from(after).as_bytes());
+                assert_eq!(packed.heap_bytes(), Packed::from(after).heap_bytes());
             }
         }
     }

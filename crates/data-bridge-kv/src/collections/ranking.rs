@@ -43,11 +43,19 @@ impl<S: Number> Ranking<S> {
             + block_bytes(self.lens.capacity() * size_of::<u32>())
     }
 
-    /// The first spot whose pair is not `Less` than what is looked for; may be one past the last block.
-    fn spot(&self, order: impl Fn(&Ranked<S>) -> Ordering) -> Spot {
-        let is_less = |pair: &Ranked<S>| order(pair) == Ordering::Less;
-        let block = self.blocks.partition_point(|block| block.last().is_some_and(is_less));
-        let index = self.blocks.get(block).map_or(0, |block| block.partition_point(is_less));
+    /// The first spot that does not come before what is looked for; may be one past the last block.
+    fn spot(&self, score: S, ties: impl Fn(&Ranked<S>) -> Ordering) -> Spot {
+        let is_before = |pair: &Ranked<S>| pair.score.order(score).then_with(|| ties(pair)) == Ordering::Less;
+        let block = self.blocks.partition_point(|block| block.last().is_some_and(is_before));
+        let index = self.blocks.get(block).map_or(0, |pairs| {
+            let below = count_below(pairs, score);
+            match pairs.get(below..) {
+                Some(rest @ [first, ..]) if first.score.order(score) == Ordering::Equal => {
+                    below + rest.partition_point(is_before)
+                }
+                _ => below,
+            }
+        });
         (block, index)
     }
 
@@ -66,14 +74,14 @@ impl<S: Number> Ranking<S> {
         (self.blocks.len(), 0)
     }
 
-    /// How many pairs are `Less` than what is looked for.
-    pub(super) fn rank(&self, order: impl Fn(&Ranked<S>) -> Ordering) -> usize {
-        self.rank_of_spot(self.spot(order))
+    /// How many pairs come before a score; `ties` says how pairs of this score compare with what is looked for.
+    pub(super) fn rank(&self, score: S, ties: impl Fn(&Ranked<S>) -> Ordering) -> usize {
+        self.rank_of_spot(self.spot(score, ties))
     }
 
-    /// Adds a pair; `order` compares a stored pair with it, never `Equal`.
-    pub(super) fn insert(&mut self, pair: Ranked<S>, order: impl Fn(&Ranked<S>) -> Ordering) {
-        let (mut block, mut index) = self.spot(order);
+    /// Adds a pair; `ties` compares a stored pair of its score with it, never `Equal`.
+    pub(super) fn insert(&mut self, pair: Ranked<S>, ties: impl Fn(&Ranked<S>) -> Ordering) {
+        let (mut block, mut index) = self.spot(pair.score, ties);
         if block == self.blocks.len() {
             // Behind everything: the last block takes it, unless there is none.
             match block.checked_sub(1) {
@@ -109,11 +117,11 @@ impl<S: Number> Ranking<S> {
         self.blocks.insert(block + 1, upper);
     }
 
-    /// Takes out the pair for which `order` is `Equal`.
-    pub(super) fn remove(&mut self, order: impl Fn(&Ranked<S>) -> Ordering) {
-        let (block, index) = self.spot(&order);
+    /// Takes out the pair of this score for which `ties` is `Equal`.
+    pub(super) fn remove(&mut self, score: S, ties: impl Fn(&Ranked<S>) -> Ordering) {
+        let (block, index) = self.spot(score, &ties);
         let found = self.blocks.get(block).and_then(|pairs| pairs.get(index));
-        debug_assert!(found.is_some_and(|pair| order(pair) == Ordering::Equal), "a ranked member is found");
+        debug_assert!(found.is_some_and(|pair| ties(pair) == Ordering::Equal), "a ranked member is found");
         if found.is_none() {
             return;
         }
@@ -151,9 +159,9 @@ impl<S: Number> Ranking<S> {
         }
     }
 
-    /// Gives the pair for which `order` is `Equal` another place.
-    pub(super) fn set_place(&mut self, order: impl Fn(&Ranked<S>) -> Ordering, place: u32) {
-        let (block, index) = self.spot(order);
+    /// Gives the pair of this score for which `ties` is `Equal` another place.
+    pub(super) fn set_place(&mut self, score: S, ties: impl Fn(&Ranked<S>) -> Ordering, place: u32) {
+        let (block, index) = self.spot(score, ties);
         if let Some(pair) = self.blocks.get_mut(block).and_then(|pairs| pairs.get_mut(index)) {
             pair.place = place;
         }
@@ -174,6 +182,19 @@ impl<S: Number> Ranking<S> {
         };
         head.iter().chain(middle.iter().flatten()).chain(tail.iter())
     }
+}
+
+/// Pairs that are compared in one go.
+const STRIDE: usize = 16;
+
+/// How many pairs in order have a lower score. In two rounds of comparisons that don't wait for each other, where a binary
+/// search would wait for memory at each of its steps.
+fn count_below<S: Number>(pairs: &[Ranked<S>], score: S) -> usize {
+    let is_below = |pair: &&Ranked<S>| pair.score.order(score) == Ordering::Less;
+    let strides = pairs.iter().skip(STRIDE - 1).step_by(STRIDE).filter(is_below).count();
+    let start = strides * STRIDE;
+    let rest = &pairs[start..pairs.len().min(start + STRIDE)];
+    start + rest.iter().filter(is_below).count()
 }
 
 /// Grows by a quarter, up to a whole block.

@@ -38,7 +38,7 @@ impl Set {
 
     /// Adds a member; whether it is new.
     pub fn insert(&mut self, member: ValueRef<'_>) -> bool {
-        self.members.insert(member, ()).is_none()
+        self.members.insert(member, ())
     }
 
     /// The member in its stored form.

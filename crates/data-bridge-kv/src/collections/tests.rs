@@ -162,12 +162,11 @@ proptest! {
             prop_assert_eq!(hash.contains(field.value()), place.is_some());
             match (value, place) {
                 (Some(value), Some(place)) => {
-                    let old = hash.insert(field.value(), packed(value));
-                    let expected = std::mem::replace(&mut model[place].1, packed(value));
-                    prop_assert_eq!(bytes_of(&old), bytes_of(&Some(expected)));
+                    prop_assert!(!hash.insert(field.value(), packed(value).value()));
+                    model[place].1 = packed(value);
                 }
                 (Some(value), None) => {
-                    prop_assert!(hash.insert(field.value(), packed(value)).is_none());
+                    prop_assert!(hash.insert(field.value(), packed(value).value()));
                     model.push((field, packed(value)));
                 }
                 (None, place) => {

@@ -127,7 +127,7 @@ impl SortedSet {
     pub fn rank(&self, member: ValueRef<'_>) -> Option<usize> {
         either!(&self.0, scored => {
             let place = scored.find(member)?;
-            Some(scored.ranking.rank(order_to(&scored.entries, place)))
+            Some(scored.ranking.rank(scored.entries[place].1, ties(&scored.entries, place)))
         })
     }
 
@@ -136,10 +136,7 @@ impl SortedSet {
     pub fn rank_of_score(&self, bound: Score, including: bool) -> Option<usize> {
         either!(&self.0, scored => {
             let bound = Number::from_score(bound)?;
-            Some(scored.ranking.rank(|pair| match pair.score.order(bound) {
-                Ordering::Equal if including => Ordering::Less,
-                order => order,
-            }))
+            Some(scored.ranking.rank(bound, |_| if including { Ordering::Less } else { Ordering::Equal }))
         })
     }
 
@@ -289,7 +286,7 @@ impl<S: Number> Scored<S> {
         self.unrank(place);
         let last = self.entries.len() - 1;
         if place != last {
-            self.ranking.set_place(order_to(&self.entries, last), place as u32);
+            self.ranking.set_place(self.entries[last].1, ties(&self.entries, last), place as u32);
         }
         if !self.index.is_linear() {
             let hash_of = |place: u32| identity_hash(self.entries[place as usize].0.value());
@@ -309,25 +306,22 @@ impl<S: Number> Scored<S> {
     /// Enters the entry at `place` in the ranking.
     fn rank(&mut self, place: usize) {
         let pair = Ranked { score: self.entries[place].1, place: place as u32 };
-        self.ranking.insert(pair, order_to(&self.entries, place));
+        self.ranking.insert(pair, ties(&self.entries, place));
     }
 
     /// Takes the entry at `place` out of the ranking.
     fn unrank(&mut self, place: usize) {
-        self.ranking.remove(order_to(&self.entries, place));
+        self.ranking.remove(self.entries[place].1, ties(&self.entries, place));
     }
 }
 
-/// Compares ranked pairs with the entry at `place`.
-fn order_to<S: Number>(entries: &[(Packed, S)], place: usize) -> impl Fn(&Ranked<S>) -> Ordering + '_ {
-    let (member, score) = &entries[place];
+/// Compares ranked pairs of its score with the entry at `place`.
+fn ties<S>(entries: &[(Packed, S)], place: usize) -> impl Fn(&Ranked<S>) -> Ordering + '_ {
     move |pair| {
-        pair.score.order(*score).then_with(|| {
-            if pair.place as usize == place {
-                return Ordering::Equal;
-            }
-            order_members(entries[pair.place as usize].0.value(), member.value())
-        })
+        if pair.place as usize == place {
+            return Ordering::Equal;
+        }
+        order_members(entries[pair.place as usize].0.value(), entries[place].0.value())
     }
 }
 

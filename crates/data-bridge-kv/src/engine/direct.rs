@@ -13,7 +13,7 @@ use crate::hash::KeyHash;
 use crate::shard::Space;
 use crate::shard::exec::new_value;
 use crate::shard::exec::scalar::{deadline_at, is_from_now};
-use crate::table::Stored;
+use crate::table::{EntryRef, Stored};
 
 /// Why a value does not go the short way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,7 +48,8 @@ impl Engine {
         let core = &*self.core;
         let (space, hash) = core.find(caller, key)?;
         let mut shard = space.try_lock(space.shard_of(hash)).ok_or(Obstacle::Locked)?;
-        shard.read(space, hash, key.as_bytes(), || core.clock.unix_ms(), use_it).ok_or(Obstacle::Unusual)
+        let use_entry = |entry: Option<EntryRef<'_>>| Some(use_it(entry.map(EntryRef::value)));
+        shard.read(space, hash, key.as_bytes(), || core.clock.unix_ms(), use_entry).ok_or(Obstacle::Unusual)
     }
 
     /// Writes a value, as a plain SET with this expiry does. With an obstacle nothing was done, and the command is to be

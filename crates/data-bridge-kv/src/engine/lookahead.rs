@@ -5,17 +5,22 @@ use std::cell::Cell;
 use std::ops::Range;
 
 use crossbeam_epoch::Guard;
-use data_bridge_kv_model::{Command, ReplyBuf, Spec};
+use data_bridge_kv_model::{Command, Key, ReplyBuf, Spec};
 
 use super::{Caller, Engine};
 use crate::hash::KeyHash;
 use crate::shard::Space;
+use crate::table::{EntryRef, Home, Stored};
 
 /// How many entries are asked for together, while as many commands are still to run on those before. Together, because
 /// each command locks its shard, and a processor finishes what it has begun to fetch before it locks.
 const TOGETHER: usize = 16;
 
+/// How many entries are looked into together for what they lead to.
+const INSIDE: usize = 8;
+
 /// Held while a batch is read and executed: what its look ahead reads of tables stays where it is.
+#[derive(Debug)]
 pub struct Pin(Guard);
 
 impl Pin {
@@ -27,34 +32,51 @@ impl Pin {
     }
 }
 
-/// What is known of a batch's keys: for each command its only key, if it has exactly one. Kept and used again by whoever
-/// executes batches.
+/// Memory of look aheads, kept and used again by whoever executes batches.
 #[derive(Debug, Default)]
-pub struct Lookahead {
-    keys: Vec<Option<Hashed>>,
+pub struct Lookahead(Vec<Option<Hashed<'static>>>);
+
+/// What is known of a batch's keys: for each command its only key, if it has exactly one.
+#[derive(Debug)]
+pub struct Ahead<'p> {
+    keys: Vec<Option<Hashed<'p>>>,
     /// The entries of the commands before this one have been asked for.
     asked: Cell<usize>,
+    /// The entries of the commands before this one have been looked into.
+    inside: Cell<usize>,
+    pin: &'p Pin,
 }
 
-/// A key, by where its bytes stand, and its hash.
+/// A key, its hash, and where its search begins.
 #[derive(Clone, Copy, Debug)]
-struct Hashed {
-    address: usize,
-    bytes: usize,
+struct Hashed<'p> {
+    key: &'p [u8],
     hash: KeyHash,
+    home: Option<Home<'p>>,
 }
 
 impl Lookahead {
-    /// Forgets the batch and keeps the memory.
-    pub fn clear(&mut self) {
-        self.keys.clear();
-        self.asked.set(0);
+    /// Begins a batch, for which the pin is held.
+    #[inline]
+    pub fn begin<'p>(self, pin: &'p Pin) -> Ahead<'p> {
+        Ahead { keys: self.0, asked: Cell::new(0), inside: Cell::new(0), pin }
+    }
+}
+
+impl<'p> Ahead<'p> {
+    /// Ends the batch and gives the memory back.
+    #[inline]
+    pub fn end(self) -> Lookahead {
+        let Ahead { mut keys, .. } = self;
+        keys.clear();
+        // Collecting a vector's own iterator happens in its place.
+        Lookahead(keys.into_iter().map(|_| None).collect())
     }
 
     /// The turn of command `index`.
     #[inline]
-    pub fn turn<'a>(&'a self, index: usize, pin: &'a Pin) -> Turn<'a> {
-        Turn { ahead: self, index, pin }
+    pub fn turn(&self, index: usize) -> Turn<'_> {
+        Turn { ahead: self, index }
     }
 
     /// The commands whose entries are to be asked for in the turn of command `index`: at most 32, each once. Turns may be
@@ -70,62 +92,102 @@ impl Lookahead {
         asked.max(index)..end
     }
 
+    /// Asks for what the entries of this command and of those behind it lead to: the second miss of a command on a
+    /// collection. Where somebody holds a shard it is left alone.
+    fn look_inside(&self, space: &Space, index: usize) {
+        if index < self.inside.get() {
+            return;
+        }
+        let end = self.keys.len().min(index + INSIDE);
+        self.inside.set(end);
+        for Hashed { key, hash, .. } in self.keys.get(index..end).unwrap_or_default().iter().flatten() {
+            if let Some(shard) = space.try_lock(space.shard_of(*hash)) {
+                shard.table().prefetch_inside(*hash, key);
+            }
+        }
+    }
+
     /// Asks for the entries of these commands, at most 32, whose slots have arrived.
     #[inline]
-    fn prefetch_entries(&self, space: &Space, commands: Range<usize>, pin: &Pin) {
+    fn prefetch_entries(&self, commands: Range<usize>) {
         let keys = self.keys.get(commands.start..commands.end.min(self.keys.len())).unwrap_or_default();
         // A bit for each command whose first slots are full of others.
         let mut late = 0u32;
         for (index, hashed) in keys.iter().enumerate() {
-            late |= u32::from(!prefetch_entry(space, hashed, 0, pin)) << index;
+            late |= u32::from(!prefetch_entry(hashed, 0)) << index;
         }
         while late != 0 {
-            prefetch_entry(space, &keys[late.trailing_zeros() as usize], 1, pin);
+            prefetch_entry(&keys[late.trailing_zeros() as usize], 1);
             late &= late - 1;
         }
     }
 }
 
 #[inline]
-fn prefetch_entry(space: &Space, hashed: &Option<Hashed>, behind: usize, pin: &Pin) -> bool {
-    let Some(Hashed { hash, .. }) = *hashed else { return true };
-    space.outline(hash).is_none_or(|outline| outline.prefetch_entry(hash, behind, &pin.0))
+fn prefetch_entry(hashed: &Option<Hashed<'_>>, behind: u8) -> bool {
+    hashed.and_then(|hashed| hashed.home).is_none_or(|home| home.prefetch_entry(behind))
 }
 
 /// One command's place in a batch.
 #[derive(Clone, Copy)]
 pub struct Turn<'a> {
-    ahead: &'a Lookahead,
+    ahead: &'a Ahead<'a>,
     index: usize,
-    pin: &'a Pin,
 }
 
 impl Turn<'_> {
     /// Takes the turn: asks for the entries of later commands, and answers the hash of this command's only key.
     #[inline]
-    pub(super) fn take(self, space: &Space, key: &[u8]) -> Option<KeyHash> {
+    pub(super) fn take(self, key: &[u8]) -> Option<KeyHash> {
         let due = self.ahead.due(self.index);
         if !due.is_empty() {
-            self.ahead.prefetch_entries(space, due, self.pin);
+            self.ahead.prefetch_entries(due);
         }
         let hashed = self.ahead.keys.get(self.index).copied().flatten()?;
-        (hashed.address == key.as_ptr().addr() && hashed.bytes == key.len()).then_some(hashed.hash)
+        std::ptr::eq(hashed.key, key).then_some(hashed.hash)
+    }
+
+    /// Has what the entries lead to fetched, for a command on a collection: the next ones are likely to be such too.
+    #[inline]
+    pub(super) fn look_inside(self, space: &Space) {
+        self.ahead.look_inside(space, self.index);
     }
 }
 
 impl Engine {
-    /// Tells the next command of a batch ahead: the bytes of its only key, or `None` where it has not exactly one. They
-    /// must stay where they are until the command is executed.
+    /// Tells the next command of a batch ahead: the bytes of its only key, or `None` where it has not exactly one.
     #[inline]
-    pub fn look_ahead(&self, caller: &Caller, key: Option<&[u8]>, ahead: &mut Lookahead) {
+    pub fn look_ahead<'p>(&self, caller: &Caller, key: Option<&'p [u8]>, ahead: &mut Ahead<'p>) {
         let space = self.core.space(caller.namespace);
+        let pin = ahead.pin;
         ahead.keys.push(key.map(|key| {
             let hash = space.hash(key);
-            if let Some(outline) = space.outline(hash) {
-                outline.prefetch_slots(hash);
+            let home = space.outline(hash).and_then(|outline| outline.home(hash, &pin.0));
+            if let Some(home) = home {
+                home.prefetch_slots();
             }
-            Hashed { address: key.as_ptr().addr(), bytes: key.len(), hash }
+            Hashed { key, hash, home }
         }));
+    }
+
+    /// Hands the value of a key to `use_it` in the turn of the command that reads it, as [`Engine::try_read`] does. Where
+    /// that takes more than a look at the locked shard, or `use_it` answers `None`, nothing was counted: the command is
+    /// to be executed.
+    #[inline]
+    pub fn read_ahead<R>(
+        &self,
+        caller: &Caller,
+        key: Key<'_>,
+        turn: Turn<'_>,
+        use_it: impl FnOnce(Option<Stored<'_>>) -> Option<R>,
+    ) -> Option<R> {
+        let core = &*self.core;
+        core.check_open().ok()?;
+        let space = core.space(caller.namespace);
+        let hash = turn.take(key.as_bytes()).unwrap_or_else(|| space.hash(key.as_bytes()));
+        let use_entry = |entry: Option<EntryRef<'_>>| use_it(entry.map(EntryRef::value));
+        let now = || core.clock.unix_ms();
+        space.lock(space.shard_of(hash)).read(space, hash, key.as_bytes(), now, use_entry)
     }
 
     /// Executes a command in its turn of a batch. It must be one that is answered at once: exactly one reply item is
@@ -150,8 +212,9 @@ mod tests {
 
     #[test]
     fn entries_are_asked_for_once_and_ahead_also_where_turns_are_left_out() {
+        let pin = Pin::new();
         for left_out in [&[][..], &[0], &[16, 17, 32], &[1, 2, 3, 60, 61]] {
-            let ahead = Lookahead::default();
+            let ahead = Lookahead::default().begin(&pin);
             let mut asked = [0; 256];
             for index in (0..128).filter(|index| !left_out.contains(index)) {
                 let due = ahead.due(index);
@@ -160,7 +223,7 @@ mod tests {
                 assert_eq!(asked[index], 1, "command {index}, without {left_out:?}");
             }
         }
-        let ahead = Lookahead::default();
+        let ahead = Lookahead::default().begin(&pin);
         assert_eq!(
             [ahead.due(0), ahead.due(1), ahead.due(15), ahead.due(16)],
             [0..32, 32..32, 32..32, 32..48]

@@ -72,7 +72,7 @@ pub fn encode(key: &[u8], version: u64, mutation: &Mutation<'_>, out: &mut Vec<u
         | Mutation::ScoreRemove(member) => member.encode_into(out),
         Mutation::FieldSet(field, value) => {
             field.encode_into(out);
-            out.extend_from_slice(value.as_bytes());
+            value.encode_into(out);
         }
         Mutation::ScoreSet(member, score) => {
             member.encode_into(out);
@@ -156,7 +156,7 @@ fn read<'a>(
         LIST_TRIM => Mutation::ListTrim(reader.varint()?, reader.varint()?),
         SET_INSERT => Mutation::SetInsert(reader.value()?),
         SET_REMOVE => Mutation::SetRemove(reader.value()?),
-        FIELD_SET => Mutation::FieldSet(reader.value()?, packed(reader)?),
+        FIELD_SET => Mutation::FieldSet(reader.value()?, reader.value()?),
         FIELD_REMOVE => Mutation::FieldRemove(reader.value()?),
         SCORE_SET => {
             let member = reader.value()?;
@@ -207,7 +207,7 @@ mod tests {
             Mutation::ListTrim(2, 900),
             Mutation::SetInsert(text),
             Mutation::SetRemove(text),
-            Mutation::FieldSet(text, Packed::from(number)),
+            Mutation::FieldSet(text, number),
             Mutation::FieldRemove(text),
             Mutation::ScoreSet(text, Score::Float(-0.5)),
             Mutation::ScoreSet(text, Score::Decimal("1.10".parse::<Decimal>().unwrap())),

@@ -32,7 +32,7 @@ pub fn describe(effect: &Effect<'_>, out: &mut String) {
         Mutation::SetInsert(member) => format!("set {key:?} add {}", value(*member)),
         Mutation::SetRemove(member) => format!("set {key:?} remove {}", value(*member)),
         Mutation::FieldSet(field, to) => {
-            format!("hash {key:?} set {} = {}", value(*field), value(to.value()))
+            format!("hash {key:?} set {} = {}", value(*field), value(*to))
         }
         Mutation::FieldRemove(field) => format!("hash {key:?} remove {}", value(*field)),
         Mutation::ScoreSet(member, score) => format!("zset {key:?} set {} = {score:?}", value(*member)),

@@ -6,13 +6,13 @@ use super::{Shard, Space, is_large};
 use crate::budget::{Budget, REPORT_STEP};
 use crate::hash::KeyHash;
 use crate::mutation::{self, Mutation};
-use crate::table::{Look, NewValue, Stored};
+use crate::table::{EntryRef, Look, NewValue};
 use crate::wal::Lsn;
 
 impl Shard {
-    /// Reads the value of a key, with `None` where there is none. Answers `None`, without having called, where reading
-    /// it takes a step of its own: its deadline has passed, it is large, the key may be on disk, or the answer may have to
-    /// wait for the log.
+    /// Reads the entry of a key, with `None` where there is none. Answers `None`, having counted nothing, where `use_it`
+    /// does, and without having called where reading takes a step of its own: the deadline has passed, the value is large,
+    /// the key may be on disk, or the answer may have to wait for the log.
     #[inline]
     pub fn read<R>(
         &mut self,
@@ -20,7 +20,7 @@ impl Shard {
         hash: KeyHash,
         key: &[u8],
         now: impl FnOnce() -> u64,
-        use_it: impl FnOnce(Option<Stored<'_>>) -> R,
+        use_it: impl FnOnce(Option<EntryRef<'_>>) -> Option<R>,
     ) -> Option<R> {
         if let Some(wal) = space.awaited()
             && !self.is_settled(wal.durable())
@@ -29,17 +29,25 @@ impl Shard {
         }
         let may_be_elsewhere = self.may_be_elsewhere();
         match self.table.look(hash, key, true, now) {
-            Look::Live(entry) if !is_large(entry) => {
+            Look::Live(entry, _) if !is_large(entry) => {
+                let used = use_it(Some(entry))?;
                 self.counters.hits += 1;
-                Some(use_it(Some(entry.value())))
+                Some(used)
             }
             Look::Absent if may_be_elsewhere => None,
             Look::Absent => {
+                let used = use_it(None)?;
                 self.counters.misses += 1;
-                Some(use_it(None))
+                Some(used)
             }
-            Look::Live(_) | Look::Expired => None,
+            Look::Live(..) | Look::Expired => None,
         }
+    }
+
+    /// Whether a write takes a transaction: a transition graph must allow it, others are told, or it is logged.
+    #[inline]
+    pub fn is_watched(&self, space: &Space) -> bool {
+        space.settings().graph.is_some() || self.tells(space) || space.is_logged()
     }
 
     /// Writes a value and its deadline (unix ms, not passed), if that is all there is to do. Answers `None`, having done
@@ -53,7 +61,7 @@ impl Shard {
         value: NewValue<'_>,
         deadline: Option<u64>,
     ) -> Option<()> {
-        if space.settings().graph.is_some() || self.tells(space) || space.is_logged() {
+        if self.is_watched(space) {
             return None;
         }
         if self.may_be_elsewhere() && self.table.find(hash, key).is_none() {
@@ -94,7 +102,8 @@ impl Shard {
         !self.waiters.is_empty() || space.has_prefix_watchers()
     }
 
-    /// Carries out an effect under the next sequence number, which it answers; `None` if nothing changed.
+    /// Carries out an effect under the next sequence number. Answers that, and whether a collection without elements is
+    /// left; `None` if nothing changed.
     #[inline]
     pub(super) fn carry_out(
         &mut self,
@@ -103,14 +112,15 @@ impl Shard {
         key: &[u8],
         mutation: Mutation<'_>,
         change: Change,
-    ) -> Option<u64> {
+    ) -> Option<(u64, bool)> {
         let sequence = self.next_sequence();
-        self.carry_out_as(space, hash, key, sequence, mutation)?;
+        let leaves_nothing = self.carry_out_as(space, hash, key, sequence, mutation)?;
         self.counters.expired += u64::from(change == Change::Expire);
-        Some(sequence)
+        Some((sequence, leaves_nothing))
     }
 
-    /// Carries out an effect under the sequence number that it had; `None` if nothing changed.
+    /// Carries out an effect under the sequence number that it had, and answers whether a collection without elements is left;
+    /// `None` if nothing changed.
     #[inline]
     pub(super) fn carry_out_as(
         &mut self,
@@ -119,7 +129,7 @@ impl Shard {
         key: &[u8],
         sequence: u64,
         mutation: Mutation<'_>,
-    ) -> Option<()> {
+    ) -> Option<bool> {
         let applied = mutation::apply(&mut self.table, hash, key, sequence, mutation)?;
         if applied.before.is_none() && (self.may_be_elsewhere() || self.is_replaying())
             || applied.after.is_none() && self.has_residents()
@@ -127,7 +137,7 @@ impl Shard {
             self.follow_on_disk(space, key, sequence, applied.after.is_some());
         }
         self.track(hash, applied, space.order_policy());
-        Some(())
+        Some(applied.leaves_nothing)
     }
 
     /// Lets what is on disk of a key follow its entry, which has just come into the table or left it.

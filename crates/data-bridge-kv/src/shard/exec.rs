@@ -4,8 +4,10 @@
 use data_bridge_kv_model::limits::VALUE_BYTES;
 use data_bridge_kv_model::{Arg, Command, Error, ErrorKind, Kind, ReplyBuf, Result, ValueRef, show};
 
-use super::Txn;
+use super::{Shard, Space, Txn};
+use crate::clock::Clock;
 use crate::collections::{Collection, Packed};
+use crate::hash::KeyHash;
 use crate::table::{NewValue, is_kept_whole};
 
 /// What an element takes beside its bytes when it is encoded, at most.
@@ -33,6 +35,29 @@ pub fn run(txn: &mut Txn<'_>, command: &Command<'_>, out: &mut ReplyBuf) -> Resu
         Command::ZSet(command) => zset::run(txn, command, out),
         Command::State(command) => state::run(txn, command, out),
         Command::Connection(_) => Err(Error::invalid("a connection's command came to the engine")),
+    }
+}
+
+/// Executes what is plain of one key's commands on its locked shard, without a step around it. Answers `None`, having
+/// done nothing, where it takes one.
+#[inline]
+pub fn run_short(
+    shard: &mut Shard,
+    space: &Space,
+    clock: &dyn Clock,
+    (command, hash): (&Command<'_>, KeyHash),
+    out: &mut ReplyBuf,
+) -> Option<Result<()>> {
+    match command {
+        Command::Scalar(command) => scalar::run_short(shard, space, clock, (command, hash), out),
+        Command::Number(command) => number::run_short(shard, space, clock, (command, hash), out),
+        Command::Key(_)
+        | Command::List(_)
+        | Command::Set(_)
+        | Command::Hash(_)
+        | Command::ZSet(_)
+        | Command::State(_)
+        | Command::Connection(_) => None,
     }
 }
 
@@ -105,13 +130,10 @@ pub fn member<'a>(arg: Arg<'a>, scratch: &'a mut Vec<u8>) -> Result<ValueRef<'a>
     Ok(value)
 }
 
-/// The stored member that untyped bytes name: the one with these bytes, else a typed scalar that is shown as them.
-/// `None` where there is none, and for typed arguments, which name themselves.
+/// The stored member that untyped bytes name where none has these bytes: a typed scalar that is shown as them. `None`
+/// where there is none, and for typed arguments, which name themselves.
 pub fn named_by_bytes(arg: Arg<'_>, stored: impl Fn(ValueRef<'_>) -> Option<Packed>) -> Option<Packed> {
     let Arg::Untyped(bytes) = arg else { return None };
-    if stored(ValueRef::bytes(bytes)).is_some() {
-        return None;
-    }
     show::typed_readings(bytes, |value| {
         // Decimals compare by number, but bytes name what is shown as them: `1.10` is not the stored `1.1`.
         stored(value).filter(|found| show::matches_untyped(found.value(), bytes))

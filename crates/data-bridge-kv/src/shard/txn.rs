@@ -17,7 +17,7 @@ use crate::expire::{REFERENCE_BITS, Wheel};
 use crate::hash::KeyHash;
 use crate::mutation::{Applied, Mutation};
 use crate::random::Random;
-use crate::table::{EntryRef, Look, NewValue, OwnedEntry, Stored};
+use crate::table::{EntryRef, Look, NewValue, OwnedEntry, Position, Stored};
 use crate::wal::Lsn;
 
 mod eviction;
@@ -205,20 +205,28 @@ impl<'a> Txn<'a> {
 
     #[inline]
     fn look(&mut self, place: Place<'_>, touch: bool) -> Option<EntryRef<'_>> {
-        // Two probes, because a borrow that is returned on one path is held on all; hot paths use `with_entry`.
-        if !self.with_entry(place, touch, |entry| entry.is_some()) {
-            return None;
-        }
-        self.shard(place.hash).table.find(place.hash, place.key.as_bytes())
+        let position = self.seek(place, touch, |found| found.map(|(_, position)| position))?;
+        self.shard(place.hash).table.at(place.hash, position)
     }
 
-    /// Hands the live entry of a key to `use_it`, in one probe; a `touch` counts as a use of its value.
+    /// Hands the live entry of a key to `use_it`; a `touch` counts as a use of its value.
     #[inline]
     pub fn with_entry<R>(
         &mut self,
         place: Place<'_>,
         touch: bool,
         use_it: impl FnOnce(Option<EntryRef<'_>>) -> R,
+    ) -> R {
+        self.seek(place, touch, |found| use_it(found.map(|(entry, _)| entry)))
+    }
+
+    /// The same with the entry's position, in one probe.
+    #[inline]
+    fn seek<R>(
+        &mut self,
+        place: Place<'_>,
+        touch: bool,
+        use_it: impl FnOnce(Option<(EntryRef<'_>, Position)>) -> R,
     ) -> R {
         let (now, clock, awaited) = (self.now.get(), self.clock, self.space.awaited());
         let mut read = now;
@@ -228,13 +236,13 @@ impl<'a> Txn<'a> {
             .table
             .look(place.hash, place.key.as_bytes(), touch, || *read.get_or_insert_with(|| clock.unix_ms()));
         let result = match found {
-            Look::Live(entry) => {
+            Look::Live(entry, position) => {
                 shard.counters.hits += u64::from(touch);
                 if let Some(wal) = awaited {
                     let journal = shard.journal.as_mut();
                     rests_on = journal.map_or(0, |journal| journal.rests_on(entry.sequence(), wal.durable()));
                 }
-                use_it(Some(entry))
+                use_it(Some((entry, position)))
             }
             Look::Absent => {
                 shard.counters.misses += u64::from(touch);
@@ -256,20 +264,22 @@ impl<'a> Txn<'a> {
     }
 
     /// The live collection of a key, read; an error if the key holds another kind.
+    #[inline]
     pub fn collection(&mut self, place: Place<'_>, kind: Kind) -> Result<Option<&Collection>> {
         if self.large == Large::CopyAll && self.leave_to_copy(place) {
             return Err(left_to_copy());
         }
-        let found = self.with_entry(place, true, |entry| {
-            entry.map(|entry| (entry.kind(), matches!(entry.value(), Stored::Whole { .. })))
+        let found = self.seek(place, true, |found| {
+            found.map(|(entry, position)| (entry.kind(), entry.is_whole(), position))
         });
-        match found {
-            None => return Ok(None),
-            Some((found, _)) if found != kind => return Err(Error::wrong_type()),
-            Some((_, is_whole)) if is_whole => self.build(place),
-            Some(_) => {}
+        let Some((found, is_whole, position)) = found else { return Ok(None) };
+        if found != kind {
+            return Err(Error::wrong_type());
         }
-        let entry = self.shard(place.hash).table.find(place.hash, place.key.as_bytes());
+        if is_whole {
+            self.build(place);
+        }
+        let entry = self.shard(place.hash).table.at(place.hash, position);
         Ok(entry.and_then(|entry| entry.value().collection()))
     }
 
@@ -318,7 +328,9 @@ impl<'a> Txn<'a> {
     /// hash with a state, this must be a step that the namespace's transition graph allows.
     pub fn put(&mut self, place: Place<'_>, value: NewValue<'_>, deadline: Option<u64>) -> Result<u64> {
         self.check_put(place, &value)?;
-        Ok(self.change(place, Mutation::Put { value, deadline }).unwrap_or(0))
+        Ok(self
+            .carry_out(place, Mutation::Put { value, deadline }, Change::Set)
+            .map_or(0, |(version, _)| version))
     }
 
     /// Deletes a live key; answers whether there was one.
@@ -335,35 +347,26 @@ impl<'a> Txn<'a> {
     /// its last element is deleted.
     #[inline]
     pub fn change(&mut self, place: Place<'_>, mutation: Mutation<'_>) -> Option<u64> {
-        let shrinks = matches!(
-            mutation,
-            Mutation::ListRemove(_)
-                | Mutation::ListTrim(..)
-                | Mutation::SetRemove(_)
-                | Mutation::FieldRemove(_)
-                | Mutation::ScoreRemove(_)
-        );
-        let version = self.carry_out(place, mutation, Change::Set)?;
-        if shrinks && self.is_emptied(place) {
+        let shrinks = mutation.shrinks();
+        let (version, leaves_nothing) = self.carry_out(place, mutation, Change::Set)?;
+        if shrinks && leaves_nothing {
             self.carry_out(place, Mutation::Delete, Change::Delete);
         }
         Some(version)
     }
 
-    fn is_emptied(&mut self, place: Place<'_>) -> bool {
-        let entry = self.shard(place.hash).table.find(place.hash, place.key.as_bytes());
-        entry.and_then(|entry| entry.value().collection()).is_some_and(Collection::is_empty)
-    }
-
+    /// Answers the new version, and whether a collection without elements is left.
     #[inline]
-    fn carry_out(&mut self, place: Place<'_>, mutation: Mutation<'_>, change: Change) -> Option<u64> {
-        self.save(place);
+    fn carry_out(&mut self, place: Place<'_>, mutation: Mutation<'_>, change: Change) -> Option<(u64, bool)> {
+        if self.rare.is_some() {
+            self.save(place);
+        }
         self.changed = true;
         let space = self.space;
         let logged = space.wal().is_some().then(|| self.log(place, &mutation));
         let shard = self.shard(place.hash);
-        let Some(sequence) = shard.carry_out(space, place.hash, place.key.as_bytes(), mutation, change)
-        else {
+        let carried = shard.carry_out(space, place.hash, place.key.as_bytes(), mutation, change);
+        let Some((sequence, leaves_nothing)) = carried else {
             self.unlog(logged);
             return None;
         };
@@ -372,10 +375,11 @@ impl<'a> Txn<'a> {
         if told {
             self.remember(place, change, version);
         }
-        Some(version)
+        Some((version, leaves_nothing))
     }
 
     /// Remembers a change that somebody is told of.
+    #[cold]
     fn remember(&mut self, place: Place<'_>, change: Change, version: u64) {
         let Rare { touched, kept, .. } = self.rare();
         let name = place.key.as_str();
@@ -389,6 +393,7 @@ impl<'a> Txn<'a> {
     }
 
     /// Keeps how the entry was, once for each key of a step that may be taken back.
+    #[cold]
     fn save(&mut self, place: Place<'_>) {
         let Some(undo) = self.rare.as_mut().and_then(|rare| rare.undo.as_mut()) else { return };
         let key = place.key.as_str();
@@ -422,7 +427,7 @@ impl<'a> Txn<'a> {
                 Some(entry) => shard.table.restore(image.hash, entry),
                 None => shard.table.remove(image.hash, image.key.as_bytes()),
             };
-            shard.track(image.hash, Applied { before, after }, policy);
+            shard.track(image.hash, Applied::new(before, after), policy);
         }
         if let Some(rare) = &mut self.rare {
             rare.touched.truncate(rare.kept);
@@ -489,13 +494,18 @@ impl<'a> Txn<'a> {
 
     /// Ends the step: reports memory, releases the locks, answers what waiters and watchers are to be told.
     #[inline]
-    pub fn finish(&mut self) -> Notices {
+    pub fn finish(mut self) -> Notices {
         let mut notices = if self.changed { self.settle() } else { Notices::default() };
         if self.rests_on > 0 {
             notices.rest_on(self.rests_on, self.space.awaited());
         }
-        self.guards = Guards::Many(Vec::new());
         notices
+    }
+
+    /// Whether there is anything that only few steps have: something to take back, to tell, or to add to the reply.
+    #[inline]
+    pub fn has_rare(&self) -> bool {
+        self.rare.is_some()
     }
 
     /// Reports memory and gathers the notices of a step that changed something.

@@ -6,6 +6,7 @@
 use std::mem::ManuallyDrop;
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
 
 use data_bridge_kv_model::Kind;
 
@@ -349,6 +350,19 @@ impl Block {
         unsafe { std::slice::from_raw_parts(self.at(header.key_offset()), header.key_len()) }
     }
 
+    /// Whether the value stands outside of it.
+    #[inline]
+    pub(super) fn is_external(self) -> bool {
+        self.header().is_external()
+    }
+
+    /// Whether it is a collection as it was written.
+    #[inline]
+    pub(super) fn is_whole(self) -> bool {
+        let header = self.header();
+        !header.is_external() && header.kind().is_collection()
+    }
+
     #[inline]
     pub(super) fn sequence(self) -> u64 {
         self.header().sequence()
@@ -437,9 +451,16 @@ impl Block {
             return None;
         }
         // SAFETY: the address came from Arc::into_raw of this type. The block goes on owning the Arc (whoever
-        // panics in the copy leaves it as it was), and its address is written back before anything else.
+        // panics in the copy leaves it as it was), and its address is written back before anything else. An Arc that
+        // this block alone owns (nobody makes weak ones of collections) is nobody else's to read, once the fence has
+        // ordered what its last reader did; that is all `make_mut` would find out, by a locked instruction.
         unsafe {
-            let mut owner = ManuallyDrop::new(Arc::from_raw(self.external::<Collection>(header).as_ptr()));
+            let target = self.external::<Collection>(header);
+            let mut owner = ManuallyDrop::new(Arc::from_raw(target.as_ptr()));
+            if Arc::strong_count(&owner) == 1 {
+                fence(Ordering::Acquire);
+                return Some(&mut *target.as_ptr());
+            }
             Arc::make_mut(&mut owner);
             let target = Arc::into_raw(ManuallyDrop::into_inner(owner));
             self.write_payload(header, &(target.expose_provenance() as u64).to_le_bytes());
@@ -462,6 +483,18 @@ impl Block {
         let target = ptr::with_exposed_provenance_mut(u64::from_le_bytes(bytes) as usize);
         // SAFETY: the address came from Arc::into_raw, so it is not null.
         unsafe { NonNull::new_unchecked(target) }
+    }
+
+    /// Asks the processor for the first two cache lines of the external part, if there is one.
+    #[inline]
+    pub(super) fn prefetch_external(self) {
+        let header = self.header();
+        if header.is_external() {
+            // SAFETY: the header says so; a byte is the least that any part has.
+            let part: *const u8 = unsafe { self.external::<u8>(header) }.as_ptr();
+            super::prefetch(part);
+            super::prefetch(part.wrapping_add(64));
+        }
     }
 
     /// Gives up the block's ownership of its external part. The block must be rewritten or freed next.

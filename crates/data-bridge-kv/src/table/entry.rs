@@ -46,6 +46,18 @@ impl<'a> EntryRef<'a> {
         self.block.kind()
     }
 
+    /// Whether it is a collection as it was written, which a command that looks inside has built first.
+    #[inline]
+    pub fn is_whole(self) -> bool {
+        self.block.is_whole()
+    }
+
+    /// Whether the value stands outside the entry's block.
+    #[inline]
+    pub fn is_external(self) -> bool {
+        self.block.is_external()
+    }
+
     /// The 44-bit sequence part of the version.
     #[inline]
     pub fn sequence(self) -> u64 {
@@ -188,7 +200,13 @@ impl<'a> EntryMut<'a> {
     }
 
     /// Builds a collection that stands as it was written. Whether it did.
+    #[inline]
     pub fn build(&mut self) -> bool {
+        self.block.is_whole() && self.build_whole()
+    }
+
+    #[cold]
+    fn build_whole(&mut self) -> bool {
         let Stored::Whole { kind, payload } = self.entry().value() else { return false };
         let Some(built) = Collection::decode(ValueRef::from_parts(kind, payload)) else { return false };
         self.set_value(NewValue::Collection(Arc::new(built)));

@@ -4,6 +4,7 @@
 //! the table gives up are freed only when every guard that was held then is gone. What a reader finds may be out of date:
 //! it is only good for asking the processor for memory.
 
+use std::marker::PhantomData;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -55,62 +56,62 @@ impl Outline {
         self.depth.store(HIDDEN, Ordering::Release);
     }
 
-    /// First step of a look ahead: asks the processor for the slots where the search for `hash` begins.
+    /// Where the search for a hash begins, for as long as the guard is held; `None` if nothing is shown.
     #[inline]
-    pub fn prefetch_slots(&self, hash: KeyHash) {
-        if let Some(home) = self.home(hash) {
-            prefetch(home.group(0).cast());
-        }
-    }
-
-    /// Second step, when the slots have arrived: asks for the entry that `hash` probably stands for. Answers false if the
-    /// search goes on in the next slots: they are asked for, and a call with one more `behind` looks there.
-    #[inline]
-    pub fn prefetch_entry(&self, hash: KeyHash, behind: usize, _guard: &Guard) -> bool {
-        let Some(home) = self.home(hash) else { return true };
-        // SAFETY: the address was published by a segment that was alive when the guard was pinned or came later, and
-        // its slots are freed only after the guard is gone. They are atomic.
-        let group = unsafe { &*home.group(behind) };
-        let slot = group.likely(home.tag);
-        slot.prefetch();
-        let ends = !slot.is_empty() || !group.is_full();
-        if !ends {
-            prefetch(home.group(behind + 1).cast());
-        }
-        ends
-    }
-
-    /// Where the search for a hash begins.
-    #[inline]
-    fn home(&self, hash: KeyHash) -> Option<Home> {
+    pub fn home<'g>(&self, hash: KeyHash, _guard: &'g Guard) -> Option<Home<'g>> {
         let depth = self.depth.load(Ordering::Acquire);
         let words = self.levels.get(depth as usize)?.get()?;
         let word = words.get(hash.prefix(depth))?.load(Ordering::Acquire);
-        let (group_count, segment_depth) = (word as usize & 0x7f, (word >> 7) as u32 & 0x3f);
+        let (group_count, segment_depth) = (word as u8 & 0x7f, (word >> 7) as u32 & 0x3f);
         if group_count == 0 {
             return None;
         }
         let tag = hash.tag(segment_depth);
-        let groups = std::ptr::with_exposed_provenance((word >> 16) as usize);
-        Some(Home { groups, group_count, index: home_of(tag, group_count), tag })
+        let index = home_of(tag, usize::from(group_count)) as u8;
+        Some(Home { groups: (word >> 16) as usize, group_count, index, tag, guard: PhantomData })
     }
 }
 
-/// Where the search for a hash begins in its segment.
-struct Home {
-    groups: *const Group,
-    group_count: usize,
-    index: usize,
+/// Where the search for a hash begins in its segment, whose slots stay while the guard is held.
+#[derive(Clone, Copy, Debug)]
+pub struct Home<'g> {
+    /// The address of the segment's first group.
+    groups: usize,
     tag: u16,
+    group_count: u8,
+    index: u8,
+    guard: PhantomData<&'g ()>,
 }
 
-impl Home {
+impl Home<'_> {
+    /// First step of a look ahead: asks the processor for the slots where the search begins.
+    #[inline]
+    pub fn prefetch_slots(self) {
+        prefetch(self.group(0).cast());
+    }
+
+    /// Second step, when the slots have arrived: asks for the entry that the hash probably stands for. Answers false if the
+    /// search goes on in the next slots: they are asked for, and a call with one more `behind` looks there.
+    #[inline]
+    pub fn prefetch_entry(self, behind: u8) -> bool {
+        // SAFETY: the address was published by a segment that was alive when the guard was pinned or came later, and
+        // its slots are freed only after the guard is gone. They are atomic.
+        let group = unsafe { &*self.group(behind) };
+        let slot = group.likely(self.tag);
+        slot.prefetch();
+        let ends = !slot.is_empty() || !group.is_full();
+        if !ends {
+            prefetch(self.group(behind + 1).cast());
+        }
+        ends
+    }
+
     /// The address of the group so many steps behind the first, going around.
     #[inline]
-    fn group(&self, behind: usize) -> *const Group {
+    fn group(self, behind: u8) -> *const Group {
         let index = self.index + behind;
         let around = if index < self.group_count { index } else { index % self.group_count };
-        self.groups.wrapping_add(around)
+        std::ptr::with_exposed_provenance::<Group>(self.groups).wrapping_add(usize::from(around))
     }
 }
 
@@ -135,8 +136,8 @@ mod tests {
 
     impl Outline {
         /// The tag of a hash and the tags that stand in its home group and the next one; `None` if nothing is shown.
-        fn shown(&self, hash: KeyHash, _guard: &Guard) -> Option<(u16, Vec<u16>)> {
-            let home = self.home(hash)?;
+        fn shown(&self, hash: KeyHash, guard: &Guard) -> Option<(u16, Vec<u16>)> {
+            let home = self.home(hash, guard)?;
             // SAFETY: as in `prefetch_entry`.
             let groups = [0, 1].map(|behind| unsafe { &*home.group(behind) });
             Some((home.tag, groups.iter().flat_map(|group| group.slots()).map(|slot| slot.tag()).collect()))

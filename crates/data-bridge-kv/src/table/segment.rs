@@ -155,8 +155,8 @@ impl Group {
 }
 
 /// Where a slot stands in its segment.
-#[derive(Clone, Copy)]
-pub(super) struct Position {
+#[derive(Clone, Copy, Debug)]
+pub struct Position {
     group: usize,
     slot: usize,
 }
@@ -312,6 +312,13 @@ impl Segment {
     #[inline]
     pub(super) fn block_at(&self, position: Position) -> Block {
         self.groups()[position.group].slot(position.slot).block()
+    }
+
+    /// The block at a position that may be out of date.
+    #[inline]
+    pub(super) fn get(&self, position: Position) -> Option<Block> {
+        let slot = self.groups().get(position.group)?.slot(position.slot);
+        (!slot.is_empty()).then(|| slot.block())
     }
 
     /// Puts another block in the place of the one there; same key.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use data_bridge_kv_model::command::{Expiry, HashCommand, NumberStyle, ScanOptions};
-use data_bridge_kv_model::{Arg, Glob, Key, Kind, ReplyBuf, Result, Shape, ValueRef, show};
+use data_bridge_kv_model::{Arg, Error, Glob, Key, Kind, ReplyBuf, Result, Shape, ValueRef, show};
 
 use super::number::{add as add_number, answer};
 use super::scalar::deadline;
@@ -116,7 +116,8 @@ pub(super) fn read<'t>(txn: &'t mut Txn<'_>, key: Key<'_>) -> Result<Option<&'t 
     let place = txn.place(key);
     match txn.collection(place, Kind::Hash)? {
         Some(Collection::Hash(fields)) => Ok(Some(fields)),
-        _ => Ok(None),
+        Some(_) => Err(Error::wrong_type()),
+        None => Ok(None),
     }
 }
 
@@ -131,8 +132,12 @@ pub(super) fn find<'t>(
     if let Some(pair) = fields.get_pair(field) {
         return Ok(Some(pair));
     }
-    let stored = |value: ValueRef<'_>| fields.get_pair(value).map(|(field, _)| field.clone());
-    Ok(named_by_bytes(named, stored).and_then(|found| fields.get_pair(found.value())))
+    Ok(shown_as(fields, named).and_then(|found| fields.get_pair(found.value())))
+}
+
+/// The typed field that is shown as an untyped argument, where no field has its bytes.
+fn shown_as(fields: &Fields, named: Arg<'_>) -> Option<Packed> {
+    named_by_bytes(named, |value| fields.get_pair(value).map(|(field, _)| field.clone()))
 }
 
 fn put_field(fields: Option<&Fields>, field: Arg<'_>, out: &mut ReplyBuf) -> Result<()> {
@@ -150,25 +155,28 @@ fn put_or_missing(value: Option<&Packed>, out: &mut ReplyBuf) {
 /// Sets one field; answers whether it is new. The field keeps the form it is stored in.
 fn write(txn: &mut Txn<'_>, key: Key<'_>, named: Arg<'_>, value: Arg<'_>) -> Result<bool> {
     let mut scratch = Vec::new();
-    let value = Packed::from(value.value(&mut scratch)?);
-    write_packed(txn, key, named, value)
+    write_value(txn, key, named, value.value(&mut scratch)?)
 }
 
-fn write_packed(txn: &mut Txn<'_>, key: Key<'_>, named: Arg<'_>, value: Packed) -> Result<bool> {
+fn write_value(txn: &mut Txn<'_>, key: Key<'_>, named: Arg<'_>, value: ValueRef<'_>) -> Result<bool> {
     let place = txn.place(key);
     let mut scratch = Vec::new();
-    let field = member(named, &mut scratch)?;
     let fields = read(txn, key)?;
+    let given = member(named, &mut scratch)?;
+    check_growth(fields.map_or(0, Fields::encoded_len), &[named, Arg::Value(value)])?;
     let exists = fields.is_some();
-    check_growth(fields.map_or(0, Fields::encoded_len), &[named, Arg::Value(value.value())])?;
-    let stored = find(fields, named)?.map(|(field, _)| field.clone());
-    let field = stored.as_ref().map_or(field, Packed::value);
-    txn.check_field(place, field, Some(value.value()))?;
+    let (is_there, shown) = match fields {
+        Some(fields) if fields.contains(given) => (true, None),
+        Some(fields) => (false, shown_as(fields, named)),
+        None => (false, None),
+    };
+    let field = shown.as_ref().map_or(given, Packed::value);
+    txn.check_field(place, field, Some(value))?;
     if !exists {
         ensure(txn, place)?;
     }
     txn.change(place, Mutation::FieldSet(field, value));
-    Ok(stored.is_none())
+    Ok(!is_there && shown.is_none())
 }
 
 /// Makes an empty hash where there is none. The caller puts a field in.
@@ -185,20 +193,9 @@ fn ensure(txn: &mut Txn<'_>, place: Place<'_>) -> Result<()> {
 }
 
 fn set(txn: &mut Txn<'_>, key: Key<'_>, pairs: &[Arg<'_>], status: bool, out: &mut ReplyBuf) -> Result<()> {
-    let place = txn.place(key);
-    let (mut field_scratch, mut scratch) = (Vec::new(), Vec::new());
-    read(txn, key)?;
-    if txn.space().settings().graph.is_some() {
-        // A state that is given twice may be refused at the second one.
-        txn.keep_undo();
-    }
-    if pairs.len() > 2 || txn.space().settings().graph.is_some() {
-        check_growth(read(txn, key)?.map_or(0, Fields::encoded_len), pairs)?;
-        for pair in pairs.chunks_exact(2) {
-            // Whatever is refused is refused before the first write.
-            let value = Packed::from(pair[1].value(&mut scratch)?);
-            txn.check_field(place, member(pair[0], &mut field_scratch)?, Some(value.value()))?;
-        }
+    if pairs.len() > 2 {
+        // Whatever is refused is refused before the first write.
+        check_pairs(txn, key, pairs)?;
     }
     let mut added = 0;
     for pair in pairs.chunks_exact(2) {
@@ -208,6 +205,22 @@ fn set(txn: &mut Txn<'_>, key: Key<'_>, pairs: &[Arg<'_>], status: bool, out: &m
         out.ok()
     } else {
         out.count(added)
+    }
+    Ok(())
+}
+
+/// Refuses pairs of which one could not be set.
+fn check_pairs(txn: &mut Txn<'_>, key: Key<'_>, pairs: &[Arg<'_>]) -> Result<()> {
+    let place = txn.place(key);
+    let (mut field_scratch, mut scratch) = (Vec::new(), Vec::new());
+    check_growth(read(txn, key)?.map_or(0, Fields::encoded_len), pairs)?;
+    if txn.space().settings().graph.is_some() {
+        // A state that is given twice may be refused at the second one.
+        txn.keep_undo();
+    }
+    for pair in pairs.chunks_exact(2) {
+        let value = pair[1].value(&mut scratch)?;
+        txn.check_field(place, member(pair[0], &mut field_scratch)?, Some(value))?;
     }
     Ok(())
 }
@@ -251,8 +264,7 @@ fn add(
         }
         NumberStyle::RedisInteger | NumberStyle::RedisFloat | NumberStyle::Typed => error,
     })?;
-    let value = Packed::from(ValueRef::from_parts(sum.kind, &sum.payload));
-    write_packed(txn, key, field, value)?;
+    write_value(txn, key, field, sum.value())?;
     answer(&sum, style, out);
     Ok(())
 }

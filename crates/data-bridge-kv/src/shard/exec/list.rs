@@ -68,7 +68,8 @@ fn read<'t>(txn: &'t mut Txn<'_>, key: Key<'_>) -> Result<Option<&'t List>> {
     let place = txn.place(key);
     match txn.collection(place, Kind::List)? {
         Some(Collection::List(list)) => Ok(Some(list)),
-        _ => Ok(None),
+        Some(_) => Err(Error::wrong_type()),
+        None => Ok(None),
     }
 }
 
@@ -114,32 +115,39 @@ fn push(
         // Only a literal can be refused, and must be before the first write.
         value.value(&mut scratch)?;
     }
-    let mut length_now = length.unwrap_or(0);
-    for (index, value) in values.iter().enumerate() {
-        let element = Packed::from(value.value(&mut scratch)?);
-        if index == 0 && length.is_none() {
-            ensure(txn, place)?;
+    let at = if end == End::Head { 0 } else { usize::MAX };
+    let Some(length) = length else {
+        let mut list = List::default();
+        for value in values {
+            list.insert(at, Packed::from(value.value(&mut scratch)?));
         }
-        let at = if end == End::Head { 0 } else { usize::MAX };
-        txn.change(place, Mutation::ListInsert(at, element));
-        length_now += 1;
+        out.count(list.len());
+        let deadline = deadline(txn, Expiry::Default, None);
+        return txn.put(place, NewValue::Collection(Arc::new(Collection::List(list))), deadline).map(drop);
+    };
+    for value in values {
+        txn.change(place, Mutation::ListInsert(at, Packed::from(value.value(&mut scratch)?)));
     }
-    out.count(length_now);
+    out.count(length + values.len());
     Ok(())
 }
 
 fn pop(txn: &mut Txn<'_>, key: Key<'_>, end: End, count: Option<usize>, out: &mut ReplyBuf) -> Result<()> {
     let place = txn.place(key);
-    let length = read(txn, key)?.map(List::len);
     // A list that was stored empty has no element to answer, as no list has.
-    let Some(length) = length.filter(|length| *length > 0 || count.is_some()) else {
+    let Some(list) = read(txn, key)?.filter(|list| !list.is_empty() || count.is_some()) else {
         out.missing();
         return Ok(());
     };
-    let taken = count.unwrap_or(1).min(length);
-    if count.is_some() {
-        out.container(Shape::Array, taken);
-    }
+    let length = list.len();
+    let Some(count) = count else {
+        let index = if end == End::Head { 0 } else { length - 1 };
+        put_or_missing(list.get(index), out);
+        txn.change(place, Mutation::ListRemove(index));
+        return Ok(());
+    };
+    let taken = count.min(length);
+    out.container(Shape::Array, taken);
     for left in (length - taken + 1..=length).rev() {
         let index = if end == End::Head { 0 } else { left - 1 };
         put_or_missing(read(txn, key)?.and_then(|list| list.get(index)), out);

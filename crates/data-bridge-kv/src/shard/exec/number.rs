@@ -1,11 +1,13 @@
 //! Executors that add to numbers, and the one function that adds by the rules of `docs/TYPES.md`.
 
 use data_bridge_kv_model::arg::{parse_float, parse_int};
-use data_bridge_kv_model::command::{NumberCommand, NumberStyle};
+use data_bridge_kv_model::command::{Expiry, NumberCommand, NumberStyle};
 use data_bridge_kv_model::{Arg, Decimal, Error, Kind, ReplyBuf, Result, ValueRef, show};
 
 use super::scalar::deadline;
-use crate::shard::{Txn, scalar};
+use crate::clock::Clock;
+use crate::hash::KeyHash;
+use crate::shard::{Shard, Space, Txn, scalar};
 use crate::table::{EntryRef, NewValue};
 
 /// A number in the middle of an addition.
@@ -16,10 +18,71 @@ pub(super) enum Number {
     Decimal(Decimal),
 }
 
-/// A sum as it is stored: kind and payload.
-pub(super) struct Sum {
-    pub kind: Kind,
-    pub payload: Vec<u8>,
+/// A sum as it is stored.
+pub(super) enum Sum {
+    Int([u8; 8]),
+    Float([u8; 8]),
+    Decimal([u8; 18]),
+    /// A number in the digits of a Text or Bytes.
+    Shown(Kind, Vec<u8>),
+}
+
+impl Sum {
+    /// The sum as a value.
+    pub(super) fn value(&self) -> ValueRef<'_> {
+        match self {
+            Sum::Int(payload) => ValueRef::from_parts(Kind::Int, payload),
+            Sum::Float(payload) => ValueRef::from_parts(Kind::Float, payload),
+            Sum::Decimal(payload) => ValueRef::from_parts(Kind::Decimal, payload),
+            Sum::Shown(kind, text) => ValueRef::from_parts(*kind, text),
+        }
+    }
+}
+
+/// Counts an Int, or a key that is missing, up or down as INCR and its like do, which leave the deadline alone. Answers `None`, having done nothing,
+/// for any other addition.
+#[inline]
+pub fn run_short(
+    shard: &mut Shard,
+    space: &Space,
+    clock: &dyn Clock,
+    (command, hash): (&NumberCommand<'_>, KeyHash),
+    out: &mut ReplyBuf,
+) -> Option<Result<()>> {
+    let NumberCommand::Add {
+        key,
+        by,
+        negate,
+        initial: None,
+        minimum: None,
+        maximum: None,
+        expiry: Expiry::Keep,
+        refresh: false,
+        style: NumberStyle::RedisInteger,
+        ..
+    } = *command
+    else {
+        return None;
+    };
+    if shard.is_watched(space) {
+        return None;
+    }
+    let by = by.int().ok()?;
+    let sum = |current: i64| if negate { current.checked_sub(by) } else { current.checked_add(by) };
+    let (sum, deadline) = shard.read(
+        space,
+        hash,
+        key.as_bytes(),
+        || clock.unix_ms(),
+        |entry| match entry {
+            Some(entry) => Some((sum(entry.value().scalar()?.as_int()?)?, entry.deadline())),
+            None => Some((sum(0)?, None)),
+        },
+    )?;
+    let value = NewValue::Payload { kind: Kind::Int, bytes: &sum.to_le_bytes() };
+    shard.write(space, hash, key.as_bytes(), value, deadline)?;
+    out.integer(sum);
+    Some(Ok(()))
 }
 
 /// Executes an addition.
@@ -37,8 +100,7 @@ pub fn run(txn: &mut Txn<'_>, command: &NumberCommand<'_>, out: &mut ReplyBuf) -
         (Some(stored), _) => add(Some(stored), by, negate, convert, style)?,
         (None, Some(initial)) => {
             let initial = number_of(initial)?.into_sum();
-            let initial = ValueRef::from_parts(initial.kind, &initial.payload);
-            add(Some(initial), by, negate, convert, style)?
+            add(Some(initial.value()), by, negate, convert, style)?
         }
         (None, None) => add(None, by, negate, convert, style)?,
     };
@@ -47,17 +109,17 @@ pub fn run(txn: &mut Txn<'_>, command: &NumberCommand<'_>, out: &mut ReplyBuf) -
     }
     let deadline =
         if exists && !refresh { current_deadline } else { deadline(txn, expiry, current_deadline) };
-    txn.put(place, NewValue::Payload { kind: sum.kind, bytes: &sum.payload }, deadline)?;
+    txn.put(place, NewValue::from(sum.value()), deadline)?;
     answer(&sum, style, out);
     Ok(())
 }
 
 /// Appends the answer that the style asks for.
 pub(super) fn answer(sum: &Sum, style: NumberStyle, out: &mut ReplyBuf) {
-    let value = ValueRef::from_parts(sum.kind, &sum.payload);
-    match style {
-        NumberStyle::RedisInteger => out.integer(integer(value).unwrap_or_default()),
-        NumberStyle::RedisFloat | NumberStyle::Typed => out.value(value),
+    match (style, sum) {
+        (NumberStyle::RedisInteger, Sum::Int(number)) => out.integer(i64::from_le_bytes(*number)),
+        (NumberStyle::RedisInteger, _) => out.integer(integer(sum.value()).unwrap_or_default()),
+        (NumberStyle::RedisFloat | NumberStyle::Typed, _) => out.value(sum.value()),
     }
 }
 
@@ -102,27 +164,25 @@ fn add_integer(stored: Option<ValueRef<'_>>, by: Arg<'_>, negate: bool) -> Resul
     };
     let sum = if negate { current.checked_sub(by) } else { current.checked_add(by) };
     let sum = sum.ok_or_else(|| Error::out_of_range("increment or decrement would overflow"))?;
-    let kind = stored.map_or(Kind::Int, ValueRef::kind);
-    let payload = match kind {
-        Kind::Text | Kind::Bytes => {
+    match stored.map_or(Kind::Int, ValueRef::kind) {
+        kind @ (Kind::Text | Kind::Bytes) => {
             let mut text = Vec::with_capacity(20);
             show::put_int(sum, &mut text);
-            text
+            Ok(Sum::Shown(kind, text))
         }
         Kind::Decimal => {
             // The scale stays: 5.00 and 1 are 6.00.
             let number = stored.and_then(ValueRef::as_decimal).ok_or_else(Error::not_an_integer)?;
             let by = Decimal::from(by);
             let sum = if negate { number.checked_sub(by) } else { number.checked_add(by) };
-            sum.map_err(overflow)?.to_payload().to_vec()
+            Ok(Sum::Decimal(sum.map_err(overflow)?.to_payload()))
         }
         Kind::Float if sum.unsigned_abs() >= FLOAT_INTEGERS => {
-            return Err(Error::out_of_range("a Float counts exactly below 2^53 only"));
+            Err(Error::out_of_range("a Float counts exactly below 2^53 only"))
         }
-        Kind::Float => (sum as f64).to_le_bytes().to_vec(),
-        _ => return Ok(Sum { kind: Kind::Int, payload: sum.to_le_bytes().to_vec() }),
-    };
-    Ok(Sum { kind, payload })
+        Kind::Float => Ok(Sum::Float((sum as f64).to_le_bytes())),
+        _ => Ok(Sum::Int(sum.to_le_bytes())),
+    }
 }
 
 /// INCRBYFLOAT: text is added exactly and stays text, a Decimal stays exact, the rest becomes a Float.
@@ -142,12 +202,12 @@ fn add_fraction(stored: Option<ValueRef<'_>>, by: Arg<'_>) -> Result<Sum> {
             if let (Some(current), Some(by)) = (decimal, exact)
                 && let Ok(sum) = current.checked_add(by)
             {
-                return Ok(Sum { kind: value.kind(), payload: plain_text(sum) });
+                return Ok(Sum::Shown(value.kind(), plain_text(sum)));
             }
             let sum = float_sum(current, by.float()?, infinite)?;
             let mut text = Vec::new();
-            show::show(ValueRef::from_parts(sum.kind, &sum.payload), &mut text);
-            Ok(Sum { kind: value.kind(), payload: text })
+            show::show(sum.value(), &mut text);
+            Ok(Sum::Shown(value.kind(), text))
         }
         Kind::Decimal => {
             let by = match by {
@@ -156,7 +216,7 @@ fn add_fraction(stored: Option<ValueRef<'_>>, by: Arg<'_>) -> Result<Sum> {
             };
             let current = value.as_decimal().ok_or_else(Error::not_a_float)?;
             let sum = current.checked_add(by).map_err(overflow)?;
-            Ok(Sum { kind: Kind::Decimal, payload: sum.to_payload().to_vec() })
+            Ok(Sum::Decimal(sum.to_payload()))
         }
         Kind::Int => float_sum(value.as_int().unwrap_or_default() as f64, by.float()?, infinite),
         Kind::Float => float_sum(value.as_float().unwrap_or_default(), by.float()?, infinite),
@@ -192,7 +252,7 @@ fn float_sum(current: f64, by: f64, infinite: impl FnOnce() -> Error) -> Result<
     if !sum.is_finite() {
         return Err(infinite());
     }
-    Ok(Sum { kind: Kind::Float, payload: sum.to_le_bytes().to_vec() })
+    Ok(Sum::Float(sum.to_le_bytes()))
 }
 
 /// KV.INCR: kinds do not mix, except an Int into a Decimal, unless the caller asks for conversion.
@@ -278,12 +338,11 @@ impl Number {
     }
 
     fn into_sum(self) -> Sum {
-        let (kind, payload) = match self {
-            Number::Int(number) => (Kind::Int, number.to_le_bytes().to_vec()),
-            Number::Float(number) => (Kind::Float, number.to_le_bytes().to_vec()),
-            Number::Decimal(number) => (Kind::Decimal, number.to_payload().to_vec()),
-        };
-        Sum { kind, payload }
+        match self {
+            Number::Int(number) => Sum::Int(number.to_le_bytes()),
+            Number::Float(number) => Sum::Float(number.to_le_bytes()),
+            Number::Decimal(number) => Sum::Decimal(number.to_payload()),
+        }
     }
 
     fn compare(self, other: Number) -> Option<std::cmp::Ordering> {
@@ -298,7 +357,7 @@ impl Number {
 }
 
 fn check_bounds(sum: &Sum, minimum: Option<Arg<'_>>, maximum: Option<Arg<'_>>) -> Result<()> {
-    let value = number(ValueRef::from_parts(sum.kind, &sum.payload)).ok_or_else(Error::wrong_type)?;
+    let value = number(sum.value()).ok_or_else(Error::wrong_type)?;
     if let Some(minimum) = minimum
         && value.compare(number_of(minimum)?).is_none_or(|order| order.is_lt())
     {

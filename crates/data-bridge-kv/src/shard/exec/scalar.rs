@@ -49,12 +49,12 @@ pub fn run_short(
             hash,
             key.as_bytes(),
             || clock.unix_ms(),
-            |stored| {
-                match stored {
-                    Some(stored) => put_value(readable(stored, any_kind)?, out),
+            |entry| {
+                let stored = entry.map(|entry| readable(entry.value(), any_kind)).transpose();
+                Some(stored.map(|stored| match stored {
+                    Some(stored) => put_value(stored, out),
                     None => out.missing(),
-                }
-                Ok(())
+                }))
             },
         ),
         ScalarCommand::Set { key, value, options }

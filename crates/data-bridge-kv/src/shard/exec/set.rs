@@ -94,7 +94,8 @@ fn read<'t>(txn: &'t mut Txn<'_>, key: Key<'_>) -> Result<Option<&'t Set>> {
     let place = txn.place(key);
     match txn.collection(place, Kind::Set)? {
         Some(Collection::Set(set)) => Ok(Some(set)),
-        _ => Ok(None),
+        Some(_) => Err(Error::wrong_type()),
+        None => Ok(None),
     }
 }
 
@@ -107,23 +108,26 @@ fn contains(set: Option<&Set>, named: Arg<'_>) -> Result<bool> {
 
 fn add(txn: &mut Txn<'_>, key: Key<'_>, members: &[Arg<'_>], out: &mut ReplyBuf) -> Result<()> {
     let place = txn.place(key);
-    let set = read(txn, key)?;
-    check_growth(set.map_or(0, Set::encoded_len), members)?;
-    let mut exists = set.is_some();
     let mut scratch = Vec::new();
-    for named in members {
-        member(*named, &mut scratch)?;
+    if members.len() > 1 {
+        // Whatever is refused is refused before the first write.
+        check_growth(read(txn, key)?.map_or(0, Set::encoded_len), members)?;
+        for named in members {
+            member(*named, &mut scratch)?;
+        }
     }
     let mut added = 0;
     for named in members {
-        let member = member(*named, &mut scratch)?;
-        if !exists {
-            ensure(txn, place)?;
-            exists = true;
-        } else if matches!(named, Arg::Untyped(_)) && contains(read(txn, key)?, *named)? {
+        let set = read(txn, key)?;
+        let exists = set.is_some();
+        check_growth(set.map_or(0, Set::encoded_len), [named])?;
+        if contains(set, *named)? {
             continue;
         }
-        added += usize::from(txn.change(place, Mutation::SetInsert(member)).is_some());
+        if !exists {
+            ensure(txn, place)?;
+        }
+        added += usize::from(txn.change(place, Mutation::SetInsert(member(*named, &mut scratch)?)).is_some());
     }
     out.count(added);
     Ok(())

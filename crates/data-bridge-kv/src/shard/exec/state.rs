@@ -200,17 +200,17 @@ fn take_step(
         let expiry = if expiry == Expiry::Keep { Expiry::Default } else { expiry };
         let deadline = deadline(txn, expiry, None);
         let mut fields = Fields::default();
-        fields.insert(field, to);
+        fields.insert(field, to.value());
         for (field, value) in update {
-            fields.insert(field.value(), value);
+            fields.insert(field.value(), value.value());
         }
         let value = NewValue::Collection(Arc::new(Collection::Hash(fields)));
         return put_or_delete(txn, place, value, deadline);
     };
     let deadline = deadline(txn, expiry, current);
-    let mut version = txn.change(place, Mutation::FieldSet(field, to)).unwrap_or(0);
-    for (field, value) in update {
-        version = txn.change(place, Mutation::FieldSet(field.value(), value)).unwrap_or(version);
+    let mut version = txn.change(place, Mutation::FieldSet(field, to.value())).unwrap_or(0);
+    for (field, value) in &update {
+        version = txn.change(place, Mutation::FieldSet(field.value(), value.value())).unwrap_or(version);
     }
     if current != deadline {
         version = txn.change(place, Mutation::Deadline(deadline)).unwrap_or(version);

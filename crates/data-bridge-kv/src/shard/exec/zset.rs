@@ -84,7 +84,8 @@ fn read<'t>(txn: &'t mut Txn<'_>, key: Key<'_>) -> Result<Option<&'t SortedSet>>
     let place = txn.place(key);
     match txn.collection(place, Kind::SortedSet)? {
         Some(Collection::SortedSet(set)) => Ok(Some(set)),
-        _ => Ok(None),
+        Some(_) => Err(Error::wrong_type()),
+        None => Ok(None),
     }
 }
 
@@ -96,8 +97,12 @@ fn find<'t>(set: Option<&'t SortedSet>, named: Arg<'_>) -> Result<Option<(&'t Pa
     if let Some(found) = set.get(member) {
         return Ok(Some(found));
     }
-    let stored = |value: ValueRef<'_>| set.get(value).map(|(member, _)| member.clone());
-    Ok(named_by_bytes(named, stored).and_then(|found| set.get(found.value())))
+    Ok(shown_as(set, named).and_then(|found| set.get(found.value())))
+}
+
+/// The typed member that is shown as an untyped argument, where no member has its bytes.
+fn shown_as(set: &SortedSet, named: Arg<'_>) -> Option<Packed> {
+    named_by_bytes(named, |value| set.get(value).map(|(member, _)| member.clone()))
 }
 
 fn put_score(score: Score, out: &mut ReplyBuf) {
@@ -171,46 +176,25 @@ fn add(
     pairs: &[Arg<'_>],
     out: &mut ReplyBuf,
 ) -> Result<()> {
-    let place = txn.place(key);
     let first = pairs.first().copied().ok_or_else(Error::syntax)?;
-    let set = read(txn, key)?;
-    let kind = set.map_or_else(|| score_kind(first), SortedSet::score_kind);
-    let mut exists = set.is_some();
-    check_growth(set.map_or(0, SortedSet::encoded_len), pairs)?;
-    let mut scratch = Vec::new();
-    for pair in pairs.chunks_exact(2) {
+    if pairs.len() > 2 {
         // Whatever is refused is refused before the first write.
-        score(pair[0], kind)?;
-        member(pair[1], &mut scratch)?;
+        let set = read(txn, key)?;
+        check_growth(set.map_or(0, SortedSet::encoded_len), pairs)?;
+        let kind = set.map_or_else(|| score_kind(first), SortedSet::score_kind);
+        let mut scratch = Vec::new();
+        for pair in pairs.chunks_exact(2) {
+            score(pair[0], kind)?;
+            member(pair[1], &mut scratch)?;
+        }
     }
     let (mut added, mut changed, mut answer) = (0, 0, None);
     for pair in pairs.chunks_exact(2) {
-        let given = score(pair[0], kind)?;
-        let named = member(pair[1], &mut scratch)?;
-        let found = find(read(txn, key)?, pair[1])?.map(|(member, score)| (member.clone(), score));
-        if options.only_new && found.is_some() || options.only_existing && found.is_none() {
-            continue;
+        if let Some(done) = add_one(txn, key, options, (first, pair[0]), pair[1])? {
+            added += usize::from(done.is_new);
+            changed += usize::from(done.is_changed);
+            answer = Some(done.score);
         }
-        let next = match &found {
-            Some((_, current)) if options.increment => sum(*current, given)?,
-            Some(_) | None => given,
-        };
-        if let Some((_, current)) = &found
-            && (options.greater && !is_less(*current, next) || options.lower && !is_less(next, *current))
-        {
-            continue;
-        }
-        if !exists {
-            let deadline = deadline(txn, Expiry::Default, None);
-            let set = SortedSet::new(kind).ok_or_else(Error::not_a_float)?;
-            txn.put(place, NewValue::Collection(Arc::new(Collection::SortedSet(set))), deadline)?;
-            exists = true;
-        }
-        let member = found.as_ref().map_or(named, |(member, _)| member.value());
-        let wrote = txn.change(place, Mutation::ScoreSet(member, next)).is_some();
-        added += usize::from(found.is_none());
-        changed += usize::from(wrote);
-        answer = Some(next);
     }
     if options.increment {
         put_score_or_missing(answer, out);
@@ -218,6 +202,56 @@ fn add(
         out.count(if options.changed { changed } else { added });
     }
     Ok(())
+}
+
+/// What became of a member that was added and not passed over.
+struct Done {
+    score: Score,
+    is_new: bool,
+    is_changed: bool,
+}
+
+/// Gives one member its score, unless the options pass it over; `first` is the score that a new set's kind goes by.
+fn add_one(
+    txn: &mut Txn<'_>,
+    key: Key<'_>,
+    options: AddOptions,
+    (first, given): (Arg<'_>, Arg<'_>),
+    named: Arg<'_>,
+) -> Result<Option<Done>> {
+    let place = txn.place(key);
+    let mut scratch = Vec::new();
+    let set = read(txn, key)?;
+    let exists = set.is_some();
+    check_growth(set.map_or(0, SortedSet::encoded_len), &[given, named])?;
+    let kind = set.map_or_else(|| score_kind(first), SortedSet::score_kind);
+    let given = score(given, kind)?;
+    let member = member(named, &mut scratch)?;
+    let mut current = set.and_then(|set| set.get(member)).map(|(_, score)| score);
+    let shown = set.filter(|_| current.is_none()).and_then(|set| shown_as(set, named));
+    if let Some(shown) = &shown {
+        current = set.and_then(|set| set.score(shown.value()));
+    }
+    if options.only_new && current.is_some() || options.only_existing && current.is_none() {
+        return Ok(None);
+    }
+    let next = match current {
+        Some(current) if options.increment => sum(current, given)?,
+        Some(_) | None => given,
+    };
+    if let Some(current) = current
+        && (options.greater && !is_less(current, next) || options.lower && !is_less(next, current))
+    {
+        return Ok(None);
+    }
+    if !exists {
+        let deadline = deadline(txn, Expiry::Default, None);
+        let set = SortedSet::new(kind).ok_or_else(Error::not_a_float)?;
+        txn.put(place, NewValue::Collection(Arc::new(Collection::SortedSet(set))), deadline)?;
+    }
+    let member = shown.as_ref().map_or(member, Packed::value);
+    let is_changed = txn.change(place, Mutation::ScoreSet(member, next)).is_some();
+    Ok(Some(Done { score: next, is_new: current.is_none(), is_changed }))
 }
 
 fn remove(txn: &mut Txn<'_>, key: Key<'_>, members: &[Arg<'_>], out: &mut ReplyBuf) -> Result<()> {

@@ -201,7 +201,7 @@ impl Txn<'_> {
         let after = Some(entry.entry().deadline());
         let shard = self.shard(hash);
         shard.table.restore(hash, entry);
-        shard.track(hash, Applied { before: None, after }, policy);
+        shard.track(hash, Applied::new(None, after), policy);
     }
 
     /// Kind and deadline of a live key, wherever its value is: no touch.
