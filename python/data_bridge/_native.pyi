@@ -167,6 +167,7 @@ class AsyncRemote:
         password: str | None = None,
         timeout: float | None = ...,
         fallback: Any = None,
+        event_loop: Any = None,
     ) -> Self: ...
     def get(self, key: str, default: Any = None) -> Awaitable[Any]: ...
     def set(

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 
 import pytest
 from data_bridge import kv
+
+os.environ["HUEY_SLOW_TESTS"] = "1"  # Huey leaves tests out unless it is there when they are imported
 
 
 class Server:
@@ -81,3 +85,27 @@ def store(request: pytest.FixtureRequest, server: Server) -> Iterator[kv.Store |
     with kv.open() if request.param == "embedded" else kv.connect(server.url()) as opened:
         opened.clear()
         yield opened
+
+
+@pytest.fixture(scope="session")
+def broker() -> Iterator[str]:
+    """The URL of a Redis server that carries the messages of task queues; its results are ours."""
+    program = shutil.which("redis-server")
+    if program is None:
+        pytest.skip("redis-server is not installed: task queues have no broker")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    running = subprocess.Popen(
+        [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--daemonize", "no"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert running.stdout is not None
+    for line in running.stdout:
+        if "Ready to accept connections" in line:
+            break
+    else:
+        pytest.fail(f"redis-server ended with {running.wait()}")
+    yield f"redis://127.0.0.1:{port}/0"
+    running.terminate()
+    running.wait(timeout=30)

@@ -22,6 +22,7 @@ MODULES = [
     "data_bridge.kv._pickled",
     "data_bridge.kv._rate",
     "data_bridge.kv._semaphore",
+    "data_bridge.kv.tasks",
 ]
 
 
@@ -32,9 +33,9 @@ def test_docstrings(name: str) -> None:
     assert result.failed == 0
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/python.md", "docs/caching.md"])
+@pytest.mark.parametrize("document", ["README.md", "docs/python.md", "docs/caching.md", "docs/queues.md"])
 def test_code_blocks(document: str, server: Any) -> None:
     blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / document).read_text(), re.MULTILINE | re.DOTALL)
-    code = "\n".join(blocks).replace("kv://127.0.0.1:7379", server.url().rstrip("/"))
+    code = "\n".join(blocks).replace("127.0.0.1:7379", f"127.0.0.1:{server.port}")
     scope: dict[str, Any] = {"__name__": "example", "kv": kv}
     exec(compile(code, document, "exec"), scope)

@@ -33,6 +33,8 @@ pub struct AsyncRemote {
     password: Option<String>,
     timeout: Option<f64>,
     fallback: Fallback,
+    /// The loop of a client that is given one; None = the loop that runs when it is used.
+    given_loop: Option<Py<PyAny>>,
     state: Mutex<State>,
 }
 
@@ -66,25 +68,34 @@ enum Push {
 #[pymethods]
 impl AsyncRemote {
     #[new]
-    #[pyo3(signature = (*, namespace=None, password=None, timeout=Some(5.0), fallback=None))]
+    #[pyo3(signature = (*, namespace=None, password=None, timeout=Some(5.0), fallback=None, event_loop=None))]
     fn new(
+        py: Python<'_>,
         namespace: Option<String>,
         password: Option<String>,
         timeout: Option<f64>,
         fallback: Option<Py<PyAny>>,
+        event_loop: Option<Py<PyAny>>,
     ) -> AsyncRemote {
         let state = State {
             out: Vec::new(),
             flight: InFlight::starting_at(FIRST_ID),
             responses: Responses::new(),
             link: Link::None,
-            event_loop: None,
+            event_loop: event_loop.as_ref().map(|given| given.clone_ref(py)),
             flush_is_due: false,
             watchdog_runs: false,
             tick: 0,
             closed: false,
         };
-        AsyncRemote { namespace, password, timeout, fallback, state: Mutex::new(state) }
+        AsyncRemote {
+            namespace,
+            password,
+            timeout,
+            fallback,
+            given_loop: event_loop,
+            state: Mutex::new(state),
+        }
     }
 
     /// The value of a key, `default` where there is none.
@@ -323,12 +334,15 @@ impl AsyncRemote {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The running loop and a future of it. On another loop than before the client starts anew.
+    /// The loop and a future of it. On another loop than before the client starts anew.
     fn begin<'py>(&self, py: Python<'py>) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
         static RUNNING: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-        let running = RUNNING
-            .get_or_try_init(py, || py.import("asyncio")?.getattr("get_running_loop").map(Bound::unbind))?;
-        let event_loop = running.bind(py).call0()?;
+        let event_loop = if let Some(given) = &self.given_loop {
+            given.bind(py).clone()
+        } else {
+            let running = || py.import("asyncio")?.getattr("get_running_loop").map(Bound::unbind);
+            RUNNING.get_or_try_init(py, running)?.bind(py).call0()?
+        };
         let mut state = self.lock();
         if state.closed {
             return Err(errors::named(py, "ClosedError", "the client is closed"));

@@ -1,0 +1,202 @@
+"""Taskiq's results, progress and schedules in a store: `broker.with_result_backend(ResultBackend("kv://host:port/tasks"))`.
+
+Results are typed hashes. Taskiq itself asks again and again whether a result is ready; `ResultBackend.wait` is told.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+from data_bridge import _native as native
+from data_bridge.kv._plain import plain
+from data_bridge.kv._values import MISSING, newer_than
+from data_bridge.kv.aio import AsyncClient, AsyncStore, connect
+from data_bridge.kv.errors import UnsupportedValueError
+from taskiq import AsyncResultBackend, ScheduledTask, ScheduleSource, TaskiqResult
+from taskiq.depends.progress_tracker import TaskProgress, TaskState
+from taskiq.exceptions import ResultGetError
+from taskiq.serialization import prepare_exception
+
+__all__ = ["ResultBackend", "Schedules"]
+
+T = TypeVar("T")
+
+
+class Coder:
+    """Tells Taskiq which arguments of an exception can be stored."""
+
+    def dumps(self, obj: Any) -> bytes:
+        """The bytes of a value; raises if it has none."""
+        return native.encode(obj)
+
+    def loads(self, s: bytes) -> Any:
+        """The value again."""
+        return native.decode(s)
+
+
+class Connected:
+    """Holds a client: a given one, or its own, which lives from startup to shutdown."""
+
+    def __init__(
+        self, url: str | None, client: AsyncStore | AsyncClient | None, options: dict[str, Any]
+    ) -> None:
+        self._given, self._url, self._options = client, url, options
+        self._own: AsyncClient | None = None
+
+    @property
+    def client(self) -> AsyncStore | AsyncClient:
+        """The store."""
+        if self._given is not None:
+            return self._given
+        if self._own is None:
+            self._own = connect(self._url, **self._options)
+        return self._own
+
+    async def close(self) -> None:
+        """Ends the client that was connected to here."""
+        own, self._own = self._own, None
+        if own is not None:
+            await own.aclose()
+
+
+class ResultBackend(AsyncResultBackend[T]):
+    """Results in a store: that of `url`, with the options of `kv.aio.connect`, or `client`.
+
+    A result expires after `ttl` seconds (a day; None = never), or is removed when it is read, unless `keep_results`.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        client: AsyncStore | AsyncClient | None = None,
+        prefix: str = "taskiq",
+        ttl: float | None = 86_400,
+        keep_results: bool = True,
+        **options: Any,
+    ) -> None:
+        self._connected = Connected(url, client, options)
+        self.prefix, self.ttl, self.keep_results = prefix, ttl, keep_results
+
+    @property
+    def client(self) -> AsyncStore | AsyncClient:
+        """The store."""
+        return self._connected.client
+
+    async def shutdown(self) -> None:
+        """Ends the connection."""
+        await self._connected.close()
+
+    def _key(self, task_id: str) -> str:
+        return f"{self.prefix}:{task_id}"
+
+    def _progress_key(self, task_id: str) -> str:
+        return f"{self.prefix}:{task_id}:progress"
+
+    async def set_result(self, task_id: str, result: TaskiqResult[T]) -> None:
+        """Stores a result. What is no builtin value is stored as pydantic dumps it."""
+        error = None if result.error is None else prepare_exception(result.error, Coder())
+        fields: dict[str, Any] = {
+            "is_err": result.is_err,
+            "log": result.log,
+            "return_value": result.return_value,
+            "execution_time": result.execution_time,
+            "labels": result.labels,
+            "error": None if error is None else error.model_dump(),  # type: ignore[union-attr]
+        }
+        try:
+            await self.client.set(self._key(task_id), fields, ttl=self.ttl)
+        except UnsupportedValueError:
+            fields["return_value"] = result.model_dump(include={"return_value"})["return_value"]
+            await self.client.set(self._key(task_id), plain(fields), ttl=self.ttl)
+
+    async def is_result_ready(self, task_id: str) -> bool:
+        """Whether a result is there."""
+        return bool(await self.client.exists(self._key(task_id)))
+
+    async def get_result(self, task_id: str, with_logs: bool = False) -> TaskiqResult[T]:
+        """The result of a task; `ResultGetError` where there is none."""
+        key = self._key(task_id)
+        fields = await (self.client.get(key) if self.keep_results else self.client.pop(key, None))
+        if fields is None:
+            raise ResultGetError
+        return self._result(fields, with_logs)
+
+    async def wait(
+        self, task_id: str, timeout: float | None = None, with_logs: bool = False
+    ) -> TaskiqResult[T]:
+        """Waits for the result of a task; `TimeoutError` after so many seconds."""
+        fields: Any = MISSING
+        while fields is MISSING:
+            fields, _ = await self.client.wait(self._key(task_id), until=newer_than(0), timeout=timeout)
+        if not self.keep_results:
+            await self.client.delete(self._key(task_id))
+        return self._result(fields, with_logs)
+
+    def _result(self, fields: dict[str, Any], with_logs: bool) -> TaskiqResult[T]:
+        if not with_logs:
+            fields["log"] = None
+        return TaskiqResult(**fields)
+
+    async def set_progress(self, task_id: str, progress: TaskProgress[Any]) -> None:
+        """Stores how far a task is."""
+        fields = {"state": plain(progress.state), "meta": progress.meta}
+        try:
+            await self.client.set(self._progress_key(task_id), fields, ttl=self.ttl)
+        except UnsupportedValueError:
+            fields["meta"] = progress.model_dump(include={"meta"})["meta"]
+            await self.client.set(self._progress_key(task_id), plain(fields), ttl=self.ttl)
+
+    async def get_progress(self, task_id: str) -> TaskProgress[Any] | None:
+        """How far a task is, None where nothing was told."""
+        fields = await self.client.get(self._progress_key(task_id))
+        if fields is None:
+            return None
+        state = fields["state"]
+        known = TaskState(state) if state in TaskState.__members__ else state
+        return TaskProgress(state=known, meta=fields["meta"])
+
+
+class Schedules(ScheduleSource):
+    """Schedules in a store, which tasks and programs may add to and take from while the scheduler runs."""
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        client: AsyncStore | AsyncClient | None = None,
+        prefix: str = "taskiq:schedule",
+        **options: Any,
+    ) -> None:
+        self._connected = Connected(url, client, options)
+        self.prefix = prefix
+
+    @property
+    def client(self) -> AsyncStore | AsyncClient:
+        """The store."""
+        return self._connected.client
+
+    async def shutdown(self) -> None:
+        """Ends the connection."""
+        await self._connected.close()
+
+    def _key(self, schedule_id: str) -> str:
+        return f"{self.prefix}:{schedule_id}"
+
+    async def get_schedules(self) -> list[ScheduledTask]:
+        """All schedules."""
+        keys = {key async for key in self.client.scan(f"{self.prefix}:")}
+        return [ScheduledTask(**fields) for fields in (await self.client.get_many(keys)).values()]
+
+    async def add_schedule(self, schedule: ScheduledTask) -> None:
+        """Adds a schedule, or replaces the one with its id."""
+        await self.client.set(self._key(schedule.schedule_id), plain(schedule.model_dump()))
+
+    async def delete_schedule(self, schedule_id: str) -> None:
+        """Removes a schedule."""
+        await self.client.delete(self._key(schedule_id))
+
+    async def post_send(self, task: ScheduledTask) -> None:
+        """A schedule for one moment is over once its task was sent."""
+        if task.time is not None:
+            await self.delete_schedule(task.schedule_id)

@@ -1,0 +1,93 @@
+"""The tasks of the tests with real Celery workers. Broker and backend come from the environment."""
+
+from __future__ import annotations
+
+import os
+import time
+from decimal import Decimal
+from typing import Any
+
+from celery import Celery, chord, group
+
+app: Any = Celery("celery_tasks", broker=os.environ["BROKER"], backend=os.environ["BACKEND"])
+app.conf.update(
+    task_acks_late=True,
+    worker_prefetch_multiplier=8,
+    result_backend_always_retry=True,
+    result_extended=True,
+    broker_connection_retry_on_startup=True,
+    worker_cancel_long_running_tasks_on_connection_loss=False,
+)
+
+
+class RefusedError(Exception):
+    """A failure with typed arguments."""
+
+
+@app.task
+def echo(value: Any) -> Any:
+    """What it got, with a Decimal and a tuple beside it, which JSON has no words for."""
+    return {"value": value, "price": Decimal("19.90"), "pair": (1, b"two")}
+
+
+@app.task
+def add(x: int, y: int) -> int:
+    """A number."""
+    return x + y
+
+
+@app.task
+def total(numbers: list[Any]) -> int:
+    """The sum of numbers, nested or not."""
+    return sum(total(number) if isinstance(number, list) else number for number in numbers)
+
+
+@app.task
+def refuse(amount: int) -> None:
+    """Fails."""
+    raise RefusedError("too much", Decimal(amount))
+
+
+@app.task
+def unstorable() -> object:
+    """Returns what nothing can store."""
+    return object()
+
+
+@app.task(bind=True, max_retries=3)
+def third_time(self: Any) -> int:
+    """Succeeds at the third try."""
+    if self.request.retries < 2:
+        raise self.retry(countdown=0)
+    return int(self.request.retries)
+
+
+@app.task(bind=True)
+def steps(self: Any, count: int) -> int:
+    """Tells its progress."""
+    for number in range(count):
+        self.update_state(state="PROGRESS", meta={"step": number})
+        time.sleep(0.05)
+    return count
+
+
+@app.task(bind=True)
+def replaced(self: Any, x: int) -> Any:
+    """Becomes a group."""
+    raise self.replace(group(add.s(x, number) for number in range(3)))
+
+
+@app.task
+def launches(count: int) -> Any:
+    """Sends a chord of its own; the result is that of the body."""
+    body: Any = chord(group(add.s(number, 1) for number in range(count)), total.s()).apply_async()
+    return body.id
+
+
+@app.task
+def long_chain(count: int) -> str:
+    """Sends a chain and keeps the results as children."""
+    signature = add.s(0, 1)
+    for _ in range(count - 1):
+        signature |= add.s(1)
+    return str(signature.apply_async().id)

@@ -1,0 +1,45 @@
+"""The actors of the tests with real Dramatiq workers. Broker and backend come from the environment."""
+
+from __future__ import annotations
+
+import os
+from decimal import Decimal
+from typing import Any
+
+import dramatiq
+from data_bridge.kv.dramatiq import RateLimiterBackend, ResultBackend
+from dramatiq.brokers.redis import RedisBroker
+from dramatiq.rate_limits import ConcurrentRateLimiter
+from dramatiq.results import Results
+
+broker = RedisBroker(url=os.environ["BROKER"])
+broker.add_middleware(Results(backend=ResultBackend(url=os.environ["BACKEND"])))
+dramatiq.set_broker(broker)
+limits = RateLimiterBackend(url=os.environ["BACKEND"])
+
+
+@dramatiq.actor(store_results=True)
+def add(x: int, y: int) -> int:
+    """A number."""
+    return x + y
+
+
+@dramatiq.actor(store_results=True)
+def echo(value: Any) -> Any:
+    """What it got, with a Decimal and a tuple beside it, which JSON has no words for."""
+    return {"value": value, "price": Decimal("19.90"), "pair": (1, b"two")}
+
+
+@dramatiq.actor(store_results=True, max_retries=0)
+def refuse() -> None:
+    """Fails."""
+    raise ValueError("too much")
+
+
+@dramatiq.actor(store_results=True, max_retries=50, min_backoff=5, max_backoff=20)
+def alone(number: int) -> int:
+    """Runs while no other one does, and counts those that do."""
+    with ConcurrentRateLimiter(limits, "alone", limit=1).acquire():
+        inside = limits.client.incr("inside")
+        limits.client.decr("inside")
+        return int(inside)
