@@ -418,7 +418,7 @@ impl Core {
                 };
                 let result = exec::run(&mut txn, command, out);
                 if !txn.has_rare() {
-                    txn.finish().send();
+                    caller.send(txn.finish());
                     return result.map(|()| Progress::Done);
                 }
                 if result.is_err() {
