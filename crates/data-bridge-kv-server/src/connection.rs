@@ -13,6 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::clients::Client;
 use crate::dialogue::{Dialogue, Next};
+use crate::disk;
 use crate::mailbox::{DRAIN, END, LETTER, TRIM};
 use crate::server::Shared;
 use crate::stream::Stream;
@@ -112,9 +113,12 @@ impl Connection {
     /// Answers whether the server ended the connection because of a limit.
     async fn run(&mut self) -> bool {
         loop {
-            let (used, next) = self.dialogue.feed(self.input.rest());
+            let (used, mut next) = self.dialogue.feed(self.input.rest());
             self.input.used = self.input.used.saturating_add(used);
             self.note(used, next);
+            if next == Next::Disk {
+                next = self.feed_slowly().await;
+            }
             match next {
                 Next::End(by_limit) => {
                     self.farewell().await;
@@ -124,7 +128,7 @@ impl Connection {
                     tokio::time::sleep(time).await;
                     continue;
                 }
-                Next::Input | Next::Room | Next::Answer => {}
+                Next::Input | Next::Room | Next::Answer | Next::Disk => {}
             }
             if self.draining && self.may_end(next) {
                 self.farewell().await;
@@ -146,6 +150,20 @@ impl Connection {
                 }
             }
         }
+    }
+
+    /// Goes on with a command that has to wait for the disk, when it is this connection's turn. What was answered before
+    /// leaves at once.
+    async fn feed_slowly(&mut self) -> Next {
+        // An error is met again by whoever sends the rest.
+        let _ = poll_fn(|cx| Poll::Ready(self.poll_send(cx))).await;
+        let shared = Arc::clone(&self.shared);
+        // It is never closed.
+        let _turn = shared.disk.acquire().await;
+        let (used, next) = disk::wait(|| self.dialogue.feed_slowly(self.input.rest()));
+        self.input.used = self.input.used.saturating_add(used);
+        self.note(used, next);
+        next
     }
 
     /// Whether nothing is owed to the client: a wait is not finished, it is ended.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use data_bridge_kv::cold::reclaim::{Fate, Holder, Pick};
-use data_bridge_kv::cold::{Batch, Class, Index, Locator, Log, NewRecord, Policy, Restored, Spot};
+use data_bridge_kv::cold::{Batch, Class, Index, Locator, Log, NewRecord, Part, Policy, Restored, Spot};
 use data_bridge_kv::disk::RealDisk;
 use data_bridge_kv::hash::stable::{KeyId, StableHasher};
 use parking_lot::Mutex;
@@ -122,7 +122,7 @@ fn main() {
         let key = key(n.wrapping_mul(7_919_993) % entries);
         let id = hasher.id(key.as_bytes());
         let spot = shards.of(id).get(id).expect("there");
-        let fetched = log.source(spot.locator).expect("there").read().expect("whole");
+        let fetched = log.source(spot.locator).expect("there").read(Part::Whole).expect("whole");
         assert_eq!(fetched.entry(0, key.as_bytes()).expect("this key").value.len(), value_bytes);
     }
     let per_read = |total: f64| total / reads as f64;

@@ -11,6 +11,7 @@ use data_bridge_kv_model::{Call, Command, Error, ErrorKind, Key, KeySet, ReplyBu
 
 use crate::budget::Budget;
 use crate::clock::Clock;
+use crate::cold::{Ahead, Job};
 use crate::hash::KeyHasher;
 use crate::random::process_seed;
 use crate::router::{lock_calls, lock_keys, lock_one};
@@ -50,6 +51,49 @@ impl NamespaceId {
     }
 }
 
+/// What a caller does when a command has to wait for the disk: for a value that left memory, or for room in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Waits {
+    /// Its thread waits, as [`Settings::blocking`] says.
+    #[default]
+    Here,
+    /// Its thread waits, and serves nobody else.
+    Alone,
+    /// It does not: the command has done nothing and is [`Progress::Blocked`].
+    Never,
+}
+
+/// Why a command has not run, or not to its end.
+enum Halt {
+    Error(Error),
+    /// The caller would have to wait; nothing was changed.
+    Blocked,
+}
+
+impl From<Error> for Halt {
+    fn from(error: Error) -> Halt {
+        Halt::Error(error)
+    }
+}
+
+impl Halt {
+    /// Takes back what stands in `out` behind this mark; an error is the answer.
+    #[cold]
+    fn answer(self, mark: usize, out: &mut ReplyBuf) -> Progress {
+        out.truncate(mark);
+        match self {
+            Halt::Blocked => Progress::Blocked,
+            Halt::Error(error) => {
+                out.error(&error);
+                Progress::Done
+            }
+        }
+    }
+}
+
+/// What comes of a step of a command.
+type Step<T> = std::result::Result<T, Halt>;
+
 /// Who executes: one for each connection or embedded waiter.
 #[derive(Clone)]
 pub struct Caller {
@@ -57,6 +101,8 @@ pub struct Caller {
     pub namespace: NamespaceId,
     /// Tells callers apart; from [`Engine::caller`].
     pub id: u64,
+    /// What it does when the disk is slow.
+    pub waits: Waits,
     /// Where answers of waits and events go; without it waits are refused.
     pub completions: Option<Arc<dyn Completions>>,
 }
@@ -69,6 +115,8 @@ pub enum Progress {
     Done,
     /// Nothing was appended: the answer comes to the caller's completions.
     Pending,
+    /// Nothing was appended and nothing done: a caller that [`Waits::Never`] has to execute it where it may wait.
+    Blocked,
 }
 
 /// What an atomic step does when one of its commands fails.
@@ -159,7 +207,8 @@ impl Engine {
 
     /// A new caller on namespace 0, without completions.
     pub fn caller(&self) -> Caller {
-        Caller { namespace: NamespaceId::DEFAULT, id: self.core.number(), completions: None }
+        let (namespace, waits) = (NamespaceId::DEFAULT, Waits::Here);
+        Caller { namespace, id: self.core.number(), waits, completions: None }
     }
 
     /// The namespace with this name or number.
@@ -193,18 +242,13 @@ impl Engine {
         out: &mut ReplyBuf,
     ) -> Progress {
         let mark = out.len();
-        match self.core.run(caller, token, spec, command, turn, out) {
-            Ok(progress) => progress,
-            Err(error) => {
-                out.truncate(mark);
-                out.error(&error);
-                Progress::Done
-            }
-        }
+        let result = self.core.run(caller, token, spec, command, turn, out);
+        result.unwrap_or_else(|halt| halt.answer(mark, out))
     }
 
     /// Executes commands in order, after asking the processor for the entries that they need. `answers` gets for each
-    /// the length of `out` after it, or `None` where it is pending; the token of command i is `first_token` + i.
+    /// the length of `out` after it, or `None` where it is pending; the token of command i is `first_token` + i. Stops in
+    /// front of a command that is [`Progress::Blocked`]: then there are fewer answers than commands.
     pub fn execute_batch(
         &self,
         caller: &Caller,
@@ -216,15 +260,32 @@ impl Engine {
         let mut ahead = Lookahead::default();
         let pin = Pin::new();
         calls.iter().for_each(|call| self.look_ahead(caller, call.command.keys().only(), &mut ahead));
+        // What is on disk is read ahead as soon as the first command has to wait for it.
+        let mut quick = (caller.waits != Waits::Never && self.core.tier.is_some())
+            .then(|| Caller { waits: Waits::Never, ..caller.clone() });
+        let mut _on_disk = None;
         for (index, (token, call)) in (first_token..).zip(calls).enumerate() {
-            let turn = Some(ahead.turn(index, &pin));
-            let progress = self.execute_in_turn(caller, token, call.spec, &call.command, turn, out);
-            answers.push((progress == Progress::Done).then(|| out.len()));
+            let turn = || Some(ahead.turn(index, &pin));
+            let run = |caller: &Caller, out: &mut ReplyBuf| {
+                self.execute_in_turn(caller, token, call.spec, &call.command, turn(), out)
+            };
+            let mut progress = run(quick.as_ref().unwrap_or(caller), out);
+            if progress == Progress::Blocked && quick.take().is_some() {
+                let reads = calls.iter().skip(index).filter(|call| call.spec.has(READ));
+                let rest = reads.filter_map(|call| call.command.keys().only());
+                _on_disk = self.core.fetch_ahead(caller, rest);
+                progress = run(caller, out);
+            }
+            match progress {
+                Progress::Done => answers.push(Some(out.len())),
+                Progress::Pending => answers.push(None),
+                Progress::Blocked => break,
+            }
         }
     }
 
     /// Executes commands as one step that nobody sees half done: one Array of their answers, or one error. `watched`
-    /// keys must still have these versions (0 = missing), or nothing runs and the error is `Aborted`.
+    /// keys must still have these versions (0 = missing), or nothing runs and the error is `Aborted`. Never pending.
     pub fn execute_atomic(
         &self,
         caller: &Caller,
@@ -232,21 +293,40 @@ impl Engine {
         on_error: OnError,
         watched: &[(Key<'_>, u64)],
         out: &mut ReplyBuf,
-    ) {
+    ) -> Progress {
         let mark = out.len();
-        if let Err(error) = self.core.run_atomic(caller, calls, on_error, watched, out) {
-            out.truncate(mark);
-            out.error(&error);
+        let result = self.core.run_atomic(caller, calls, on_error, watched, out);
+        result.map_or_else(|halt| halt.answer(mark, out), |()| Progress::Done)
+    }
+
+    /// Reads what of these keys is on disk, side by side, for commands that are about to read them one after the other: they
+    /// find it as long as the answer lives.
+    pub fn fetch_ahead<'k>(&self, caller: &Caller, keys: impl Iterator<Item = &'k [u8]>) -> Option<Ahead> {
+        self.core.fetch_ahead(caller, keys)
+    }
+
+    /// Lets a thread that may wait for the disk do this, for callers that [`Waits::Never`]. Gives it back if there is no
+    /// such thread, since nothing can be on disk or none could be started.
+    pub fn aside(&self, job: Job) -> std::result::Result<(), Job> {
+        match &self.core.tier {
+            Some(tier) => tier.reads.pool.run(job),
+            None => Err(job),
         }
     }
 
     /// The version of a key; 0 where it does not exist.
     ///
     /// # Errors
-    /// `Corruption` or `Unavailable` if the key is on disk and can't be read.
+    /// `Corruption` or `Unavailable` if the key is on disk and can't be read; `Unavailable` too if the caller
+    /// [`Waits::Never`] and would have to.
     pub fn version(&self, caller: &Caller, key: Key<'_>) -> Result<u64> {
         let space = self.core.space(caller.namespace);
-        let mut txn = self.core.begin_with(space, key)?;
+        let mut txn = self.core.begin_with(space, caller.waits, key).map_err(|halt| match halt {
+            Halt::Error(error) => error,
+            Halt::Blocked => {
+                Error::new(ErrorKind::Unavailable, "the key is on disk, and its reader never waits")
+            }
+        })?;
         let place = txn.place(key);
         let version = txn.version(place);
         txn.finish().send();
@@ -316,9 +396,9 @@ impl Core {
     }
 
     /// Begins a step on one key that is in memory or nowhere.
-    fn begin_with<'a>(&'a self, space: &'a Space, key: Key<'_>) -> Result<Txn<'a>> {
+    fn begin_with<'a>(&'a self, space: &'a Space, waits: Waits, key: Key<'_>) -> Step<Txn<'a>> {
         let index = space.shard_of(space.hash(key.as_bytes()));
-        self.begin_warm(space, || lock_one(space, index), |visit| visit(key))
+        self.begin_warm(space, waits, || lock_one(space, index), |visit| visit(key))
     }
 
     fn check_open(&self) -> Result<()> {
@@ -337,11 +417,11 @@ impl Core {
         command: &Command<'_>,
         turn: Option<Turn<'_>>,
         out: &mut ReplyBuf,
-    ) -> Result<Progress> {
+    ) -> Step<Progress> {
         self.check_open()?;
         let space = self.space(caller.namespace);
         if spec.has(GROWS) && self.budget.is_near() {
-            self.make_room(caller.namespace)?;
+            self.make_room(caller)?;
         }
         match command {
             Command::State(
@@ -349,10 +429,10 @@ impl Core {
                 | StateCommand::Watch { .. }
                 | StateCommand::Unwatch { .. }),
             ) => return self.wait(caller, token, command, out),
-            Command::Key(command) if spec.keys.first == 0 => self.walk(caller.namespace, command, out)?,
+            Command::Key(command) if spec.keys.first == 0 => self.walk(caller, command, out)?,
             command => {
                 let mut txn = match command.keys() {
-                    KeySet::None => return Err(Error::invalid("a connection's command came to the engine")),
+                    KeySet::None => Err(Error::invalid("a connection's command came to the engine"))?,
                     KeySet::One(key) => {
                         let known = turn.and_then(|turn| turn.take(space, key.as_bytes()));
                         let hash = known.unwrap_or_else(|| space.hash(key.as_bytes()));
@@ -361,13 +441,13 @@ impl Core {
                             && let Some(result) =
                                 exec::scalar::run_short(&mut shard, space, &*self.clock, (command, hash), out)
                         {
-                            return result.map(|()| Progress::Done);
+                            return Ok(result.map(|()| Progress::Done)?);
                         }
                         let mut txn = self.begin(space, Guards::One(shard));
                         txn.know(key, hash);
                         if self.tier.is_some() {
                             let for_value = looks_at_values(space, command);
-                            match self.warm_one(txn, key, for_value, spec.has(READ))? {
+                            match self.warm_one(txn, caller.waits, key, for_value, spec.has(READ))? {
                                 Warm::Ready(ready) => txn = ready,
                                 Warm::Copy(fetched) => {
                                     let mut txn = Txn::on_copy(space, &*self.clock, fetched.into_copy());
@@ -380,7 +460,7 @@ impl Core {
                         txn
                     }
                     several if self.tier.is_none() => self.begin(space, lock_keys(space, several)),
-                    several => self.begin_several(space, several, looks_at_values(space, command))?,
+                    several => self.begin_several(space, caller.waits, several, command)?,
                 };
                 let result = exec::run(&mut txn, command, out);
                 if result.is_err() {
@@ -405,15 +485,15 @@ impl Core {
         on_error: OnError,
         watched: &[(Key<'_>, u64)],
         out: &mut ReplyBuf,
-    ) -> Result<()> {
+    ) -> Step<()> {
         self.check_open()?;
         let space = self.space(caller.namespace);
         if calls.iter().any(|call| call.spec.has(GROWS)) && self.budget.is_near() {
-            self.make_room(caller.namespace)?;
+            self.make_room(caller)?;
         }
         let watched_shards = || watched.iter().map(|(key, _)| space.shard_of(space.hash(key.as_bytes())));
         let lock = || lock_calls(space, calls, watched_shards());
-        let mut txn = self.begin_warm(space, lock, |visit| {
+        let mut txn = self.begin_warm(space, caller.waits, lock, |visit| {
             watched.iter().for_each(|(key, _)| visit(*key));
             calls.iter().for_each(|call| call.command.keys().for_each(&mut *visit));
         })?;

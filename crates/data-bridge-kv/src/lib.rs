@@ -25,6 +25,7 @@ pub mod table;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use engine::{
     Caller, Engine, Lookahead, NamespaceId, NamespaceStats, Obstacle, OnError, Pin, Progress, Stats, Turn,
+    Waits,
 };
 pub use settings::{DataDirectory, Durability, Eviction, Mode, NamespaceSettings, Settings, TransitionGraph};
 pub use shard::notice::Completions;

@@ -89,13 +89,17 @@ pub fn read(bytes: &[u8], at: Position) -> Option<Record<'_>> {
     if checksum(record, at)? != stored {
         return None;
     }
-    let head = Head {
-        number: u64::from_le_bytes(front.get(8..16)?.try_into().ok()?),
-        generation: u32::from_le_bytes(front.get(16..20)?.try_into().ok()?),
-        namespace: *front.get(20)?,
-        kind: *front.get(21)?,
-    };
-    Some(Record { head, payload })
+    Some(Record { head: head(front)?, payload })
+}
+
+/// What the envelope at the start of these bytes says. Not to be trusted before a checksum of it was compared.
+pub fn head(bytes: &[u8]) -> Option<Head> {
+    Some(Head {
+        number: u64::from_le_bytes(bytes.get(8..16)?.try_into().ok()?),
+        generation: u32::from_le_bytes(bytes.get(16..20)?.try_into().ok()?),
+        namespace: *bytes.get(20)?,
+        kind: *bytes.get(21)?,
+    })
 }
 
 /// How long the record that starts with these bytes says it is, envelope included. Not to be trusted: good for deciding
@@ -105,7 +109,9 @@ pub fn total_bytes(bytes: &[u8]) -> Option<usize> {
     usize::try_from(payload).ok()?.checked_add(HEAD_BYTES)
 }
 
-fn checksum(record: &[u8], at: Position) -> Option<u32> {
+/// The checksum of a record at its place, its own four bytes apart; or of the first part of one, for whoever keeps that
+/// too, so that the part can be trusted without the rest.
+pub fn checksum(record: &[u8], at: Position) -> Option<u32> {
     let mut place = [0; 20];
     let length = record.first_chunk::<4>()?;
     let parts = at.segment.to_le_bytes().into_iter().chain(at.offset.to_le_bytes()).chain(*length);

@@ -6,12 +6,12 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::format::{self, KeyLine, KeyState};
+use super::format::{KeyLine, KeyState};
 use super::reader::{self, Keys, ReadError};
 use super::segment::{Locator, Segment};
 use super::writer::{Batch, Log, NewRecord};
 use crate::hash::stable::KeyId;
-use crate::record::{self, Position};
+use crate::record::Position;
 
 /// What happens to an entry whose segment is about to go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -159,11 +159,11 @@ impl Log {
                     };
                     let offset = u64::from(at.offset);
                     let start = usize::try_from(offset.saturating_sub(keys.entries_at)).unwrap_or(usize::MAX);
-                    let record = bytes.get(start..).unwrap_or_default();
-                    let record = record::read(record, Position { segment: segment.id, offset });
-                    let entry = record.and_then(format::entry).ok_or(ReadError::Damaged)?;
-                    let new =
-                        NewRecord { namespace, generation, id, key: entry.key, version, deadline, kind };
+                    let position = Position { segment: segment.id, offset };
+                    let entry = reader::entry_at(bytes.get(start..).unwrap_or_default(), position);
+                    let entry = entry.ok_or(ReadError::Damaged)?;
+                    let key = entry.front.key;
+                    let new = NewRecord { namespace, generation, id, key, version, deadline, kind };
                     if batch.put(new, |out| out.extend_from_slice(entry.value)) {
                         batch.mark_moved();
                         sources.push(Some(at));

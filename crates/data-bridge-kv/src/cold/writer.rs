@@ -179,7 +179,7 @@ impl Batch {
             let KeyState::Entry { bytes, .. } = item.line.what else { continue };
             let (record, others) = rest.split_at_mut_checked(usize::try_from(bytes).ok()?)?;
             rest = others;
-            record::seal(record, Position { offset, ..at });
+            format::seal_entry(record, Position { offset, ..at });
             item.locator =
                 Some(Locator { slot, offset: u32::try_from(offset).ok()?, class: size_class(bytes) });
             offset = offset.checked_add(bytes)?;
