@@ -2,7 +2,11 @@
 //!
 //! `cargo run --release -p data-bridge-kv --example cold_bench -- DIRECTORY [entries] [value bytes] [durable]`: with a
 //! fourth argument batches are synced, and what is left in the end is opened again.
+//! `… --example cold_bench -- DIRECTORY churn` measures what expiring entries cost, see `cold_bench/churn.rs`.
 #![allow(clippy::disallowed_methods, clippy::print_stdout, reason = "a measuring program")]
+
+#[path = "cold_bench/churn.rs"]
+mod churn;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -61,6 +65,13 @@ fn key(n: usize) -> String {
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let directory = PathBuf::from(arguments.first().expect("a directory"));
+    if arguments.get(1).is_some_and(|what| what == "churn") {
+        for grouped in [false, true] {
+            let disk = Arc::new(RealDisk::open(&directory).expect("a directory"));
+            churn::run(disk, &StableHasher::new(1), &[b'v'; 150], grouped);
+        }
+        return;
+    }
     let number =
         |at: usize, otherwise| arguments.get(at).map_or(otherwise, |text| text.parse().expect("a number"));
     let (entries, value_bytes) = (number(1, 5_000_000), number(2, 150));

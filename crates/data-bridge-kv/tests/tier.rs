@@ -467,3 +467,48 @@ fn atomic(store: &Store, lines: &[String]) {
     let _ = store.engine.execute_atomic(&store.caller, &calls, OnError::Abort, &[], &mut out);
     assert!(matches!(ReplyReader::new(out.as_bytes()).reply().unwrap(), Reply::Container(..)));
 }
+
+/// Entries with different lives, over and over: what has expired goes with its segment, next to nothing is written again.
+#[test]
+fn what_expires_goes_without_being_written_again() {
+    let store = Store::new("default", 1 << 20, 64 << 20);
+    let (lives, text) = ([2, 50, 600, 5000], "x".repeat(2000));
+    for second in 0..1500 {
+        for n in 0..20 {
+            let life = lives[n % 4];
+            let reply = store.run(&format!("SET key:{second}:{n} {text} EX {life}"));
+            assert_eq!(reply, Reply::Ok);
+        }
+        store.clock.advance(1000);
+        store.engine.tick();
+    }
+    let (tier, stats) = (store.tier(), store.engine.stats());
+    assert!(tier.demoted > 10_000 && tier.reclaimed_bytes > 12 << 20, "{tier:?}");
+    assert!(tier.moved < tier.demoted / 50, "{tier:?}");
+    // Two seconds, fifty, ten minutes, and everything of the last kind.
+    let alive = 5 * (2 + 50 + 600 + 1500);
+    let keys = stats.namespaces[0].keys;
+    assert!((alive - 50..=alive + 50).contains(&keys), "{keys}");
+}
+
+#[test]
+fn what_expires_within_seconds_is_written_only_for_a_writer() {
+    let (budget, text) = (1 << 20, "x".repeat(500));
+    let store = Store::new("cache", budget, 64 << 20);
+    let mut n = 0;
+    let mut write = |ttl: u64| {
+        assert_eq!(store.run(&format!("SET key:{n} {text} EX {ttl}")), Reply::Ok);
+        n += 1;
+    };
+    while store.engine.stats().used_memory < budget - budget / 32 {
+        write(2);
+    }
+    store.engine.tick();
+    assert_eq!(store.tier().demoted, 0);
+    (0..200).for_each(|_| write(100));
+    assert!(store.tier().demoted > 0, "there was no other room");
+    store.clock.advance(1000);
+    let before = store.tier().demoted;
+    store.engine.tick();
+    assert!((1..400).contains(&(store.tier().demoted - before)), "those of a hundred seconds go");
+}

@@ -59,11 +59,11 @@ impl Log {
     /// Removes the segments that have neither live entries nor tombstones that are needed. Costs no reading.
     pub fn drop_dead(&self) -> std::io::Result<u64> {
         let mut freed = 0_u64;
-        let current = self.tail.lock().current.as_ref().map(|segment| segment.id);
+        let tail = self.tail.lock();
         let mut is_oldest = !self.names_failed.load(Relaxed);
         for segment in self.segments.by_age() {
             let is_needed = segment.has_live() || !is_oldest && segment.tombstones.load(Relaxed) > 0;
-            if is_needed || Some(segment.id) == current {
+            if is_needed || tail.has(&segment) {
                 is_oldest = false;
                 continue;
             }
@@ -119,10 +119,9 @@ impl Log {
     }
 
     fn candidate(&self, pick: Pick) -> Option<Arc<Segment>> {
-        let current = self.tail.lock().current.as_ref().map(|segment| segment.id);
+        let tail = self.tail.lock();
         let all = self.segments.by_age().into_iter();
-        let mut closed =
-            all.filter(|segment| Some(segment.id) != current && !segment.is_damaged.load(Relaxed));
+        let mut closed = all.filter(|segment| !tail.has(segment) && !segment.is_damaged.load(Relaxed));
         let dead_percent = |segment: &Arc<Segment>| {
             let live = segment.live_bytes().saturating_mul(100).checked_div(segment.end()).unwrap_or(0);
             100_u64.saturating_sub(live)
@@ -164,7 +163,7 @@ impl Log {
                     let entry = entry.ok_or(ReadError::Damaged)?;
                     let key = entry.front.key;
                     let new = NewRecord { namespace, generation, id, key, version, deadline, kind };
-                    if batch.put(new, |out| out.extend_from_slice(entry.value)) {
+                    if batch.put_in(segment.lane, new, |out| out.extend_from_slice(entry.value)) {
                         batch.mark_moved();
                         sources.push(Some(at));
                     }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use parking_lot::RwLock;
 
 use super::format;
+use super::writer::LAST_LANE;
 use crate::disk::File;
 use crate::record::Position;
 
@@ -54,6 +55,8 @@ impl Locator {
 pub(super) struct Segment {
     pub(super) id: u64,
     pub(super) slot: u16,
+    /// What it holds by the time that it has to live.
+    pub(super) lane: usize,
     pub(super) file: Box<dyn File>,
     /// Bytes written that can be read.
     pub(super) end: AtomicU64,
@@ -71,6 +74,7 @@ impl Segment {
         Segment {
             id,
             slot,
+            lane: LAST_LANE,
             file,
             end: AtomicU64::new(end),
             written: AtomicU64::new(0),
@@ -78,6 +82,11 @@ impl Segment {
             tombstones: AtomicU64::new(0),
             is_damaged: AtomicBool::new(false),
         }
+    }
+
+    /// Of this lane.
+    pub(super) fn in_lane(self, lane: usize) -> Segment {
+        Segment { lane, ..self }
     }
 
     pub(super) fn end(&self) -> u64 {

@@ -44,6 +44,8 @@ const SPARE_SEGMENTS: u64 = 2;
 const DEAD_PERCENT: u64 = 20;
 /// Pages of an index that are searched for expired keys at once.
 const SWEEP_PAGES: usize = 1024;
+/// What expires so soon is not written in the background, which has time: a writer that needs room at once writes it.
+const SOON_MS: u64 = 3000;
 /// Victims in a row that may not leave before demotion gives up.
 const STUCK: usize = 1024;
 
@@ -395,7 +397,7 @@ impl Core {
         tier.figures.stalls.fetch_add(u64::from(caller.waits != Waits::Never), Relaxed);
         tier.block(caller.waits, || {
             while self.budget.excess() > 0 {
-                if self.demote_batch(tier, Some(caller.namespace), self.budget.excess()) == 0 {
+                if self.demote_batch(tier, Some(caller.namespace), self.budget.excess(), 0) == 0 {
                     return false;
                 }
             }
@@ -403,9 +405,11 @@ impl Core {
         })
     }
 
-    /// Writes one batch of entries of those namespaces that may lose them soonest; answers the bytes that memory gained.
-    fn demote_batch(&self, tier: &Tier, own: Option<NamespaceId>, wanted: u64) -> usize {
+    /// Writes one batch of entries of those namespaces that may lose them soonest, but for those that expire until then;
+    /// answers the bytes that memory gained.
+    fn demote_batch(&self, tier: &Tier, own: Option<NamespaceId>, wanted: u64, spares_until: u64) -> usize {
         let mut departures = tier.work.lock();
+        departures.spares_until = spares_until;
         if tier.is_closed() {
             return 0;
         }
@@ -415,6 +419,7 @@ impl Core {
             let rest =
                 self.spaces.iter().filter(|space| first.is_none_or(|first| !std::ptr::eq(first, *space)));
             let mut gathered = 0_usize;
+            log.group(&mut departures.batch, self.clock.unix_ms());
             for space in first.into_iter().chain(rest).filter(of_mode) {
                 while !space.extend_orders(ORDER_AT_ONCE) {}
                 gathered += self.gather(space, wanted.saturating_sub(gathered as u64), &mut departures);
@@ -476,7 +481,7 @@ impl Core {
     /// Lets everything leave memory that may.
     pub(super) fn demote_all(&self) {
         let Some(tier) = &self.tier else { return };
-        while self.demote_batch(tier, None, u64::MAX) > 0 {}
+        while self.demote_batch(tier, None, u64::MAX, 0) > 0 {}
     }
 
     /// Background work: keeps some of the budget free, removes what has expired, gives dead space back.
@@ -485,7 +490,8 @@ impl Core {
         loop {
             let limit = self.budget.limit();
             let over = self.budget.used().saturating_sub(limit.saturating_sub(limit / HEADROOM));
-            if over == 0 || self.demote_batch(tier, None, over) == 0 {
+            let soon = self.clock.unix_ms() + SOON_MS;
+            if over == 0 || self.demote_batch(tier, None, over, soon) == 0 {
                 break;
             }
         }
@@ -494,6 +500,11 @@ impl Core {
             // The lock keeps reclaim and demotion apart: a log has one writer.
             let work = tier.work.lock();
             if !tier.is_closed() {
+                // What has expired goes with its segment.
+                match log.drop_dead() {
+                    Ok(bytes) => tier.figures.reclaimed_bytes.fetch_add(bytes, Relaxed),
+                    Err(_) => tier.figures.write_errors.fetch_add(1, Relaxed),
+                };
                 self.free_space(tier, log, false);
             }
             drop(work);

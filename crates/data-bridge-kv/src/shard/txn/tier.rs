@@ -42,6 +42,8 @@ pub struct Named {
 pub struct Departures {
     /// What is to be appended.
     pub batch: Batch,
+    /// Entries that expire until then, unix ms, stay: writing them would be in vain.
+    pub spares_until: u64,
     large: Vec<(u8, KeyId, u64, OwnedEntry)>,
 }
 
@@ -376,7 +378,7 @@ impl Txn<'_> {
             self.remove(Place { key, hash }, Change::Expire);
             return Some(1);
         }
-        if deadline.is_some_and(|at| at >= Spot::FAR) {
+        if deadline.is_some_and(|at| at >= Spot::FAR || at <= departures.spares_until) {
             return None;
         }
         let entry = shard.table.find(hash, key.as_bytes())?.to_owned();
