@@ -28,14 +28,16 @@ mod ticker;
 mod tier;
 mod waiting;
 mod walk;
+mod warm;
 
 pub use direct::Obstacle;
 pub use lookahead::{Lookahead, Pin, Turn};
 pub use stats::{FETCH_TIMES, NamespaceStats, Stats, TierStats};
 
 use ticker::Ticker;
-use tier::{Tier, Warm, looks_at_values};
+use tier::Tier;
 use waiting::Timeouts;
+use warm::{Warm, looks_at_values};
 
 /// A namespace by number, 0..=15.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
