@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import threading
+from collections.abc import Awaitable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -64,3 +67,92 @@ def test_a_directory_is_for_one_store(tmp_path: Path) -> None:
     with pytest.raises(kv.UnavailableError, match="data directory"):
         kv.open(tmp_path / "file")
     store.close()
+
+
+def forget_pages(directory: Path) -> None:
+    """Lets the system forget what it has in memory of the files, so that a read has to wait for the disk."""
+    for path in directory.iterdir():
+        if path.name.startswith("cold-"):
+            file = os.open(path, os.O_RDONLY)
+            os.fsync(file)
+            os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.close(file)
+
+
+async def filled(directory: Path, keys: int) -> kv.aio.AsyncStore:
+    """A store most of whose keys are on disk."""
+    store = kv.aio.open(directory, max_memory=BUDGET)
+    for n in range(keys):
+        await store.set(f"key:{n}", value(n))
+    forget_pages(directory)
+    return store
+
+
+def test_an_event_loop_goes_on_while_keys_are_read(tmp_path: Path) -> None:
+    async def main() -> None:
+        store = await filled(tmp_path, 3000)
+        ticks = 0
+
+        async def tick() -> None:
+            nonlocal ticks
+            while True:
+                await asyncio.sleep(0)
+                ticks += 1
+
+        ticker = asyncio.create_task(tick())
+        calls: list[Awaitable[object]] = [store.get(f"key:{n}", "missing") for n in range(3000)]
+        # What is in memory is there at once; what has to be read is not, and nobody waited for it.
+        waiting = [call for call in calls if isinstance(call, asyncio.Future)]
+        assert waiting
+        assert not any(call.done() for call in waiting)
+        assert [await call for call in calls] == [value(n) for n in range(3000)]
+        assert ticks > 0
+        ticker.cancel()
+        await store.aclose()
+
+    asyncio.run(main())
+
+
+def test_every_kind_of_call_may_wait(tmp_path: Path) -> None:
+    async def main() -> None:
+        store = await filled(tmp_path, 2000)
+        other = store.namespace("default")
+        for n in range(0, 2000, 50):
+            forget_pages(tmp_path)
+            assert await store.mget([f"key:{n + m}" for m in range(5)]) == [value(n + m) for m in range(5)]
+            await store.rename(f"key:{n + 5}", f"new:{n}")
+            assert await other.get(f"new:{n}") == value(n + 5)
+            queue = store.pipeline()
+            queue.set(f"set:{n}", n).get(f"key:{n + 6}").get(f"key:{n + 7}", 7).get(
+                "missing", "nothing"
+            ).lpush(f"key:{n + 8}", 1)
+            results = await queue.execute()
+            assert results == [None, value(n + 6), value(n + 7), "nothing", 5]
+            async with store.pipeline(atomic=True) as queue:
+                queue.get(f"key:{n + 9}").incr(f"set:{n}").delete(f"key:{n + 10}")
+            assert await store.get(f"set:{n}") == n + 1
+            with pytest.raises(kv.WrongTypeError):
+                await store.incr(f"key:{n + 11}")
+        keys = [key async for key in store.scan()]
+        assert len(keys) == len(set(keys)) == 2000
+        await store.aclose()
+
+    asyncio.run(main())
+
+
+def test_closing_ends_what_waits(tmp_path: Path) -> None:
+    async def main() -> None:
+        store = await filled(tmp_path, 2000)
+        calls = [store.get(f"key:{n}") for n in range(2000)]
+        waits = asyncio.ensure_future(store.wait("never"))
+        await asyncio.sleep(0)
+        await store.aclose()
+        results = await asyncio.gather(waits, *calls, return_exceptions=True)
+        assert isinstance(results[0], kv.ClosedError)
+        assert all(
+            result == value(n) or isinstance(result, kv.ClosedError) for n, result in enumerate(results[1:])
+        )
+        with pytest.raises(kv.ClosedError):
+            await store.get("key:1")
+
+    asyncio.run(main())

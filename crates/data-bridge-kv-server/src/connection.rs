@@ -13,6 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::clients::Client;
 use crate::dialogue::{Dialogue, Next};
+use crate::disk;
 use crate::mailbox::{DRAIN, DURABLE, END, LETTER, LOST, TRIM};
 use crate::server::Shared;
 use crate::stream::Stream;
@@ -115,9 +116,16 @@ impl Connection {
     /// Answers whether the server ended the connection because of a limit.
     async fn run(&mut self) -> bool {
         loop {
-            let next = self.feed();
+            let mut next = self.feed();
+            // What rests on the log is shown first: the rest is carried out when it may be.
+            if next == Next::Disk && self.held.is_none() {
+                next = self.feed_slowly().await;
+            }
             if matches!(next, Next::End(_)) || self.draining {
                 self.settle().await;
+            }
+            if next == Next::Disk && self.held.is_none() {
+                continue;
             }
             match next {
                 Next::End(by_limit) => {
@@ -128,7 +136,7 @@ impl Connection {
                     tokio::time::sleep(time).await;
                     continue;
                 }
-                Next::Input | Next::Room | Next::Answer => {}
+                Next::Input | Next::Room | Next::Answer | Next::Disk => {}
             }
             if self.draining && self.may_end(next) {
                 self.farewell().await;
@@ -163,6 +171,26 @@ impl Connection {
         }
         let before = self.dialogue.out.len();
         let (used, next) = self.dialogue.feed(self.input.rest());
+        self.take_fed(before, used, next);
+        next
+    }
+
+    /// Goes on with a command that has to wait for the disk, when it is this connection's turn. What was answered before
+    /// leaves at once.
+    async fn feed_slowly(&mut self) -> Next {
+        // An error is met again by whoever sends the rest.
+        let _ = poll_fn(|cx| Poll::Ready(self.poll_send(cx))).await;
+        let shared = Arc::clone(&self.shared);
+        // It is never closed.
+        let _turn = shared.disk.acquire().await;
+        let before = self.dialogue.out.len();
+        let (used, next) = disk::wait(|| self.dialogue.feed_slowly(self.input.rest()));
+        self.take_fed(before, used, next);
+        next
+    }
+
+    /// Notes what was carried out, and holds its output from here on if that rests on what the log does not have on disk.
+    fn take_fed(&mut self, before: usize, used: usize, next: Next) {
         self.input.used = self.input.used.saturating_add(used);
         self.note(used, next);
         if let Some(lsn) = self.shared.engine.owed(&self.dialogue.session.caller) {
@@ -173,7 +201,6 @@ impl Connection {
             };
             self.shared.engine.when_durable(lsn, Box::new(tell));
         }
-        next
     }
 
     /// Waits until nothing is held: what is shown last must be true, too.

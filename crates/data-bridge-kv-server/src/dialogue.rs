@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use data_bridge_kv::{Lookahead, Pin, Progress, Turn};
+use data_bridge_kv::{Lookahead, Pin, Progress, Turn, Waits};
 use data_bridge_kv_model::command::ScalarCommand;
 use data_bridge_kv_model::command::table::{BLOCKING, CONNECTION, NO_AUTH, STREAM, Spec};
 use data_bridge_kv_model::error::{Error, ErrorKind};
@@ -50,6 +50,8 @@ pub enum Next {
     Answer,
     /// Nothing more for this long, then on.
     Pause(Duration),
+    /// The next command has to wait for the disk: on with [`Dialogue::feed_slowly`].
+    Disk,
     /// The connection ends when the output is sent; `true` = because a limit was broken.
     End(bool),
 }
@@ -161,6 +163,14 @@ impl Dialogue {
         }
     }
 
+    /// The same where nobody is held up when commands wait for the disk.
+    pub fn feed_slowly(&mut self, input: &[u8]) -> (usize, Next) {
+        let before = std::mem::replace(&mut self.session.caller.waits, Waits::Alone);
+        let fed = self.feed(input);
+        self.session.caller.waits = before;
+        fed
+    }
+
     /// Ends the wait that holds a RESP client: the server shuts down.
     pub fn end_wait(&mut self) {
         if self.awaited.take().is_some() {
@@ -237,9 +247,12 @@ impl Dialogue {
         let look = |key| shared.engine.look_ahead(caller, key, &mut ahead);
         let tail = requests::read(input, &limits, most, &mut args, &mut scratch, &mut requests, look);
         requests::complete(&mut args, &scratch, &mut requests);
+        let on_disk = (caller.waits == Waits::Alone).then(|| {
+            shared.engine.fetch_ahead(caller, requests.iter().filter_map(|one| one.read_key(&args)))
+        });
         let (used, next) = self.carry_out(input, &requests, &args, |index| ahead.turn(index));
         self.memory.ahead = ahead.end();
-        drop(pin);
+        drop((pin, on_disk));
         self.memory.args = recycle(args);
         self.memory.requests = requests;
         self.memory.scratch = scratch;
@@ -287,9 +300,12 @@ impl Dialogue {
                 plain.report(&self.session);
                 return (used, Some(Next::Room));
             }
-            used = request.bytes.end;
+            let before = std::mem::replace(&mut used, request.bytes.end);
             if let Some(spec) = self.plain(request.spec) {
-                self.execute(turn(index), request, spec, args);
+                if self.execute(turn(index), request, spec, args) == Progress::Blocked {
+                    plain.report(&self.session);
+                    return (before, Some(Next::Disk));
+                }
                 plain.add(spec);
             } else if !request.is_empty() {
                 plain.report(&self.session);
@@ -313,7 +329,13 @@ impl Dialogue {
 
     /// Executes one engine command and encodes its reply.
     #[inline]
-    fn execute(&mut self, turn: Turn<'_>, request: &Request, spec: &'static Spec, args: &[Arg<'_>]) {
+    fn execute(
+        &mut self,
+        turn: Turn<'_>,
+        request: &Request,
+        spec: &'static Spec,
+        args: &[Arg<'_>],
+    ) -> Progress {
         let Memory { replies, encoder, .. } = &mut self.memory;
         let Session { shared, caller, skin, .. } = &self.session;
         match &request.build(spec, args) {
@@ -321,18 +343,34 @@ impl Dialogue {
                 if shared
                     .engine
                     .read_ahead(caller, *key, turn, |stored| content(stored, *skin, &mut self.out))
-                    .is_some() => {}
-            Ok(command) => {
-                shared.engine.execute_ahead(caller, spec, command, turn, replies);
-                encoder.reply(replies.as_bytes(), *skin, form_of(command), &mut self.out);
-                replies.reset(KEPT_BYTES);
+                    .is_some() =>
+            {
+                Progress::Done
             }
-            Err(error) => put_error(error, &mut self.out),
+            Ok(command) => {
+                let progress = shared.engine.execute_ahead(caller, spec, command, turn, replies);
+                if progress != Progress::Blocked {
+                    encoder.reply(replies.as_bytes(), *skin, form_of(command), &mut self.out);
+                    replies.reset(KEPT_BYTES);
+                }
+                progress
+            }
+            Err(error) => {
+                put_error(error, &mut self.out);
+                Progress::Done
+            }
         }
     }
 
-    /// Carries out a request that is no plain engine command.
+    /// Carries out a request that is no plain engine command. It waits where it is.
     fn apart(&mut self, request: &Request, args: &[Arg<'_>], input: &[u8]) -> Option<Next> {
+        let before = self.session.wait_here();
+        let next = self.carry_out_apart(request, args, input);
+        self.session.caller.waits = before;
+        next
+    }
+
+    fn carry_out_apart(&mut self, request: &Request, args: &[Arg<'_>], input: &[u8]) -> Option<Next> {
         if !self.session.authenticated && !request.spec.is_some_and(|spec| spec.has(NO_AUTH)) {
             put_error(&Error::new(ErrorKind::Auth, "Authentication required."), &mut self.out);
             return None;
@@ -385,6 +423,7 @@ impl Dialogue {
                 self.flush(form_of(&call.command));
                 None
             }
+            Progress::Blocked => Some(Next::Disk),
             Progress::Pending => {
                 self.awaited = Some((self.last_token, form_of(&call.command)));
                 Some(Next::Answer)

@@ -58,6 +58,7 @@ pub fn dialogue(bytes: &[u8]) -> bool {
             Next::Room => assert!(!dialogue.out.is_empty(), "waits for nothing"),
             Next::Answer => dialogue.end_wait(),
             Next::Pause(_) => {}
+            Next::Disk => panic!("nothing is on disk"),
         }
         dialogue.out.clear();
     }

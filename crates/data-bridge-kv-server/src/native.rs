@@ -1,8 +1,8 @@
 //! The native protocol on a connection: frames in, frames out, answers by id. `frame.rs` of the model has the bytes.
 #![deny(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
-use data_bridge_kv::{Pin, Progress, Turn};
-use data_bridge_kv_model::command::table::{self, NO_AUTH, Spec};
+use data_bridge_kv::{Pin, Progress, Turn, Waits};
+use data_bridge_kv_model::command::table::{self, NO_AUTH, READ, Spec};
 use data_bridge_kv_model::command::{ConnectionCommand, StateCommand};
 use data_bridge_kv_model::error::{Error, ErrorKind};
 use data_bridge_kv_model::frame::{self, PUSH, RequestHead};
@@ -96,6 +96,9 @@ impl Dialogue {
             let key = one.spec.and_then(|spec| spec.only_key(one.args(args)));
             shared.engine.look_ahead(caller, key, &mut ahead);
         }
+        let reads = framed.iter().filter(|one| one.spec.is_some_and(|spec| spec.has(READ)));
+        let keys = reads.filter_map(|one| one.spec?.only_key(one.args(args)));
+        let _on_disk = (caller.waits == Waits::Alone).then(|| shared.engine.fetch_ahead(caller, keys));
         let outcome = self.take_framed_turns(framed, args, fault, |index| ahead.turn(index));
         self.memory.ahead = ahead.end();
         outcome
@@ -115,10 +118,13 @@ impl Dialogue {
                 plain.report(&self.session);
                 return (used, Some(Next::Room));
             }
-            used = one.end;
+            let before = std::mem::replace(&mut used, one.end);
             let faulty = fault.filter(|_| index.saturating_add(1) == framed.len());
             if let Some(spec) = self.plain(one.spec).filter(|_| faulty.is_none()) {
-                self.execute_frame(turn(index), one, spec, args);
+                if self.execute_frame(turn(index), one, spec, args) == Progress::Blocked {
+                    plain.report(&self.session);
+                    return (before, Some(Next::Disk));
+                }
                 plain.add(spec);
                 continue;
             }
@@ -141,20 +147,46 @@ impl Dialogue {
 
     /// Executes one engine command and answers its frame.
     #[inline]
-    fn execute_frame(&mut self, turn: Turn<'_>, one: &Framed, spec: &'static Spec, args: &[Arg<'_>]) {
+    fn execute_frame(
+        &mut self,
+        turn: Turn<'_>,
+        one: &Framed,
+        spec: &'static Spec,
+        args: &[Arg<'_>],
+    ) -> Progress {
+        let before = self.out.len();
         let Session { shared, caller, .. } = &self.session;
         let at = frame::start_response(one.head.id, 0, &mut self.out);
         let mut reply = ReplyBuf::onto(std::mem::take(&mut self.out));
         match &spec.build(one.args(args)) {
-            Ok(command) => shared.engine.execute_ahead(caller, spec, command, turn, &mut reply),
+            Ok(command) => {
+                if shared.engine.execute_ahead(caller, spec, command, turn, &mut reply) == Progress::Blocked {
+                    self.out = reply.into_bytes();
+                    self.out.truncate(before);
+                    return Progress::Blocked;
+                }
+            }
             Err(error) => reply.error(error),
         }
         self.out = reply.into_bytes();
         frame::finish(at, &mut self.out);
+        Progress::Done
     }
 
-    /// Carries out a request that is no plain engine command.
+    /// Carries out a request that is no plain engine command. It waits where it is.
     fn native_apart(
+        &mut self,
+        head: RequestHead,
+        spec: Option<&'static Spec>,
+        args: &[Arg<'_>],
+    ) -> Option<Next> {
+        let before = self.session.wait_here();
+        let next = self.carry_out_native(head, spec, args);
+        self.session.caller.waits = before;
+        next
+    }
+
+    fn carry_out_native(
         &mut self,
         head: RequestHead,
         spec: Option<&'static Spec>,

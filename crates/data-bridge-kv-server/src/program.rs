@@ -17,12 +17,13 @@ use data_bridge_kv::{DataDirectory, Engine, Settings};
 use data_bridge_kv_model::ErrorKind;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::runtime::{Builder, Handle, Runtime, RuntimeFlavor};
+use tokio::runtime::{Builder, Runtime};
 
 use crate::cli::{Action, Cli, ConfigAction, ServeArgs};
 use crate::config::Config;
 use crate::config::cgroup::{Host, budget};
 use crate::config::size::Size;
+use crate::disk;
 use crate::server::{Server, StartError};
 use crate::shutdown::{Signals, until_signal};
 use crate::startline;
@@ -75,7 +76,7 @@ fn serve(args: ServeArgs) -> ExitCode {
         max_memory: budget.bytes,
         namespaces: config.namespaces.clone(),
         data,
-        blocking,
+        blocking: |act| disk::wait(act),
         ..Settings::default()
     };
     let engine = match Engine::open(settings) {
@@ -121,14 +122,6 @@ fn overflow(config: &Config) -> data_bridge_kv_model::Result<Option<DataDirector
         Size::Bytes(bytes) => bytes,
     })
     .map(Some)
-}
-
-/// Lets a command read from disk: whatever else the worker had to do is taken over by others.
-fn blocking(act: &mut (dyn FnMut() + Send)) {
-    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
-        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(act),
-        _ => act(),
-    }
 }
 
 fn runtime(config: &Config) -> std::io::Result<Runtime> {

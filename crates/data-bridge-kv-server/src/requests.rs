@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use data_bridge_kv_model::command::table::{self, CONNECTION, KeyPositions, Spec};
+use data_bridge_kv_model::command::table::{self, CONNECTION, KeyPositions, READ, Spec};
 use data_bridge_kv_model::error::{Error, ErrorKind};
 use data_bridge_kv_model::{Arg, Call, Command, Kind};
 
@@ -127,6 +127,11 @@ impl Request {
     #[inline]
     pub fn only_key<'a>(&self, args: &[Arg<'a>]) -> Option<&'a [u8]> {
         self.spec?.only_key(args.get(self.args.clone())?)
+    }
+
+    /// The same, if it only reads.
+    pub fn read_key<'a>(&self, args: &[Arg<'a>]) -> Option<&'a [u8]> {
+        self.spec.filter(|spec| spec.has(READ)).and_then(|_| self.only_key(args))
     }
 
     /// Builds its command, to go with its row of the table.

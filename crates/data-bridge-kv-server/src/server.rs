@@ -7,13 +7,14 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use data_bridge_kv::Engine;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::admin;
 use crate::auth::Gate;
 use crate::clients::Clients;
 use crate::config::{Config, ConfigError};
+use crate::disk;
 use crate::endpoint::Endpoint;
 use crate::janitor;
 use crate::listener::{self, Listener};
@@ -55,6 +56,8 @@ pub struct Shared {
     pub run_id: String,
     /// Worker threads.
     pub threads: usize,
+    /// One for each connection that may wait for the disk.
+    pub disk: Semaphore,
     endpoints: OnceLock<Vec<Endpoint>>,
     addresses: OnceLock<Vec<SocketAddr>>,
     phase: AtomicU8,
@@ -71,6 +74,7 @@ impl Shared {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Shared {
             threads: config.threads.unwrap_or(cores),
+            disk: Semaphore::new(disk::WAITING),
             run_id: run_id(),
             engine,
             config,

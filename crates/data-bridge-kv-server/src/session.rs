@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use data_bridge_kv::{Caller, NamespaceId};
+use data_bridge_kv::{Caller, NamespaceId, Waits};
 use data_bridge_kv_model::{Key, Result};
 
 use crate::clients::Client;
@@ -47,6 +47,7 @@ impl Session {
         let mut caller = shared.engine.caller();
         caller.completions = Some(Arc::clone(&client) as _);
         caller.parks = true;
+        caller.waits = Waits::Never;
         let authenticated = !shared.gate.is_closed();
         Session {
             shared,
@@ -89,6 +90,15 @@ impl Session {
             self.watched.push(Watched { namespace, key: key.as_str().into(), version });
         }
         Ok(())
+    }
+
+    /// Lets commands wait for the disk where they run, if they did not at all; answers what they did before.
+    pub fn wait_here(&mut self) -> Waits {
+        let before = self.caller.waits;
+        if before == Waits::Never {
+            self.caller.waits = Waits::Here;
+        }
+        before
     }
 
     /// Back to the state of a new connection; watches and waits of the engine end too.

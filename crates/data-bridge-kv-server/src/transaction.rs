@@ -167,7 +167,8 @@ fn locked_step(
     let calls: Vec<Call<'_>> = step.iter().filter_map(|one| one.as_ref().ok().copied()).collect();
     let mut replies = ReplyBuf::new();
     let engine = &session.shared.engine;
-    engine.execute_atomic(&session.caller, &calls, OnError::Continue, watched, &mut replies);
+    // The caller waits where it is, so it is never blocked.
+    let _ = engine.execute_atomic(&session.caller, &calls, OnError::Continue, watched, &mut replies);
     let mut reader = ReplyReader::new(replies.as_bytes());
     match reader.item() {
         Ok(Item::Container(..)) => {}
@@ -208,7 +209,8 @@ pub fn atomic(session: &Session, args: &[Arg<'_>], replies: &mut ReplyBuf) -> Re
     if !rest.is_empty() {
         return Err(Error::syntax());
     }
-    session.shared.engine.execute_atomic(&session.caller, &calls, OnError::Abort, &[], replies);
+    // As above.
+    let _ = session.shared.engine.execute_atomic(&session.caller, &calls, OnError::Abort, &[], replies);
     Ok(())
 }
 

@@ -10,7 +10,7 @@ pub mod contract;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use data_bridge_kv::disk::{DirectoryLock, Disk, File, check_name};
 
@@ -30,10 +30,22 @@ pub struct Fault {
     pub sticky: bool,
 }
 
+/// What was read of files so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reads {
+    /// How many reads, those that wait included.
+    pub count: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// How many of them wait now.
+    pub waiting: u64,
+}
+
 /// The disk; clones are the same disk.
 #[derive(Clone, Debug, Default)]
 pub struct FaultyDisk {
     state: Arc<Mutex<State>>,
+    released: Arc<Condvar>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -43,6 +55,8 @@ struct State {
     lasting_names: BTreeMap<String, usize>,
     pending_names: Vec<NameChange>,
     operations: u64,
+    reads: Reads,
+    is_held: bool,
     fault: Option<Fault>,
     capacity: Option<u64>,
     crashes: u64,
@@ -86,6 +100,17 @@ impl FaultyDisk {
         self.state().capacity = bytes;
     }
 
+    /// Lets every read wait from now on, or go on.
+    pub fn hold_reads(&self, is_held: bool) {
+        self.state().is_held = is_held;
+        self.released.notify_all();
+    }
+
+    /// What was read so far.
+    pub fn reads(&self) -> Reads {
+        self.state().reads
+    }
+
     /// Operations so far, those that failed too.
     pub fn operations(&self) -> u64 {
         self.state().operations
@@ -108,8 +133,8 @@ impl FaultyDisk {
 
     /// What a power cut would leave right now, by this seed, as a disk of its own without faults; this one goes on.
     pub fn crash_image(&self, seed: u64) -> FaultyDisk {
-        let state = State { fault: None, ..self.state().clone() };
-        let image = FaultyDisk { state: Arc::new(Mutex::new(state)) };
+        let state = State { fault: None, is_held: false, ..self.state().clone() };
+        let image = FaultyDisk { state: Arc::new(Mutex::new(state)), released: Arc::default() };
         image.crash(seed);
         image
     }
@@ -352,6 +377,13 @@ impl Handle {
 impl File for Handle {
     fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
         let mut state = self.state()?;
+        state.reads.count += 1;
+        state.reads.bytes += bytes.len() as u64;
+        state.reads.waiting += 1;
+        let released = &self.disk.released;
+        let mut state =
+            released.wait_while(state, |state| state.is_held).unwrap_or_else(PoisonError::into_inner);
+        state.reads.waiting -= 1;
         state.operate()?;
         let offset = in_memory(offset)?;
         let seen = &state.files[self.file].seen;

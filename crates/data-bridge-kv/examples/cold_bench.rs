@@ -2,14 +2,18 @@
 //!
 //! `cargo run --release -p data-bridge-kv --example cold_bench -- DIRECTORY [entries] [value bytes] [durable]`: with a
 //! fourth argument batches are synced, and what is left in the end is opened again.
+//! `… --example cold_bench -- DIRECTORY churn` measures what expiring entries cost, see `cold_bench/churn.rs`.
 #![allow(clippy::disallowed_methods, clippy::print_stdout, reason = "a measuring program")]
+
+#[path = "cold_bench/churn.rs"]
+mod churn;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
 use data_bridge_kv::cold::reclaim::{Fate, Holder, Pick};
-use data_bridge_kv::cold::{Batch, Class, Index, Locator, Log, NewRecord, Policy, Restored, Spot};
+use data_bridge_kv::cold::{Batch, Class, Index, Locator, Log, NewRecord, Part, Policy, Restored, Spot};
 use data_bridge_kv::disk::RealDisk;
 use data_bridge_kv::hash::stable::{KeyId, StableHasher};
 use parking_lot::Mutex;
@@ -61,6 +65,13 @@ fn key(n: usize) -> String {
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let directory = PathBuf::from(arguments.first().expect("a directory"));
+    if arguments.get(1).is_some_and(|what| what == "churn") {
+        for grouped in [false, true] {
+            let disk = Arc::new(RealDisk::open(&directory).expect("a directory"));
+            churn::run(disk, &StableHasher::new(1), &[b'v'; 150], grouped);
+        }
+        return;
+    }
     let number =
         |at: usize, otherwise| arguments.get(at).map_or(otherwise, |text| text.parse().expect("a number"));
     let (entries, value_bytes) = (number(1, 5_000_000), number(2, 150));
@@ -122,7 +133,7 @@ fn main() {
         let key = key(n.wrapping_mul(7_919_993) % entries);
         let id = hasher.id(key.as_bytes());
         let spot = shards.of(id).get(id).expect("there");
-        let fetched = log.source(spot.locator).expect("there").read().expect("whole");
+        let fetched = log.source(spot.locator).expect("there").read(Part::Whole).expect("whole");
         assert_eq!(fetched.entry(0, key.as_bytes()).expect("this key").value.len(), value_bytes);
     }
     let per_read = |total: f64| total / reads as f64;

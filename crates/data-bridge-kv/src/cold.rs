@@ -16,8 +16,10 @@
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::arithmetic_side_effects))]
 
 mod base;
+mod fetch;
 mod format;
 mod index;
+mod pool;
 mod reader;
 pub mod reclaim;
 mod recovery;
@@ -26,9 +28,11 @@ mod verify;
 mod writer;
 
 pub use base::NewBase;
-pub use format::{Class, Entry};
+pub use fetch::{Ahead, Outcome, Reading, Reads};
+pub use format::{Class, Entry, Front};
 pub use index::{Index, Spot};
-pub use reader::{Fetched, ReadError, Source};
+pub use pool::Job;
+pub use reader::{Fetched, Part, ReadError, Source};
 pub use recovery::{OpenError, Restored};
 pub use segment::{Locator, Usage};
 pub use verify::{Verified, verify};

@@ -12,6 +12,8 @@ use parking_lot::Mutex;
 
 use crate::budget::Budget;
 use crate::clock::Clock;
+use crate::cold::{self, Job};
+use crate::hash::KeyHash;
 use crate::manifest::Manifest;
 use crate::router::{lock_calls, lock_keys, lock_one};
 use crate::settings::{NamespaceSettings, Settings};
@@ -23,6 +25,7 @@ use crate::wal::Wal;
 mod checkpoint;
 mod direct;
 mod durable;
+mod halt;
 mod lookahead;
 mod open;
 mod room;
@@ -31,16 +34,20 @@ mod ticker;
 mod tier;
 mod waiting;
 mod walk;
+mod warm;
 
 pub use direct::Obstacle;
 pub use durable::{Owed, describe_record};
+pub use halt::Waits;
 pub use lookahead::{Ahead, Lookahead, Pin, Turn};
 pub use stats::{FETCH_TIMES, LogStats, NamespaceStats, Stats, TierStats};
 
+use halt::{Halt, Step};
 use open::LogToCome;
 use ticker::Ticker;
-use tier::{Tier, Warm, looks_at_values};
+use tier::Tier;
 use waiting::Timeouts;
+use warm::Warm;
 
 /// A namespace by number, 0..=15.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -66,6 +73,8 @@ pub struct Caller {
     pub namespace: NamespaceId,
     /// Tells callers apart; from [`Engine::caller`].
     pub id: u64,
+    /// What it does when the disk is slow.
+    pub waits: Waits,
     /// Where answers of waits and events go; without it waits are refused.
     pub completions: Option<Arc<dyn Completions>>,
     /// Whether it sees to it itself that no answer is shown too early.
@@ -82,6 +91,8 @@ pub enum Progress {
     Done,
     /// Nothing was appended: the answer comes to the caller's completions.
     Pending,
+    /// Nothing was appended and nothing done: a caller that [`Waits::Never`] has to execute it where it may wait.
+    Blocked,
 }
 
 /// What an atomic step does when one of its commands fails.
@@ -156,6 +167,7 @@ impl Engine {
         Caller {
             namespace: NamespaceId::DEFAULT,
             id: self.core.number(),
+            waits: Waits::Here,
             completions: None,
             parks: false,
             owed: Owed::default(),
@@ -193,19 +205,14 @@ impl Engine {
         out: &mut ReplyBuf,
     ) -> Progress {
         let mark = out.len();
-        let answered = self.core.run(caller, token, spec, command, turn, out);
-        match answered.and_then(|progress| self.core.settle(caller).map(|()| progress)) {
-            Ok(progress) => progress,
-            Err(error) => {
-                out.truncate(mark);
-                out.error(&error);
-                Progress::Done
-            }
-        }
+        let result = self.core.run(caller, token, spec, command, turn, out);
+        let shown = result.and_then(|progress| Ok(self.core.settle(caller).map(|()| progress)?));
+        shown.unwrap_or_else(|halt| halt.answer(mark, out))
     }
 
     /// Executes commands in order, after asking the processor for the entries that they need. `answers` gets for each
-    /// the length of `out` after it, or `None` where it is pending; the token of command i is `first_token` + i.
+    /// the length of `out` after it, or `None` where it is pending; the token of command i is `first_token` + i. Stops in
+    /// front of a command that is [`Progress::Blocked`]: then there are fewer answers than commands.
     pub fn execute_batch(
         &self,
         caller: &Caller,
@@ -219,10 +226,27 @@ impl Engine {
         let parking = Caller { parks: true, ..caller.clone() };
         let mut ahead = Lookahead::default().begin(&pin);
         calls.iter().for_each(|call| self.look_ahead(caller, call.command.keys().only(), &mut ahead));
+        // What is on disk is read ahead as soon as the first command has to wait for it.
+        let mut quick = (caller.waits != Waits::Never && self.core.tier.is_some())
+            .then(|| Caller { waits: Waits::Never, ..parking.clone() });
+        let mut _on_disk = None;
         for (index, (token, call)) in (first_token..).zip(calls).enumerate() {
-            let turn = Some(ahead.turn(index));
-            let progress = self.execute_in_turn(&parking, token, call.spec, &call.command, turn, out);
-            answers.push((progress == Progress::Done).then(|| out.len()));
+            let turn = || Some(ahead.turn(index));
+            let run = |caller: &Caller, out: &mut ReplyBuf| {
+                self.execute_in_turn(caller, token, call.spec, &call.command, turn(), out)
+            };
+            let mut progress = run(quick.as_ref().unwrap_or(&parking), out);
+            if progress == Progress::Blocked && quick.take().is_some() {
+                let reads = calls.iter().skip(index).filter(|call| call.spec.has(READ));
+                let rest = reads.filter_map(|call| call.command.keys().only());
+                _on_disk = self.core.fetch_ahead(caller, rest);
+                progress = run(&parking, out);
+            }
+            match progress {
+                Progress::Done => answers.push(Some(out.len())),
+                Progress::Pending => answers.push(None),
+                Progress::Blocked => break,
+            }
         }
         if let Err(error) = self.core.settle(caller) {
             out.truncate(start);
@@ -234,7 +258,7 @@ impl Engine {
     }
 
     /// Executes commands as one step that nobody sees half done: one Array of their answers, or one error. `watched`
-    /// keys must still have these versions (0 = missing), or nothing runs and the error is `Aborted`.
+    /// keys must still have these versions (0 = missing), or nothing runs and the error is `Aborted`. Never pending.
     pub fn execute_atomic(
         &self,
         caller: &Caller,
@@ -242,22 +266,40 @@ impl Engine {
         on_error: OnError,
         watched: &[(Key<'_>, u64)],
         out: &mut ReplyBuf,
-    ) {
+    ) -> Progress {
         let mark = out.len();
-        let answered = self.core.run_atomic(caller, calls, on_error, watched, out);
-        if let Err(error) = answered.and_then(|()| self.core.settle(caller)) {
-            out.truncate(mark);
-            out.error(&error);
+        let result = self.core.run_atomic(caller, calls, on_error, watched, out);
+        let shown = result.and_then(|()| Ok(self.core.settle(caller)?));
+        shown.map_or_else(|halt| halt.answer(mark, out), |()| Progress::Done)
+    }
+
+    /// Reads what of these keys is on disk, side by side, for commands that are about to read them one after the other: they
+    /// find it as long as the answer lives.
+    pub fn fetch_ahead<'k>(
+        &self,
+        caller: &Caller,
+        keys: impl Iterator<Item = &'k [u8]>,
+    ) -> Option<cold::Ahead> {
+        self.core.fetch_ahead(caller, keys)
+    }
+
+    /// Lets a thread that may wait for the disk do this, for callers that [`Waits::Never`]. Gives it back if there is no
+    /// such thread, since nothing can be on disk or none could be started.
+    pub fn aside(&self, job: Job) -> std::result::Result<(), Job> {
+        match &self.core.tier {
+            Some(tier) => tier.reads.pool.run(job),
+            None => Err(job),
         }
     }
 
     /// The version of a key; 0 where it does not exist.
     ///
     /// # Errors
-    /// `Corruption` or `Unavailable` if the key is on disk and can't be read.
+    /// `Corruption` or `Unavailable` if the key is on disk and can't be read; `Unavailable` too if the caller
+    /// [`Waits::Never`] and would have to.
     pub fn version(&self, caller: &Caller, key: Key<'_>) -> Result<u64> {
         let space = self.core.space(caller.namespace);
-        let mut txn = self.core.begin_with(space, key)?;
+        let mut txn = self.core.begin_with(space, caller.waits, key).map_err(Halt::into_error)?;
         let place = txn.place(key);
         let version = txn.version(place);
         caller.send(txn.finish());
@@ -335,9 +377,9 @@ impl Core {
     }
 
     /// Begins a step on one key that is in memory or nowhere.
-    fn begin_with<'a>(&'a self, space: &'a Space, key: Key<'_>) -> Result<Txn<'a>> {
+    fn begin_with<'a>(&'a self, space: &'a Space, waits: Waits, key: Key<'_>) -> Step<Txn<'a>> {
         let index = space.shard_of(space.hash(key.as_bytes()));
-        self.begin_warm(space, || lock_one(space, index), |visit| visit(key))
+        self.begin_warm(space, waits, || lock_one(space, index), |visit| visit(key))
     }
 
     fn check_open(&self) -> Result<()> {
@@ -349,12 +391,12 @@ impl Core {
 
     /// Lets a command begin: with room in memory for one that needs it, and in the log.
     #[inline]
-    fn make_way(&self, namespace: NamespaceId, reads: bool, grows: bool) -> Result<()> {
-        if self.space(namespace).is_logged() {
-            self.admit(reads, grows)?;
+    fn make_way(&self, caller: &Caller, reads: bool, grows: bool) -> Step<()> {
+        if self.space(caller.namespace).is_logged() {
+            self.admit(caller.waits, reads, grows)?;
         }
         if grows && self.budget.is_near() {
-            self.make_room(namespace)?;
+            self.make_room(caller.namespace, caller.waits)?;
         }
         Ok(())
     }
@@ -368,10 +410,10 @@ impl Core {
         command: &Command<'_>,
         turn: Option<Turn<'_>>,
         out: &mut ReplyBuf,
-    ) -> Result<Progress> {
+    ) -> Step<Progress> {
         self.check_open()?;
         let space = self.space(caller.namespace);
-        self.make_way(caller.namespace, spec.has(READ), spec.has(GROWS))?;
+        self.make_way(caller, spec.has(READ), spec.has(GROWS))?;
         match command {
             Command::State(
                 command @ (StateCommand::Wait { .. }
@@ -380,28 +422,23 @@ impl Core {
             ) => return self.wait(caller, token, command, out),
             Command::Key(KeyCommand::Sync { redis }) => self.owe_everything(caller, *redis, out),
             Command::Key(command) if spec.keys.first == 0 => {
-                self.walk(caller.namespace, command, out)?;
+                self.walk(caller, command, out)?;
                 caller.owed.raise(space.last_awaited());
             }
             command => {
                 let mut txn = match command.keys() {
-                    KeySet::None => return Err(Error::invalid("a connection's command came to the engine")),
+                    KeySet::None => Err(Error::invalid("a connection's command came to the engine"))?,
                     KeySet::One(key) => {
-                        let known = turn.and_then(|turn| turn.take(key.as_bytes()));
-                        let hash = known.unwrap_or_else(|| space.hash(key.as_bytes()));
-                        if let (Some(turn), true) = (turn, command.is_on_collection()) {
-                            turn.look_inside(space);
-                        }
+                        let hash = take_turn(space, turn, command, key);
                         let mut shard = space.lock(space.shard_of(hash));
                         let short = (command, hash);
                         if let Some(result) = exec::run_short(&mut shard, space, &*self.clock, short, out) {
-                            return result.map(|()| Progress::Done);
+                            return Ok(result.map(|()| Progress::Done)?);
                         }
                         let mut txn = self.begin(space, Guards::One(shard));
                         txn.know(key, hash);
                         if self.tier.is_some() {
-                            let for_value = looks_at_values(space, command);
-                            match self.warm_one(txn, key, for_value, spec.has(READ))? {
+                            match self.warm_one(txn, caller.waits, key, command, spec.has(READ))? {
                                 Warm::Ready(ready) => txn = ready,
                                 Warm::Copy(fetched) => {
                                     let mut txn = Txn::on_copy(space, &*self.clock, fetched.into_copy());
@@ -414,12 +451,12 @@ impl Core {
                         txn
                     }
                     several if self.tier.is_none() => self.begin(space, lock_keys(space, several)),
-                    several => self.begin_several(space, several, looks_at_values(space, command))?,
+                    several => self.begin_several(space, caller.waits, several, command)?,
                 };
                 let result = exec::run(&mut txn, command, out);
                 if !txn.has_rare() {
                     caller.send(txn.finish());
-                    return result.map(|()| Progress::Done);
+                    return Ok(result.map(|()| Progress::Done)?);
                 }
                 if result.is_err() {
                     txn.roll_back();
@@ -443,14 +480,14 @@ impl Core {
         on_error: OnError,
         watched: &[(Key<'_>, u64)],
         out: &mut ReplyBuf,
-    ) -> Result<()> {
+    ) -> Step<()> {
         self.check_open()?;
         let space = self.space(caller.namespace);
         let has = |flag| move |call: &Call<'_>| call.spec.has(flag);
-        self.make_way(caller.namespace, calls.iter().all(has(READ)), calls.iter().any(has(GROWS)))?;
+        self.make_way(caller, calls.iter().all(has(READ)), calls.iter().any(has(GROWS)))?;
         let watched_shards = || watched.iter().map(|(key, _)| space.shard_of(space.hash(key.as_bytes())));
         let lock = || lock_calls(space, calls, watched_shards());
-        let mut txn = self.begin_warm(space, lock, |visit| {
+        let mut txn = self.begin_warm(space, caller.waits, lock, |visit| {
             watched.iter().for_each(|(key, _)| visit(*key));
             calls.iter().for_each(|call| call.command.keys().for_each(&mut *visit));
         })?;
@@ -464,6 +501,16 @@ impl Core {
         gaps.fill(out);
         Ok(())
     }
+}
+
+/// The hash of a command's only key; where it has a turn, what later commands need is asked for.
+#[inline]
+fn take_turn(space: &Space, turn: Option<Turn<'_>>, command: &Command<'_>, key: Key<'_>) -> KeyHash {
+    let known = turn.and_then(|turn| turn.take(key.as_bytes()));
+    if let (Some(turn), true) = (turn, command.is_on_collection()) {
+        turn.look_inside(space);
+    }
+    known.unwrap_or_else(|| space.hash(key.as_bytes()))
 }
 
 /// What a command on one key leaves to a copy when it meets a large value.

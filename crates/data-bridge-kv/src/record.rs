@@ -92,8 +92,8 @@ pub fn read(bytes: &[u8], at: Position) -> Option<Record<'_>> {
     Some(Record { head: head(front)?, payload })
 }
 
-/// What the envelope of the record that starts with these bytes says. Not to be trusted before [`read`] accepted it, but
-/// by whoever made it.
+/// What the envelope of the record that starts with these bytes says. Not to be trusted before [`read`] accepted it or a
+/// checksum of it was compared, but by whoever made it.
 pub fn head(bytes: &[u8]) -> Option<Head> {
     Some(Head {
         number: u64::from_le_bytes(bytes.get(8..16)?.try_into().ok()?),
@@ -122,7 +122,9 @@ pub fn total_bytes(bytes: &[u8]) -> Option<usize> {
     usize::try_from(payload).ok()?.checked_add(HEAD_BYTES)
 }
 
-fn checksum(record: &[u8], at: Position) -> Option<u32> {
+/// The checksum of a record at its place, its own four bytes apart; or of the first part of one, for whoever keeps that
+/// too, so that the part can be trusted without the rest.
+pub fn checksum(record: &[u8], at: Position) -> Option<u32> {
     let mut place = [0; 20];
     let length = record.first_chunk::<4>()?;
     let parts = at.segment.to_le_bytes().into_iter().chain(at.offset.to_le_bytes()).chain(*length);

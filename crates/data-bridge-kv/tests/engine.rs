@@ -67,7 +67,7 @@ impl Store {
         let watched: Vec<_> =
             watched.iter().map(|(key, version)| (Key::new(key.as_bytes()).unwrap(), *version)).collect();
         let mut out = ReplyBuf::new();
-        self.engine.execute_atomic(&self.caller, &calls, on_error, &watched, &mut out);
+        let _ = self.engine.execute_atomic(&self.caller, &calls, on_error, &watched, &mut out);
         ReplyReader::new(out.as_bytes()).reply().unwrap()
     }
 }

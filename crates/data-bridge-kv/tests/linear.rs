@@ -35,7 +35,7 @@ fn ask(engine: &Engine, caller: &Caller, way: Way, opcode: u16, words: &[&str]) 
             let _ = engine.execute(caller, 0, &call, &mut out);
         }
         Way::Batch => engine.execute_batch(caller, 0, &[call], &mut out, &mut Vec::new()),
-        Way::Atomic => engine.execute_atomic(caller, &[call], OnError::Abort, &[], &mut out),
+        Way::Atomic => drop(engine.execute_atomic(caller, &[call], OnError::Abort, &[], &mut out)),
     }
     match (way, ReplyReader::new(out.as_bytes()).reply().unwrap()) {
         (Way::Atomic, Reply::Container(Shape::Array, mut items)) => items.remove(0),
@@ -212,7 +212,7 @@ fn atomic(engine: &Engine, caller: &Caller, lines: &[&[&str]]) -> Reply {
         })
         .collect();
     let mut out = ReplyBuf::new();
-    engine.execute_atomic(caller, &calls, OnError::Abort, &[], &mut out);
+    let _ = engine.execute_atomic(caller, &calls, OnError::Abort, &[], &mut out);
     ReplyReader::new(out.as_bytes()).reply().unwrap()
 }
 

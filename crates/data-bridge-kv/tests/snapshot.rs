@@ -75,7 +75,8 @@ fn a_snapshot_under_load_is_the_state_at_one_moment() {
                 let (job, count) = (format!("SET job:{n} {}", "x".repeat(2000)), "INCR count".to_owned());
                 with_call(&job, |job| {
                     with_call(&count, |count| {
-                        engine.execute_atomic(&caller, &[*job, *count], OnError::Abort, &[], &mut out);
+                        let _ =
+                            engine.execute_atomic(&caller, &[*job, *count], OnError::Abort, &[], &mut out);
                     });
                 });
                 assert!(matches!(ReplyReader::new(out.as_bytes()).reply(), Ok(Reply::Container(..))));

@@ -1,6 +1,9 @@
 //! The engine with a cold tier: what leaves memory and comes back, what costs no reading, and what a full, failing or
 //! damaged disk does. That no command behaves differently on a cold key is shown by `model_equiv`.
 
+#[path = "tier/reads.rs"]
+mod reads;
+
 use std::collections::HashSet;
 use std::io::ErrorKind as DiskError;
 use std::sync::Arc;
@@ -159,8 +162,9 @@ fn a_key_is_promoted_when_it_is_read_again() {
     store.engine.demote_all();
     assert_eq!((store.run("GET a"), store.is_cold(1)), (bytes("1"), true));
     assert_eq!((store.run("GET a"), store.is_cold(0)), (bytes("1"), true));
-    assert_eq!((store.tier().fetched, store.tier().promoted), (2, 1));
+    assert_eq!((store.tier().fetched, store.tier().promoted, store.tier().copied), (2, 1, 1));
     assert_eq!(store.reads("GET a"), 0);
+    assert_eq!(store.engine.stats().namespaces[2].hits, 3);
 }
 
 #[test]
@@ -279,11 +283,21 @@ fn a_damaged_record_is_an_error_for_its_key() {
     let mut all = vec![0; file.size().unwrap() as usize];
     file.read_at(&mut all, 0).unwrap();
     // The keys stand at the end, in the entries; those in front of them hold hashes.
-    let at = all.windows(2).rposition(|bytes| bytes == [b'a', 6]).unwrap() as u64;
+    let at = all.windows(6).rposition(|bytes| (bytes[0], bytes[5]) == (b'a', 6)).unwrap() as u64;
     file.write_at(b"c", at).unwrap();
-    for line in ["GET a", "INCR a", "MGET a b", "GETDEL a", "EXPIRE a 10", "KV.GETV a", "SCAN 0"] {
+    let lines = ["GET a", "INCR a", "MGET a b", "GETDEL a", "EXPIRE a 10", "KV.GETV a", "SCAN 0 VALUES"];
+    for line in lines {
         assert_eq!(error_kind(&store.run(line)), ErrorKind::Corruption, "{line}");
     }
+    assert_eq!(store.tier().damaged, lines.len() as u64);
+    // Its name can't be read any more: what lists names goes on without it.
+    for line in ["SCAN 0", "KEYS *", "RANDOMKEY", "KV.CLEAR x"] {
+        assert!(!matches!(store.run(line), Reply::Error(_)), "{line}");
+    }
+    assert_eq!(
+        store.run("KEYS *"),
+        Reply::Container(Shape::Array, vec![Reply::Value(Value::Text("b".into()))])
+    );
     assert_eq!(store.run("GET b"), bytes("2"));
     assert_eq!(store.run("GET c"), Reply::Missing);
     assert_eq!(store.run("EXISTS a"), Reply::Integer(1));
@@ -460,6 +474,51 @@ fn atomic(store: &Store, lines: &[String]) {
         .map(|words| table::by_name(words[0].content().unwrap()).unwrap().call(&words[1..]).unwrap())
         .collect();
     let mut out = ReplyBuf::new();
-    store.engine.execute_atomic(&store.caller, &calls, OnError::Abort, &[], &mut out);
+    let _ = store.engine.execute_atomic(&store.caller, &calls, OnError::Abort, &[], &mut out);
     assert!(matches!(ReplyReader::new(out.as_bytes()).reply().unwrap(), Reply::Container(..)));
+}
+
+/// Entries with different lives, over and over: what has expired goes with its segment, next to nothing is written again.
+#[test]
+fn what_expires_goes_without_being_written_again() {
+    let store = Store::new("default", 1 << 20, 64 << 20);
+    let (lives, text) = ([2, 50, 600, 5000], "x".repeat(2000));
+    for second in 0..1500 {
+        for n in 0..20 {
+            let life = lives[n % 4];
+            let reply = store.run(&format!("SET key:{second}:{n} {text} EX {life}"));
+            assert_eq!(reply, Reply::Ok);
+        }
+        store.clock.advance(1000);
+        store.engine.tick();
+    }
+    let (tier, stats) = (store.tier(), store.engine.stats());
+    assert!(tier.demoted > 10_000 && tier.reclaimed_bytes > 12 << 20, "{tier:?}");
+    assert!(tier.moved < tier.demoted / 50, "{tier:?}");
+    // Two seconds, fifty, ten minutes, and everything of the last kind.
+    let alive = 5 * (2 + 50 + 600 + 1500);
+    let keys = stats.namespaces[0].keys;
+    assert!((alive - 50..=alive + 50).contains(&keys), "{keys}");
+}
+
+#[test]
+fn what_expires_within_seconds_is_written_only_for_a_writer() {
+    let (budget, text) = (1 << 20, "x".repeat(500));
+    let store = Store::new("cache", budget, 64 << 20);
+    let mut n = 0;
+    let mut write = |ttl: u64| {
+        assert_eq!(store.run(&format!("SET key:{n} {text} EX {ttl}")), Reply::Ok);
+        n += 1;
+    };
+    while store.engine.stats().used_memory < budget - budget / 32 {
+        write(2);
+    }
+    store.engine.tick();
+    assert_eq!(store.tier().demoted, 0);
+    (0..200).for_each(|_| write(100));
+    assert!(store.tier().demoted > 0, "there was no other room");
+    store.clock.advance(1000);
+    let before = store.tier().demoted;
+    store.engine.tick();
+    assert!((1..400).contains(&(store.tier().demoted - before)), "those of a hundred seconds go");
 }

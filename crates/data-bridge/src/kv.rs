@@ -15,6 +15,7 @@ mod batch;
 mod bell;
 mod client;
 mod convert;
+mod deferred;
 mod direct;
 mod doorway;
 mod errors;
@@ -45,6 +46,8 @@ pub fn fill(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<queue::Queue>()?;
     module.add_class::<bell::Ready>()?;
     module.add_class::<bell::Bell>()?;
+    module.add_class::<deferred::Deferred>()?;
+    module.add("Blocked", py.get_type::<deferred::Blocked>())?;
     module.add_class::<client::Remote>()?;
     module.add_class::<aio::AsyncRemote>()?;
     module.add_class::<client::RemoteWatch>()?;

@@ -20,7 +20,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Literal, NoReturn, Self
 
-from data_bridge._native import AsyncRemote, Bell, Ready
+from data_bridge._native import AsyncRemote, Bell, Blocked, Ready
 from data_bridge._native import opcode as op
 from data_bridge.kv._async_methods import AsyncMethods, AsyncWatch
 from data_bridge.kv._codecs import Fallback
@@ -118,7 +118,11 @@ def connect(
 
 
 class AsyncStore(AsyncMethods):
-    """A namespace of a store in this process. What is in memory is ready when it is awaited; waits wake the loop."""
+    """A namespace of a store in this process. What is in memory is ready when it is awaited; waits wake the loop.
+
+    What is on disk is read on another thread while the loop goes on, and a write that needs room is done there: then
+    calls that are not awaited one after the other may take effect in any order.
+    """
 
     __slots__ = ("_bell", "_loop", "_store")
 
@@ -131,6 +135,8 @@ class AsyncStore(AsyncMethods):
         """The value of a key, `default` where there is none."""
         try:
             return Ready(self._store.get(key, default))
+        except Blocked as blocked:
+            return self._later(blocked)
         except Exception as error:
             return Ready(error, True)
 
@@ -156,20 +162,32 @@ class AsyncStore(AsyncMethods):
         }
         try:
             return Ready(self._store.set(key, value, **options, **other))
+        except Blocked as blocked:
+            return self._later(blocked)
         except Exception as error:
             return Ready(error, True)
 
     def _call(self, opcode: int, args: tuple[Any, ...], missing: Any = None, shape: Any = None) -> Any:
         try:
             return Ready(self._store._call(opcode, args, missing, shape))
+        except Blocked as blocked:
+            return self._later(blocked)
         except Exception as error:
             return Ready(error, True)
 
     def _run(self, queue: Any, atomic: bool) -> Any:
         try:
             return Ready(self._store._run(queue, atomic))
+        except Blocked as blocked:
+            return self._later(blocked)
         except Exception as error:
             return Ready(error, True)
+
+    def _later(self, blocked: Blocked) -> asyncio.Future[Any]:
+        loop, bell = self._ears()
+        future = loop.create_future()
+        bell.defer(future, blocked.args[0])
+        return future
 
     def _ready(self, result: Any) -> Any:
         return Ready(result)
@@ -199,14 +217,15 @@ class AsyncStore(AsyncMethods):
 
     async def aclose(self) -> None:
         """Ends the store with all its namespaces."""
+        self._store.close()
         if self._bell is not None and self._loop is not None and not self._loop.is_closed():
             self._loop.remove_reader(self._bell.fileno())
+            self._bell.close()
         self._bell = None
-        self._store.close()
 
     def namespace(self, name: str | int) -> AsyncStore:
         """Another namespace of the same store, by name or number."""
-        return AsyncStore(self._store.namespace(name))
+        return AsyncStore(Store(self._store._engine, str(name), self._fallback, False))
 
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
         raise TypeError(
@@ -227,4 +246,4 @@ def open(  # noqa: A001 - reads as kv.aio.open()
 ) -> AsyncStore:
     """Opens a store in this process, in memory or with a directory; the options are those of `kv.open`."""
     engine = open_engine(path, max_disk, mode, eviction, max_memory, namespaces, durability)
-    return AsyncStore(Store(engine, "0", fallback))
+    return AsyncStore(Store(engine, "0", fallback, False))

@@ -49,7 +49,7 @@ pub fn text(shared: &Shared) -> String {
     let stats = shared.engine.stats();
     store_families(shared, &stats, &mut page);
     if let Some(tier) = &stats.tier {
-        tier_families(tier, &mut page);
+        tier_families(tier, stats.namespaces.iter().map(|one| one.hits).sum(), &mut page);
     }
     if let Some(log) = &stats.log {
         log_families(log, &mut page);
@@ -110,7 +110,7 @@ fn connection_families(shared: &Shared, page: &mut Page) {
 }
 
 /// The cold tier: there with a data directory only.
-fn tier_families(tier: &TierStats, page: &mut Page) {
+fn tier_families(tier: &TierStats, hits: u64, page: &mut Page) {
     let gauges = [
         ("kv_tier_disk_bytes", "Bytes of segments.", tier.bytes),
         ("kv_tier_disk_live_bytes", "Bytes of segments that are of use, about.", tier.live_bytes),
@@ -121,6 +121,10 @@ fn tier_families(tier: &TierStats, page: &mut Page) {
         page.one(name, "gauge", help, value);
     }
     let counters = [
+        ("kv_tier_names_total", "Names read from disk without their values.", tier.named),
+        ("kv_tier_shared_reads_total", "Reads that another command had begun already.", tier.coalesced),
+        ("kv_tier_damaged_total", "Reads that met a damaged record.", tier.damaged),
+        ("kv_tier_read_errors_total", "Reads that the disk failed.", tier.read_errors),
         ("kv_tier_demoted_total", "Entries written to disk because memory was short.", tier.demoted),
         ("kv_tier_promoted_total", "Entries that came back into memory.", tier.promoted),
         ("kv_tier_reclaimed_bytes_total", "Bytes of segments removed.", tier.reclaimed_bytes),
@@ -131,8 +135,11 @@ fn tier_families(tier: &TierStats, page: &mut Page) {
     for (name, help, value) in counters {
         page.one(name, "counter", help, value);
     }
+    let reads = [("memory", hits.saturating_sub(tier.copied)), ("disk", tier.fetched)];
+    let reads = reads.map(|(tier, reads)| (tier.to_owned(), reads));
+    page.each("kv_tier_reads_total", "counter", "Values read, by where they were.", "tier", &reads);
     let name = "kv_tier_fetch_seconds";
-    page.head(name, "histogram", "Time to read an entry from disk.");
+    page.head(name, "histogram", "Time that a command waited for a record on disk.");
     let mut count = 0;
     for (range, reads) in tier.fetch_times.iter().enumerate() {
         count += reads;

@@ -109,7 +109,8 @@ fn tier(stats: &Stats, text: &mut String) {
     let cold: usize = stats.namespaces.iter().map(|one| one.cold).sum();
     let keys: usize = stats.namespaces.iter().map(|one| one.keys).sum();
     let Some(tier) = &stats.tier else { return line(text, format_args!("tier_enabled:0")) };
-    let mean = tier.fetch_us.checked_div(tier.fetched).unwrap_or(0);
+    let mean = tier.fetch_us.checked_div(tier.fetched.saturating_add(tier.named)).unwrap_or(0);
+    let hits: u64 = stats.namespaces.iter().map(|one| one.hits).sum();
     for (name, value) in [
         ("tier_enabled", 1),
         ("tier_keys_in_memory", (keys - cold) as u64),
@@ -119,7 +120,12 @@ fn tier(stats: &Stats, text: &mut String) {
         ("tier_disk_max_bytes", tier.max_bytes),
         ("tier_segments", tier.segments as u64),
         ("tier_demoted", tier.demoted),
+        ("tier_reads_memory", hits.saturating_sub(tier.copied)),
         ("tier_fetched", tier.fetched),
+        ("tier_reads_names", tier.named),
+        ("tier_reads_shared", tier.coalesced),
+        ("tier_damaged", tier.damaged),
+        ("tier_read_errors", tier.read_errors),
         ("tier_promoted", tier.promoted),
         ("tier_fetch_mean_us", mean),
         ("tier_reclaimed_bytes", tier.reclaimed_bytes),

@@ -18,6 +18,13 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Starts a server with these settings beside free ports.
 pub async fn start(flags: &[(KeyName, &str)], environment: &[(&str, &str)]) -> Server {
+    let config = config(flags, environment);
+    let settings = Settings { namespaces: config.namespaces.clone(), ..Settings::default() };
+    Server::start(config, Arc::new(Engine::open(settings).unwrap())).await.unwrap()
+}
+
+/// These settings beside free ports.
+pub fn config(flags: &[(KeyName, &str)], environment: &[(&str, &str)]) -> Config {
     let ports =
         [(KeyName::Listen, "127.0.0.1:0"), (KeyName::Admin, "127.0.0.1:0"), (KeyName::DrainDelay, "0")];
     let own = |(key, value): &(KeyName, &str)| (*key, (*value).to_owned());
@@ -29,9 +36,7 @@ pub async fn start(flags: &[(KeyName, &str)], environment: &[(&str, &str)]) -> S
             .collect(),
         file: None,
     };
-    let (config, _) = Config::read(&layers).unwrap();
-    let settings = Settings { namespaces: config.namespaces.clone(), ..Settings::default() };
-    Server::start(config, Arc::new(Engine::open(settings).unwrap())).await.unwrap()
+    Config::read(&layers).unwrap().0
 }
 
 /// A connection that speaks bytes.

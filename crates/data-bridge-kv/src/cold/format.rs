@@ -9,16 +9,18 @@
 //! key      := kind | 0x20 if deadline, identity 12, version signed varint, bytes of the entry varint,
 //!             [deadline signed varint]              versions and deadlines as difference to the one before in the batch
 //! dead     := 0x40, identity 12, version            a tombstone; no entry stands for it
-//! entry    := record of kind 3, number = version: bytes of the key u16 | 0x8000 if deadline, [deadline u64], key, value
+//! entry    := record of kind 3, number = version: bytes of the key u16 | 0x8000 if deadline, [deadline u64], key,
+//!             checksum u32 of the record up to here as record.rs makes it, value
 //! varint   := LEB128; a signed one zigzag           integers little endian, deadlines in unix ms
 //! ```
-//! An entry tells everything about itself, so that reading one needs nothing else. The keys in front of each batch tell
+//! An entry tells everything about itself, so that reading one needs nothing else. What stands in front of its value has a
+//! checksum of its own, so that a name can be read and trusted without the value behind it. The keys in front of each batch tell
 //! the same in an eighth of the bytes, so that an index is rebuilt without reading values.
 
 use data_bridge_kv_model::limits::{KEY_BYTES, NAMESPACES};
 
 use crate::hash::stable::KeyId;
-use crate::record::{self, Head, Position, Record};
+use crate::record::{self, Head, Position};
 
 pub(super) const MAGIC: &[u8; 8] = b"DBKVCOLD";
 pub(super) const FORMAT: u16 = 1;
@@ -132,9 +134,9 @@ pub(super) fn empty_batch(at: Position) -> Vec<u8> {
     bytes
 }
 
-/// A cold entry, read.
+/// What stands in front of an entry's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Entry<'a> {
+pub struct Front<'a> {
     /// The namespace.
     pub namespace: u8,
     /// Its generation when the entry was written.
@@ -145,11 +147,24 @@ pub struct Entry<'a> {
     pub deadline: Option<u64>,
     /// The key.
     pub key: &'a [u8],
+}
+
+/// A cold entry, read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry<'a> {
+    /// What stands in front of the value.
+    pub front: Front<'a>,
     /// The value in the codec.
     pub value: &'a [u8],
 }
 
-/// Starts an entry; the value is appended behind it, then [`record::finish`] called.
+/// Bytes that hold the front of an entry with a key of some 190 bytes.
+pub(super) const FRONT_BYTES: u64 = 224;
+/// Bytes that hold the front of any entry.
+pub(super) const FRONT_BYTES_MAX: u64 = (record::HEAD_BYTES + 2 + 8 + KEY_BYTES + CHECKSUM_BYTES) as u64;
+const CHECKSUM_BYTES: usize = 4;
+
+/// Starts an entry; the value is appended behind it, then [`record::finish`] and [`seal_entry`] called.
 pub(super) fn begin_entry(head: Head, deadline: Option<u64>, key: &[u8], out: &mut Vec<u8>) {
     record::begin(Head { kind: ENTRY, ..head }, out);
     let length = u16::try_from(key.len().min(KEY_BYTES)).unwrap_or(0);
@@ -159,26 +174,52 @@ pub(super) fn begin_entry(head: Head, deadline: Option<u64>, key: &[u8], out: &m
         out.extend_from_slice(&deadline.to_le_bytes());
     }
     out.extend_from_slice(key);
+    out.extend_from_slice(&[0; CHECKSUM_BYTES]);
 }
 
-/// The entry in a record. `None` if it is another kind of record.
-pub(super) fn entry(record: Record<'_>) -> Option<Entry<'_>> {
-    let Record { head, payload } = record;
-    let mut input = Input(payload);
-    let front = u16::from_le_bytes(input.take(2)?.try_into().ok()?);
-    let deadline = match front & ENTRY_WITH_DEADLINE {
-        0 => None,
-        _ => Some(u64::from_le_bytes(input.take(8)?.try_into().ok()?)),
-    };
-    let key = input.take(usize::from(front & !ENTRY_WITH_DEADLINE))?;
-    (head.kind == ENTRY && !input.0.is_empty()).then_some(Entry {
-        namespace: head.namespace,
-        generation: head.generation,
-        version: head.number,
-        deadline,
-        key,
-        value: input.0,
-    })
+/// Gives a finished entry the checksums of the place where it is about to be written.
+pub(super) fn seal_entry(entry: &mut [u8], at: Position) {
+    let end = split(entry).map(|(_, end)| end);
+    if let Some(checksum) = end.and_then(|end| record::checksum(entry.get(..end)?, at))
+        && let Some(place) = end.and_then(|end| entry.get_mut(end..)?.first_chunk_mut())
+    {
+        *place = checksum.to_le_bytes();
+    }
+    record::seal(entry, at);
+}
+
+/// What stands in front of the value of an entry that starts here, and where it ends: its checksum stands there. Not to be
+/// trusted before that, or the record's, was compared.
+pub(super) fn split(bytes: &[u8]) -> Option<(Front<'_>, usize)> {
+    let Head { number: version, generation, namespace, kind } = record::head(bytes)?;
+    let mut input = Input(bytes.get(record::HEAD_BYTES..)?);
+    let flags = u16::from_le_bytes(input.take(2)?.try_into().ok()?);
+    let deadline = if flags & ENTRY_WITH_DEADLINE == 0 { None } else { Some(input.u64()?) };
+    let key = input.take(usize::from(flags & !ENTRY_WITH_DEADLINE))?;
+    let end = bytes.len().checked_sub(input.0.len())?;
+    (kind == ENTRY).then_some((Front { namespace, generation, version, deadline, key }, end))
+}
+
+/// How many bytes the front of an entry says that it takes with its checksum. Not to be trusted.
+pub(super) fn front_bytes(bytes: &[u8]) -> Option<u64> {
+    let flags = u16::from_le_bytes(*bytes.get(record::HEAD_BYTES..)?.first_chunk()?);
+    let deadline = if flags & ENTRY_WITH_DEADLINE == 0 { 0 } else { 8 };
+    let rest = u64::from(flags & !ENTRY_WITH_DEADLINE).checked_add(deadline)?;
+    rest.checked_add((record::HEAD_BYTES + 2 + CHECKSUM_BYTES) as u64)
+}
+
+/// The front of the entry at the start of bytes that were read from this place. `None` if it is no such thing.
+pub(super) fn front(bytes: &[u8], at: Position) -> Option<Front<'_>> {
+    let (front, end) = split(bytes)?;
+    let stored = u32::from_le_bytes(*bytes.get(end..)?.first_chunk()?);
+    (record::checksum(bytes.get(..end)?, at)? == stored).then_some(front)
+}
+
+/// The entry in a record, from its first byte on, whose checksum holds. `None` if it is another kind of record.
+pub(super) fn entry(record: &[u8]) -> Option<Entry<'_>> {
+    let (front, end) = split(record)?;
+    let value = record.get(end.checked_add(CHECKSUM_BYTES)?..).filter(|value| !value.is_empty())?;
+    Some(Entry { front, value })
 }
 
 /// What the keys of a batch say of one key.

@@ -3,15 +3,18 @@
 use std::io;
 use std::sync::Arc;
 
-use super::format::{self, Entry, HEADER_BYTES, Input, KEYS, KEYS_FRONT_BYTES, KeyLine, KeyList, KeyState};
+use super::format::{
+    self, Entry, FRONT_BYTES, FRONT_BYTES_MAX, Front, HEADER_BYTES, Input, KEYS, KEYS_FRONT_BYTES, KeyLine,
+    KeyList, KeyState,
+};
 use super::segment::{Locator, Segment, UNSIZED, class_bytes, size_class};
 use crate::record::{self, HEAD_BYTES, Position, Record};
 
 /// Why a cold entry could not be read.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum ReadError {
     /// The disk says no.
-    Disk(io::Error),
+    Disk(Arc<io::Error>),
     /// What stands there is not the entry that was written.
     Damaged,
 }
@@ -20,16 +23,32 @@ impl From<io::Error> for ReadError {
     fn from(error: io::Error) -> ReadError {
         match error.kind() {
             io::ErrorKind::UnexpectedEof => ReadError::Damaged,
-            _ => ReadError::Disk(error),
+            _ => ReadError::Disk(Arc::new(error)),
         }
     }
+}
+
+/// How much of a record is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Part {
+    /// What stands in front of its value.
+    Front,
+    /// All of it.
+    Whole,
 }
 
 /// A record that can be read; holds its segment open.
 #[derive(Clone)]
 pub struct Source {
-    segment: Arc<Segment>,
+    pub(super) segment: Arc<Segment>,
     at: Locator,
+}
+
+/// What bytes that were read are.
+pub(super) enum Verdict {
+    Fetched(Fetched),
+    /// The beginning of so many.
+    Short(u64),
 }
 
 impl Source {
@@ -42,74 +61,118 @@ impl Source {
         self.at
     }
 
+    /// Where the record starts in its segment.
+    pub(super) fn offset(&self) -> u64 {
+        u64::from(self.at.offset)
+    }
+
     /// Reads and checks the record. Blocks: to be called without any lock.
-    pub fn read(&self) -> Result<Fetched, ReadError> {
-        let (offset, left, wanted) = self.range();
-        let mut bytes = read_bytes(&self.segment, offset, wanted)?;
-        if self.at.class == UNSIZED {
-            let total = record::total_bytes(&bytes).ok_or(ReadError::Damaged)? as u64;
-            if total > left || size_class(total) != UNSIZED {
-                return Err(ReadError::Damaged);
-            }
-            bytes = read_bytes(&self.segment, offset, total)?;
-        }
-        self.check(bytes)
+    pub fn read(&self, part: Part) -> Result<Fetched, ReadError> {
+        let bytes = read_bytes(&self.segment, self.offset(), self.first_bytes(part))?;
+        self.complete(bytes, part)
     }
 
-    /// The same, if the system has the record in memory; `None` if the disk would have to be waited for.
-    pub fn read_at_once(&self) -> Result<Option<Fetched>, ReadError> {
-        let (offset, _, wanted) = self.range();
-        if self.at.class == UNSIZED {
-            return Ok(None);
-        }
-        let mut bytes = vec![0; usize::try_from(wanted).map_err(|_| ReadError::Damaged)?];
-        if !self.segment.file.read_cached_at(&mut bytes, offset)? {
-            return Ok(None);
-        }
-        self.check(bytes).map(Some)
+    /// Whether its length is known only from the record itself.
+    pub fn is_unsized(&self) -> bool {
+        self.at.class == UNSIZED
     }
 
-    /// Where the record starts, how many bytes there are from there, and how many to read first.
-    fn range(&self) -> (u64, u64, u64) {
-        let offset = u64::from(self.at.offset);
-        let left = self.segment.end().saturating_sub(offset);
-        let wanted = if self.at.class == UNSIZED { HEAD_BYTES as u64 } else { class_bytes(self.at.class) };
-        (offset, left, wanted.min(left))
+    /// The length of a record that [`Source::is_unsized`], as it says itself. Blocks.
+    pub(super) fn measure(&self) -> Result<u64, ReadError> {
+        let head = read_bytes(&self.segment, self.offset(), self.first_bytes(Part::Whole))?;
+        match self.judge(head, Part::Whole)? {
+            Verdict::Short(total) => Ok(total),
+            Verdict::Fetched(_) => Err(ReadError::Damaged),
+        }
     }
 
-    fn check(&self, mut bytes: Vec<u8>) -> Result<Fetched, ReadError> {
-        let at = Position { segment: self.segment.id, offset: u64::from(self.at.offset) };
-        let total = record::read(&bytes, at).filter(|record| format::entry(*record).is_some());
-        let total = total.ok_or(ReadError::Damaged)?.total_bytes();
-        bytes.truncate(total);
-        Ok(Fetched { record: bytes, at })
+    /// How many bytes to read first. Most records end before.
+    pub(super) fn first_bytes(&self, part: Part) -> u64 {
+        let wanted = match part {
+            Part::Front => FRONT_BYTES.min(class_bytes(self.at.class)),
+            Part::Whole if self.is_unsized() => HEAD_BYTES as u64,
+            Part::Whole => class_bytes(self.at.class),
+        };
+        wanted.min(self.bytes_left())
+    }
+
+    fn bytes_left(&self) -> u64 {
+        self.segment.end().saturating_sub(self.offset())
+    }
+
+    /// The record that starts with these bytes; what they lack is read.
+    pub(super) fn complete(&self, bytes: Vec<u8>, part: Part) -> Result<Fetched, ReadError> {
+        let total = match self.judge(bytes, part)? {
+            Verdict::Fetched(fetched) => return Ok(fetched),
+            Verdict::Short(total) => total,
+        };
+        match self.judge(read_bytes(&self.segment, self.offset(), total)?, part)? {
+            Verdict::Fetched(fetched) => Ok(fetched),
+            Verdict::Short(_) => Err(ReadError::Damaged),
+        }
+    }
+
+    /// Looks at bytes that were read from the start of the record.
+    pub(super) fn judge(&self, mut bytes: Vec<u8>, part: Part) -> Result<Verdict, ReadError> {
+        let at = Position { segment: self.segment.id, offset: self.offset() };
+        let total = match part {
+            Part::Front => format::front_bytes(&bytes).filter(|total| *total <= FRONT_BYTES_MAX),
+            Part::Whole => record::total_bytes(&bytes).map(|total| total as u64),
+        };
+        let total = total.filter(|total| *total <= self.bytes_left()).ok_or(ReadError::Damaged)?;
+        if total > bytes.len() as u64 {
+            let may_go_on = part == Part::Front || self.is_unsized() && size_class(total) == UNSIZED;
+            return if may_go_on { Ok(Verdict::Short(total)) } else { Err(ReadError::Damaged) };
+        }
+        let is_whole = match part {
+            Part::Front => format::front(&bytes, at).is_some(),
+            Part::Whole => entry_at(&bytes, at).is_some(),
+        };
+        bytes.truncate(usize::try_from(total).unwrap_or(usize::MAX));
+        if is_whole { Ok(Verdict::Fetched(Fetched { bytes })) } else { Err(ReadError::Damaged) }
     }
 }
 
-/// An entry that was read and whose checksum holds.
+/// The entry at the start of bytes that were read from this place. `None` if it is no such thing.
+pub(super) fn entry_at(bytes: &[u8], at: Position) -> Option<Entry<'_>> {
+    let total = record::read(bytes, at)?.total_bytes();
+    format::entry(bytes.get(..total)?)
+}
+
+/// An entry that was read, or what stands in front of its value; its checksum holds.
+#[derive(Debug)]
 pub struct Fetched {
-    record: Vec<u8>,
-    at: Position,
+    bytes: Vec<u8>,
 }
 
 impl Fetched {
     /// The entry of this key. `None` if it is the entry of another key.
     pub fn entry(&self, namespace: u8, key: &[u8]) -> Option<Entry<'_>> {
-        self.any_entry().filter(|entry| entry.key == key && entry.namespace == namespace)
+        self.any_entry().filter(|entry| entry.front.key == key && entry.front.namespace == namespace)
     }
 
-    /// The entry, of whatever key.
+    /// The entry, of whatever key. `None` if only its front was read.
     pub fn any_entry(&self) -> Option<Entry<'_>> {
-        format::entry(record::read(&self.record, self.at)?)
+        format::entry(&self.bytes)
     }
 
-    /// Bytes in memory.
-    pub fn bytes(&self) -> usize {
-        self.record.capacity()
+    /// What stands in front of the value.
+    pub fn front(&self) -> Option<Front<'_>> {
+        format::split(&self.bytes).map(|(front, _)| front)
+    }
+
+    /// All bytes of the record; the value is their end.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
+    /// A copy of them.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        self.bytes.clone()
     }
 }
 
-fn read_bytes(segment: &Segment, offset: u64, count: u64) -> Result<Vec<u8>, ReadError> {
+pub(super) fn read_bytes(segment: &Segment, offset: u64, count: u64) -> Result<Vec<u8>, ReadError> {
     let count = usize::try_from(count).map_err(|_| ReadError::Damaged)?;
     let mut bytes = vec![0; count];
     segment.file.read_at(&mut bytes, offset)?;

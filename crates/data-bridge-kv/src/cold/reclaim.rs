@@ -6,12 +6,12 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::format::{self, KeyLine, KeyState};
+use super::format::{KeyLine, KeyState};
 use super::reader::{self, Keys, ReadError};
 use super::segment::{Locator, Segment};
 use super::writer::{Batch, Log, NewRecord};
 use crate::hash::stable::KeyId;
-use crate::record::{self, Position};
+use crate::record::Position;
 
 /// What happens to an entry whose segment is about to go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,11 +62,11 @@ impl Log {
             return Ok(0);
         }
         let mut freed = 0_u64;
-        let current = self.tail.lock().current.as_ref().map(|segment| segment.id);
+        let tail = self.tail.lock();
         let mut is_oldest = !self.names_failed.load(Relaxed);
         for segment in self.segments.by_age() {
             let is_needed = segment.has_live() || !is_oldest && segment.tombstones.load(Relaxed) > 0;
-            if is_needed || Some(segment.id) == current {
+            if is_needed || tail.has(&segment) {
                 is_oldest = false;
                 continue;
             }
@@ -125,10 +125,9 @@ impl Log {
     }
 
     fn candidate(&self, pick: Pick) -> Option<Arc<Segment>> {
-        let current = self.tail.lock().current.as_ref().map(|segment| segment.id);
+        let tail = self.tail.lock();
         let all = self.segments.by_age().into_iter();
-        let mut closed =
-            all.filter(|segment| Some(segment.id) != current && !segment.is_damaged.load(Relaxed));
+        let mut closed = all.filter(|segment| !tail.has(segment) && !segment.is_damaged.load(Relaxed));
         let dead_percent = |segment: &Arc<Segment>| {
             let live = segment.live_bytes().saturating_mul(100).checked_div(segment.end()).unwrap_or(0);
             100_u64.saturating_sub(live)
@@ -165,12 +164,12 @@ impl Log {
                     };
                     let offset = u64::from(at.offset);
                     let start = usize::try_from(offset.saturating_sub(keys.entries_at)).unwrap_or(usize::MAX);
-                    let record = bytes.get(start..).unwrap_or_default();
-                    let record = record::read(record, Position { segment: segment.id, offset });
-                    let entry = record.and_then(format::entry).ok_or(ReadError::Damaged)?;
-                    let new =
-                        NewRecord { namespace, generation, id, key: entry.key, version, deadline, kind };
-                    if batch.put(new, |out| out.extend_from_slice(entry.value)) {
+                    let position = Position { segment: segment.id, offset };
+                    let entry = reader::entry_at(bytes.get(start..).unwrap_or_default(), position);
+                    let entry = entry.ok_or(ReadError::Damaged)?;
+                    let key = entry.front.key;
+                    let new = NewRecord { namespace, generation, id, key, version, deadline, kind };
+                    if batch.put_in(segment.lane, new, |out| out.extend_from_slice(entry.value)) {
                         sources.push(Some(at));
                     }
                 }

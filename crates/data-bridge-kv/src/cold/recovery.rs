@@ -255,7 +255,7 @@ impl Log {
 
 fn open_error(error: ReadError, file: &str, offset: u64) -> OpenError {
     match error {
-        ReadError::Disk(error) => OpenError::Disk(error),
+        ReadError::Disk(error) => OpenError::Disk(io::Error::new(error.kind(), error)),
         ReadError::Damaged => OpenError::Damaged { file: file.to_owned(), offset },
     }
 }

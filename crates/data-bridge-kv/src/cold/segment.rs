@@ -8,6 +8,7 @@ use parking_lot::RwLock;
 
 use super::base::Covered;
 use super::format;
+use super::writer::LAST_LANE;
 use crate::disk::File;
 use crate::record::Position;
 
@@ -55,6 +56,8 @@ impl Locator {
 pub(super) struct Segment {
     pub(super) id: u64,
     pub(super) slot: u16,
+    /// What it holds by the time that it has to live.
+    pub(super) lane: usize,
     pub(super) file: Box<dyn File>,
     /// Bytes written that can be read.
     pub(super) end: AtomicU64,
@@ -74,6 +77,7 @@ impl Segment {
         Segment {
             id,
             slot,
+            lane: LAST_LANE,
             file,
             end: AtomicU64::new(end),
             written: AtomicU64::new(0),
@@ -82,6 +86,11 @@ impl Segment {
             is_damaged: AtomicBool::new(false),
             is_closed: AtomicBool::new(false),
         }
+    }
+
+    /// Of this lane.
+    pub(super) fn in_lane(self, lane: usize) -> Segment {
+        Segment { lane, ..self }
     }
 
     pub(super) fn end(&self) -> u64 {

@@ -84,9 +84,8 @@ fn batch(segment: &Segment, keys: &Keys, found: &mut Verified) -> Result<(), Rea
         let offset = u64::from(at.offset);
         let start = usize::try_from(offset.saturating_sub(keys.entries_at)).unwrap_or(usize::MAX);
         let position = Position { segment: segment.id, offset };
-        let record = record::read(bytes.get(start..).unwrap_or_default(), position);
-        let entry = record.and_then(format::entry).filter(|entry| entry.version == line.version);
-        match entry {
+        let entry = reader::entry_at(bytes.get(start..).unwrap_or_default(), position);
+        match entry.filter(|entry| entry.front.version == line.version) {
             Some(_) => found.entries = found.entries.saturating_add(1),
             None => found.damaged_entries.push(offset),
         }

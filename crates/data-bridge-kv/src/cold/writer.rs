@@ -1,4 +1,8 @@
-//! Appending to the cold tier: batches of entries and tombstones, one at a time, each written as one.
+//! Appending to the cold tier: batches of entries and tombstones, one at a time.
+//!
+//! A batch is written as one, but for a log that does not outlive its process: that one keeps entries that have about as
+//! long to live in segments of their own, so that whole segments die and go by unlinking. A log that lasts may not: the
+//! numbers of its segments say which of them may hold what a tombstone buries.
 
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
@@ -49,10 +53,17 @@ pub struct NewRecord<'a> {
     pub kind: u8,
 }
 
+/// Groups of entries by the time that they have to live; the last one has the rest.
+pub(super) const LANES: usize = 5;
+pub(super) const LAST_LANE: usize = LANES - 1;
+/// Where the groups end, in milliseconds: 2 minutes, 16 minutes, 2 hours, 17 hours.
+const LANE_ENDS: [u64; LAST_LANE] = [120_000, 960_000, 7_680_000, 61_440_000];
+
 /// One entry or tombstone of a batch.
 #[derive(Clone, Copy, Debug)]
 pub struct Item {
     line: KeyLine,
+    lane: usize,
     /// Of a tombstone, the entry that it buries: dead for good once the tombstone is written.
     buries: Option<Locator>,
     /// Where the entry stands, once it is appended; `None` for a tombstone.
@@ -95,35 +106,54 @@ impl Item {
 /// Entries and tombstones that are to be appended as one.
 #[derive(Default)]
 pub struct Batch {
-    records: Vec<u8>,
+    /// The records of each lane.
+    records: [Vec<u8>; LANES],
     items: Vec<Item>,
+    /// Unix ms; `None` = there is one lane.
+    now: Option<u64>,
 }
 
 impl Batch {
+    fn lane(&self, deadline: Option<u64>) -> usize {
+        let (Some(deadline), Some(now)) = (deadline, self.now) else { return LAST_LANE };
+        LANE_ENDS.partition_point(|end| *end < deadline.saturating_sub(now))
+    }
+
     /// Adds an entry; `write_value` appends its value in the codec. Answers false, and adds nothing, if the entry is
     /// longer than an envelope can say.
     pub fn put(&mut self, entry: NewRecord<'_>, write_value: impl FnOnce(&mut Vec<u8>)) -> bool {
+        self.put_in(self.lane(entry.deadline), entry, write_value)
+    }
+
+    /// The same, in this lane.
+    pub(super) fn put_in(
+        &mut self,
+        lane: usize,
+        entry: NewRecord<'_>,
+        write_value: impl FnOnce(&mut Vec<u8>),
+    ) -> bool {
         let NewRecord { namespace, generation, id, key, version, deadline, kind } = entry;
-        let start = self.records.len();
+        let Some(records) = self.records.get_mut(lane) else { return false };
+        let start = records.len();
         let head = Head { number: version, generation, namespace, kind: format::ENTRY };
-        format::begin_entry(head, deadline, key, &mut self.records);
-        write_value(&mut self.records);
-        let finished = self.records.get_mut(start..).and_then(record::finish);
+        format::begin_entry(head, deadline, key, records);
+        write_value(records);
+        let finished = records.get_mut(start..).and_then(record::finish);
         if finished.is_none() {
-            self.records.truncate(start);
+            records.truncate(start);
             return false;
         }
-        let bytes = self.records.len().saturating_sub(start) as u64;
+        let bytes = records.len().saturating_sub(start) as u64;
         let what = KeyState::Entry { kind, bytes, deadline };
         let line = KeyLine { namespace, generation, id, version, what };
-        self.items.push(Item { line, buries: None, locator: None });
+        self.items.push(Item { line, lane, buries: None, locator: None });
         true
     }
 
     /// Adds the end of every record of a key that is not newer than this version.
     pub(super) fn bury(&mut self, namespace: u8, generation: u32, id: KeyId, version: u64) {
         let line = KeyLine { namespace, generation, id, version, what: KeyState::Dead };
-        self.items.push(Item { line, buries: None, locator: None });
+        self.items.push(Item { line, lane: LAST_LANE, buries: None, locator: None });
     }
 
     /// What is in it; with the places, once it is appended.
@@ -143,35 +173,47 @@ impl Batch {
 
     /// Bytes that it takes in memory, and about as many on disk.
     pub fn bytes(&self) -> usize {
-        self.records.len().saturating_add(self.items.len().saturating_mul(size_of::<Item>()))
+        let records: usize = self.records.iter().map(Vec::len).sum();
+        records.saturating_add(self.items.len().saturating_mul(size_of::<Item>()))
     }
 
-    /// Empties it, to be filled again.
+    /// Bytes that a lane takes on disk, about; 0 if nothing is in it.
+    fn lane_bytes(&self, lane: usize) -> u64 {
+        let items = self.items.iter().filter(|item| item.lane == lane).count();
+        let records = self.records.get(lane).map_or(0, Vec::len);
+        records.saturating_add(items.saturating_mul(size_of::<Item>())) as u64
+    }
+
+    /// Empties it, to be filled again. Memory that one large entry took is given back.
     pub fn clear(&mut self) {
-        self.records.clear();
+        for records in &mut self.records {
+            records.clear();
+            records.shrink_to(COLD_BATCH_BYTES);
+        }
         self.items.clear();
     }
 
-    /// Gives every record its place and checksum for being written at `at`; answers the keys in front of them.
-    fn seal(&mut self, at: Position, number: u64, slot: u16) -> Option<Vec<u8>> {
+    /// Gives every record of a lane its place and checksum for being written at `at`; answers the keys in front of them.
+    fn seal(&mut self, lane: usize, at: Position, number: u64, slot: u16) -> Option<Vec<u8>> {
+        let records = self.records.get_mut(lane)?;
         let (mut list, mut listed, mut items) = (Vec::new(), KeyList::default(), 0_u32);
-        for item in &self.items {
+        for item in self.items.iter().filter(|item| item.lane == lane) {
             items = items.checked_add(listed.write(&item.line, &mut list))?;
         }
         let mut keys = Vec::with_capacity(list.len().saturating_add(64));
         record::begin(Head { number, generation: 0, namespace: 0, kind: KEYS }, &mut keys);
-        keys.extend_from_slice(&(self.records.len() as u64).to_le_bytes());
+        keys.extend_from_slice(&(records.len() as u64).to_le_bytes());
         keys.extend_from_slice(&items.to_le_bytes());
         keys.extend_from_slice(&list);
         record::finish(&mut keys)?;
         record::seal(&mut keys, at);
         let mut offset = at.offset.checked_add(keys.len() as u64)?;
-        let mut rest = self.records.as_mut_slice();
-        for item in &mut self.items {
+        let mut rest = records.as_mut_slice();
+        for item in self.items.iter_mut().filter(|item| item.lane == lane) {
             let KeyState::Entry { bytes, .. } = item.line.what else { continue };
             let (record, others) = rest.split_at_mut_checked(usize::try_from(bytes).ok()?)?;
             rest = others;
-            record::seal(record, Position { offset, ..at });
+            format::seal_entry(record, Position { offset, ..at });
             item.locator =
                 Some(Locator { slot, offset: u32::try_from(offset).ok()?, class: size_class(bytes) });
             offset = offset.checked_add(bytes)?;
@@ -203,13 +245,25 @@ pub struct Log {
 /// Where the log grows.
 #[derive(Default)]
 pub(super) struct Tail {
-    pub(super) current: Option<Arc<Segment>>,
+    /// The segment of each lane.
+    current: [Option<Arc<Segment>>; LANES],
     /// The last number given to a segment.
     pub(super) last_id: u64,
     batches: u64,
     /// Where a segment of a durable log has to be cut off before anything else is written: what a batch that failed left
     /// behind that may be whole, and nothing of it may be found later.
     uncut: Option<(Arc<Segment>, u64)>,
+}
+
+impl Tail {
+    fn drop_current(&mut self, lane: usize) -> Option<Arc<Segment>> {
+        self.current.get_mut(lane)?.take()
+    }
+
+    /// Whether a segment may still grow.
+    pub(super) fn has(&self, segment: &Segment) -> bool {
+        self.current.iter().flatten().any(|current| current.id == segment.id)
+    }
 }
 
 impl Log {
@@ -251,6 +305,11 @@ impl Log {
         &self.policy
     }
 
+    /// Groups what is put into a batch from now on by the time that it has to live, if this log may.
+    pub fn group(&self, batch: &mut Batch, now: u64) {
+        batch.now = (!self.policy.is_durable).then_some(now);
+    }
+
     /// Writes a batch, and syncs it in a durable log. From then on its items have places, and count as live: whoever
     /// does not let an index point at one calls [`Log::retire`]. After an error nothing is appended: no place is given,
     /// and the entries will not be found again once another batch was appended. `StorageFull` also if the log's own limit
@@ -268,7 +327,7 @@ impl Log {
         if batch.is_empty() {
             return Ok(());
         }
-        let written = self.write(&mut tail, batch);
+        let written = (0..LANES).try_for_each(|lane| self.write(&mut tail, lane, batch));
         match &written {
             Ok(()) => {
                 self.unbased.fetch_add(batch.items.len() as u64, Relaxed);
@@ -277,8 +336,7 @@ impl Log {
                 batch.items.drain(..own);
             }
             Err(_) => {
-                // Nothing may be written behind a batch of which a part may be there.
-                tail.current = None;
+                batch.items.iter().filter_map(|item| item.locator).for_each(|at| self.retire(at));
                 self.graves.lock().splice(0..0, batch.items.drain(..own));
                 batch.items.iter_mut().for_each(|item| item.locator = None);
             }
@@ -293,35 +351,47 @@ impl Log {
             return self.retire(at);
         }
         let line = KeyLine { namespace, generation, id, version, what: KeyState::Dead };
-        self.graves.lock().push(Item { line, buries: Some(at), locator: None });
+        self.graves.lock().push(Item { line, lane: LAST_LANE, buries: Some(at), locator: None });
     }
 
-    fn write(&self, tail: &mut Tail, batch: &mut Batch) -> io::Result<()> {
-        let expected = batch.bytes() as u64;
+    /// Writes one lane of a batch. After an error nothing of it has a place, nor is anything written behind it.
+    fn write(&self, tail: &mut Tail, lane: usize, batch: &mut Batch) -> io::Result<()> {
+        let expected = batch.lane_bytes(lane);
+        if expected == 0 {
+            return Ok(());
+        }
         if self.usage().bytes.saturating_add(expected) > self.policy.max_bytes {
             return Err(io::Error::new(ErrorKind::StorageFull, "the cold tier's limit is reached"));
         }
-        let segment = self.segment_for(tail, expected)?;
+        let segment = self.segment_for(tail, lane, expected)?;
         let at = Position { segment: segment.id, offset: segment.end() };
         let too_long = || io::Error::new(ErrorKind::InvalidInput, "a batch is too long for a segment");
-        let keys = batch.seal(at, tail.batches, segment.slot).ok_or_else(too_long)?;
-        let records_at = at.offset.checked_add(keys.len() as u64).ok_or_else(too_long)?;
-        let end = records_at.checked_add(batch.records.len() as u64).ok_or_else(too_long)?;
-        let put = || {
-            segment.file.write_at(&keys, at.offset)?;
-            segment.file.write_at(&batch.records, records_at)?;
-            if self.policy.is_durable { segment.file.sync_data() } else { Ok(()) }
-        };
-        if let Err(error) = put() {
-            // On a full disk every byte counts. In a cache's log nobody minds if this fails too.
-            if segment.cut(at.offset).is_err() && self.policy.is_durable {
-                tail.uncut = Some((segment, at.offset));
+        let written =
+            batch.seal(lane, at, tail.batches, segment.slot).ok_or_else(too_long).and_then(|keys| {
+                let records = batch.records.get(lane).map_or(&[][..], Vec::as_slice);
+                let records_at = at.offset.checked_add(keys.len() as u64).ok_or_else(too_long)?;
+                segment.file.write_at(&keys, at.offset)?;
+                segment.file.write_at(records, records_at)?;
+                if self.policy.is_durable {
+                    segment.file.sync_data()?;
+                }
+                records_at.checked_add(records.len() as u64).ok_or_else(too_long)
+            });
+        let end = match written {
+            Ok(end) => end,
+            Err(error) => {
+                batch.items.iter_mut().filter(|item| item.lane == lane).for_each(|item| item.locator = None);
+                tail.drop_current(lane);
+                // On a full disk every byte counts. In a cache's log nobody minds if this fails too.
+                if segment.cut(at.offset).is_err() && self.policy.is_durable {
+                    tail.uncut = Some((segment, at.offset));
+                }
+                return Err(error);
             }
-            return Err(error);
-        }
+        };
         tail.batches = tail.batches.wrapping_add(1);
         segment.end.store(end, Relaxed);
-        for item in &batch.items {
+        for item in batch.items.iter().filter(|item| item.lane == lane) {
             match item.locator {
                 Some(locator) => {
                     segment.count_written(locator.weight());
@@ -335,15 +405,15 @@ impl Log {
         Ok(())
     }
 
-    /// The segment for a batch of so many bytes: the current one, or a new one.
-    fn segment_for(&self, tail: &mut Tail, bytes: u64) -> io::Result<Arc<Segment>> {
+    /// The segment for so many bytes of a lane: the current one, or a new one.
+    fn segment_for(&self, tail: &mut Tail, lane: usize, bytes: u64) -> io::Result<Arc<Segment>> {
         let limit = self.policy.segment_bytes.min(MAX_OFFSET);
-        if let Some(current) = &tail.current
+        if let Some(Some(current)) = tail.current.get(lane)
             && (current.end().saturating_add(bytes) <= limit || current.end() <= HEADER_BYTES as u64)
         {
             return Ok(Arc::clone(current));
         }
-        if let Some(full) = tail.current.take()
+        if let Some(full) = tail.drop_current(lane)
             && self.policy.is_durable
         {
             full.close()?;
@@ -351,9 +421,12 @@ impl Log {
         let id = tail.last_id.saturating_add(1);
         tail.last_id = id;
         let file = self.make_file(id)?;
-        let made = self.segments.add(|slot| Segment::new(id, slot, file, HEADER_BYTES as u64));
+        let make = |slot| Segment::new(id, slot, file, HEADER_BYTES as u64).in_lane(lane);
+        let made = self.segments.add(make);
         let segment = made.ok_or_else(|| io::Error::new(ErrorKind::StorageFull, "too many segments"))?;
-        tail.current = Some(Arc::clone(&segment));
+        if let Some(current) = tail.current.get_mut(lane) {
+            *current = Some(Arc::clone(&segment));
+        }
         Ok(segment)
     }
 

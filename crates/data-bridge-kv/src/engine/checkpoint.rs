@@ -127,6 +127,7 @@ impl Core {
     /// Gathers one batch of entries, and writes it with what was deleted before.
     fn checkpoint_batch(&self, tier: &Tier, log: &Arc<Log>, walk: &mut Walk<'_>) -> Option<()> {
         let mut departures = tier.lock_work()?;
+        log.group(&mut departures.batch, self.clock.unix_ms());
         while let Some(&(space, shard)) = walk.shards.get(walk.at)
             && !departures.is_full()
         {

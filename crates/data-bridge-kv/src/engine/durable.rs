@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use data_bridge_kv_model::{Error, ErrorKind, Key, ReplyBuf, Result, Shape};
 
-use super::{Caller, Core, Engine, NamespaceId};
+use super::{Caller, Core, Engine, Halt, NamespaceId, Step, Waits};
 use crate::disk::Disk;
 use crate::manifest::SEQUENCES;
 use crate::mutation::Mutation;
@@ -100,12 +100,12 @@ pub fn describe_record(record: &Record<'_>) -> Option<String> {
 
 impl Core {
     /// Whether a command may begin in a namespace that is logged; waits for room in the log.
-    pub(super) fn admit(&self, reads: bool, grows: bool) -> Result<()> {
+    pub(super) fn admit(&self, waits: Waits, reads: bool, grows: bool) -> Step<()> {
         let wal = match self.wal.get() {
             Some(wal) => wal,
             // Nothing was ever written.
             None if reads => return Ok(()),
-            None => self.block(|| self.begin_log())?,
+            None => self.block(waits, || self.begin_log())??,
         };
         wal.admit(!grows).map_err(|refusal| match refusal {
             Refusal::Failed(failure) => failure.into(),
@@ -116,7 +116,7 @@ impl Core {
             Refusal::Closed => Error::new(ErrorKind::Closed, "the store is closed"),
         })?;
         if !reads && !wal.has_room() {
-            self.block(|| wal.wait_room());
+            self.block(waits, || wal.wait_room())?;
         }
         Ok(())
     }
@@ -139,21 +139,26 @@ impl Core {
     #[inline]
     pub(super) fn settle(&self, caller: &Caller) -> Result<()> {
         let lsn = caller.owed.0.load(Relaxed);
-        if lsn == 0 || caller.parks { Ok(()) } else { self.wait_durable(lsn) }
+        if lsn == 0 || caller.parks { Ok(()) } else { self.wait_durable(caller.waits, lsn) }
     }
 
     #[cold]
-    fn wait_durable(&self, lsn: Lsn) -> Result<()> {
+    fn wait_durable(&self, waits: Waits, lsn: Lsn) -> Result<()> {
         match self.wal.get() {
-            Some(wal) if wal.durable() < lsn => Ok(self.block(|| wal.wait_durable(lsn))?),
+            Some(wal) if wal.durable() < lsn => {
+                // What was done can't be undone: who never waits does so here.
+                let waits = if waits == Waits::Never { Waits::Here } else { waits };
+                let waited = self.block(waits, || wal.wait_durable(lsn)).map_err(Halt::into_error)?;
+                Ok(waited?)
+            }
             _ => Ok(()),
         }
     }
 
-    fn block<R: Send>(&self, act: impl FnOnce() -> R + Send) -> R {
+    fn block<R: Send>(&self, waits: Waits, act: impl FnOnce() -> R + Send) -> Step<R> {
         match &self.tier {
-            Some(tier) => tier.block(act),
-            None => act(),
+            Some(tier) => tier.block(waits, act),
+            None => Ok(act()),
         }
     }
 
@@ -166,14 +171,14 @@ impl Core {
         let space = space.ok_or_else(unknown)?;
         for effect in bytes::decode(record.payload, exec::new_value) {
             if self.budget.is_near() {
-                self.make_room(NamespaceId(number))?;
+                self.make_room(NamespaceId(number), Waits::Alone).map_err(Halt::into_error)?;
             }
             let Effect { key, version, mutation } = effect?;
             let key = Key::new(key)?;
             let shard = space.shard_of(space.hash(key.as_bytes()));
             let mut txn = match mutation {
                 Mutation::Put { .. } | Mutation::Delete => self.begin_at(space, shard),
-                _ => self.begin_with(space, key)?,
+                _ => self.begin_with(space, Waits::Alone, key).map_err(Halt::into_error)?,
             };
             let place = txn.place(key);
             txn.replay(place, space.sequence_of(version), mutation);

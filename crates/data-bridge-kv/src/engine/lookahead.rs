@@ -7,7 +7,7 @@ use std::ops::Range;
 use crossbeam_epoch::Guard;
 use data_bridge_kv_model::{Command, Key, ReplyBuf, Spec};
 
-use super::{Caller, Engine};
+use super::{Caller, Engine, Progress};
 use crate::hash::KeyHash;
 use crate::shard::Space;
 use crate::table::{EntryRef, Home, Stored};
@@ -200,9 +200,9 @@ impl Engine {
         command: &Command<'_>,
         turn: Turn<'_>,
         out: &mut ReplyBuf,
-    ) {
+    ) -> Progress {
         // The token is for answers that come later.
-        let _ = self.execute_in_turn(caller, 0, spec, command, Some(turn), out);
+        self.execute_in_turn(caller, 0, spec, command, Some(turn), out)
     }
 }
 

@@ -1,8 +1,8 @@
 //! Making room: when the budget is full, entries of namespaces that evict go, in the order of their policy.
 
-use data_bridge_kv_model::{Error, ErrorKind, Result};
+use data_bridge_kv_model::{Error, ErrorKind};
 
-use super::{Core, NamespaceId};
+use super::{Core, NamespaceId, Step, Waits};
 use crate::settings::Eviction;
 use crate::shard::Space;
 
@@ -17,8 +17,8 @@ const SLACK: u64 = 32;
 impl Core {
     /// Evicts until the budget holds again, as far as one write may be held up; refuses the write when nothing may go
     /// and the limit is passed.
-    pub(super) fn make_room(&self, namespace: NamespaceId) -> Result<()> {
-        if self.tier.is_some() && (self.budget.excess() == 0 || self.demote_excess(namespace)) {
+    pub(super) fn make_room(&self, namespace: NamespaceId, waits: Waits) -> Step<()> {
+        if self.tier.is_some() && (self.budget.excess() == 0 || self.demote_excess(namespace, waits)?) {
             return Ok(());
         }
         let evicting = |space: &&Space| space.is_touched() && space.settings().eviction != Eviction::None;
@@ -48,10 +48,8 @@ impl Core {
             }
         }
         if self.budget.excess() > slack || self.budget.excess() > 0 && evicted == 0 && is_ordered {
-            return Err(Error::new(
-                ErrorKind::OutOfMemory,
-                "command not allowed when used memory > 'maxmemory'",
-            ));
+            let message = "command not allowed when used memory > 'maxmemory'";
+            return Err(Error::new(ErrorKind::OutOfMemory, message).into());
         }
         Ok(())
     }

@@ -76,6 +76,16 @@ pub struct TierStats {
     pub demoted: u64,
     /// Entries read from disk.
     pub fetched: u64,
+    /// Names of entries read from disk, without their values.
+    pub named: u64,
+    /// Reads that were answered from disk and left their entry there.
+    pub copied: u64,
+    /// Of the entries and names the ones that another command was just reading, or that were read ahead.
+    pub coalesced: u64,
+    /// Of the entries and names the ones whose record is damaged.
+    pub damaged: u64,
+    /// Of the entries and names the ones that the disk did not give.
+    pub read_errors: u64,
     /// Entries that came back into memory.
     pub promoted: u64,
     /// Bytes of files that were removed.

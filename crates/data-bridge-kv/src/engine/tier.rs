@@ -5,31 +5,28 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use data_bridge_kv_model::command::{KeyCommand, ScalarCommand, SetOptions};
-use data_bridge_kv_model::{Command, Error, ErrorKind, Key, KeySet, Result};
+use data_bridge_kv_model::{Error, ErrorKind, Result};
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use super::open::refused;
 use super::room::ORDER_AT_ONCE;
 use super::stats::{FETCH_TIMES, TierStats};
-use super::{Core, NamespaceId};
+use super::{Core, Halt, NamespaceId, Step, Waits};
 use crate::clock::Stopwatch;
 use crate::cold::reclaim::{Fate, Holder, Pick};
-use crate::cold::{Class, Locator, Log, Policy, Spot};
+use crate::cold::{Class, Locator, Log, Outcome, Part, Policy, ReadError, Reading, Reads, Spot};
 use crate::disk::Disk;
 use crate::hash::stable::{KeyId, StableHasher};
 use crate::manifest::Manifest;
-use crate::router::{lock_keys, lock_one};
 use crate::settings::{Blocking, DataDirectory, Eviction, Mode};
 use crate::shard::notice::Change;
-use crate::shard::txn::{Departures, Fetched, Guards, Wanted};
-use crate::shard::{ColdKeys, Space, Txn};
+use crate::shard::txn::{Departures, Fetched, Named, Wanted};
+use crate::shard::{ColdKeys, Space};
 
-/// Rounds after which a command keeps entries from leaving memory until it has run: others may have made its keys cold
-/// again each time.
-const FREE_ROUNDS: usize = 3;
 /// Most values that one command may hold while it waits for others.
-const FETCHED_BYTES: usize = 256 << 20;
+const FETCHED_BYTES: u64 = 256 << 20;
+/// Most bytes that a caller who never waits reads from what the system has in memory.
+const AT_ONCE_BYTES: u64 = 1 << 20;
 /// Share of the memory budget, and of the space on disk, that is kept free in the background: one in so many.
 const HEADROOM: u64 = 16;
 /// Segments at the limit of space.
@@ -41,6 +38,8 @@ const SPARE_SEGMENTS: u64 = 2;
 const DEAD_PERCENT: u64 = 20;
 /// Pages of an index that are searched for expired keys at once.
 const SWEEP_PAGES: usize = 1024;
+/// What expires so soon is not written in the background, which has time: a writer that needs room at once writes it.
+const SOON_MS: u64 = 3000;
 /// Victims in a row that may not leave before demotion gives up.
 const STUCK: usize = 1024;
 
@@ -49,8 +48,9 @@ pub(super) struct Tier {
     /// Caches' entries, and tasks'.
     logs: [Arc<Log>; 2],
     /// Written by whoever lets entries change their place; read by a command that must not meet that.
-    moves: RwLock<()>,
+    pub(super) moves: RwLock<()>,
     work: Mutex<Departures>,
+    pub(super) reads: Reads,
     blocking: Blocking,
     pub(super) figures: Figures,
     /// Held while the store is open; taken with `work`, so that nobody writes any more when others may have it.
@@ -62,6 +62,10 @@ pub(super) struct Tier {
 pub(super) struct Figures {
     pub(super) demoted: AtomicU64,
     pub(super) fetched: AtomicU64,
+    named: AtomicU64,
+    pub(super) copied: AtomicU64,
+    damaged: AtomicU64,
+    read_errors: AtomicU64,
     pub(super) promoted: AtomicU64,
     pub(super) reclaimed_bytes: AtomicU64,
     pub(super) moved: AtomicU64,
@@ -92,6 +96,7 @@ impl Tier {
             logs: [Arc::new(caches), Arc::new(tasks)],
             moves: RwLock::new(()),
             work: Mutex::default(),
+            reads: Reads::default(),
             blocking,
             figures: Figures::default(),
             directory: Mutex::new(Some(directory)),
@@ -146,43 +151,6 @@ impl Tier {
         &self.logs
     }
 
-    /// Does what may block where the caller's thread may.
-    pub(super) fn block<R: Send>(&self, act: impl FnOnce() -> R + Send) -> R {
-        let (mut act, mut result) = (Some(act), None);
-        (self.blocking)(&mut || {
-            if let Some(act) = act.take() {
-                result = Some(act());
-            }
-        });
-        result.or_else(|| act.map(|act| act())).expect("the act ran once")
-    }
-
-    /// Reads entries and shows each to `visit`; none is kept.
-    pub(super) fn fetch_each(
-        &self,
-        space: &Space,
-        wanted: Vec<Wanted>,
-        mut visit: impl FnMut(Fetched) + Send,
-    ) -> Result<()> {
-        self.figures.fetched.fetch_add(wanted.len() as u64, Relaxed);
-        self.block(|| {
-            wanted.into_iter().try_for_each(|wanted| self.timed(|| wanted.fetch(space)).map(&mut visit))
-        })
-    }
-
-    fn timed<R>(&self, read: impl FnOnce() -> R) -> R {
-        let watch = Stopwatch::start();
-        let result = read();
-        self.count_time(watch.elapsed_us());
-        result
-    }
-
-    fn count_time(&self, us: u64) {
-        let range = (u64::BITS - us.leading_zeros()) as usize;
-        self.figures.fetch_times[range.min(FETCH_TIMES - 1)].fetch_add(1, Relaxed);
-        self.figures.fetch_us.fetch_add(us, Relaxed);
-    }
-
     pub(super) fn stats(&self) -> TierStats {
         let figures = &self.figures;
         let of = |figure: &AtomicU64| figure.load(Relaxed);
@@ -190,6 +158,11 @@ impl Tier {
             max_bytes: self.logs.first().map_or(0, |log| log.policy().max_bytes),
             demoted: of(&figures.demoted),
             fetched: of(&figures.fetched),
+            named: of(&figures.named),
+            copied: of(&figures.copied),
+            coalesced: self.reads.coalesced(),
+            damaged: of(&figures.damaged),
+            read_errors: of(&figures.read_errors),
             promoted: of(&figures.promoted),
             reclaimed_bytes: of(&figures.reclaimed_bytes),
             moved: of(&figures.moved),
@@ -207,140 +180,99 @@ impl Tier {
         stats
     }
 
-    /// Reads what a command needs.
-    pub(super) fn fetch(&self, space: &Space, wanted: Vec<Wanted>) -> Result<Vec<Fetched>> {
-        let (mut bytes, mut fetched) = (0_usize, Vec::with_capacity(wanted.len()));
-        self.fetch_each(space, wanted, |one| {
-            bytes = bytes.saturating_add(one.bytes());
-            if bytes <= FETCHED_BYTES || fetched.is_empty() {
-                fetched.push(one);
+    /// Does what may block, as the caller does that.
+    pub(super) fn block<R: Send>(&self, waits: Waits, act: impl FnOnce() -> R + Send) -> Step<R> {
+        match waits {
+            Waits::Never => Err(Halt::Blocked),
+            Waits::Alone => Ok(act()),
+            Waits::Here => {
+                let (mut act, mut result) = (Some(act), None);
+                (self.blocking)(&mut || {
+                    if let Some(act) = act.take() {
+                        result = Some(act());
+                    }
+                });
+                Ok(result.or_else(|| act.map(|act| act())).expect("the act ran once"))
             }
-        })?;
-        if bytes > FETCHED_BYTES && fetched.len() > 1 {
-            let message = "the values on disk that the command needs are more than 256 MiB";
-            return Err(Error::new(ErrorKind::Limit, message));
         }
-        Ok(fetched)
+    }
+
+    /// Reads this part of what is wanted, in order.
+    fn read(&self, wanted: &[Wanted], part: Part, waits: Waits) -> Step<Vec<Outcome>> {
+        let mut reading = Reading::new(wanted.iter().map(Wanted::source), part);
+        check_size(&reading, wanted.len())?;
+        let watch = Stopwatch::start();
+        let is_short = waits != Waits::Never || reading.bytes() <= AT_ONCE_BYTES;
+        if !(is_short && reading.at_once()) {
+            self.block(waits, || {
+                reading.measure();
+                check_size(&reading, wanted.len())?;
+                self.reads.finish(&mut reading);
+                Ok::<(), Error>(())
+            })??;
+        }
+        let count = wanted.len() as u64;
+        match part {
+            Part::Whole => self.figures.fetched.fetch_add(count, Relaxed),
+            Part::Front => self.figures.named.fetch_add(count, Relaxed),
+        };
+        self.count_time(watch.elapsed_us(), count);
+        Ok(reading.into_outcomes().inspect(|outcome| self.count_failure(outcome)).collect())
+    }
+
+    fn count_time(&self, us: u64, reads: u64) {
+        let range = (u64::BITS - us.leading_zeros()) as usize;
+        self.figures.fetch_times[range.min(FETCH_TIMES - 1)].fetch_add(reads, Relaxed);
+        self.figures.fetch_us.fetch_add(us.saturating_mul(reads), Relaxed);
+    }
+
+    fn count_failure(&self, outcome: &Outcome) {
+        match outcome {
+            Ok(_) => {}
+            Err(ReadError::Damaged) => {
+                self.figures.damaged.fetch_add(1, Relaxed);
+            }
+            Err(ReadError::Disk(_)) => {
+                self.figures.read_errors.fetch_add(1, Relaxed);
+            }
+        }
+    }
+
+    /// Reads what a command needs.
+    pub(super) fn fetch(&self, space: &Space, wanted: Vec<Wanted>, waits: Waits) -> Step<Vec<Fetched>> {
+        let outcomes = self.read(&wanted, Part::Whole, waits)?;
+        let fetched =
+            wanted.into_iter().zip(outcomes).map(|(wanted, outcome)| wanted.fetched(space, outcome));
+        Ok(fetched.collect::<Result<_>>()?)
+    }
+
+    /// Reads the names of entries. One whose record is damaged has none any more: it is left out, and counted.
+    pub(super) fn names(&self, space: &Space, wanted: Vec<Wanted>, waits: Waits) -> Step<Vec<Named>> {
+        let outcomes = self.read(&wanted, Part::Front, waits)?;
+        let named = wanted.into_iter().zip(outcomes).map(|(wanted, outcome)| wanted.named(space, outcome));
+        let has_name =
+            |named: &Result<Named>| !named.as_ref().is_err_and(|error| error.kind() == ErrorKind::Corruption);
+        Ok(named.filter(has_name).collect::<Result<_>>()?)
     }
 }
 
-/// Whether a command alone looks at the values of its keys, or only replaces, deletes, counts or dates them.
-pub(super) fn looks_at_values(space: &Space, command: &Command<'_>) -> bool {
-    let blind = match command {
-        Command::Key(command) => matches!(
-            command,
-            KeyCommand::Delete { .. }
-                | KeyCommand::Exists { .. }
-                | KeyCommand::Ttl { .. }
-                | KeyCommand::Type { .. }
-                | KeyCommand::Kind { .. }
-        ),
-        Command::Scalar(ScalarCommand::Set { options, .. }) => {
-            SetOptions { any_kind: false, ..*options } == SetOptions::PLAIN
-        }
-        Command::Scalar(ScalarCommand::MultiSet { only_if_absent, .. }) => !only_if_absent,
-        _ => false,
-    };
-    !blind || space.settings().graph.is_some()
-}
-
-/// The step on one key, or what it reads beside memory.
-pub(super) enum Warm<'a> {
-    Ready(Txn<'a>),
-    Copy(Fetched),
+/// Refuses what several values together would take.
+fn check_size(reading: &Reading, values: usize) -> Result<()> {
+    if values > 1 && reading.bytes() > FETCHED_BYTES {
+        let message = "the values on disk that the command needs are more than 256 MiB";
+        return Err(Error::new(ErrorKind::Limit, message));
+    }
+    Ok(())
 }
 
 impl Core {
-    /// Begins a step all of whose keys are in memory or nowhere; `keys` names them.
-    pub(super) fn begin_warm<'a>(
-        &'a self,
-        space: &'a Space,
-        lock: impl Fn() -> Guards<'a>,
-        keys: impl Fn(&mut dyn FnMut(Key<'_>)),
-    ) -> Result<Txn<'a>> {
-        let Some(tier) = &self.tier else { return Ok(self.begin(space, lock())) };
-        let (mut fetched, mut round) = (Vec::new(), 0);
-        let mut _pause = None;
-        loop {
-            if round == FREE_ROUNDS {
-                _pause = Some(tier.moves.read());
-            }
-            round += 1;
-            let mut txn = self.begin(space, lock());
-            tier.figures.promoted.fetch_add(fetched.len() as u64, Relaxed);
-            fetched.drain(..).for_each(|one| txn.promote(one));
-            let mut wanted = Vec::new();
-            keys(&mut |key| {
-                let place = txn.place(key);
-                wanted.extend(txn.warm(place, true));
-            });
-            if wanted.is_empty() {
-                return Ok(txn);
-            }
-            txn.finish().send();
-            fetched = tier.fetch(space, wanted)?;
-        }
-    }
-
-    /// The same for the keys of one command, which may not look at their values.
-    pub(super) fn begin_several<'a>(
-        &'a self,
-        space: &'a Space,
-        keys: KeySet<'_>,
-        for_values: bool,
-    ) -> Result<Txn<'a>> {
-        if for_values {
-            return self.begin_warm(space, || lock_keys(space, keys), |visit| keys.for_each(visit));
-        }
-        let mut txn = self.begin(space, lock_keys(space, keys));
-        keys.for_each(|key| {
-            let place = txn.place(key);
-            txn.warm(place, false);
-        });
-        Ok(txn)
-    }
-
-    /// Makes the step on one key ready. A read of a cold key that was not read before leaves it cold.
-    pub(super) fn warm_one<'a>(
-        &'a self,
-        mut txn: Txn<'a>,
-        key: Key<'_>,
-        for_value: bool,
-        may_copy: bool,
-    ) -> Result<Warm<'a>> {
-        let Some(tier) = &self.tier else { return Ok(Warm::Ready(txn)) };
-        let place = txn.place(key);
-        let Some(wanted) = txn.warm(place, for_value) else { return Ok(Warm::Ready(txn)) };
-        let space = txn.space();
-        txn.finish().send();
-        let index = space.shard_of(place.hash);
-        if may_copy {
-            for fetched in tier.fetch(space, vec![wanted])? {
-                let mut txn = self.begin_at(space, index);
-                if txn.is_current(&fetched) {
-                    txn.count_hit(&fetched);
-                    if !txn.touch_cold(&fetched) {
-                        return Ok(Warm::Copy(fetched));
-                    }
-                    tier.figures.promoted.fetch_add(1, Relaxed);
-                    txn.promote(fetched);
-                    txn.know(key, place.hash);
-                    return Ok(Warm::Ready(txn));
-                }
-            }
-        }
-        let mut txn = self.begin_warm(space, || lock_one(space, index), |visit| visit(key))?;
-        txn.know(key, place.hash);
-        Ok(Warm::Ready(txn))
-    }
-
     /// Makes room by letting entries leave memory, as far as one write may be held up. Answers false if nothing left.
-    pub(super) fn demote_excess(&self, own: NamespaceId) -> bool {
-        let Some(tier) = &self.tier else { return false };
-        tier.figures.stalls.fetch_add(1, Relaxed);
-        tier.block(|| {
+    pub(super) fn demote_excess(&self, own: NamespaceId, waits: Waits) -> Step<bool> {
+        let Some(tier) = &self.tier else { return Ok(false) };
+        tier.figures.stalls.fetch_add(u64::from(waits != Waits::Never), Relaxed);
+        tier.block(waits, || {
             while self.budget.excess() > 0 {
-                if self.demote_batch(tier, Some(own), self.budget.excess()) == 0 {
+                if self.demote_batch(tier, Some(own), self.budget.excess(), 0) == 0 {
                     return false;
                 }
             }
@@ -348,15 +280,18 @@ impl Core {
         })
     }
 
-    /// Writes one batch of entries of those namespaces that may lose them soonest; answers the bytes that memory gained.
-    fn demote_batch(&self, tier: &Tier, own: Option<NamespaceId>, wanted: u64) -> usize {
+    /// Writes one batch of entries of those namespaces that may lose them soonest, but for those that expire until then;
+    /// answers the bytes that memory gained.
+    fn demote_batch(&self, tier: &Tier, own: Option<NamespaceId>, wanted: u64, spares_until: u64) -> usize {
         let Some(mut departures) = tier.lock_work() else { return 0 };
+        departures.spares_until = spares_until;
         let first = own.map(|own| self.space(own));
         for (mode, log) in [Mode::Cache, Mode::Task].into_iter().zip(&tier.logs) {
             let of_mode = |space: &&Space| space.is_touched() && space.settings().mode == mode;
             let rest =
                 self.spaces.iter().filter(|space| first.is_none_or(|first| !std::ptr::eq(first, *space)));
             let mut gathered = 0_usize;
+            log.group(&mut departures.batch, self.clock.unix_ms());
             for space in first.into_iter().chain(rest).filter(of_mode) {
                 while !space.extend_orders(ORDER_AT_ONCE) {}
                 gathered += self.gather(space, wanted.saturating_sub(gathered as u64), &mut departures);
@@ -427,7 +362,7 @@ impl Core {
     /// Lets everything leave memory that may.
     pub(super) fn demote_all(&self) {
         let Some(tier) = &self.tier else { return };
-        while self.demote_batch(tier, None, u64::MAX) > 0 {}
+        while self.demote_batch(tier, None, u64::MAX, 0) > 0 {}
     }
 
     /// Background work: keeps some of the budget free, removes what has expired, gives dead space back.
@@ -436,14 +371,20 @@ impl Core {
         loop {
             let limit = self.budget.limit();
             let over = self.budget.used().saturating_sub(limit.saturating_sub(limit / HEADROOM));
-            if over == 0 || self.demote_batch(tier, None, over) == 0 {
+            let soon = self.clock.unix_ms() + SOON_MS;
+            if over == 0 || self.demote_batch(tier, None, over, soon) == 0 {
                 break;
             }
         }
-        self.expire_cold();
+        self.expire_cold(tier);
         for log in tier.logs() {
             // The lock keeps reclaim and demotion apart: a log has one writer.
             if let Some(_work) = tier.lock_work() {
+                // What has expired goes with its segment.
+                match log.drop_dead() {
+                    Ok(bytes) => tier.figures.reclaimed_bytes.fetch_add(bytes, Relaxed),
+                    Err(_) => tier.figures.write_errors.fetch_add(1, Relaxed),
+                };
                 self.free_space(tier, log, false);
             }
         }
@@ -488,7 +429,7 @@ impl Core {
     }
 
     /// Removes cold keys whose deadline has passed.
-    fn expire_cold(&self) {
+    fn expire_cold(&self, tier: &Tier) {
         for space in self.spaces.iter().filter(|space| space.is_touched()) {
             for index in 0..space.shard_count() {
                 let mut found = Vec::new();
@@ -497,14 +438,14 @@ impl Core {
                     cold.expired(now, SWEEP_PAGES, &mut found);
                 }
                 for (id, spot) in found {
-                    self.remove_cold(space, id, spot.locator, Change::Expire);
+                    self.remove_cold(tier, space, id, spot.locator, Change::Expire);
                 }
             }
         }
     }
 
     /// Removes a cold key that is still at this place. Its name is read only if somebody is told of it.
-    fn remove_cold(&self, space: &Space, id: KeyId, at: Locator, change: Change) {
+    fn remove_cold(&self, tier: &Tier, space: &Space, id: KeyId, at: Locator, change: Change) {
         let mut txn = self.begin_at(space, space.shard_of(id.hash()));
         let is_there = |spot: Spot| spot.locator == at;
         if !txn.is_listened_to(id.hash()) {
@@ -515,12 +456,16 @@ impl Core {
         }
         let wanted = txn.spot_of(id).filter(|spot| is_there(*spot)).and_then(|spot| txn.name_of(id, spot));
         txn.finish().send();
-        // A record that can't be read any more has no name to tell.
-        if let Some(fetched) = wanted.and_then(|wanted| wanted.fetch(space).ok()) {
-            let mut txn = self.begin_at(space, space.shard_of(id.hash()));
-            txn.remove_named(&fetched, change);
-            txn.finish().send();
+        // Where the disk fails it is tried again later.
+        let Ok(named) = tier.names(space, wanted.into_iter().collect(), Waits::Alone) else { return };
+        let mut txn = self.begin_at(space, space.shard_of(id.hash()));
+        match named.first() {
+            Some(named) => txn.remove_named(named, change),
+            // A damaged record has no name to tell.
+            None if txn.spot_of(id).is_some_and(is_there) => drop(txn.forget_id(id, change)),
+            None => {}
         }
+        txn.finish().send();
     }
 }
 
@@ -554,7 +499,7 @@ impl Holder for Shards<'_> {
         let policy: Eviction = space.settings().eviction;
         let may_go = |spot: &Spot| !spot.is_touched && policy.admits(spot.deadline.is_some());
         if self.evicts && spot.as_ref().is_some_and(may_go) {
-            self.core.remove_cold(space, id, at, Change::Evict);
+            self.core.remove_cold(self.tier, space, id, at, Change::Evict);
             return Fate::Dead;
         }
         Fate::Moves

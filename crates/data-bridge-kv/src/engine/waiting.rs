@@ -9,7 +9,7 @@ use data_bridge_kv_model::command::{StateCommand, Target, Until};
 use data_bridge_kv_model::{Arg, Error, ErrorKind, Key, ReplyBuf, Result};
 use parking_lot::Mutex;
 
-use super::{Caller, Core, NamespaceId, Progress};
+use super::{Caller, Core, NamespaceId, Progress, Step};
 use crate::shard::notice::{Change, Completions, event_item};
 use crate::shard::txn::put_versioned;
 use crate::shard::waiters::{Condition, State, Waiter, Watcher};
@@ -28,9 +28,9 @@ impl Core {
         token: u64,
         command: &StateCommand<'_>,
         out: &mut ReplyBuf,
-    ) -> Result<Progress> {
+    ) -> Step<Progress> {
         let Some(completions) = &caller.completions else {
-            return Err(Error::new(ErrorKind::Unavailable, "this caller can't wait"));
+            return Err(Error::new(ErrorKind::Unavailable, "this caller can't wait").into());
         };
         match command {
             StateCommand::Wait { key, until, timeout_ms } => {
@@ -46,7 +46,7 @@ impl Core {
                 out.ok();
                 Ok(Progress::Done)
             }
-            _ => Err(Error::invalid("not a wait")),
+            _ => Err(Error::invalid("not a wait").into()),
         }
     }
 
@@ -60,10 +60,10 @@ impl Core {
         until: Until<'_>,
         timeout_ms: Option<u64>,
         out: &mut ReplyBuf,
-    ) -> Result<Progress> {
+    ) -> Step<Progress> {
         let condition = condition(until)?;
         let space = self.space(caller.namespace);
-        let mut txn = self.begin_with(space, key)?;
+        let mut txn = self.begin_with(space, caller.waits, key)?;
         let place = txn.place(key);
         let state = txn.find(place).map(|entry| (entry.value(), space.version(entry.sequence())));
         let holds = condition.holds(state, false);
@@ -72,7 +72,7 @@ impl Core {
         }
         if holds || timeout_ms == Some(0) {
             caller.send(txn.finish());
-            return if holds { Ok(Progress::Done) } else { Err(timed_out()) };
+            return if holds { Ok(Progress::Done) } else { Err(timed_out().into()) };
         }
         if let Some(timeout) = timeout_ms {
             let end = txn.now().saturating_add(timeout);
@@ -96,19 +96,26 @@ impl Core {
         target: Target<'_>,
         from_version: u64,
         out: &mut ReplyBuf,
-    ) -> Result<()> {
+    ) -> Step<()> {
         let space = self.space(caller.namespace);
         let watch = self.number();
         let watcher = Watcher { caller: caller.id, watch, completions: Arc::clone(completions) };
         match target {
             Target::Prefix(prefix) => space.watch_prefix(prefix, watcher),
+            // From now on: it does not matter what is there, or where.
+            Target::Key(key) if from_version == 0 => {
+                let mut txn = self.begin_at(space, space.shard_of(space.hash(key.as_bytes())));
+                let place = txn.place(key);
+                txn.add_watcher(place, watcher);
+                caller.send(txn.finish());
+            }
             Target::Key(key) => {
-                let mut txn = self.begin_with(space, key)?;
+                let mut txn = self.begin_with(space, caller.waits, key)?;
                 let place = txn.place(key);
                 let version = txn.version(place);
                 txn.add_watcher(place, watcher);
                 let mut notices = txn.finish();
-                if from_version > 0 && version > from_version {
+                if version > from_version {
                     let event = event_item(Change::Set, key.as_bytes(), version);
                     notices.event(Arc::clone(completions), watch, event);
                 }

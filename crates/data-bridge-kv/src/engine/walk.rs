@@ -2,9 +2,10 @@
 
 use data_bridge_kv_model::command::{KeyCommand, ScanOptions};
 use data_bridge_kv_model::limits::KEYS_COMMAND_KEYS;
-use data_bridge_kv_model::{Error, ErrorKind, Glob, Key, Kind, ReplyBuf, Result, Shape, ValueRef};
+use data_bridge_kv_model::{Error, ErrorKind, Glob, Key, Kind, ReplyBuf, Shape, ValueRef};
 
-use super::{Core, NamespaceId};
+use super::{Caller, Core, Halt, Step, Waits};
+use crate::cold::Part;
 use crate::hash::KeyHash;
 use crate::shard::{Gaps, Space, is_live};
 use crate::table::EntryRef;
@@ -17,32 +18,40 @@ const LOOKED_AT_ONCE: usize = 256;
 const FIRST: KeyHash = KeyHash::from_bits(0);
 
 impl Core {
-    pub(super) fn walk(
-        &self,
-        namespace: NamespaceId,
-        command: &KeyCommand<'_>,
-        out: &mut ReplyBuf,
-    ) -> Result<()> {
-        let space = self.space(namespace);
+    pub(super) fn walk(&self, caller: &Caller, command: &KeyCommand<'_>, out: &mut ReplyBuf) -> Step<()> {
+        let (space, waits) = (self.space(caller.namespace), caller.waits);
         match command {
-            KeyCommand::Scan { cursor, options } => self.scan(space, *cursor, options, out),
-            KeyCommand::Keys { pattern } => self.keys(space, pattern, out),
-            KeyCommand::Random => self.random_key(space, out),
+            KeyCommand::Scan { cursor, options } => self.scan(space, waits, *cursor, options, out),
+            KeyCommand::Keys { pattern } => self.keys(space, waits, pattern, out),
+            KeyCommand::Random => self.random_key(space, waits, out),
             KeyCommand::Size => {
                 out.count(size(space));
                 Ok(())
             }
-            KeyCommand::Flush { all } => self.flush(space, *all, out),
+            // What has begun to delete could not begin again.
+            KeyCommand::Flush { .. } | KeyCommand::Clear { .. }
+                if waits == Waits::Never && self.spaces.iter().any(has_cold) =>
+            {
+                Err(Halt::Blocked)
+            }
+            KeyCommand::Flush { all } => self.flush(space, waits, *all, out),
             KeyCommand::Clear { prefix } => {
-                out.count(self.delete_where(space, |key| key.starts_with(prefix))?);
+                out.count(self.delete_where(space, waits, |key| key.starts_with(prefix))?);
                 Ok(())
             }
-            _ => Err(Error::invalid("not a walk")),
+            _ => Err(Error::invalid("not a walk").into()),
         }
     }
 
-    fn scan(&self, space: &Space, cursor: u64, options: &ScanOptions<'_>, out: &mut ReplyBuf) -> Result<()> {
-        let glob = options.pattern.map(Glob::new).transpose()?;
+    fn scan(
+        &self,
+        space: &Space,
+        waits: Waits,
+        cursor: u64,
+        options: &ScanOptions<'_>,
+        out: &mut ReplyBuf,
+    ) -> Step<()> {
+        let glob = options.pattern.map(Glob::new).transpose().map_err(Error::from)?;
         let is_wanted_kind = |kind: Kind| {
             options.kind.is_none_or(|wanted| kind == wanted)
                 && options.redis_type.is_none_or(|word| kind.redis_type().eq_ignore_ascii_case(word))
@@ -56,18 +65,20 @@ impl Core {
         let mut found = ReplyBuf::new();
         let (mut count, mut left) = (0, options.count);
         while let Some(Cursor { shard, from }) = next.filter(|_| left > 0 && space.is_touched()) {
-            // With values one at a time, so that an answer is not much larger than its last one.
-            let step = if options.values { 1 } else { left };
             let mut gaps = Gaps::default();
-            let (end, seen) = self.page(space, shard, from, step, is_wanted_kind, |entry| {
-                if is_wanted_key(entry.key()) {
+            let mut visit = |key: &[u8], entry: Option<EntryRef<'_>>| {
+                if is_wanted_key(key) {
                     count += 1;
-                    found.value(ValueRef::from_parts(Kind::Text, entry.key()));
-                    if options.values {
+                    found.value(ValueRef::from_parts(Kind::Text, key));
+                    if let Some(entry) = entry.filter(|_| options.values) {
                         gaps.add(found.len(), entry.to_owned());
                     }
                 }
-            })?;
+            };
+            // With values one at a time, so that an answer is not much larger than its last one.
+            let (step, part) = if options.values { (1, Part::Whole) } else { (left, Part::Front) };
+            let page = Page { shard, from, limit: step, part, waits };
+            let (end, seen) = self.page(space, page, is_wanted_kind, &mut visit)?;
             gaps.fill(&mut found);
             left = left.saturating_sub(seen);
             if found.len() > WALK_BYTES {
@@ -82,24 +93,23 @@ impl Core {
         Ok(())
     }
 
-    /// Visits the live entries of these kinds from `from` on, until about `limit` entries of any kind and age were looked
-    /// at; answers where to go on and how many that were. Those on disk are read after the lock is gone.
+    /// Visits the live entries of these kinds on a page; answers where to go on and how many entries of any kind and age
+    /// that were. Those on disk are read after the lock is gone.
     fn page(
         &self,
         space: &Space,
-        shard: usize,
-        from: KeyHash,
-        limit: usize,
+        page: Page,
         is_wanted: impl Fn(Kind) -> bool,
-        mut visit: impl FnMut(EntryRef<'_>) + Send,
-    ) -> Result<(Option<KeyHash>, usize)> {
+        visit: &mut dyn FnMut(&[u8], Option<EntryRef<'_>>),
+    ) -> Step<(Option<KeyHash>, usize)> {
+        let Page { shard, from, limit, part, waits } = page;
         let now = self.clock.unix_ms();
         let (mut seen, mut seen_cold, mut wanted) = (0, 0, Vec::new());
         let mut txn = self.begin_at(space, shard);
         let in_memory = |entry: EntryRef<'_>| {
             seen += 1;
             if is_live(entry, now) && is_wanted(entry.kind()) {
-                visit(entry);
+                visit(entry.key(), Some(entry));
             }
         };
         let end = txn.walk(from, limit, in_memory, |spot, one| {
@@ -110,30 +120,47 @@ impl Core {
         });
         txn.finish().send();
         if let (Some(tier), false) = (&self.tier, wanted.is_empty()) {
-            tier.fetch_each(space, wanted, |fetched| visit(fetched.entry()))?;
+            match part {
+                Part::Front => {
+                    let names = tier.names(space, wanted, waits)?;
+                    names.iter().for_each(|named| visit(named.key().as_bytes(), None));
+                }
+                Part::Whole => {
+                    for fetched in tier.fetch(space, wanted, waits)? {
+                        visit(fetched.entry().key(), Some(fetched.entry()));
+                    }
+                }
+            }
         }
         Ok((end, seen + seen_cold))
     }
 
-    fn keys(&self, space: &Space, pattern: &[u8], out: &mut ReplyBuf) -> Result<()> {
+    /// Visits the names on a page of that many entries; answers where to go on.
+    fn names(
+        &self,
+        space: &Space,
+        waits: Waits,
+        (shard, from, limit): (usize, KeyHash, usize),
+        visit: &mut dyn FnMut(&[u8]),
+    ) -> Step<Option<KeyHash>> {
+        let page = Page { shard, from, limit, part: Part::Front, waits };
+        let (end, _) = self.page(space, page, |_| true, &mut |key, _| visit(key))?;
+        Ok(end)
+    }
+
+    fn keys(&self, space: &Space, waits: Waits, pattern: &[u8], out: &mut ReplyBuf) -> Step<()> {
         let keys = size(space);
         if keys > KEYS_COMMAND_KEYS {
             let message = format!("{keys} keys are too many to list at once: use a scan");
-            return Err(Error::new(ErrorKind::Limit, message));
+            return Err(Error::new(ErrorKind::Limit, message).into());
         }
-        let glob = Glob::new(pattern)?;
+        let glob = Glob::new(pattern).map_err(Error::from)?;
         let mut names: Vec<Box<[u8]>> = Vec::new();
-        for index in (0..space.shard_count()).filter(|_| space.is_touched()) {
+        for shard in (0..space.shard_count()).filter(|_| space.is_touched()) {
             let mut from = Some(FIRST);
             while let Some(at) = from {
-                (from, _) = self.page(
-                    space,
-                    index,
-                    at,
-                    LOOKED_AT_ONCE,
-                    |_| true,
-                    |entry| names.push(entry.key().into()),
-                )?;
+                from =
+                    self.names(space, waits, (shard, at, LOOKED_AT_ONCE), &mut |key| names.push(key.into()))?;
             }
         }
         let open = out.open(Shape::Array);
@@ -146,7 +173,7 @@ impl Core {
         Ok(())
     }
 
-    fn random_key(&self, space: &Space, out: &mut ReplyBuf) -> Result<()> {
+    fn random_key(&self, space: &Space, waits: Waits, out: &mut ReplyBuf) -> Step<()> {
         let mut random = space.random();
         let first = random.below(space.shard_count());
         let start = KeyHash::from_bits(random.bits());
@@ -156,16 +183,8 @@ impl Core {
                 let mut from = Some(from);
                 while let Some(at) = from {
                     let mut found: Option<Box<[u8]>> = None;
-                    (from, _) = self.page(
-                        space,
-                        shard,
-                        at,
-                        1,
-                        |_| true,
-                        |entry| {
-                            found.get_or_insert_with(|| entry.key().into());
-                        },
-                    )?;
+                    let mut keep = |key: &[u8]| found = found.take().or_else(|| Some(key.into()));
+                    from = self.names(space, waits, (shard, at, 1), &mut keep)?;
                     if let Some(name) = found {
                         out.value(ValueRef::from_parts(Kind::Text, &name));
                         return Ok(());
@@ -178,39 +197,33 @@ impl Core {
     }
 
     /// Empties the namespace, or all; refused as a whole where one of them holds keys and may not be flushed.
-    fn flush(&self, space: &Space, all: bool, out: &mut ReplyBuf) -> Result<()> {
+    fn flush(&self, space: &Space, waits: Waits, all: bool, out: &mut ReplyBuf) -> Step<()> {
         let meant = |other: &&Space| all || std::ptr::eq(*other, space);
         let refuses = |other: &&Space| !other.settings().allow_flush && (!all || size(other) > 0);
         if let Some(other) = self.spaces.iter().filter(meant).find(refuses) {
             let message = format!("namespace '{}' may not be flushed", other.settings().name);
-            return Err(Error::new(ErrorKind::Unavailable, message));
+            return Err(Error::new(ErrorKind::Unavailable, message).into());
         }
         for other in self.spaces.iter().filter(meant) {
-            self.empty(other)?;
+            self.empty(other, waits)?;
         }
         out.ok();
         Ok(())
     }
 
     /// Deletes the keys that `goes` picks, a few at a time; answers how many.
-    fn delete_where(&self, space: &Space, goes: impl Fn(&[u8]) -> bool + Sync) -> Result<usize> {
+    fn delete_where(&self, space: &Space, waits: Waits, goes: impl Fn(&[u8]) -> bool) -> Step<usize> {
         let mut deleted = 0;
         for shard in (0..space.shard_count()).filter(|_| space.is_touched()) {
             let mut from = Some(FIRST);
             while let Some(at) = from {
                 let mut names: Vec<Box<[u8]>> = Vec::new();
-                (from, _) = self.page(
-                    space,
-                    shard,
-                    at,
-                    LOOKED_AT_ONCE,
-                    |_| true,
-                    |entry| {
-                        if goes(entry.key()) {
-                            names.push(entry.key().into());
-                        }
-                    },
-                )?;
+                let mut pick = |key: &[u8]| {
+                    if goes(key) {
+                        names.push(key.into());
+                    }
+                };
+                from = self.names(space, waits, (shard, at, LOOKED_AT_ONCE), &mut pick)?;
                 let mut txn = self.begin_at(space, shard);
                 for key in names.iter().filter_map(|name| Key::new(name).ok()) {
                     let place = txn.place(key);
@@ -224,15 +237,29 @@ impl Core {
     }
 
     /// Deletes every key; what is on disk is not read where nobody is told of it.
-    fn empty(&self, space: &Space) -> Result<()> {
+    fn empty(&self, space: &Space, waits: Waits) -> Step<()> {
         for shard in (0..space.shard_count()).filter(|_| space.is_touched()) {
             let mut txn = self.begin_at(space, shard);
             txn.forget_all_cold();
             txn.finish().send();
         }
-        self.delete_where(space, |_| true)?;
+        self.delete_where(space, waits, |_| true)?;
         Ok(())
     }
+}
+
+/// A piece of a walk: about so many entries of a shard from a hash on, and what is read of those on disk.
+struct Page {
+    shard: usize,
+    from: KeyHash,
+    limit: usize,
+    part: Part,
+    waits: Waits,
+}
+
+fn has_cold(space: &Space) -> bool {
+    let is_cold = |index| space.lock(index).cold().is_some_and(|cold| !cold.is_empty());
+    space.is_touched() && (0..space.shard_count()).any(is_cold)
 }
 
 fn size(space: &Space) -> usize {

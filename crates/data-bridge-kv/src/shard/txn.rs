@@ -27,7 +27,7 @@ mod record;
 mod tier;
 
 pub use gaps::Gaps;
-pub use tier::{Departures, Fetched, Wanted};
+pub use tier::{Departures, Fetched, Named, Wanted};
 
 /// A key with its hash: what every step of a command names an entry by.
 #[derive(Clone, Copy, Debug)]

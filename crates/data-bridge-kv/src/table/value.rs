@@ -23,19 +23,32 @@ pub fn is_kept_whole(kind: Kind, payload_len: usize) -> bool {
 
 /// A payload outside the entry block, reference-counted so that a reader can keep it and copy it without
 /// the shard's lock.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Blob(Box<[u8]>);
+#[derive(Debug)]
+pub struct Blob {
+    bytes: Box<[u8]>,
+    /// Where the payload starts; it ends with the bytes.
+    start: usize,
+}
 
 impl Blob {
+    /// The last `length` of these bytes, where they are; copied if much less is needed than they take.
+    pub fn tail(bytes: Vec<u8>, length: usize) -> Blob {
+        let start = bytes.len() - length;
+        if bytes.capacity() - length > length / 16 {
+            return Blob::from(Box::from(&bytes[start..]));
+        }
+        Blob { bytes: bytes.into_boxed_slice(), start }
+    }
+
     /// What the blob takes on the heap.
     pub fn memory_bytes(&self) -> usize {
-        arc_bytes::<Blob>() + block_bytes(self.0.len())
+        arc_bytes::<Blob>() + block_bytes(self.bytes.len())
     }
 }
 
 impl From<Box<[u8]>> for Blob {
     fn from(bytes: Box<[u8]>) -> Blob {
-        Blob(bytes)
+        Blob { bytes, start: 0 }
     }
 }
 
@@ -44,7 +57,7 @@ impl Deref for Blob {
 
     #[inline]
     fn deref(&self) -> &[u8] {
-        &self.0
+        &self.bytes[self.start..]
     }
 }
 

@@ -56,12 +56,12 @@ fn sample() -> (Arc<FaultyDisk>, Store, BTreeMap<String, Option<Vec<u8>>>) {
 #[test]
 fn a_flip_under_an_index_is_an_error_for_that_key() {
     let (disk, store, state) = sample();
-    let (mut flips, mut errors) = (0, 0);
+    let (mut flips, mut errors, mut names) = (0, 0, 0);
     for (name, bytes) in image(&*disk) {
         let file = disk.open(&name).unwrap();
         for (offset, byte) in (0_u64..).zip(bytes) {
             file.write_at(&[byte ^ 1 << (offset % 8)], offset).unwrap();
-            let mut broken = 0;
+            let (mut broken, mut nameless) = (0, 0);
             for (key, value) in &state {
                 match store.get(key, 0) {
                     Ok(found) => assert_eq!(found, *value, "{key}, {name}, byte {offset}"),
@@ -70,14 +70,21 @@ fn a_flip_under_an_index_is_an_error_for_that_key() {
                         broken += 1;
                     }
                 }
+                match store.name(key) {
+                    Ok(found) => assert_eq!(found, value.as_ref().map(|_| key.clone()), "byte {offset}"),
+                    Err(error) => {
+                        assert_eq!(error, GetError::Corrupt);
+                        nameless += 1;
+                    }
+                }
             }
-            assert!(broken <= 1, "{broken} keys by byte {offset} of {name}");
+            assert!(nameless <= broken && broken <= 1, "{broken} keys by byte {offset} of {name}");
             file.write_at(&[byte], offset).unwrap();
-            (flips, errors) = (flips + 1, errors + broken);
+            (flips, errors, names) = (flips + 1, errors + broken, names + nameless);
         }
     }
-    println!("{flips} flips, {errors} errors");
-    assert!(flips > 3000 && errors > 200);
+    println!("{flips} flips, {errors} errors, {names} names");
+    assert!(flips > 3000 && errors > 200 && names > 100 && names < errors);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use data_bridge_kv::cold::reclaim::{Fate, Holder, Pick, Reclaimed};
 use data_bridge_kv::cold::{
-    Batch, Class, Index, Locator, Log, NewRecord, OpenError, Policy, ReadError, Spot,
+    Batch, Class, Index, Locator, Log, NewRecord, OpenError, Part, Policy, ReadError, Spot,
 };
 use data_bridge_kv::disk::Disk;
 use data_bridge_kv::hash::KeyHash;
@@ -156,7 +156,7 @@ impl Store {
             return Ok(None);
         };
         let source = self.log.source(spot.locator).ok_or(GetError::Corrupt)?;
-        let fetched = source.read().map_err(|error| match error {
+        let fetched = source.read(Part::Whole).map_err(|error| match error {
             ReadError::Damaged => GetError::Corrupt,
             ReadError::Disk(_) => GetError::Disk,
         })?;
@@ -165,6 +165,17 @@ impl Store {
             _ => fetched.entry(NAMESPACE, key.as_bytes()),
         };
         Ok(Some(entry.ok_or(GetError::Corrupt)?.value.to_vec()))
+    }
+
+    /// The name that stands in the record of a key.
+    pub fn name(&self, key: &str) -> Result<Option<String>, GetError> {
+        let id = self.id(key);
+        let Some(spot) = self.with(id, |index| index.get(id)) else { return Ok(None) };
+        let source = self.log.source(spot.locator).ok_or(GetError::Corrupt)?;
+        let fetched = source.read(Part::Front).map_err(|_| GetError::Corrupt)?;
+        assert!(fetched.any_entry().is_none(), "its value was not read");
+        let front = fetched.front().ok_or(GetError::Corrupt)?;
+        Ok(Some(String::from_utf8(front.key.to_vec()).unwrap()))
     }
 
     /// Deletes a key by a change of this version; for good once the next put succeeded.

@@ -423,7 +423,7 @@ impl Pair {
         let mut out = ReplyBuf::new();
         let abort_now = abort && self.flaw != Flaw::NotUndone;
         let on_error = if abort_now { OnError::Abort } else { OnError::Continue };
-        self.engine.execute_atomic(&self.caller, &our_calls, on_error, &keys, &mut out);
+        let _ = self.engine.execute_atomic(&self.caller, &our_calls, on_error, &keys, &mut out);
         let observed = ReplyReader::new(out.as_bytes()).reply().map_err(|error| error.to_string())?;
         self.replies += 1;
         if !holds {

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use data_bridge_kv::{Caller, Engine, OnError};
+use data_bridge_kv::{Caller, Engine, OnError, Progress};
 use data_bridge_kv_model::{Arg, Call, Error, Reader, ReplyBuf, ReplyReader, Result, Shape, command::table};
 use data_bridge_kv_model::{ErrorKind, Item};
 use pyo3::prelude::*;
@@ -15,7 +15,16 @@ use super::{doorway, errors};
 /// Commands or bytes from which on the interpreter lock is released.
 const LARGE: (usize, usize) = (512, 64 << 10);
 
-/// Runs a queue; the answers stand in `reply` where the ranges say.
+/// The answers to the first commands of a queue, or to all.
+#[derive(Default)]
+pub struct Answers {
+    /// One reply item after the other; of an atomic step the one Array of them.
+    pub reply: Vec<u8>,
+    /// Where each stands.
+    pub places: Vec<Range<usize>>,
+}
+
+/// Runs a queue as far as the caller need not wait for the disk; the answers stand in `reply` where the ranges say.
 pub fn run(
     py: Python<'_>,
     engine: &Engine,
@@ -30,6 +39,24 @@ pub fn run(
     let answers =
         if commands.len() > LARGE.0 || queued.size() > LARGE.1 { doorway::outside(py, work) } else { work() };
     answers.and_then(|answers| answers).map_err(|error| errors::from_model(py, &error))
+}
+
+/// Runs the rest of a queue; `reply` gets one Array of all answers.
+pub fn go_on(
+    engine: &Engine,
+    caller: &Caller,
+    commands: &[(u16, Box<[u8]>)],
+    atomic: bool,
+    done: &Answers,
+    reply: &mut ReplyBuf,
+) -> Result<()> {
+    let rest: Vec<(u16, &[u8])> =
+        commands.iter().skip(done.places.len()).map(|(opcode, args)| (*opcode, &**args)).collect();
+    if !atomic {
+        reply.container(Shape::Array, commands.len());
+        reply.bytes_mut().extend_from_slice(&done.reply);
+    }
+    with_calls(&rest, |calls| execute(engine, caller, calls, atomic, reply))?.map(drop)
 }
 
 /// The results of a queue from the answers to its commands.
@@ -67,8 +94,10 @@ fn execute(
             .map(|end| std::mem::replace(&mut start, end)..end)
             .collect());
     }
-    engine.execute_atomic(caller, calls, OnError::Abort, &[], reply);
-    answers_of(reply.as_bytes())
+    match engine.execute_atomic(caller, calls, OnError::Abort, &[], reply) {
+        Progress::Blocked => Ok(Vec::new()),
+        Progress::Done | Progress::Pending => answers_of(reply.as_bytes()),
+    }
 }
 
 /// Where the answers of an atomic step stand: its one reply is an Array of them, or an error.

@@ -1,22 +1,24 @@
-//! Waits and watches of an embedded store in an event loop: the engine's threads put letters into a box and ring a
-//! bell, one byte on a socket that the loop watches. The loop then takes all letters at once.
+//! Waits and watches of an embedded store in an event loop, and its commands that have to wait for the disk: the engine's
+//! threads put letters into a box and ring a bell, one byte on a socket that the loop watches. The loop then takes all
+//! letters at once.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use data_bridge_kv::{Caller, Completions, Engine, NamespaceId, Progress};
+use data_bridge_kv::{Caller, Completions, Engine, NamespaceId, Progress, Waits};
 use data_bridge_kv_model::ReplyBuf;
 use data_bridge_kv_model::command::table::opcode;
 use pyo3::exceptions::PyStopIteration;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
-use super::errors;
+use super::deferred::{Deferred, Receipt, Work};
 use super::request::{Fallback, Scratch, Shaping};
 use super::store::{Embedded, lost};
+use super::{batch, doorway, errors};
 
 /// Most events kept while the loop is busy.
 const EVENTS: usize = 10_000;
@@ -69,11 +71,29 @@ struct Mail {
     letters: Vec<Letter>,
     /// Watches that were told once that events of theirs were dropped.
     lost: Vec<u64>,
+    /// Tokens of work on a thread of the engine, unless nobody waits for it any more.
+    aside: HashSet<u64>,
 }
 
 impl Letters {
+    fn lock(&self) -> MutexGuard<'_, Mail> {
+        self.mail.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs work on a thread that may wait for the disk.
+    fn answer(&self, engine: &Engine, caller: &Caller, token: u64, work: &Work) {
+        let mut reply = ReplyBuf::new();
+        let progress = work.run(engine, caller, token, &mut reply);
+        let is_awaited = self.lock().aside.remove(&token);
+        match progress {
+            Progress::Done | Progress::Blocked => self.put(token, reply.as_bytes()),
+            Progress::Pending if is_awaited => {}
+            Progress::Pending => drop(engine.cancel(caller, token)),
+        }
+    }
+
     fn put(&self, token: u64, item: &[u8]) {
-        let mut mail = self.mail.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut mail = self.lock();
         // An answer is never dropped: each was asked for.
         if token & WATCH == 0 || mail.letters.len() < EVENTS {
             mail.letters.push((token, Some(item.into())));
@@ -117,7 +137,7 @@ pub struct Bell {
 #[derive(Default)]
 struct State {
     next: u64,
-    futures: HashMap<u64, (Py<PyAny>, Shaping)>,
+    futures: HashMap<u64, (Py<PyAny>, Receipt)>,
     watches: HashMap<u64, Py<PyAny>>,
 }
 
@@ -133,7 +153,8 @@ impl Bell {
         bell.set_nonblocking(true)?;
         let letters = Arc::new(Letters { mail: Mutex::default(), bell });
         let completions: Arc<dyn Completions> = letters.clone();
-        let caller = Caller { namespace, completions: Some(completions), ..engine.caller() };
+        let waits = Waits::Never;
+        let caller = Caller { namespace, waits, completions: Some(completions), ..engine.caller() };
         Ok(Bell { engine, caller, letters, ears, fallback, state: Mutex::default() })
     }
 
@@ -156,20 +177,14 @@ impl Bell {
         let shaping = Shaping::of(missing, shape);
         let mut scratch = Scratch::take();
         scratch.request.fill(opcode, args, &self.fallback)?;
-        let token = {
-            let mut state = self.lock();
-            state.next += 1;
-            let token = state.next;
-            state.futures.insert(token, (future.unbind(), shaping));
-            token
-        };
+        let token = self.expect(future.unbind(), Receipt::One(shaping));
         let mut reply = ReplyBuf::new();
         let run =
             scratch.request.call_with(|call| self.engine.execute(&self.caller, token, call, &mut reply));
-        scratch.keep();
         match run {
-            Ok(Progress::Pending) => {}
+            Ok(Progress::Pending) => scratch.keep(),
             Ok(Progress::Done) => self.deliver(py, token, Some(reply.as_bytes()))?,
+            Ok(Progress::Blocked) => self.run_aside(py, token, Work::Command(scratch.request)),
             Err(error) => {
                 let mut failed = ReplyBuf::new();
                 failed.error(&error);
@@ -179,9 +194,18 @@ impl Bell {
         Ok(token)
     }
 
+    /// Lets a thread of the engine run a command that has to wait for the disk; its result goes to the future.
+    fn defer(&self, future: Bound<'_, PyAny>, deferred: &Bound<'_, Deferred>) {
+        let py = future.py();
+        if let Some((work, receipt)) = deferred.get().take() {
+            let token = self.expect(future.unbind(), receipt);
+            self.run_aside(py, token, work);
+        }
+    }
+
     /// Drops a wait.
     fn cancel(&self, token: u64) {
-        if self.lock().futures.remove(&token).is_some() {
+        if self.lock().futures.remove(&token).is_some() && !self.letters.lock().aside.remove(&token) {
             self.engine.cancel(&self.caller, token);
         }
     }
@@ -194,7 +218,9 @@ impl Bell {
         let mut reply = ReplyBuf::new();
         // The lock is held over the start, so that no event comes before its receiver is known.
         let mut state = self.lock();
-        let run = scratch.request.call_with(|call| self.engine.execute(&self.caller, 0, call, &mut reply));
+        // It reads from disk only to compare versions, and then right here.
+        let caller = Caller { waits: Waits::Here, ..self.caller.clone() };
+        let run = scratch.request.call_with(|call| self.engine.execute(&caller, 0, call, &mut reply));
         run.map(drop).map_err(|error| errors::from_model(py, &error))?;
         scratch.keep();
         let number: u64 = Shaping::default().result(py, reply.as_bytes(), &None)?.extract()?;
@@ -216,12 +242,26 @@ impl Bell {
         run.map(drop).map_err(|error| errors::from_model(py, &error))
     }
 
+    /// Ends with the store: gives out what is there, and whoever still waits is told.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        self.drain(py)?;
+        let futures = std::mem::take(&mut self.lock().futures);
+        self.letters.lock().aside.clear();
+        futures.into_values().try_for_each(|(future, _)| {
+            super::aio::settle(py, &future, Err(errors::named(py, "ClosedError", "the store is closed")))
+        })
+    }
+
     /// Takes the letters that are there and gives them to those who wait.
     fn drain(&self, py: Python<'_>) -> PyResult<()> {
         let mut heard = [0; 64];
         while matches!((&self.ears).read(&mut heard), Ok(1..)) {}
-        let mail = std::mem::take(&mut *self.letters.mail.lock().unwrap_or_else(PoisonError::into_inner));
-        mail.letters.into_iter().try_for_each(|(token, item)| self.deliver(py, token, item.as_deref()))
+        let letters = {
+            let mut mail = self.letters.lock();
+            mail.lost.clear();
+            std::mem::take(&mut mail.letters)
+        };
+        letters.into_iter().try_for_each(|(token, item)| self.deliver(py, token, item.as_deref()))
     }
 }
 
@@ -240,9 +280,36 @@ impl Bell {
             };
             return put.bind(py).call1((event,)).map(drop);
         }
-        let Some((future, shaping)) = self.lock().futures.remove(&token) else { return Ok(()) };
+        let Some((future, receipt)) = self.lock().futures.remove(&token) else { return Ok(()) };
         let Some(item) = item else { return Ok(()) };
-        super::aio::settle(py, &future, shaping.result(py, item, &self.fallback))
+        let result = match receipt {
+            Receipt::One(shaping) => shaping.result(py, item, &self.fallback),
+            Receipt::Queue(queued) => batch::answers_of(item)
+                .map_err(|error| errors::from_model(py, &error))
+                .and_then(|answers| batch::results(py, &queued, item, &answers, &self.fallback))
+                .map(Bound::into_any),
+        };
+        super::aio::settle(py, &future, result)
+    }
+
+    /// Makes a future known; answers its token.
+    fn expect(&self, future: Py<PyAny>, receipt: Receipt) -> u64 {
+        let mut state = self.lock();
+        state.next += 1;
+        let token = state.next;
+        state.futures.insert(token, (future, receipt));
+        token
+    }
+
+    fn run_aside(&self, py: Python<'_>, token: u64, work: Work) {
+        self.letters.lock().aside.insert(token);
+        let (engine, letters) = (Arc::clone(&self.engine), Arc::clone(&self.letters));
+        let caller = Caller { waits: Waits::Alone, ..self.caller.clone() };
+        let job = Box::new(move || letters.answer(&engine, &caller, token, &work));
+        if let Err(job) = self.engine.aside(job) {
+            // No thread could be started: the loop waits.
+            doorway::outside(py, job);
+        }
     }
 }
 

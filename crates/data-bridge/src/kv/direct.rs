@@ -4,7 +4,7 @@
 
 use data_bridge_kv::shard::put_value;
 use data_bridge_kv::table::Stored;
-use data_bridge_kv::{Caller, Engine, Obstacle};
+use data_bridge_kv::{Caller, Engine, Obstacle, Progress};
 use data_bridge_kv_model::command::table::{self, Spec, opcode};
 use data_bridge_kv_model::command::{Expiry, ScalarCommand, SetOptions};
 use data_bridge_kv_model::{Arg, Call, Command, Key, Kind, ReplyBuf, ValueRef};
@@ -12,9 +12,10 @@ use pyo3::prelude::*;
 use pyo3::types::PyInt;
 
 use super::convert::{self, Decoder};
+use super::deferred::{Deferred, Receipt, Work};
 use super::doorway;
 use super::lifetime::Generation;
-use super::request::{Fallback, LARGE_BYTES, Scratch, Shaping};
+use super::request::{Fallback, LARGE_BYTES, Request, Scratch, Shape, Shaping};
 
 /// Longest payload that is copied to the stack.
 const SHORT_BYTES: usize = 126;
@@ -45,9 +46,15 @@ enum Copied {
 }
 
 impl Door<'_> {
-    /// The value of a key. The engine's lock is gone before a Python object is made.
+    /// The value of a key. The engine's lock is gone before a Python object is made. `missing` is what becomes of an answer
+    /// that comes later.
     #[inline]
-    pub fn read<'py>(self, py: Python<'py>, key: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    pub fn read<'py>(
+        self,
+        py: Python<'py>,
+        key: &Bound<'py, PyAny>,
+        missing: Option<&Bound<'py, PyAny>>,
+    ) -> PyResult<Option<Bound<'py, PyAny>>> {
         self.generation.check(py)?;
         let key = convert::key(key)?;
         let mut short = [0; SHORT_BYTES + 2];
@@ -61,7 +68,10 @@ impl Door<'_> {
             Ok(Copied::Long(scratch)) => scratch,
             Err(obstacle) => {
                 let command = ScalarCommand::Get { key, any_kind: true };
-                self.execute(py, get_row(), command, obstacle == Obstacle::Locked)
+                match self.execute(py, get_row(), command, obstacle == Obstacle::Locked) {
+                    Some(scratch) => scratch,
+                    None => return Err(deferred_get(py, key, missing)),
+                }
             }
         };
         let value = self.object(py, scratch.reply.as_bytes());
@@ -100,13 +110,16 @@ impl Door<'_> {
         let options = SetOptions { expiry, ..SetOptions::PLAIN };
         let command = ScalarCommand::Set { key, value: Arg::Value(value), options };
         let outside = obstacle == Obstacle::Locked || value.payload().len() > LARGE_BYTES;
-        let scratch = self.execute(py, set_row(), command, outside);
+        let Some(scratch) = self.execute(py, set_row(), command, outside) else {
+            return Err(deferred_set(py, key, value, expiry));
+        };
         let done = Shaping::default().result(py, scratch.reply.as_bytes(), &None);
         scratch.keep();
         done.map(drop)
     }
 
-    /// Executes a command, `outside` without the interpreter lock; the reply is in the buffers.
+    /// Executes a command, `outside` without the interpreter lock; the reply is in the buffers. `None` if a caller that
+    /// never waits would have to.
     #[cold]
     fn execute(
         self,
@@ -114,14 +127,13 @@ impl Door<'_> {
         spec: &'static Spec,
         command: ScalarCommand<'_>,
         outside: bool,
-    ) -> Box<Scratch> {
+    ) -> Option<Box<Scratch>> {
         let mut scratch = Scratch::take();
         let call = Call { spec, command: Command::Scalar(command) };
         let run = |reply: &mut ReplyBuf| self.engine.execute(self.caller, 0, &call, reply);
-        // Neither command waits: both are done at once.
-        let _ =
+        let progress =
             if outside { doorway::outside(py, || run(&mut scratch.reply)) } else { run(&mut scratch.reply) };
-        scratch
+        (progress != Progress::Blocked).then_some(scratch)
     }
 
     #[inline]
@@ -158,6 +170,29 @@ fn copy(value: Option<Stored<'_>>, short: &mut [u8; SHORT_BYTES + 2]) -> Copied 
     let mut scratch = Scratch::take();
     put_value(stored, &mut scratch.reply);
     Copied::Long(scratch)
+}
+
+/// A read that has to wait, as the command that it is.
+#[cold]
+fn deferred_get(py: Python<'_>, key: Key<'_>, missing: Option<&Bound<'_, PyAny>>) -> PyErr {
+    let mut request = Request::new(opcode::KV_GET);
+    request.word(key.as_str());
+    let receipt = Receipt::One(Shaping::of(missing.cloned(), None));
+    Deferred::raise(py, Work::Command(request), receipt)
+}
+
+/// A write that has to wait for room.
+#[cold]
+fn deferred_set(py: Python<'_>, key: Key<'_>, value: ValueRef<'_>, expiry: Expiry) -> PyErr {
+    let mut request = Request::new(opcode::KV_SET);
+    request.word(key.as_str());
+    request.encoded(value);
+    if let Expiry::In(ms) = expiry {
+        request.word("PX");
+        request.int(ms.cast_signed());
+    }
+    let receipt = Receipt::One(Shaping { missing: None, shape: Shape::Nothing });
+    Deferred::raise(py, Work::Command(request), receipt)
 }
 
 fn get_row() -> &'static Spec {

@@ -64,6 +64,11 @@ impl Scratch {
 pub type Fallback = Option<Py<PyAny>>;
 
 impl Request {
+    /// A command without arguments.
+    pub fn new(opcode: u16) -> Request {
+        Request { opcode, ..Request::default() }
+    }
+
     /// Adds a key; a name that can't be one is refused here already.
     #[inline]
     pub fn key(&mut self, key: &Bound<'_, PyAny>) -> PyResult<()> {
@@ -87,6 +92,12 @@ impl Request {
         self.args.push(Kind::Text.number());
         put_varint(word.len(), &mut self.args);
         self.args.extend_from_slice(word.as_bytes());
+        self.ends.push(self.args.len());
+    }
+
+    /// Adds a value of the codec.
+    pub fn encoded(&mut self, value: ValueRef<'_>) {
+        value.encode_into(&mut self.args);
         self.ends.push(self.args.len());
     }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use data_bridge_kv::{Caller, Engine, Progress, Settings};
+use data_bridge_kv::{Caller, Engine, Progress, Settings, Waits};
 use data_bridge_kv_model::ReplyBuf;
 use data_bridge_kv_model::command::Expiry;
 use data_bridge_kv_model::command::table::opcode;
@@ -12,8 +12,9 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 
-use super::batch;
+use super::batch::{self, Answers};
 use super::bell::Parts;
+use super::deferred::{Deferred, Receipt, Work};
 use super::direct::Door;
 use super::lifetime::{self, Generation};
 use super::queue::Queue;
@@ -93,12 +94,14 @@ pub struct Embedded {
 
 #[pymethods]
 impl Embedded {
+    /// With `waits=False` a command that has to wait for the disk raises `Blocked` and has done nothing.
     #[new]
-    #[pyo3(signature = (engine, namespace, fallback=None))]
+    #[pyo3(signature = (engine, namespace, fallback=None, waits=true))]
     fn new(
         engine: Bound<'_, SharedEngine>,
         namespace: &str,
         fallback: Option<Py<PyAny>>,
+        waits: bool,
     ) -> PyResult<Embedded> {
         let py = engine.py();
         let shared = engine.get();
@@ -106,11 +109,12 @@ impl Embedded {
         let mut caller = shared.engine.caller();
         caller.namespace =
             shared.engine.namespace(namespace).map_err(|error| errors::from_model(py, &error))?;
+        caller.waits = if waits { Waits::Here } else { Waits::Never };
         Ok(Embedded { generation: shared.generation, shared: engine.unbind(), caller, fallback })
     }
 
     fn __getitem__<'py>(&self, py: Python<'py>, key: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        match self.door().read(py, key)? {
+        match self.door().read(py, key, None)? {
             Some(value) => Ok(value),
             None => Err(PyKeyError::new_err((key.clone().unbind(),))),
         }
@@ -140,7 +144,7 @@ impl Embedded {
         self.generation.check(py)?;
         let mut scratch = Scratch::take();
         scratch.request.opcode = opcode::DBSIZE;
-        self.finish(py, scratch, &Shaping::default())?.extract()
+        self.finish(py, scratch, Shaping::default())?.extract()
     }
 
     /// The value of a key, `default` where there is none. A sorted set comes as a list of (member, score).
@@ -151,7 +155,7 @@ impl Embedded {
         key: &Bound<'py, PyAny>,
         default: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let value = self.door().read(py, key)?;
+        let value = self.door().read(py, key, default.as_ref())?;
         Ok(value.or(default).unwrap_or_else(|| py.None().into_bound(py)))
     }
 
@@ -179,7 +183,7 @@ impl Embedded {
         let mut scratch = Scratch::take();
         let options = SetOptions { ttl, nx, xx, keep_ttl, return_old };
         let shaping = options.fill(key, value, &self.fallback, &mut scratch.request)?;
-        self.finish(py, scratch, &shaping)
+        self.finish(py, scratch, shaping)
     }
 
     /// Runs one command.
@@ -195,7 +199,7 @@ impl Embedded {
         self.generation.check(py)?;
         let mut scratch = Scratch::take();
         scratch.request.fill(opcode, args, &self.fallback)?;
-        self.finish(py, scratch, &Shaping::of(missing, shape))
+        self.finish(py, scratch, Shaping::of(missing, shape))
     }
 
     /// Runs a command that ends later; Ctrl-C ends it.
@@ -261,6 +265,13 @@ impl Embedded {
         let mut scratch = Scratch::take();
         let answers =
             batch::run(py, &self.shared.get().engine, &self.caller, &queued, atomic, &mut scratch.reply)?;
+        if answers.len() < queued.commands().count() {
+            let commands = queued.commands().map(|command| (command.opcode, command.args.into())).collect();
+            let done = Answers { reply: scratch.reply.as_bytes().to_vec(), places: answers };
+            scratch.keep();
+            let work = Work::Queue { commands, atomic, done };
+            return Err(Deferred::raise(py, work, Receipt::Queue(queued)));
+        }
         let results = batch::results(py, &queued, scratch.reply.as_bytes(), &answers, &self.fallback);
         scratch.keep();
         results
@@ -309,7 +320,7 @@ impl Embedded {
         let mut scratch = Scratch::take();
         scratch.request.opcode = opcode;
         scratch.request.key(key)?;
-        self.finish(py, scratch, &Shaping::default())
+        self.finish(py, scratch, Shaping::default())
     }
 
     /// Runs the request of a scratch and gives its buffers back.
@@ -318,9 +329,11 @@ impl Embedded {
         &self,
         py: Python<'py>,
         mut scratch: Box<Scratch>,
-        shaping: &Shaping,
+        shaping: Shaping,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let _ = self.run(py, &self.caller, &mut scratch)?;
+        if self.run(py, &self.caller, &mut scratch)? == Progress::Blocked {
+            return Err(Deferred::raise(py, Work::Command(scratch.request), Receipt::One(shaping)));
+        }
         let result = shaping.result(py, scratch.reply.as_bytes(), &self.fallback);
         scratch.keep();
         result

@@ -1,19 +1,21 @@
 //! How a step meets keys that are not in its table, and how entries leave and come back. Not mutations: nothing but the
 //! place of an entry changes here, its version stays.
 
+use std::sync::Arc;
+
 use data_bridge_kv_model::limits::LOCKED_ENCODE_BYTES;
 use data_bridge_kv_model::{Error, ErrorKind, Key, Kind, Result, ValueRef};
 
 use super::{Place, Txn, is_large};
 use crate::cold::Fetched as Record;
-use crate::cold::{Batch, Entry, Item, NewRecord, ReadError, Source, Spot};
+use crate::cold::{Batch, Front, Item, NewRecord, Outcome, ReadError, Source, Spot};
 use crate::evict::Victim;
 use crate::hash::KeyHash;
 use crate::hash::stable::KeyId;
 use crate::mutation::{Applied, Mutation};
 use crate::shard::notice::Change;
 use crate::shard::{Resting, Shard, Space, exec};
-use crate::table::{EntryRef, NewEntry, OwnedEntry, Stored};
+use crate::table::{Blob, EntryRef, INLINE_BYTES, NewEntry, NewValue, OwnedEntry, Stored};
 
 /// Entries that are looked at in one go while a shard is locked.
 const LOOKED_AT_ONCE: usize = 256;
@@ -32,11 +34,19 @@ pub struct Fetched {
     entry: OwnedEntry,
 }
 
+/// The same, of which only the name was read.
+pub struct Named {
+    wanted: Wanted,
+    key: Box<str>,
+}
+
 /// Entries on their way to disk: small ones are encoded, large ones still to be, without a lock.
 #[derive(Default)]
 pub struct Departures {
     /// What is to be appended.
     pub batch: Batch,
+    /// Entries that expire until then, unix ms, stay: writing them would be in vain.
+    pub spares_until: u64,
     large: Vec<(u8, KeyId, u64, OwnedEntry)>,
 }
 
@@ -86,40 +96,54 @@ fn unreadable(error: ReadError) -> Error {
 }
 
 impl Wanted {
-    /// Reads the entry. Blocks: to be called without any lock.
-    pub fn fetch(self, space: &Space) -> Result<Fetched> {
-        let record = self.source.read().map_err(unreadable)?;
-        self.decode(space, record)
+    /// What is to be read, without any lock.
+    pub fn source(&self) -> Source {
+        self.source.clone()
     }
 
-    /// Reads the entry if the system has it in memory; gives this back if it would have to wait for the disk.
-    pub fn fetch_at_once(self, space: &Space) -> Result<std::result::Result<Fetched, Wanted>> {
-        match self.source.read_at_once().map_err(unreadable)? {
-            Some(record) => self.decode(space, record).map(Ok),
-            None => Ok(Err(self)),
-        }
-    }
-
-    fn decode(self, space: &Space, record: Record) -> Result<Fetched> {
-        let found = record.any_entry().filter(|entry| self.is_of(space, entry)).ok_or_else(damaged)?;
+    /// The entry that was read.
+    pub fn fetched(self, space: &Space, outcome: Outcome) -> Result<Fetched> {
+        let record = outcome.map_err(unreadable)?;
+        let found = record.any_entry().filter(|entry| self.is_of(space, entry.front)).ok_or_else(damaged)?;
         let value = ValueRef::decode(found.value).map_err(|_| damaged())?;
-        let new = NewEntry {
-            value: exec::new_value(value).map_err(|_| damaged())?,
-            sequence: space.sequence_of(found.version),
-            deadline: found.deadline,
-            heat: 0,
+        let Front { key, version, deadline, .. } = found.front;
+        let sequence = space.sequence_of(version);
+        let entry = match exec::new_value(value).map_err(|_| damaged())? {
+            NewValue::Payload { kind, bytes } if bytes.len() > INLINE_BYTES => {
+                let (key, length) = (Box::<[u8]>::from(key), bytes.len());
+                // The value ends the record: it stays where it was read to, unless others need it too.
+                let record =
+                    Arc::try_unwrap(record).map_or_else(|shared| shared.to_bytes(), Record::into_bytes);
+                let value = NewValue::Blob { kind, blob: Arc::new(Blob::tail(record, length)) };
+                OwnedEntry::build(&key, NewEntry { value, sequence, deadline, heat: 0 })
+            }
+            value => OwnedEntry::build(key, NewEntry { value, sequence, deadline, heat: 0 }),
         };
-        let entry = OwnedEntry::build(found.key, new);
         Ok(Fetched { wanted: self, entry })
     }
 
+    /// The name that was read.
+    pub fn named(self, space: &Space, outcome: Outcome) -> Result<Named> {
+        let record = outcome.map_err(unreadable)?;
+        let front = record.front().filter(|front| self.is_of(space, *front)).ok_or_else(damaged)?;
+        let key = Key::new(front.key).map_err(|_| damaged())?.as_str().into();
+        Ok(Named { wanted: self, key })
+    }
+
     /// Whether an entry is the one that is wanted, and not that of another key.
-    fn is_of(&self, space: &Space, entry: &Entry<'_>) -> bool {
+    fn is_of(&self, space: &Space, front: Front<'_>) -> bool {
         let is_named = match &self.key {
-            Some(key) => key.as_bytes() == entry.key,
-            None => space.id(entry.key) == Some(self.id) && Key::new(entry.key).is_ok(),
+            Some(key) => key.as_bytes() == front.key,
+            None => space.id(front.key) == Some(self.id) && Key::new(front.key).is_ok(),
         };
-        is_named && entry.namespace == space.number()
+        is_named && front.namespace == space.number()
+    }
+}
+
+impl Named {
+    /// The key.
+    pub fn key(&self) -> &str {
+        &self.key
     }
 }
 
@@ -259,14 +283,13 @@ impl Txn<'_> {
         was_there.then_some(version)
     }
 
-    /// Removes a key that is still at the place where its name was read from; answers whether it was.
-    pub fn remove_named(&mut self, fetched: &Fetched, change: Change) -> bool {
-        let Ok(key) = Key::new(fetched.entry().key()) else { return false };
-        let is_current = self.is_current(fetched);
-        if is_current {
-            self.forget_cold(Place { key, hash: fetched.wanted.id.hash() }, fetched.wanted.id, change);
+    /// Removes a key that is still at the place where its name was read from.
+    pub fn remove_named(&mut self, named: &Named, change: Change) {
+        let Wanted { id, source, .. } = &named.wanted;
+        let is_current = self.shard(id.hash()).cold.as_ref().is_some_and(|cold| cold.is_at(*id, source));
+        if let (true, Ok(key)) = (is_current, Key::new(named.key.as_bytes())) {
+            self.forget_cold(Place { key, hash: id.hash() }, *id, change);
         }
-        is_current
     }
 
     /// Where a key is on disk.
@@ -365,7 +388,7 @@ impl Txn<'_> {
             self.remove(Place { key, hash }, Change::Expire);
             return Some(1);
         }
-        if deadline.is_some_and(|at| at >= Spot::FAR) {
+        if deadline.is_some_and(|at| at >= Spot::FAR || at <= departures.spares_until) {
             return None;
         }
         let entry = shard.table.find(hash, key.as_bytes())?.to_owned();

@@ -1,0 +1,119 @@
+//! A server whose disk hangs: who needs it waits, nobody else does.
+
+mod served;
+
+use std::sync::Arc;
+
+use data_bridge_kv::{DataDirectory, Engine, Settings};
+use data_bridge_kv_model::command::table::opcode;
+use data_bridge_kv_model::frame::{self, RequestHead};
+use data_bridge_kv_model::{Reply, ReplyReader, Value};
+use data_bridge_kv_server::Server;
+use data_bridge_kv_testkit::disk::FaultyDisk;
+use served::{PATIENCE, Raw, config, within};
+
+/// More connections than there are threads that could wait for the disk.
+const CONNECTIONS: usize = 600;
+
+/// A server with so many keys on disk, all of them one letter long.
+async fn cold(keys: usize) -> (Server, FaultyDisk, Arc<Engine>) {
+    let disk = FaultyDisk::new();
+    let data = DataDirectory::on(Arc::new(disk.clone()), 1 << 30).unwrap();
+    let blocking = |act: &mut (dyn FnMut() + Send)| tokio::task::block_in_place(act);
+    let settings = Settings { data: Some(data), blocking, ..Settings::default() };
+    let engine = Arc::new(Engine::open(settings).unwrap());
+    let server = Server::start(config(&[], &[]), Arc::clone(&engine)).await.unwrap();
+    let mut writer = Raw::connect(server.addresses()[0]).await;
+    for n in 0..keys {
+        writer.send(format!("SET key:{n} c\r\n").as_bytes()).await;
+        writer.expect("+OK\r\n").await;
+    }
+    engine.demote_all();
+    (server, disk, engine)
+}
+
+/// Waits until so many reads wait for the disk.
+async fn until_waiting(disk: &FaultyDisk, reads: u64) {
+    within(async {
+        while disk.reads().waiting < reads {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_needs_the_disk_waits_and_nobody_else() {
+    let (server, disk, engine) = cold(CONNECTIONS).await;
+    let mut hot = Raw::connect(server.addresses()[0]).await;
+    assert_eq!(hot.ask("SET hot 1").await, "+OK\r\n");
+    disk.hold_reads(true);
+    let mut readers = Vec::new();
+    for n in 0..CONNECTIONS {
+        let mut reader = Raw::connect(server.addresses()[0]).await;
+        // What is answered before the cold key comes at once, what stands behind it waits.
+        reader.send(format!("GET hot\r\nGET key:{n}\r\nINCR hot:{n}\r\n").as_bytes()).await;
+        reader.expect("$1\r\n1\r\n").await;
+        readers.push(reader);
+    }
+    until_waiting(&disk, 200).await;
+    let mut slowest = std::time::Duration::ZERO;
+    for n in 0..2000 {
+        let start = std::time::Instant::now();
+        assert_eq!(hot.ask(&format!("SET hot {n}")).await, "+OK\r\n");
+        let expected = format!("${}\r\n{n}\r\n", n.to_string().len());
+        assert_eq!(hot.ask("GET hot").await, expected);
+        assert_eq!(hot.ask("EXISTS key:1 hot:1").await, ":1\r\n");
+        slowest = slowest.max(start.elapsed());
+    }
+    println!("{} connections wait, the slowest of 2000 turns took {slowest:?}", readers.len());
+    assert!(slowest < PATIENCE / 4);
+    assert!(engine.stats().tier.unwrap().coalesced == 0);
+    disk.hold_reads(false);
+    for reader in &mut readers {
+        reader.expect("$1\r\nc\r\n:1\r\n").await;
+    }
+    server.stop(PATIENCE).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn transactions_and_native_clients_wait_alone_too() {
+    let (server, disk, _) = cold(100).await;
+    let mut hot = Raw::connect(server.addresses()[0]).await;
+    disk.hold_reads(true);
+    let (mut readers, mut native) = (Vec::new(), Vec::new());
+    for n in 0..50 {
+        let mut reader = Raw::connect(server.addresses()[0]).await;
+        reader.send(format!("MULTI\r\nGET key:{n}\r\nAPPEND key:{n} d\r\nEXEC\r\n").as_bytes()).await;
+        readers.push(reader);
+        let mut reader = Raw::connect(server.addresses()[0]).await;
+        let mut requests = frame::PREFACE.to_vec();
+        for (id, key) in
+            [(7, "missing".to_owned()), (8, format!("key:{}", n + 50)), (9, "missing".to_owned())]
+        {
+            let at =
+                frame::start_request(RequestHead { id, opcode: opcode::KV_GET, flags: 0 }, &mut requests);
+            Value::Text(key.into()).encode_into(&mut requests);
+            frame::finish(at, &mut requests);
+        }
+        reader.send(&requests).await;
+        native.push(reader);
+    }
+    until_waiting(&disk, 100).await;
+    assert_eq!(hot.ask("INCR hot").await, ":1\r\n");
+    disk.hold_reads(false);
+    for reader in &mut readers {
+        reader.expect("+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n$1\r\nc\r\n:2\r\n").await;
+    }
+    let value = || Reply::Value(Value::Bytes(b"c".as_slice().into()));
+    for mut reader in native {
+        assert_eq!(reader.read_bytes(4).await, frame::PREFACE);
+        for expected in [(7, Reply::Missing), (8, value()), (9, Reply::Missing)] {
+            let length = u32::from_le_bytes(reader.read_bytes(4).await.try_into().unwrap());
+            let body = reader.read_bytes(length as usize).await;
+            let (id, _, item) = frame::read_response(&body).unwrap();
+            assert_eq!((id, ReplyReader::new(item).reply().unwrap()), expected);
+        }
+    }
+    server.stop(PATIENCE).await;
+}

@@ -1,0 +1,158 @@
+//! How the keys of a command get into memory: they are looked for under the locks, what is on disk is read without a lock,
+//! and the step begins again.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use data_bridge_kv_model::command::{KeyCommand, ScalarCommand, SetOptions};
+use data_bridge_kv_model::{Command, Key, KeySet};
+
+use super::{Caller, Core, Step, Waits};
+use crate::cold::{Ahead, Source};
+use crate::router::{lock_keys, lock_one};
+use crate::shard::txn::{Fetched, Guards};
+use crate::shard::{Space, Txn};
+
+/// Rounds after which a command keeps entries from leaving memory until it has run: others may have made its keys cold
+/// again each time.
+const FREE_ROUNDS: usize = 3;
+/// Most keys of a pipeline that are read ahead.
+const READ_AHEAD: usize = 128;
+
+/// Whether a command alone looks at the values of its keys, or only replaces, deletes, counts or dates them.
+fn looks_at_values(space: &Space, command: &Command<'_>) -> bool {
+    let blind = match command {
+        Command::Key(command) => matches!(
+            command,
+            KeyCommand::Delete { .. }
+                | KeyCommand::Exists { .. }
+                | KeyCommand::Ttl { .. }
+                | KeyCommand::Type { .. }
+                | KeyCommand::Kind { .. }
+        ),
+        Command::Scalar(ScalarCommand::Set { options, .. }) => {
+            SetOptions { any_kind: false, ..*options } == SetOptions::PLAIN
+        }
+        Command::Scalar(ScalarCommand::MultiSet { only_if_absent, .. }) => !only_if_absent,
+        _ => false,
+    };
+    !blind || space.settings().graph.is_some()
+}
+
+/// The step on one key, or what it reads beside memory.
+pub(super) enum Warm<'a> {
+    Ready(Txn<'a>),
+    Copy(Fetched),
+}
+
+impl Core {
+    /// Begins a step all of whose keys are in memory or nowhere; `keys` names them.
+    pub(super) fn begin_warm<'a>(
+        &'a self,
+        space: &'a Space,
+        waits: Waits,
+        lock: impl Fn() -> Guards<'a>,
+        keys: impl Fn(&mut dyn FnMut(Key<'_>)),
+    ) -> Step<Txn<'a>> {
+        let Some(tier) = &self.tier else { return Ok(self.begin(space, lock())) };
+        let (mut fetched, mut round) = (Vec::new(), 0);
+        let mut _pause = None;
+        loop {
+            if round == FREE_ROUNDS {
+                _pause = Some(tier.moves.read());
+            }
+            round += 1;
+            let mut txn = self.begin(space, lock());
+            tier.figures.promoted.fetch_add(fetched.len() as u64, Relaxed);
+            fetched.drain(..).for_each(|one| txn.promote(one));
+            let mut wanted = Vec::new();
+            keys(&mut |key| {
+                let place = txn.place(key);
+                wanted.extend(txn.warm(place, true));
+            });
+            if wanted.is_empty() {
+                return Ok(txn);
+            }
+            txn.finish().send();
+            fetched = tier.fetch(space, wanted, waits)?;
+        }
+    }
+
+    /// The same for the keys of a command, if it looks at their values.
+    pub(super) fn begin_several<'a>(
+        &'a self,
+        space: &'a Space,
+        waits: Waits,
+        keys: KeySet<'_>,
+        command: &Command<'_>,
+    ) -> Step<Txn<'a>> {
+        if looks_at_values(space, command) {
+            return self.begin_warm(space, waits, || lock_keys(space, keys), |visit| keys.for_each(visit));
+        }
+        let mut txn = self.begin(space, lock_keys(space, keys));
+        keys.for_each(|key| {
+            let place = txn.place(key);
+            txn.warm(place, false);
+        });
+        Ok(txn)
+    }
+
+    /// Makes the step on one key ready. A read of a cold key that was not read before leaves it cold.
+    pub(super) fn warm_one<'a>(
+        &'a self,
+        mut txn: Txn<'a>,
+        waits: Waits,
+        key: Key<'_>,
+        command: &Command<'_>,
+        may_copy: bool,
+    ) -> Step<Warm<'a>> {
+        let Some(tier) = &self.tier else { return Ok(Warm::Ready(txn)) };
+        let place = txn.place(key);
+        let for_value = looks_at_values(txn.space(), command);
+        let Some(wanted) = txn.warm(place, for_value) else { return Ok(Warm::Ready(txn)) };
+        let space = txn.space();
+        txn.finish().send();
+        let index = space.shard_of(place.hash);
+        if may_copy {
+            for fetched in tier.fetch(space, vec![wanted], waits)? {
+                let mut txn = self.begin_at(space, index);
+                if txn.is_current(&fetched) {
+                    if !txn.touch_cold(&fetched) {
+                        // The copy has no counters; what is promoted counts itself.
+                        txn.count_hit(&fetched);
+                        tier.figures.copied.fetch_add(1, Relaxed);
+                        return Ok(Warm::Copy(fetched));
+                    }
+                    tier.figures.promoted.fetch_add(1, Relaxed);
+                    txn.promote(fetched);
+                    txn.know(key, place.hash);
+                    return Ok(Warm::Ready(txn));
+                }
+            }
+        }
+        let mut txn = self.begin_warm(space, waits, || lock_one(space, index), |visit| visit(key))?;
+        txn.know(key, place.hash);
+        Ok(Warm::Ready(txn))
+    }
+
+    /// Reads what of these keys is on disk side by side, for commands that are about to read them one after the other.
+    /// Blocks as the caller does.
+    pub(super) fn fetch_ahead<'k>(
+        &self,
+        caller: &Caller,
+        keys: impl Iterator<Item = &'k [u8]>,
+    ) -> Option<Ahead> {
+        let (tier, space) = (self.tier.as_ref()?, self.space(caller.namespace));
+        let now = self.clock.unix_ms();
+        let source = |key: &[u8]| {
+            let shard = space.lock(space.shard_of(space.hash(key)));
+            let cold = shard.cold().filter(|cold| !cold.is_empty())?;
+            let spot = cold.get(space.id(key)?).filter(|spot| !spot.is_expired(now))?;
+            cold.source(spot).filter(|source| !source.is_unsized())
+        };
+        let sources: Vec<Source> = keys.filter_map(source).take(READ_AHEAD).collect();
+        if sources.len() < 2 {
+            return None;
+        }
+        tier.block(caller.waits, || tier.reads.read_ahead(sources)).ok()
+    }
+}
