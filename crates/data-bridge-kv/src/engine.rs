@@ -4,8 +4,8 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use data_bridge_kv_model::command::StateCommand;
 use data_bridge_kv_model::command::table::{FAST, GROWS, READ};
-use data_bridge_kv_model::command::{KeyCommand, StateCommand};
 use data_bridge_kv_model::limits::NAMESPACES;
 use data_bridge_kv_model::{Call, Command, Error, ErrorKind, Key, KeySet, ReplyBuf, Result, Shape, Spec};
 use parking_lot::Mutex;
@@ -378,11 +378,7 @@ impl Core {
                 | StateCommand::Watch { .. }
                 | StateCommand::Unwatch { .. }),
             ) => return self.wait(caller, token, command, out),
-            Command::Key(KeyCommand::Sync { redis }) => self.owe_everything(caller, *redis, out),
-            Command::Key(command) if spec.keys.first == 0 => {
-                self.walk(caller.namespace, command, out)?;
-                caller.owed.raise(space.last_awaited());
-            }
+            Command::Key(command) if spec.keys.first == 0 => self.run_over_all(caller, command, out)?,
             command => {
                 let mut txn = match command.keys() {
                     KeySet::None => return Err(Error::invalid("a connection's command came to the engine")),

@@ -4,7 +4,7 @@ use data_bridge_kv_model::command::{KeyCommand, ScanOptions};
 use data_bridge_kv_model::limits::KEYS_COMMAND_KEYS;
 use data_bridge_kv_model::{Error, ErrorKind, Glob, Key, Kind, ReplyBuf, Result, Shape, ValueRef};
 
-use super::{Core, NamespaceId};
+use super::{Caller, Core, NamespaceId};
 use crate::hash::KeyHash;
 use crate::shard::{Gaps, Space, is_live};
 use crate::table::EntryRef;
@@ -17,12 +17,23 @@ const LOOKED_AT_ONCE: usize = 256;
 const FIRST: KeyHash = KeyHash::from_bits(0);
 
 impl Core {
-    pub(super) fn walk(
+    /// Carries out a command over a whole namespace or the store; its answer rests on all of that.
+    pub(super) fn run_over_all(
         &self,
-        namespace: NamespaceId,
+        caller: &Caller,
         command: &KeyCommand<'_>,
         out: &mut ReplyBuf,
     ) -> Result<()> {
+        if let KeyCommand::Sync { redis } = command {
+            self.owe_everything(caller, *redis, out);
+            return Ok(());
+        }
+        self.walk(caller.namespace, command, out)?;
+        caller.owed.raise(self.space(caller.namespace).last_awaited());
+        Ok(())
+    }
+
+    fn walk(&self, namespace: NamespaceId, command: &KeyCommand<'_>, out: &mut ReplyBuf) -> Result<()> {
         let space = self.space(namespace);
         match command {
             KeyCommand::Scan { cursor, options } => self.scan(space, *cursor, options, out),
