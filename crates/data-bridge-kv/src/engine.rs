@@ -347,16 +347,18 @@ impl Core {
         Ok(())
     }
 
-    /// Lets a command begin: with room in memory for one that needs it, and in the log.
+    /// Lets a command begin in an open store: with room in memory for one that needs it, and in the log.
     #[inline]
-    fn make_way(&self, namespace: NamespaceId, reads: bool, grows: bool) -> Result<()> {
-        if self.space(namespace).is_logged() {
+    fn make_way(&self, namespace: NamespaceId, reads: bool, grows: bool) -> Result<&Space> {
+        self.check_open()?;
+        let space = self.space(namespace);
+        if space.is_logged() {
             self.admit(reads, grows)?;
         }
         if grows && self.budget.is_near() {
             self.make_room(namespace)?;
         }
-        Ok(())
+        Ok(space)
     }
 
     #[inline]
@@ -369,9 +371,7 @@ impl Core {
         turn: Option<Turn<'_>>,
         out: &mut ReplyBuf,
     ) -> Result<Progress> {
-        self.check_open()?;
-        let space = self.space(caller.namespace);
-        self.make_way(caller.namespace, spec.has(READ), spec.has(GROWS))?;
+        let space = self.make_way(caller.namespace, spec.has(READ), spec.has(GROWS))?;
         match command {
             Command::State(
                 command @ (StateCommand::Wait { .. }
@@ -440,10 +440,9 @@ impl Core {
         watched: &[(Key<'_>, u64)],
         out: &mut ReplyBuf,
     ) -> Result<()> {
-        self.check_open()?;
-        let space = self.space(caller.namespace);
         let has = |flag| move |call: &Call<'_>| call.spec.has(flag);
-        self.make_way(caller.namespace, calls.iter().all(has(READ)), calls.iter().any(has(GROWS)))?;
+        let (reads, grows) = (calls.iter().all(has(READ)), calls.iter().any(has(GROWS)));
+        let space = self.make_way(caller.namespace, reads, grows)?;
         let watched_shards = || watched.iter().map(|(key, _)| space.shard_of(space.hash(key.as_bytes())));
         let lock = || lock_calls(space, calls, watched_shards());
         let mut txn = self.begin_warm(space, lock, |visit| {
