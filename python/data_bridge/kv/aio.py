@@ -231,7 +231,7 @@ def open(  # noqa: A001 - reads as kv.aio.open()
 ) -> AsyncStore:
     """Opens a store in this process, in memory or with a directory; the options are those of `kv.open`.
 
-    With durability `always` a change holds the event loop up for one sync of the disk: `everysec`, or a server, does not.
+    With durability `always` a change holds the event loop up for one sync of the disk; `everysec` and a server do not.
     """
     engine = open_engine(path, max_disk, mode, eviction, max_memory, namespaces, durability)
     return AsyncStore(Store(engine, "0", fallback))
