@@ -178,7 +178,16 @@ def test_a_snapshot_is_restored(tmp_path: Path) -> None:
         store.snapshot(tmp_path / "copy")
     store.close()
     restored = subprocess.run(
-        [sys.executable, "-m", "data_bridge.kv", "backup", "restore", tmp_path / "copy", "--into", tmp_path / "back"],
+        [
+            sys.executable,
+            "-m",
+            "data_bridge.kv",
+            "backup",
+            "restore",
+            tmp_path / "copy",
+            "--into",
+            tmp_path / "back",
+        ],
         capture_output=True,
         text=True,
         timeout=60,

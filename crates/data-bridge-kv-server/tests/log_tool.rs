@@ -94,9 +94,7 @@ fn effects_are_readable() {
         Settings { data: Some(DataDirectory::open(&path, |_| 1 << 26).unwrap()), ..Settings::default() };
     let engine = Engine::open(settings).unwrap();
     let caller = Caller { namespace: engine.namespace("tasks").unwrap(), ..engine.caller() };
-    for line in
-        ["SET greeting hello", "HSET job status PENDING", "RPUSH queue a", "PEXPIREAT queue 9000000000000"]
-    {
+    for line in ["SET greeting hello", "RPUSH queue a", "RPUSH queue b", "PEXPIREAT queue 9000000000000"] {
         let words: Vec<&str> = line.split(' ').collect();
         let args: Vec<Arg<'_>> = words[1..].iter().map(|word| Arg::Untyped(word.as_bytes())).collect();
         let call = table::by_name(words[0].as_bytes()).unwrap().call(&args).unwrap();

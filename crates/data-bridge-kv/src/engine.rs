@@ -4,8 +4,8 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use data_bridge_kv_model::command::StateCommand;
 use data_bridge_kv_model::command::table::{FAST, GROWS, READ};
-use data_bridge_kv_model::command::{KeyCommand, StateCommand};
 use data_bridge_kv_model::limits::NAMESPACES;
 use data_bridge_kv_model::{Call, Command, Error, ErrorKind, Key, KeySet, ReplyBuf, Result, Shape, Spec};
 use parking_lot::Mutex;
@@ -389,16 +389,18 @@ impl Core {
         Ok(())
     }
 
-    /// Lets a command begin: with room in memory for one that needs it, and in the log.
+    /// Lets a command begin in an open store: with room in memory for one that needs it, and in the log.
     #[inline]
-    fn make_way(&self, caller: &Caller, reads: bool, grows: bool) -> Step<()> {
-        if self.space(caller.namespace).is_logged() {
+    fn make_way(&self, caller: &Caller, reads: bool, grows: bool) -> Step<&Space> {
+        self.check_open()?;
+        let space = self.space(caller.namespace);
+        if space.is_logged() {
             self.admit(caller.waits, reads, grows)?;
         }
         if grows && self.budget.is_near() {
             self.make_room(caller.namespace, caller.waits)?;
         }
-        Ok(())
+        Ok(space)
     }
 
     #[inline]
@@ -411,20 +413,14 @@ impl Core {
         turn: Option<Turn<'_>>,
         out: &mut ReplyBuf,
     ) -> Step<Progress> {
-        self.check_open()?;
-        let space = self.space(caller.namespace);
-        self.make_way(caller, spec.has(READ), spec.has(GROWS))?;
+        let space = self.make_way(caller, spec.has(READ), spec.has(GROWS))?;
         match command {
             Command::State(
                 command @ (StateCommand::Wait { .. }
                 | StateCommand::Watch { .. }
                 | StateCommand::Unwatch { .. }),
             ) => return self.wait(caller, token, command, out),
-            Command::Key(KeyCommand::Sync { redis }) => self.owe_everything(caller, *redis, out),
-            Command::Key(command) if spec.keys.first == 0 => {
-                self.walk(caller, command, out)?;
-                caller.owed.raise(space.last_awaited());
-            }
+            Command::Key(command) if spec.keys.first == 0 => self.run_over_all(caller, command, out)?,
             command => {
                 let mut txn = match command.keys() {
                     KeySet::None => Err(Error::invalid("a connection's command came to the engine"))?,
@@ -481,10 +477,9 @@ impl Core {
         watched: &[(Key<'_>, u64)],
         out: &mut ReplyBuf,
     ) -> Step<()> {
-        self.check_open()?;
-        let space = self.space(caller.namespace);
         let has = |flag| move |call: &Call<'_>| call.spec.has(flag);
-        self.make_way(caller, calls.iter().all(has(READ)), calls.iter().any(has(GROWS)))?;
+        let (reads, grows) = (calls.iter().all(has(READ)), calls.iter().any(has(GROWS)));
+        let space = self.make_way(caller, reads, grows)?;
         let watched_shards = || watched.iter().map(|(key, _)| space.shard_of(space.hash(key.as_bytes())));
         let lock = || lock_calls(space, calls, watched_shards());
         let mut txn = self.begin_warm(space, caller.waits, lock, |visit| {

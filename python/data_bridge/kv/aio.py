@@ -223,6 +223,10 @@ class AsyncStore(AsyncMethods):
             self._bell.close()
         self._bell = None
 
+    async def snapshot(self, destination: str | os.PathLike[str]) -> None:
+        """Copies the task namespaces of the store to an empty directory; see `kv.Store.snapshot`."""
+        await asyncio.to_thread(self._store.snapshot, destination)
+
     def namespace(self, name: str | int) -> AsyncStore:
         """Another namespace of the same store, by name or number."""
         return AsyncStore(Store(self._store._engine, str(name), self._fallback, False))
@@ -244,6 +248,9 @@ def open(  # noqa: A001 - reads as kv.aio.open()
     durability: Literal["none", "everysec", "always"] | None = None,
     fallback: Fallback | None = None,
 ) -> AsyncStore:
-    """Opens a store in this process, in memory or with a directory; the options are those of `kv.open`."""
+    """Opens a store in this process, in memory or with a directory; the options are those of `kv.open`.
+
+    With durability `always` a change holds the event loop up for one sync of the disk; `everysec` and a server do not.
+    """
     engine = open_engine(path, max_disk, mode, eviction, max_memory, namespaces, durability)
     return AsyncStore(Store(engine, "0", fallback, False))

@@ -18,7 +18,23 @@ const LOOKED_AT_ONCE: usize = 256;
 const FIRST: KeyHash = KeyHash::from_bits(0);
 
 impl Core {
-    pub(super) fn walk(&self, caller: &Caller, command: &KeyCommand<'_>, out: &mut ReplyBuf) -> Step<()> {
+    /// Carries out a command over a whole namespace or the store; its answer rests on all of that.
+    pub(super) fn run_over_all(
+        &self,
+        caller: &Caller,
+        command: &KeyCommand<'_>,
+        out: &mut ReplyBuf,
+    ) -> Step<()> {
+        if let KeyCommand::Sync { redis } = command {
+            self.owe_everything(caller, *redis, out);
+            return Ok(());
+        }
+        self.walk(caller, command, out)?;
+        caller.owed.raise(self.space(caller.namespace).last_awaited());
+        Ok(())
+    }
+
+    fn walk(&self, caller: &Caller, command: &KeyCommand<'_>, out: &mut ReplyBuf) -> Step<()> {
         let (space, waits) = (self.space(caller.namespace), caller.waits);
         match command {
             KeyCommand::Scan { cursor, options } => self.scan(space, waits, *cursor, options, out),

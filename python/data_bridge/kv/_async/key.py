@@ -114,7 +114,8 @@ class AsyncKeyCommands(AsyncBase):
     def sync(self) -> Awaitable[None]:
         """Returns once everything that was done so far is on disk, also where durability is `everysec`.
 
-        Without a data directory nothing is ever on disk, and nothing is waited for. `DurabilityError` if the log failed.
+        Without a data directory nothing is ever on disk, and nothing is waited for. Raises `DurabilityError` if the log
+        failed.
         """
         return self._call(op.KV_SYNC, (), None, shapes.nothing)
 
