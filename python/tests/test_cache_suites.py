@@ -109,9 +109,9 @@ def test_aiocache(urls: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
     def one(url: str, cls: type, name: str) -> Callable[[], None]:
         async def test() -> None:
-            # All run at once, so each has keys of its own.
+            # All run at once, so each has keys of its own; aiocache knows its locks by key in the whole process.
             def build_key(key: Any, namespace: str | None = None) -> str:
-                return f"{cls.__name__}.{name}:{namespace}:{getattr(key, 'value', key)}"
+                return f"{url}:{cls.__name__}.{name}:{namespace}:{getattr(key, 'value', key)}"
 
             async with AiocacheCache(url, namespace="test", key_builder=build_key) as cache:
                 call = getattr(cls(), name)
