@@ -194,6 +194,14 @@ def test_a_snapshot_is_restored(tmp_path: Path) -> None:
         check=False,
     )
     assert restored.returncode == 0, restored.stderr
+    checked = subprocess.run(
+        [sys.executable, "-m", "data_bridge.kv", "check", tmp_path / "back"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (checked.returncode, "0 files with trouble" in checked.stdout) == (0, True), checked.stderr
     again = kv.open(tmp_path / "back", mode="task")
     assert dict(again) == VALUES
     again.close()

@@ -1,4 +1,4 @@
-"""`python -m data_bridge.kv serve|health|config|cli|check|import` and the console script `data-bridge-kv`."""
+"""`python -m data_bridge.kv serve|backup|log|health|config|cli|check|import`, and the console script `data-bridge-kv`."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from data_bridge._native import run_server
 
 
 def main(args: list[str] | None = None) -> int:
-    """Runs one action; `serve`, `health` and `config` are the server's own, see `--help`."""
+    """Runs one action; what is not named here is the server's own, see `--help`: `check DIR` too."""
     args = sys.argv[1:] if args is None else args
     if args[:1] == ["cli"]:
         from data_bridge.kv._console import console
 
         return console(args[1:])
-    if args[:1] == ["check"]:
+    if args[:1] == ["check"] and all(arg.startswith("-") for arg in args[1:2]):
         from data_bridge.kv._console import check
 
         return check(args[1:])

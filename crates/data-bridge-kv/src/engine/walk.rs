@@ -30,7 +30,11 @@ impl Core {
             return Ok(());
         }
         self.walk(caller, command, out)?;
-        caller.owed.raise(self.space(caller.namespace).last_awaited());
+        let is_meant = |space: &&Space| {
+            matches!(command, KeyCommand::Flush { all: true })
+                || std::ptr::eq(*space, self.space(caller.namespace))
+        };
+        self.spaces.iter().filter(is_meant).for_each(|space| caller.owed.raise(space.last_awaited()));
         Ok(())
     }
 
