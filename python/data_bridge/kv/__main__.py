@@ -1,4 +1,4 @@
-"""`python -m data_bridge.kv serve|backup|log|health|config|cli|check|import`, and the console script `data-bridge-kv`."""
+"""`python -m data_bridge.kv serve|backup|log|health|config|cli|check|import`; the console script `data-bridge-kv`."""
 
 from __future__ import annotations
 
