@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build server wheel test check fix demo serve bench fuzz
+.PHONY: help build server wheel test pythons check fix demo serve bench fuzz
 
 STEP := scripts/step
 PORT ?= 7379
@@ -32,6 +32,9 @@ test: build ## all tests: Rust (unit, integration, documentation), Python
 	@$(STEP) "rust documentation tests" cargo test --workspace --locked --doc
 	@$(STEP) "test suites of frameworks" scripts/test-suites
 	@$(STEP) "python tests" .venv/bin/python -m pytest
+
+pythons: wheel ## the Python tests on the abi3 wheel and on every other CPython that is here
+	@scripts/test-pythons
 
 check: wheel ## what CI checks beside the tests; changes nothing
 	@scripts/check

@@ -19,6 +19,7 @@ mod deferred;
 mod direct;
 mod doorway;
 mod errors;
+#[cfg(not(feature = "abi3"))] // reads tuples by CPython's macros
 mod fastcall;
 mod lifetime;
 mod options;
@@ -41,6 +42,7 @@ pub fn fill(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(run_server, module)?)?;
     module.add_class::<store::SharedEngine>()?;
     module.add_class::<store::Embedded>()?;
+    #[cfg(not(feature = "abi3"))]
     fastcall::install(py)?;
     module.add_class::<store::Watch>()?;
     module.add_class::<queue::Queue>()?;
