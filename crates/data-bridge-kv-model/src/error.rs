@@ -55,6 +55,8 @@ pub enum ErrorKind {
     Locked = 21,
     /// The asked-for protocol version does not exist: ask for another.
     Protocol = 22,
+    /// The store is still loading its data: try again soon.
+    Loading = 23,
 }
 
 /// One row of the error map.
@@ -65,7 +67,7 @@ struct Row {
 }
 
 /// The one map: kind → RESP prefix → Python class in `data_bridge.kv`.
-const ROWS: [Row; 22] = [
+const ROWS: [Row; 23] = [
     row(ErrorKind::InvalidArgument, "ERR", "InvalidArgumentError"),
     row(ErrorKind::InvalidKey, "ERR", "InvalidKeyError"),
     row(ErrorKind::WrongType, "WRONGTYPE", "WrongTypeError"),
@@ -88,6 +90,7 @@ const ROWS: [Row; 22] = [
     row(ErrorKind::WrongPassword, "WRONGPASS", "AuthError"),
     row(ErrorKind::Locked, "LOCKED", "LockedError"),
     row(ErrorKind::Protocol, "NOPROTO", "UnavailableError"),
+    row(ErrorKind::Loading, "LOADING", "UnavailableError"),
 ];
 
 const fn row(kind: ErrorKind, resp: &'static str, python: &'static str) -> Row {

@@ -5,6 +5,7 @@ mod metrics;
 use std::sync::Arc;
 use std::time::Duration;
 
+use data_bridge_kv::opening::{Opening, Progress};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -18,7 +19,10 @@ const HEADERS: usize = 64;
 /// How long a request may take.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Most requests at a time.
-const AT_ONCE: usize = 64;
+pub const AT_ONCE: usize = 64;
+
+const UNAVAILABLE: &str = "503 Service Unavailable";
+const NOT_FOUND: &str = "try /livez, /readyz, /startupz or /metrics\n";
 
 /// An answer without its head.
 struct Response {
@@ -37,7 +41,7 @@ pub async fn serve(listener: TcpListener, shared: Arc<Shared>) {
                 let shared = Arc::clone(&shared);
                 tokio::spawn(async move {
                     // Who is too slow gets nothing; a broken connection is its own affair.
-                    let _ = tokio::time::timeout(PATIENCE, answer(stream, &shared)).await;
+                    let _ = tokio::time::timeout(PATIENCE, answer(stream, |path| page(path, &shared))).await;
                     drop(place);
                 });
             }
@@ -49,7 +53,21 @@ pub async fn serve(listener: TcpListener, shared: Arc<Shared>) {
     }
 }
 
-async fn answer(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
+/// The next request before the store is there; `None` if accepting failed. Without an admin port it never comes.
+pub async fn next(listener: Option<&TcpListener>) -> Option<TcpStream> {
+    match listener {
+        Some(listener) => listener.accept().await.ok().map(|(stream, _)| stream),
+        None => std::future::pending().await,
+    }
+}
+
+/// Answers a request before the store is there.
+pub async fn answer_loading(stream: TcpStream, opening: Arc<Opening>) {
+    // Who is too slow gets nothing; a broken connection is its own affair.
+    let _ = tokio::time::timeout(PATIENCE, answer(stream, |path| page_loading(path, &opening))).await;
+}
+
+async fn answer(mut stream: TcpStream, page: impl Fn(&str) -> Response) -> std::io::Result<()> {
     let mut head = Vec::with_capacity(1024);
     let response = loop {
         if stream.read_buf(&mut head).await? == 0 {
@@ -59,7 +77,11 @@ async fn answer(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
         let mut request = httparse::Request::new(&mut headers);
         match request.parse(&head) {
             Ok(httparse::Status::Complete(_)) => {
-                break respond(request.method.unwrap_or_default(), request.path.unwrap_or_default(), shared);
+                let path = request.path.unwrap_or_default();
+                break match request.method {
+                    Some("GET" | "HEAD") => page(path.split('?').next().unwrap_or_default()),
+                    _ => plain("405 Method Not Allowed", "only GET and HEAD\n"),
+                };
             }
             Ok(httparse::Status::Partial) if head.len() < HEAD_BYTES => {}
             Ok(httparse::Status::Partial) | Err(_) => break plain("400 Bad Request", "bad request\n"),
@@ -76,30 +98,40 @@ async fn answer(mut stream: TcpStream, shared: &Shared) -> std::io::Result<()> {
     stream.shutdown().await
 }
 
-fn respond(method: &str, path: &str, shared: &Shared) -> Response {
-    if method != "GET" && method != "HEAD" {
-        return plain("405 Method Not Allowed", "only GET and HEAD\n");
-    }
-    let path = path.split('?').next().unwrap_or_default();
+fn page(path: &str, shared: &Shared) -> Response {
     match path {
         "/livez" if shared.is_alive() => plain("200 OK", "ok\n"),
-        "/livez" => plain("503 Service Unavailable", "no serving thread has taken a turn lately\n"),
+        "/livez" => plain(UNAVAILABLE, "no serving thread has taken a turn lately\n"),
         "/startupz" if shared.phase() != Phase::Starting => plain("200 OK", "ok\n"),
-        "/startupz" => plain("503 Service Unavailable", "starting\n"),
+        "/startupz" => plain(UNAVAILABLE, "starting\n"),
         "/readyz" => match shared.phase() {
-            Phase::Ready if shared.engine.log_failure().is_some() => {
-                plain("503 Service Unavailable", "the log failed\n")
-            }
+            Phase::Ready if shared.engine.log_failure().is_some() => plain(UNAVAILABLE, "the log failed\n"),
             Phase::Ready => plain("200 OK", "ok\n"),
-            Phase::Starting => plain("503 Service Unavailable", "starting\n"),
-            Phase::Draining => plain("503 Service Unavailable", "draining\n"),
+            Phase::Starting => plain(UNAVAILABLE, "starting\n"),
+            Phase::Draining => plain(UNAVAILABLE, "draining\n"),
         },
         "/metrics" => Response {
             status: "200 OK",
             kind: "text/plain; version=0.0.4; charset=utf-8",
             body: metrics::text(shared),
         },
-        _ => plain("404 Not Found", "try /livez, /readyz, /startupz or /metrics\n"),
+        _ => plain("404 Not Found", NOT_FOUND),
+    }
+}
+
+fn page_loading(path: &str, opening: &Opening) -> Response {
+    match path {
+        "/livez" => plain("200 OK", "ok\n"),
+        "/startupz" => {
+            let Progress { stage, bytes_done, bytes_total } = opening.progress();
+            let body = format!(
+                "{{\"phase\":\"{}\",\"bytes_done\":{bytes_done},\"bytes_total\":{bytes_total}}}\n",
+                stage.word()
+            );
+            Response { status: UNAVAILABLE, kind: "application/json", body }
+        }
+        "/readyz" | "/metrics" => plain(UNAVAILABLE, "loading\n"),
+        _ => plain("404 Not Found", NOT_FOUND),
     }
 }
 

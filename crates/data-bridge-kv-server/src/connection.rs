@@ -91,15 +91,15 @@ struct Connection {
     draining: bool,
 }
 
-/// Serves a connection until it ends.
-pub async fn serve(stream: Stream, shared: Arc<Shared>, client: Arc<Client>) {
+/// Serves a connection until it ends; `unread` was received before.
+pub async fn serve(stream: Stream, unread: Vec<u8>, shared: Arc<Shared>, client: Arc<Client>) {
     let dialogue = Dialogue::new(Arc::clone(&shared), Arc::clone(&client));
     let mut connection = Connection {
         stream,
         shared: Arc::clone(&shared),
         client: Arc::clone(&client),
         dialogue,
-        input: Input::default(),
+        input: Input { bytes: unread, ..Input::default() },
         sent: 0,
         held: None,
         draining: false,

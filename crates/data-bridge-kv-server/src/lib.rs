@@ -36,6 +36,7 @@ pub mod endpoint;
 pub mod fuzz;
 mod janitor;
 mod listener;
+mod loading;
 pub mod mailbox;
 mod native;
 mod process;

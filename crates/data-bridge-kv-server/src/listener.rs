@@ -2,9 +2,11 @@
 
 mod unix;
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
@@ -12,6 +14,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 
+use crate::config::Config;
 use crate::connection;
 use crate::endpoint::Endpoint;
 use crate::server::Shared;
@@ -55,28 +58,74 @@ impl Listener {
         }
     }
 
-    /// The next connection, its other end and ours.
-    async fn accept(&self) -> io::Result<(Stream, Endpoint, Endpoint)> {
-        match self {
+    /// The next connection.
+    pub fn poll_accept(&self, context: &mut Context<'_>) -> Poll<io::Result<Newcomer>> {
+        let (stream, address, local) = match self {
             Listener::Tcp(listener) => {
-                let (stream, address) = listener.accept().await?;
+                let (stream, address) = ready!(listener.poll_accept(context))?;
                 let keepalive = TcpKeepalive::new().with_time(KEEPALIVE).with_interval(KEEPALIVE / 3);
                 // A socket without these options serves as well.
                 let _ = SockRef::from(&stream).set_tcp_keepalive(&keepalive);
                 let _ = stream.set_nodelay(true);
                 let local = stream.local_addr().unwrap_or(address);
-                Ok((Stream::Tcp(stream), Endpoint::Tcp(address), Endpoint::Tcp(local)))
+                (Stream::Tcp(stream), Endpoint::Tcp(address), Endpoint::Tcp(local))
             }
             Listener::Unix(listener, _) => {
-                let (stream, _) = listener.accept().await?;
-                Ok((Stream::Unix(stream), self.endpoint(), self.endpoint()))
+                let (stream, _) = ready!(listener.poll_accept(context))?;
+                (Stream::Unix(stream), self.endpoint(), self.endpoint())
             }
-        }
+        };
+        Poll::Ready(Ok(Newcomer { stream, address, local, unread: Vec::new() }))
     }
 }
 
+/// A connection that nobody serves yet.
+pub struct Newcomer {
+    /// Its bytes.
+    pub stream: Stream,
+    /// Its other end.
+    pub address: Endpoint,
+    /// Ours.
+    pub local: Endpoint,
+    /// What was read from it and not answered.
+    pub unread: Vec<u8>,
+}
+
+/// The sockets of a configuration, bound.
+pub struct Ports {
+    /// For clients.
+    pub listeners: Vec<Listener>,
+    /// The admin port.
+    pub admin: Option<TcpListener>,
+    /// The default address that is not served, and why.
+    pub left_out: Option<String>,
+}
+
+impl Ports {
+    /// Binds them all, or answers which one can't be had. Must run inside a tokio runtime.
+    pub fn bind(config: &Config) -> Result<Ports, (Endpoint, io::Error)> {
+        let (mut listeners, mut left_out) = (Vec::new(), None);
+        for endpoint in &config.listen {
+            match Listener::bind(endpoint) {
+                Ok(listener) => listeners.push(listener),
+                Err(error) if config.listen_is_default && has_no_ipv6(endpoint, &error) => {
+                    left_out = Some(format!("not on {endpoint}, since this machine has no IPv6 loopback"));
+                }
+                Err(error) => return Err((endpoint.clone(), error)),
+            }
+        }
+        let admin = config.admin.map(|address| bind_tcp(address).map_err(|error| (address.into(), error)));
+        Ok(Ports { listeners, admin: admin.transpose()?, left_out })
+    }
+}
+
+/// Whether binding failed because the machine has no such IPv6 address, or no IPv6 at all.
+fn has_no_ipv6(endpoint: &Endpoint, error: &io::Error) -> bool {
+    endpoint.ip().is_ipv6() && error.kind() != io::ErrorKind::AddrInUse
+}
+
 /// Binds an address of TCP. Must run inside a tokio runtime.
-pub fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
+fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
@@ -93,13 +142,13 @@ pub async fn accept(listener: Listener, shared: Arc<Shared>, mut accepts: watch:
     let mut pause = FIRST_PAUSE;
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = poll_fn(|context| listener.poll_accept(context)) => accepted,
             _ = accepts.wait_for(|accepting| !accepting) => return,
         };
         match accepted {
-            Ok((stream, address, local)) => {
+            Ok(newcomer) => {
                 pause = FIRST_PAUSE;
-                welcome(stream, address, local, &shared);
+                welcome(newcomer, &shared);
             }
             Err(error) => {
                 tracing::warn!(%error, pause_ms = pause.as_millis(), "accepting failed");
@@ -110,11 +159,13 @@ pub async fn accept(listener: Listener, shared: Arc<Shared>, mut accepts: watch:
     }
 }
 
-fn welcome(stream: Stream, address: Endpoint, local: Endpoint, shared: &Arc<Shared>) {
+/// Serves a connection from now on, or says why not and ends it.
+pub fn welcome(newcomer: Newcomer, shared: &Arc<Shared>) {
+    let Newcomer { stream, address, local, unread } = newcomer;
     let open = !shared.gate.is_closed();
     match shared.clients.admit(address, local, open, shared.seconds()) {
         Ok(client) => {
-            tokio::spawn(connection::serve(stream, Arc::clone(shared), client));
+            tokio::spawn(connection::serve(stream, unread, Arc::clone(shared), client));
         }
         Err(refusal) => {
             let line = format!("-ERR {}\r\n", refusal.message());

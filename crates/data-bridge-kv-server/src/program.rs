@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use data_bridge_kv::cold::{self, Verified};
+use data_bridge_kv::opening::Opening;
 use data_bridge_kv::{DataDirectory, Engine, Settings};
 use data_bridge_kv_model::ErrorKind;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -72,16 +73,14 @@ fn serve(args: ServeArgs) -> ExitCode {
         Ok(data) => data,
         Err(error) => return fail(code_of(&error), &error),
     };
+    let opening = Arc::new(Opening::default());
     let settings = Settings {
+        opening: Arc::clone(&opening),
         max_memory: budget.bytes,
         namespaces: config.namespaces.clone(),
         data,
         blocking: |act| disk::wait(act),
         ..Settings::default()
-    };
-    let engine = match Engine::open(settings) {
-        Ok(engine) => Arc::new(engine),
-        Err(error) => return fail(code_of(&error), &error),
     };
     let runtime = match runtime(&config) {
         Ok(runtime) => runtime,
@@ -89,10 +88,18 @@ fn serve(args: ServeArgs) -> ExitCode {
     };
     let drain_delay = config.drain_delay;
     let outcome = runtime.block_on(async {
-        let signals = Signals::listen().map_err(|error| (FAILED, error.to_string()))?;
-        let server = Server::start(config, engine).await.map_err(|error| match &error {
+        let mut signals = Signals::listen().map_err(|error| (FAILED, error.to_string()))?;
+        let server = tokio::select! {
+            server = Server::load(config, opening, move || Engine::open(settings)) => server,
+            () = signals.next() => {
+                tracing::info!("stopped while the data was being loaded");
+                return Ok(());
+            }
+        };
+        let server = server.map_err(|error| match &error {
             StartError::Config(_) => (BAD_CONFIGURATION, error.to_string()),
             StartError::Bind(..) => (FAILED, error.to_string()),
+            StartError::Store(cause) => (code_of(cause), error.to_string()),
         })?;
         startline::announce(&server, &budget);
         match until_signal(server, signals, drain_delay).await {

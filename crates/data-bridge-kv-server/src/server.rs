@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use data_bridge_kv::Engine;
+use data_bridge_kv::opening::Opening;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
@@ -17,7 +18,8 @@ use crate::config::{Config, ConfigError};
 use crate::disk;
 use crate::endpoint::Endpoint;
 use crate::janitor;
-use crate::listener::{self, Listener};
+use crate::listener::{self, Listener, Newcomer, Ports};
+use crate::loading;
 use crate::mailbox::{DRAIN, END};
 use crate::snapshots::{self, Snapshots};
 
@@ -157,12 +159,15 @@ pub enum StartError {
     Config(ConfigError),
     /// An address can't be had.
     Bind(Endpoint, std::io::Error),
+    /// The store can't be opened.
+    Store(data_bridge_kv_model::Error),
 }
 
 impl std::fmt::Display for StartError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             StartError::Config(error) => error.fmt(f),
+            StartError::Store(error) => error.fmt(f),
             StartError::Bind(endpoint, error) if error.kind() == std::io::ErrorKind::AddrInUse => write!(
                 f,
                 "{endpoint} is in use by another process: stop it, or choose another address with --listen or --admin"
@@ -180,9 +185,10 @@ impl From<ConfigError> for StartError {
     }
 }
 
-/// Whether binding failed because the machine has no such IPv6 address, or no IPv6 at all.
-fn has_no_ipv6(endpoint: &Endpoint, error: &std::io::Error) -> bool {
-    endpoint.ip().is_ipv6() && error.kind() != std::io::ErrorKind::AddrInUse
+impl From<(Endpoint, std::io::Error)> for StartError {
+    fn from((endpoint, error): (Endpoint, std::io::Error)) -> StartError {
+        StartError::Bind(endpoint, error)
+    }
 }
 
 /// A running server. Dropping it ends its tasks at once; [`Server::stop`] lets them finish.
@@ -197,24 +203,37 @@ pub struct Server {
 impl Server {
     /// Binds the addresses of the configuration and serves.
     pub async fn start(config: Config, engine: Arc<Engine>) -> Result<Server, StartError> {
-        let shared = Arc::new(Shared::new(config, engine)?);
-        let mut listeners = Vec::new();
-        let mut left_out = None;
-        for endpoint in &shared.config.listen {
-            match Listener::bind(endpoint) {
-                Ok(listener) => listeners.push(listener),
-                Err(error) if shared.config.listen_is_default && has_no_ipv6(endpoint, &error) => {
-                    left_out = Some(format!("not on {endpoint}, since this machine has no IPv6 loopback"));
-                }
-                Err(error) => return Err(StartError::Bind(endpoint.clone(), error)),
-            }
-        }
-        let admin = match shared.config.admin {
-            Some(address) => {
-                Some(listener::bind_tcp(address).map_err(|error| StartError::Bind(address.into(), error))?)
-            }
-            None => None,
+        let ports = Ports::bind(&config)?;
+        Server::serve(ports, config, engine, Vec::new())
+    }
+
+    /// Binds the addresses of the configuration, opens the engine on a thread that may block, and serves. Until it is open
+    /// clients are told that it is loading, and the admin port how far it is, by what `opening` says.
+    pub async fn load(
+        config: Config,
+        opening: Arc<Opening>,
+        open: impl FnOnce() -> data_bridge_kv_model::Result<Engine> + Send + 'static,
+    ) -> Result<Server, StartError> {
+        // A password that can't be read is told before, not after the data was.
+        Gate::open(&config.password)?;
+        let ports = Ports::bind(&config)?;
+        let opened = tokio::task::spawn_blocking(open);
+        let (opened, held) = loading::wait(&ports, config.max_clients, &opening, opened).await;
+        let engine = match opened {
+            Ok(engine) => engine.map_err(StartError::Store)?,
+            Err(ended) => std::panic::resume_unwind(ended.into_panic()),
         };
+        Server::serve(ports, config, Arc::new(engine), held)
+    }
+
+    fn serve(
+        ports: Ports,
+        config: Config,
+        engine: Arc<Engine>,
+        held: Vec<Newcomer>,
+    ) -> Result<Server, StartError> {
+        let Ports { listeners, admin, left_out } = ports;
+        let shared = Arc::new(Shared::new(config, engine)?);
         let bound: Vec<Endpoint> = listeners.iter().map(Listener::endpoint).collect();
         // Nothing has set them before.
         let _ = shared.addresses.set(bound.iter().filter_map(Endpoint::tcp).collect());
@@ -222,6 +241,9 @@ impl Server {
         let admin_address = admin.as_ref().and_then(|listener| listener.local_addr().ok());
         let (accepting, accepts) = watch::channel(true);
         let mut tasks = JoinSet::new();
+        for newcomer in held {
+            listener::welcome(newcomer, &shared);
+        }
         for listener in listeners {
             tasks.spawn(listener::accept(listener, Arc::clone(&shared), accepts.clone()));
         }

@@ -16,6 +16,7 @@ use data_bridge_kv::cold::reclaim::{Fate, Holder, Pick};
 use data_bridge_kv::cold::{Batch, Class, Index, Locator, Log, NewRecord, Part, Policy, Restored, Spot};
 use data_bridge_kv::disk::RealDisk;
 use data_bridge_kv::hash::stable::{KeyId, StableHasher};
+use data_bridge_kv::opening::Opening;
 use parking_lot::Mutex;
 
 #[global_allocator]
@@ -179,7 +180,7 @@ fn main() {
     let insert = |found: Restored| {
         shards.of(found.id).insert(found.id, found.spot);
     };
-    log.replay(|_, _, _| true, insert).expect("whole");
+    log.replay(|_, _, _| true, &Opening::default(), insert).expect("whole");
     let keys: usize = shards.0.iter().map(|index| index.lock().len()).sum();
     assert_eq!(keys, live);
     println!("open: {opened:.2} s, index of {keys} keys after {:.2} s", start.elapsed().as_secs_f64());

@@ -16,6 +16,7 @@ mod footprint;
 pub mod hash;
 pub mod manifest;
 pub mod mutation;
+pub mod opening;
 mod random;
 pub mod record;
 mod router;

@@ -8,6 +8,7 @@ use data_bridge_kv_model::{Error, ErrorKind, Result};
 
 use crate::clock::{Clock, SystemClock};
 use crate::disk::{DirectoryLock, Disk, RealDisk};
+use crate::opening::Opening;
 
 /// What a namespace is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -281,6 +282,8 @@ pub struct Settings {
     pub data: Option<DataDirectory>,
     /// Bytes of the log of task namespaces after which what they hold is written to the cold tier, so that it can be cut.
     pub log_bytes: u64,
+    /// Where others see how far opening the directory is.
+    pub opening: Arc<Opening>,
     /// How a caller's thread may block while it reads from there.
     pub blocking: Blocking,
     /// The clock.
@@ -299,6 +302,7 @@ impl Default for Settings {
             namespaces: (0..NAMESPACES).map(NamespaceSettings::preset).collect(),
             data: None,
             log_bytes: 256 << 20,
+            opening: Arc::default(),
             blocking: |act| act(),
             clock: Arc::new(SystemClock::default()),
             seed: None,

@@ -257,6 +257,13 @@ impl Wal {
         Ok(disk.list()?.iter().any(|name| is_segment(name) || is_mark(name)))
     }
 
+    /// Bytes of the files that opening reads.
+    pub fn stored_bytes(disk: &dyn Disk) -> io::Result<u64> {
+        let sizes =
+            disk.list()?.into_iter().filter(|name| is_segment(name)).map(|name| disk.open(&name)?.size());
+        sizes.sum()
+    }
+
     /// Starts the thread that writes and syncs. Without it, whoever owns the log calls [`Wal::step`].
     pub fn start(self: &Arc<Self>) -> io::Result<()> {
         let mut thread = self.thread.lock();

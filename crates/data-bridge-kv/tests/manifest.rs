@@ -1,9 +1,14 @@
 //! The manifest on a disk that fails and forgets.
 
 use std::io::ErrorKind;
+use std::sync::Arc;
 
 use data_bridge_kv::disk::Disk;
 use data_bridge_kv::manifest::{Manifest, ManifestError};
+use data_bridge_kv::opening::{Opening, Progress, Stage};
+use data_bridge_kv::{Caller, DataDirectory, Engine, Settings};
+use data_bridge_kv_model::command::table;
+use data_bridge_kv_model::{Arg, ReplyBuf};
 use data_bridge_kv_testkit::disk::{Fault, FaultyDisk};
 
 fn manifest(ceiling: u64) -> Manifest {
@@ -65,4 +70,34 @@ fn every_flipped_bit_and_every_cut_is_noticed() {
         assert!(matches!(Manifest::read(&disk), Err(ManifestError::Damaged)), "cut at {size}");
         file.write_at(&whole, 0).unwrap();
     }
+}
+
+/// A store on a disk; how far opening it says that it came.
+fn opened(disk: &FaultyDisk) -> (Engine, Progress) {
+    let opening = Arc::new(Opening::default());
+    let settings = Settings {
+        data: Some(DataDirectory::on(Arc::new(disk.clone()), 1 << 30).unwrap()),
+        opening: Arc::clone(&opening),
+        shards: Some(2),
+        background: false,
+        ..Settings::default()
+    };
+    (Engine::open(settings).unwrap(), opening.progress())
+}
+
+#[test]
+fn opening_tells_how_far_it_is() {
+    let disk = FaultyDisk::new();
+    let (engine, fresh) = opened(&disk);
+    assert_eq!((fresh.bytes_done, fresh.bytes_total), (0, 0));
+    let caller = Caller { namespace: engine.namespace("tasks").unwrap(), ..engine.caller() };
+    for number in 0..100 {
+        let key = format!("key:{number}");
+        let args = [Arg::Untyped(key.as_bytes()), Arg::Untyped(b"value")];
+        let call = table::by_name(b"SET").unwrap().call(&args).unwrap();
+        let _ = engine.execute(&caller, 0, &call, &mut ReplyBuf::new());
+    }
+    let (_, after_crash) = opened(&disk.crash_image(1));
+    assert_eq!(after_crash.stage, Stage::Log);
+    assert!((500..after_crash.bytes_total).contains(&after_crash.bytes_done), "{after_crash:?}");
 }

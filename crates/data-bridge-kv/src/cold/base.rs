@@ -25,6 +25,7 @@ use super::writer::{Log, Policy};
 use crate::disk::{Disk, File};
 use crate::hash::KeyHash;
 use crate::hash::stable::KeyId;
+use crate::opening::{Opening, Stage};
 use crate::record::{self, HEAD_BYTES, Head, Position};
 
 const MAGIC: &[u8; 8] = b"DBKVBASE";
@@ -157,13 +158,15 @@ impl Log {
     pub fn restore(
         &self,
         shard_bits: u32,
+        opening: &Opening,
         mut found: impl FnMut(u8, usize, Index),
     ) -> Result<Option<u64>, OpenError> {
         let base = self.base.lock().take().filter(|base| u32::from(base.shard_bits) == shard_bits);
         let Some(base) = base else {
-            self.rebuild(shard_bits, |_| true, &mut found)?;
+            self.rebuild(shard_bits, opening, |_| true, &mut found)?;
             return Ok(None);
         };
+        opening.enter(Stage::Index, base.parts.iter().map(|part| part.bytes).sum());
         let (ends, mut tail) = (self.ends(&base), self.tail_of(&base, shard_bits)?);
         let (mut live, mut damaged) = (vec![0; ends.len()], BTreeSet::new());
         for part in &base.parts {
@@ -180,6 +183,7 @@ impl Log {
                 }
                 None => drop(damaged.insert(shard)),
             }
+            opening.advance(part.bytes);
         }
         for (shard, lines) in tail {
             found(shard.0, shard.1, index_of(&[], lines, &mut live));
@@ -190,7 +194,7 @@ impl Log {
             }
         }
         if !damaged.is_empty() {
-            self.rebuild(shard_bits, |shard| damaged.contains(&shard), &mut found)?;
+            self.rebuild(shard_bits, opening, |shard| damaged.contains(&shard), &mut found)?;
         }
         self.mark.store(base.mark, Relaxed);
         Ok(Some(base.mark))
@@ -229,11 +233,13 @@ impl Log {
     fn rebuild(
         &self,
         shard_bits: u32,
+        opening: &Opening,
         wants: impl Fn(Shard) -> bool,
         found: &mut impl FnMut(u8, usize, Index),
     ) -> Result<(), OpenError> {
         let parts = (self.usage().bytes >> REBUILT_BITS).saturating_add(1).next_power_of_two().min(64);
         self.unbased.store(NO_BASE, Relaxed);
+        opening.enter(Stage::Index, self.usage().bytes.saturating_mul(parts));
         for part in 0..parts {
             let shard_of = |id: KeyId| id.hash().shard(shard_bits);
             let mut indexes = BTreeMap::<Shard, Index>::new();
@@ -241,7 +247,7 @@ impl Log {
                 let shard = shard_of(id);
                 shard as u64 & parts.saturating_sub(1) == part && wants((namespace, shard))
             };
-            self.replay(is_wanted, |restored| {
+            self.replay(is_wanted, opening, |restored| {
                 let shard = (restored.namespace, shard_of(restored.id));
                 indexes.entry(shard).or_default().insert(restored.id, restored.spot);
             })?;

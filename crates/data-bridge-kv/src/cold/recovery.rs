@@ -17,6 +17,7 @@ use super::segment::{Locator, Segment};
 use super::writer::{Log, Policy};
 use crate::disk::Disk;
 use crate::hash::stable::KeyId;
+use crate::opening::Opening;
 use crate::record::{self, Position};
 
 /// Why a log can't be opened.
@@ -220,6 +221,7 @@ impl Log {
     pub fn replay(
         &self,
         wants: impl Fn(u8, u32, KeyId) -> bool,
+        opening: &Opening,
         mut found: impl FnMut(Restored),
     ) -> Result<(), OpenError> {
         let mut all: Vec<(KeyLine, Option<Locator>)> = Vec::new();
@@ -229,6 +231,7 @@ impl Log {
                     all.push((line, locator));
                 }
             })?;
+            opening.advance(segment.end());
         }
         // Stable: of two records of one version the later one is the truth.
         all.sort_by_key(|(line, _)| (line.namespace, line.id, line.version));

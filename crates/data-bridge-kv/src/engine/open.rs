@@ -14,6 +14,7 @@ use crate::cold::OpenError;
 use crate::hash::KeyHasher;
 use crate::hash::stable::StableHasher;
 use crate::manifest::{Manifest, ManifestError, SEQUENCES};
+use crate::opening::{Opening, Stage};
 use crate::random::process_seed;
 use crate::record::Record;
 use crate::settings::{DataDirectory, Durability, Mode, NamespaceSettings, Settings};
@@ -81,8 +82,9 @@ impl Core {
             let (fingerprint, background) =
                 (StableHasher::new(beginning.seed).fingerprint(), settings.background);
             let is_there = Wal::exists(&**data.disk()).map_err(|error| unavailable(&error))?;
-            let known = core.restore_cold(is_there)?;
-            *core.log_to_come.lock() = Some(LogToCome { data, fingerprint, background, known });
+            let known = core.restore_cold(is_there, &settings.opening)?;
+            let opening = settings.opening;
+            *core.log_to_come.lock() = Some(LogToCome { data, fingerprint, background, known, opening });
             if is_there {
                 core.begin_log()?;
             }
@@ -91,7 +93,7 @@ impl Core {
     }
 
     /// Lets the shards know what tasks have on disk; answers the record of the log up to which that is everything.
-    fn restore_cold(&self, has_log: bool) -> Result<Lsn> {
+    fn restore_cold(&self, has_log: bool, opening: &Opening) -> Result<Lsn> {
         let Some(tier) = &self.tier else { return Ok(0) };
         if !has_log && tier.task_log().usage().segments > 0 {
             return Err(missing_log());
@@ -104,14 +106,15 @@ impl Core {
                 cold.restore(index);
             }
         };
-        Ok(tier.task_log().restore(bits, restore).map_err(|error| refused(&error))?.unwrap_or(0))
+        let known = tier.task_log().restore(bits, opening, restore).map_err(|error| refused(&error))?;
+        Ok(known.unwrap_or(0))
     }
 
     /// Opens the log and carries out what it has. A directory without one gets it with the first command that needs it:
     /// whoever has caches only pays nothing.
     pub(super) fn begin_log(&self) -> Result<&Arc<Wal>> {
         let mut to_come = self.log_to_come.lock();
-        if let Some(LogToCome { data, fingerprint, background, known }) = &*to_come {
+        if let Some(LogToCome { data, fingerprint, background, known, opening }) = &*to_come {
             let (least, most) = SEGMENT_BYTES;
             let policy = WalPolicy {
                 fingerprint: *fingerprint,
@@ -120,7 +123,9 @@ impl Core {
             };
             let (disk, clock) = (Arc::clone(data.disk()), Arc::clone(&self.clock));
             let known = *known;
+            opening.enter(Stage::Log, Wal::stored_bytes(&*disk).map_err(|error| unavailable(&error))?);
             let mut replay = |lsn, record: Record<'_>| {
+                opening.advance(record.total_bytes() as u64);
                 let replayed = if lsn > known { self.replay(&record) } else { Ok(()) };
                 replayed.map_err(|why| wal::OpenError::Refused { lsn, why: why.to_string() })
             };
@@ -158,6 +163,8 @@ pub(super) struct LogToCome {
     background: bool,
     /// What was done up to this record is in the tier.
     known: Lsn,
+    /// Who waits sees it here.
+    opening: Arc<Opening>,
 }
 
 fn missing_log() -> Error {

@@ -12,6 +12,7 @@ use data_bridge_kv::cold::{
 use data_bridge_kv::disk::Disk;
 use data_bridge_kv::hash::KeyHash;
 use data_bridge_kv::hash::stable::{KeyId, StableHasher};
+use data_bridge_kv::opening::Opening;
 
 /// A mistake that tests plant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +82,7 @@ impl Store {
             assert_eq!(namespace, NAMESPACE);
             store.shards.borrow_mut()[shard] = index;
         };
-        store.mark = store.log.restore(SHARD_BITS, restore)?;
+        store.mark = store.log.restore(SHARD_BITS, &Opening::default(), restore)?;
         Ok(store)
     }
 
