@@ -2,6 +2,8 @@
 
 #[path = "cold/flips.rs"]
 mod flips;
+#[path = "cold/large.rs"]
+mod large;
 #[path = "cold/model.rs"]
 mod model;
 #[path = "cold/store.rs"]

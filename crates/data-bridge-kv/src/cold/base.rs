@@ -16,6 +16,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc::sync_channel;
+
+use parking_lot::Mutex;
 
 use super::format::{HEADER_BYTES, Input, KeyLine, KeyState};
 use super::index::{Index, SPOT_BYTES, Spot};
@@ -38,6 +41,8 @@ const SEGMENT_BYTES: usize = 2 + 8 + 8 + 8 + 8 + 1;
 const PART_BYTES: usize = 8 + 8 + 1 + 4;
 /// More items than any log has.
 const NO_BASE: u64 = 1 << 62;
+/// Parts of this many bytes together are read on all cores.
+const LARGE_BYTES: u64 = 1 << 20;
 /// A log is rebuilt in parts of two to this many bytes.
 const REBUILT_BITS: u32 = 30;
 
@@ -127,6 +132,49 @@ impl Base {
         let shard = |(id, _): &(KeyId, Spot)| id.hash().shard(self.shard_bits.into()) == part.shard as usize;
         (entries.is_sorted_by(|one, other| one.0 < other.0) && entries.iter().all(shard)).then_some(entries)
     }
+
+    /// Reads parts, on all cores if they are large, and hands over the index of each beside what is live in it by slot;
+    /// `None` for a damaged part. `ends`: by slot, where the segments end that may be meant.
+    fn load(
+        &self,
+        parts: Vec<(Part, Vec<Line>)>,
+        ends: &[u64],
+        mut found: impl FnMut(Part, Option<(Index, Vec<u64>)>),
+    ) {
+        let is_there = |(_, spot): &(KeyId, Spot)| {
+            let end = ends.get(usize::from(spot.locator.slot));
+            end.is_some_and(|end| u64::from(spot.locator.offset) < *end)
+        };
+        let load = |(part, lines): (Part, Vec<Line>)| {
+            let entries = self.entries(part).map(|mut entries| {
+                entries.retain(is_there);
+                index_of(&entries, lines, ends.len())
+            });
+            (part, entries)
+        };
+        let is_large = parts.iter().map(|(part, _)| part.bytes).sum::<u64>() >= LARGE_BYTES;
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let parts = Mutex::new(parts.into_iter());
+        let next = || parts.lock().next();
+        if is_large && cores > 1 {
+            // Few are on their way at a time: they take memory.
+            let (send, loaded) = sync_channel(cores);
+            std::thread::scope(|scope| {
+                for _ in 0..cores {
+                    let (send, load, next) = (send.clone(), &load, &next);
+                    let work = move || while next().is_some_and(|one| send.send(load(one)).is_ok()) {};
+                    // Without a thread the others, or the caller below, do its part.
+                    let _ = std::thread::Builder::new().name("kv-open".to_owned()).spawn_scoped(scope, work);
+                }
+                drop(send);
+                loaded.iter().for_each(|(part, index)| found(part, index));
+            });
+        }
+        while let Some(one) = next() {
+            let (part, index) = load(one);
+            found(part, index);
+        }
+    }
 }
 
 fn at(offset: u64) -> Position {
@@ -168,25 +216,30 @@ impl Log {
         };
         opening.enter(Stage::Index, base.parts.iter().map(|part| part.bytes).sum());
         let (ends, mut tail) = (self.ends(&base), self.tail_of(&base, shard_bits)?);
+        let work = base.parts.iter().map(|part| {
+            let lines = tail.remove(&(part.namespace, part.shard as usize));
+            (*part, lines.unwrap_or_default())
+        });
+        let work: Vec<_> = work.collect();
         let (mut live, mut damaged) = (vec![0; ends.len()], BTreeSet::new());
-        for part in &base.parts {
+        let mut count = |of_index: Vec<u64>| {
+            live.iter_mut().zip(of_index).for_each(|(all, some)| *all = u64::saturating_add(*all, some));
+        };
+        base.load(work, &ends, |part, loaded| {
             let shard = (part.namespace, part.shard as usize);
-            let lines = tail.remove(&shard).unwrap_or_default();
-            match base.entries(*part) {
-                Some(entries) => {
-                    let is_there = |spot: &Spot| {
-                        let end = ends.get(usize::from(spot.locator.slot));
-                        end.is_some_and(|end| u64::from(spot.locator.offset) < *end)
-                    };
-                    let entries: Vec<_> = entries.into_iter().filter(|(_, spot)| is_there(spot)).collect();
-                    found(shard.0, shard.1, index_of(&entries, lines, &mut live));
+            match loaded {
+                Some((index, live)) => {
+                    count(live);
+                    found(shard.0, shard.1, index);
                 }
                 None => drop(damaged.insert(shard)),
             }
             opening.advance(part.bytes);
-        }
+        });
         for (shard, lines) in tail {
-            found(shard.0, shard.1, index_of(&[], lines, &mut live));
+            let (index, live) = index_of(&[], lines, ends.len());
+            count(live);
+            found(shard.0, shard.1, index);
         }
         for (slot, weight) in (0..).zip(live) {
             if let Some(segment) = self.segments.get(slot) {
@@ -295,8 +348,8 @@ impl Log {
     }
 }
 
-/// The index of a shard: what a base says, and the last words behind it. Counts what is live by slot.
-fn index_of(entries: &[(KeyId, Spot)], mut lines: Vec<Line>, live: &mut [u64]) -> Index {
+/// The index of a shard: what a base says, and the last words behind it. Beside it what is live by slot.
+fn index_of(entries: &[(KeyId, Spot)], mut lines: Vec<Line>, slots: usize) -> (Index, Vec<u64>) {
     // Stable: of two records of one version the later one is the truth.
     lines.sort_by_key(|(line, _)| (line.id, line.version));
     let mut index = Index::build(entries);
@@ -309,12 +362,13 @@ fn index_of(entries: &[(KeyId, Spot)], mut lines: Vec<Line>, live: &mut [u64]) -
             None => {}
         }
     }
+    let mut live = vec![0_u64; slots];
     for (_, Spot { locator, .. }) in index.all_from(KeyHash::from_bits(0)) {
         if let Some(weight) = live.get_mut(usize::from(locator.slot)) {
             *weight = weight.saturating_add(locator.weight());
         }
     }
-    index
+    (index, live)
 }
 
 /// A base that is being written.
