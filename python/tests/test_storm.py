@@ -42,6 +42,13 @@ WHOLE_LOG = 10_000
 REST = 0.05
 """Seconds that most tasks take."""
 FINAL = {"SUCCESS", "FAILURE"}
+READY = {
+    "prefork": (" ready.", 1),
+    "threads": (" ready.", 1),
+    "dramatiq": ("ready for action", 2),
+    "taskiq": ("Listening started", 2),
+}
+"""What workers say when they have begun, and how often."""
 SPARE_FILES = 8
 """Descriptors that a process may have more than before: what it needs for the first time."""
 SPARE_MEMORY = 48 << 20
@@ -78,30 +85,24 @@ class Workers:
     """Worker processes of all frameworks, and what they hold."""
 
     def __init__(self, environment: dict[str, str], log: Path) -> None:
-        celery = [
-            "celery",
-            "-A",
-            "celery_tasks",
-            "worker",
-            "-l",
-            "WARNING",
-            "--without-gossip",
-            "--without-mingle",
-        ]
+        celery = ["celery", "-A", "celery_tasks", "worker", "--without-gossip", "--without-mingle"]
         self._stack = ExitStack()
         self._running = []
         for name, command in {
-            "prefork": [*celery, "-n", "prefork@%h", "-P", "prefork", "-c", "2"],
-            "threads": [*celery, "-n", "threads@%h", "-P", "threads", "-c", "4"],
+            "prefork": [*celery, "-l", "INFO", "-n", "prefork@%h", "-P", "prefork", "-c", "2"],
+            "threads": [*celery, "-l", "INFO", "-n", "threads@%h", "-P", "threads", "-c", "4"],
             "dramatiq": ["dramatiq", "dramatiq_tasks", "--processes", "2", "--threads", "2"],
             "taskiq": ["taskiq", "worker", "taskiq_storm:broker", "--workers", "2"],
         }.items():
             output = self._stack.enter_context((log / f"{name}.log").open("w"))
+            command = [sys.executable, "-m", *command]
             self._running.append(
-                subprocess.Popen(
-                    [sys.executable, "-m", *command], env=environment, stdout=output, stderr=subprocess.STDOUT
-                )
+                subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
             )
+        for process, (name, (said, times)) in zip(self._running, READY.items(), strict=True):
+            while (log / f"{name}.log").read_text().count(said) < times:
+                assert process.poll() is None, (log / f"{name}.log").read_text()
+                time.sleep(0.05)
 
     def held(self) -> dict[int, tuple[int, int]]:
         """Descriptors and bytes of memory of each process, children included."""
@@ -324,7 +325,7 @@ def test_every_task_ends_once_while_the_server_is_killed(
         check_nobody_is_left(storm)
     finally:
         workers.end()
-    assert before.keys() <= after.keys()  # one that started late may have come
+    assert after.keys() == before.keys()
     for pid, (held, memory) in before.items():
         assert after[pid][0] <= held + SPARE_FILES, pid
         assert after[pid][1] <= memory + SPARE_MEMORY, pid

@@ -147,7 +147,7 @@ def test_results_come_through_an_outage_of_the_server(own_server: Any) -> None:
         backend: ResultBackend[Any] = ResultBackend(own_server.url())
         schedules = Schedules(own_server.url())
         waiting = asyncio.ensure_future(backend.wait("t", timeout=60))
-        await backend.client.ping()
+        assert not await backend.is_result_ready("t")
         own_server.kill()
         with pytest.raises(kv.ConnectionError):
             await ResultBackend[Any](client=backend.client, patience=0).set_result("t", result("lost"))
