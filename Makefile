@@ -41,7 +41,7 @@ check: wheel ## what CI checks beside the tests; changes nothing
 docs: ## the guide at target/site/index.html
 	@scripts/preflight python
 	@$(STEP) "guide environment" scripts/venv docs
-	@$(STEP) "guide" .venv/bin/mkdocs build --strict --quiet
+	@$(STEP) "guide" .venv/bin/mkdocs build --strict
 
 fix: ## formats and applies what the linters can repair
 	@scripts/preflight rust linker python
