@@ -2,9 +2,10 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build server wheel test pythons check fix demo serve bench fuzz
+.PHONY: help build server wheel test pythons check docs fix demo serve bench fuzz
 
 STEP := scripts/step
+export NO_MKDOCS_2_WARNING := 1
 PORT ?= 7379
 ADMIN_PORT ?= 9121
 
@@ -37,7 +38,13 @@ pythons: wheel ## the Python tests on the abi3 wheel and on every other CPython 
 	@scripts/test-pythons
 
 check: wheel ## what CI checks beside the tests; changes nothing
+	@$(STEP) "guide environment" scripts/venv docs
 	@scripts/check
+
+docs: ## the guide at target/site/index.html
+	@scripts/preflight python
+	@$(STEP) "guide environment" scripts/venv docs
+	@$(STEP) "guide" .venv/bin/mkdocs build --strict
 
 fix: ## formats and applies what the linters can repair
 	@scripts/preflight rust linker python

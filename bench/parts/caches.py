@@ -18,7 +18,7 @@ from bench.servers import all_started
 
 TITLE = "Caches in Python, one thread, operations a second, cores kept awake"
 
-REDIS_CACHE, PLAIN = "Django's Redis cache", "plain get"
+REDIS, REDIS_CACHE, PLAIN = "redis 7.0", "Django's Redis cache", "plain get"
 TEXT = "x" * 100
 RECORD = {
     "id": 7,
@@ -34,12 +34,12 @@ def measure(plan: Plan) -> tuple[list[Row], dict[str, str]]:
     if importlib.util.find_spec("data_bridge") is None or importlib.util.find_spec("django") is None:
         raise RuntimeError("no wheel or no Django to measure: make build")
     with ExitStack() as stack:
-        running, _ = stack.enter_context(all_started([OURS]))
-        if not running:
-            raise RuntimeError("no server to measure against: make build")
-        port = running[0].port
-        caches = django_caches(port)
-        stores = kv_stores(stack, port)
+        running, versions = stack.enter_context(all_started([OURS, REDIS]))
+        ports = {server.name: server.port for server in running}
+        if len(ports) < 2:
+            raise RuntimeError("both servers are needed: make build, apt-get install redis-server")
+        caches = django_caches(ports)
+        stores = kv_stores(stack, ports[OURS])
         stack.enter_context(meters.cores_awake())
         rows = [
             django_row(plan, what, caches, value) for what, value in (("str", TEXT), ("dict of 5", RECORD))
@@ -48,19 +48,19 @@ def measure(plan: Plan) -> tuple[list[Row], dict[str, str]]:
         rows += [cached_row(plan, where, store) for where, store in stores.items()]
     how = {
         OURS: f"against our server, Django {version('Django')}",
-        REDIS_CACHE: f"against our server too, redis-py {version('redis')}, hiredis {version('hiredis')}",
+        REDIS_CACHE: f"redis-py {version('redis')}, hiredis {version('hiredis')}, {versions[REDIS]}",
         PLAIN: "`store.get` of the same value, without `cached`",
     }
     return rows, how
 
 
-def django_caches(port: int) -> dict[str, Any]:
-    """The backends, by name."""
+def django_caches(ports: dict[str, int]) -> dict[str, Any]:
+    """The backends by name, each with its own server."""
     ours: Any = importlib.import_module("data_bridge.kv.django")
     theirs: Any = importlib.import_module("django.core.cache.backends.redis")
     return {
-        OURS: ours.KVCache(f"kv://127.0.0.1:{port}/2", {}),
-        REDIS_CACHE: theirs.RedisCache(f"redis://127.0.0.1:{port}/2", {"KEY_PREFIX": "redis"}),
+        OURS: ours.KVCache(f"kv://127.0.0.1:{ports[OURS]}/cache", {}),
+        REDIS_CACHE: theirs.RedisCache(f"redis://127.0.0.1:{ports[REDIS]}", {}),
     }
 
 

@@ -22,7 +22,7 @@ class Server:
     def __init__(self, *args: str, port: int = 0, environment: Mapping[str, str] | None = None) -> None:
         command = [sys.executable, "-m", "data_bridge.kv", "serve", "--listen", f"127.0.0.1:{port}", *args]
         self.process = subprocess.Popen(
-            [*command, "--admin", "off"],
+            [*command, "--admin", "off", "--drain-delay", "0"],
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -41,12 +41,18 @@ class Server:
     def stop(self) -> int:
         """SIGTERM and the exit code."""
         self.process.terminate()
-        return self.process.wait(timeout=30)
+        return self._ended()
 
     def kill(self) -> None:
         """SIGKILL, as a crash."""
         self.process.kill()
-        self.process.wait(timeout=30)
+        self._ended()
+
+    def _ended(self) -> int:
+        code = self.process.wait(timeout=30)
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+        return code
 
 
 @pytest.fixture(scope="session")

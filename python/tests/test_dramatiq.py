@@ -104,6 +104,28 @@ def test_a_wait_outlives_a_restart_of_the_server(own_server: Any) -> None:
             results.get_result(message(), block=True, timeout=150)
 
 
+def test_a_result_is_stored_once_the_server_is_back(own_server: Any) -> None:
+    own_server.kill()
+    again: list[Any] = []
+    thread = threading.Timer(0.2, lambda: again.append(type(own_server)(port=own_server.port)))
+    with kv.connect(own_server.url()) as client:
+        with pytest.raises(kv.ConnectionError):
+            ResultBackend(client=client, patience=0).store_result(message(), "lost", 60_000)
+        thread.start()
+        results = ResultBackend(client=client)
+        results.store_result(message(), "kept", 60_000)
+        assert results.get_result(message()) == "kept"
+    thread.join()
+    again[0].kill()
+
+
+def test_a_wait_ends_with_its_client(own_server: Any) -> None:
+    client = kv.connect(own_server.url())
+    client.close()
+    with pytest.raises(kv.ClosedError):
+        RateLimiterBackend(client=client).wait("nobody", None)
+
+
 def test_steps_of_limits(limits: RateLimiterBackend) -> None:
     assert [limits.add("k", 1, 10_000), limits.add("k", 2, 10_000)] == [True, False]
     assert [limits.incr("k", 1, 2, 50_000), limits.incr("k", 1, 2, 50_000)] == [True, False]

@@ -316,3 +316,12 @@ def test_an_index_out_of_range_is_an_index_error(store: kv.Store) -> None:
             with pytest.raises(IndexError):
                 use(index)
     assert items.copy() == [1, 2]
+
+
+def test_a_wait_for_a_newer_version_ends_where_the_key_is_gone(store: kv.Store | kv.Client) -> None:
+    store.set("k", 1)
+    version = store.get_versioned("k").version
+    store.delete("k")
+    assert store.wait("k", until=kv.newer_than(version), timeout=20) == (kv.MISSING, 0)
+    with pytest.raises(TimeoutError):
+        store.wait("k", until=kv.newer_than(0), timeout=0.01)

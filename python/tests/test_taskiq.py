@@ -142,6 +142,29 @@ def test_schedules(run: Any) -> None:
     run(test)
 
 
+def test_results_come_through_an_outage_of_the_server(own_server: Any) -> None:
+    async def body() -> None:
+        backend: ResultBackend[Any] = ResultBackend(own_server.url())
+        schedules = Schedules(own_server.url())
+        waiting = asyncio.ensure_future(backend.wait("t", timeout=60))
+        assert not await backend.is_result_ready("t")
+        own_server.kill()
+        with pytest.raises(kv.ConnectionError):
+            await ResultBackend[Any](client=backend.client, patience=0).set_result("t", result("lost"))
+        restart = asyncio.create_task(asyncio.to_thread(type(own_server), port=own_server.port))
+        schedule = ScheduledTask(
+            cron="* * * * *", schedule_id="s", task_name="t", labels={}, args=[], kwargs={}
+        )
+        await asyncio.gather(backend.set_result("t", result(7)), schedules.add_schedule(schedule))
+        assert (await waiting).return_value == 7
+        assert await schedules.get_schedules() == [schedule]
+        await backend.shutdown()
+        await schedules.shutdown()
+        (await restart).kill()
+
+    asyncio.run(body())
+
+
 def test_with_taskiqs_own_broker(server: Any) -> None:
     async def body() -> None:
         backend: ResultBackend[Any] = ResultBackend(server.url())

@@ -315,6 +315,23 @@ fn waits_end_by_change_timeout_cancel_and_close() {
 }
 
 #[test]
+fn a_key_that_went_before_the_wait_began_ends_it() {
+    let mut store = Store::new(|_| {});
+    store.caller.completions = Some(Arc::new(Collected::default()));
+    store.run("SET t a PX 10");
+    let version = store.engine.version(&store.caller, Key::new(b"t").unwrap()).unwrap().to_string();
+    let wait = |token, version: &str| {
+        let args = ["t", "NEWER", version].map(|word| Arg::Untyped(word.as_bytes()));
+        store.call("KV.WAIT", &args, token)
+    };
+    assert_eq!(wait(1, &version), None);
+    store.clock.advance(11);
+    let gone = Reply::Container(Shape::Array, vec![Reply::Missing, Reply::Integer(0)]);
+    assert_eq!(wait(2, &version), Some(gone));
+    assert_eq!(wait(3, "0"), None);
+}
+
+#[test]
 fn watches_tell_every_change() {
     let mut store = Store::new(|_| {});
     let collected = Arc::new(Collected::default());

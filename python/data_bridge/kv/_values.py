@@ -67,7 +67,7 @@ class Event(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class newer_than:  # noqa: N801 - reads as a function in `wait(key, until=newer_than(version))`
-    """Ends a wait as soon as the key's version is greater."""
+    """Ends a wait as soon as the key's version is greater, or the key that had it is gone; 0 waits for any value."""
 
     version: int
 

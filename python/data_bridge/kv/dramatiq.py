@@ -6,17 +6,15 @@ one atomic operation.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from data_bridge.kv._embedded import Store
+from data_bridge.kv._patience import PATIENCE, end_of, patiently, value_of
 from data_bridge.kv._plain import plain
 from data_bridge.kv._remote import Client, connect
-from data_bridge.kv._values import MISSING, newer_than
 from data_bridge.kv.errors import (
     ConflictError,
-    ConnectionError,  # noqa: A004 - named as its builtin
     OutOfRangeError,
     TimeoutError,  # noqa: A004 - named as its builtin
     UnsupportedValueError,
@@ -31,14 +29,13 @@ __all__ = ["RateLimiterBackend", "ResultBackend"]
 
 FIELD = "result"
 """A result is a field of a hash: an empty list is a result too."""
-RECONNECT_SECONDS = 0.1
-"""Pause before a server that is away is asked again."""
 
 
 class ResultBackend(BaseResultBackend):
     """Results in a store: `client`, or one that is connected to with `url` and the options of `kv.connect`.
 
-    With an `encoder` of Dramatiq's a result is stored as that one's bytes, otherwise as a typed value.
+    With an `encoder` of Dramatiq's a result is stored as that one's bytes, otherwise as a typed value. Dramatiq drops a
+    result that can't be stored: while the server is away, storing goes on for `patience` seconds.
     """
 
     def __init__(
@@ -47,6 +44,7 @@ class ResultBackend(BaseResultBackend):
         namespace: str = "dramatiq-results",
         encoder: Encoder | None = None,
         use_namespace_prefix_keys: bool = False,
+        patience: float = PATIENCE,
         client: Store | Client | None = None,
         url: str | None = None,
         **options: Any,
@@ -55,7 +53,7 @@ class ResultBackend(BaseResultBackend):
             namespace=namespace, encoder=encoder, use_namespace_prefix_keys=use_namespace_prefix_keys
         )
         self.client: Store | Client = client or connect(url, **options)
-        self._chosen = encoder
+        self._chosen, self.patience = encoder, patience
 
     def get_result(self, message: Any, *, block: bool = False, timeout: int | None = None) -> Any:
         """The result of a message; with `block` waits for it, at most `timeout` milliseconds (10 seconds)."""
@@ -65,21 +63,11 @@ class ResultBackend(BaseResultBackend):
             if found is Missing:
                 raise ResultMissing(message)
             return self.unwrap_result(found)
-        end = time.monotonic() + (DEFAULT_TIMEOUT if timeout is None else timeout) / 1000
-        while True:
-            try:
-                left = max(0.0, end - time.monotonic())
-                stored, _ = self.client.wait(key, until=newer_than(0), timeout=left)
-            except TimeoutError:
-                raise ResultTimeout(message) from None
-            except ConnectionError:
-                # The server may come back while there is time.
-                if time.monotonic() >= end:
-                    raise
-                time.sleep(RECONNECT_SECONDS)
-                continue
-            if stored is not MISSING:
-                return self.unwrap_result(self._decoded(stored))
+        try:
+            stored = value_of(self.client, key, (DEFAULT_TIMEOUT if timeout is None else timeout) / 1000)
+        except TimeoutError:
+            raise ResultTimeout(message) from None
+        return self.unwrap_result(self._decoded(stored))
 
     def _get(self, message_key: str) -> Any:
         stored = self.client.get(message_key)
@@ -89,9 +77,14 @@ class ResultBackend(BaseResultBackend):
         if self._chosen is not None:
             result = self._chosen.encode(result)
         try:
-            self.client.set(message_key, {FIELD: result}, ttl=ttl / 1000)
+            self._set(message_key, result, ttl)
         except UnsupportedValueError:
-            self.client.set(message_key, {FIELD: plain(result)}, ttl=ttl / 1000)
+            self._set(message_key, plain(result), ttl)
+
+    def _set(self, message_key: str, result: Any, ttl: int) -> None:
+        patiently(
+            lambda: self.client.set(message_key, {FIELD: result}, ttl=ttl / 1000), end_of(self.patience)
+        )
 
     def _decoded(self, stored: dict[str, Any]) -> Any:
         return stored[FIELD] if self._chosen is None else self._chosen.decode(stored[FIELD])
@@ -151,15 +144,12 @@ class RateLimiterBackend(BaseRateLimiterBackend):
 
     def wait(self, key: str, timeout: int | None) -> bool:
         """Waits for a notification, at most so many milliseconds; whether it came."""
-        end = None if timeout is None else time.monotonic() + timeout / 1000
-        while True:
-            left = None if end is None else max(0.0, end - time.monotonic())
-            try:
-                if self.client.wait(key, until=newer_than(0), timeout=left).value is not MISSING:
-                    return True
-            except TimeoutError:
-                return False
+        try:
+            value_of(self.client, key, None if timeout is None else timeout / 1000)
+        except TimeoutError:
+            return False
+        return True
 
     def wait_notify(self, key: str, ttl: int) -> None:
         """Notifies everybody who waits, and whoever comes within so many milliseconds."""
-        self.client.set(key, True, ttl=ttl / 1000)
+        patiently(lambda: self.client.set(key, True, ttl=ttl / 1000), end_of(PATIENCE))

@@ -5,11 +5,12 @@ Results are typed hashes. Taskiq itself asks again and again whether a result is
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from data_bridge import _native as native
+from data_bridge.kv._patience import PATIENCE, awaited_value_of, end_of, patiently_awaited
 from data_bridge.kv._plain import plain
-from data_bridge.kv._values import MISSING, newer_than
 from data_bridge.kv.aio import AsyncClient, AsyncStore, connect
 from data_bridge.kv.errors import UnsupportedValueError
 from taskiq import AsyncResultBackend, ScheduledTask, ScheduleSource, TaskiqResult
@@ -63,6 +64,8 @@ class ResultBackend(AsyncResultBackend[T]):
     """Results in a store: that of `url`, with the options of `kv.aio.connect`, or `client`.
 
     A result expires after `ttl` seconds (a day; None = never), or is removed when it is read, unless `keep_results`.
+    Taskiq drops a result that can't be stored, and a wait whose question fails: while the server is away, each step
+    goes on for `patience` seconds.
     """
 
     def __init__(
@@ -73,10 +76,11 @@ class ResultBackend(AsyncResultBackend[T]):
         prefix: str = "taskiq",
         ttl: float | None = 86_400,
         keep_results: bool = True,
+        patience: float = PATIENCE,
         **options: Any,
     ) -> None:
         self._connected = Connected(url, client, options)
-        self.prefix, self.ttl, self.keep_results = prefix, ttl, keep_results
+        self.prefix, self.ttl, self.keep_results, self.patience = prefix, ttl, keep_results, patience
 
     @property
     def client(self) -> AsyncStore | AsyncClient:
@@ -93,6 +97,12 @@ class ResultBackend(AsyncResultBackend[T]):
     def _progress_key(self, task_id: str) -> str:
         return f"{self.prefix}:{task_id}:progress"
 
+    def _patiently(self, call: Callable[[], Awaitable[Any]]) -> Awaitable[Any]:
+        return patiently_awaited(call, end_of(self.patience))
+
+    async def _set(self, key: str, fields: dict[str, Any]) -> None:
+        await self._patiently(lambda: self.client.set(key, fields, ttl=self.ttl))
+
     async def set_result(self, task_id: str, result: TaskiqResult[T]) -> None:
         """Stores a result. What is no builtin value is stored as pydantic dumps it."""
         error = None if result.error is None else prepare_exception(result.error, Coder())
@@ -105,33 +115,34 @@ class ResultBackend(AsyncResultBackend[T]):
             "error": None if error is None else error.model_dump(),  # type: ignore[union-attr]
         }
         try:
-            await self.client.set(self._key(task_id), fields, ttl=self.ttl)
+            await self._set(self._key(task_id), fields)
         except UnsupportedValueError:
             fields["return_value"] = result.model_dump(include={"return_value"})["return_value"]
-            await self.client.set(self._key(task_id), plain(fields), ttl=self.ttl)
+            await self._set(self._key(task_id), plain(fields))
 
     async def is_result_ready(self, task_id: str) -> bool:
         """Whether a result is there."""
-        return bool(await self.client.exists(self._key(task_id)))
+        return bool(await self._patiently(lambda: self.client.exists(self._key(task_id))))
 
     async def get_result(self, task_id: str, with_logs: bool = False) -> TaskiqResult[T]:
         """The result of a task; `ResultGetError` where there is none."""
-        key = self._key(task_id)
-        fields = await (self.client.get(key) if self.keep_results else self.client.pop(key, None))
+        fields = await self._patiently(lambda: self.client.get(self._key(task_id)))
         if fields is None:
             raise ResultGetError
+        await self._was_read(task_id)
         return self._result(fields, with_logs)
 
     async def wait(
         self, task_id: str, timeout: float | None = None, with_logs: bool = False
     ) -> TaskiqResult[T]:
         """Waits for the result of a task; `TimeoutError` after so many seconds."""
-        fields: Any = MISSING
-        while fields is MISSING:
-            fields, _ = await self.client.wait(self._key(task_id), until=newer_than(0), timeout=timeout)
-        if not self.keep_results:
-            await self.client.delete(self._key(task_id))
+        fields = await awaited_value_of(self.client, self._key(task_id), timeout)
+        await self._was_read(task_id)
         return self._result(fields, with_logs)
+
+    async def _was_read(self, task_id: str) -> None:
+        if not self.keep_results:
+            await self._patiently(lambda: self.client.delete(self._key(task_id)))
 
     def _result(self, fields: dict[str, Any], with_logs: bool) -> TaskiqResult[T]:
         if not with_logs:
@@ -142,10 +153,10 @@ class ResultBackend(AsyncResultBackend[T]):
         """Stores how far a task is."""
         fields = {"state": plain(progress.state), "meta": progress.meta}
         try:
-            await self.client.set(self._progress_key(task_id), fields, ttl=self.ttl)
+            await self._set(self._progress_key(task_id), fields)
         except UnsupportedValueError:
             fields["meta"] = progress.model_dump(include={"meta"})["meta"]
-            await self.client.set(self._progress_key(task_id), plain(fields), ttl=self.ttl)
+            await self._set(self._progress_key(task_id), plain(fields))
 
     async def get_progress(self, task_id: str) -> TaskProgress[Any] | None:
         """How far a task is, None where nothing was told."""
@@ -158,7 +169,10 @@ class ResultBackend(AsyncResultBackend[T]):
 
 
 class Schedules(ScheduleSource):
-    """Schedules in a store, which tasks and programs may add to and take from while the scheduler runs."""
+    """Schedules in a store, which tasks and programs may add to and take from while the scheduler runs.
+
+    While the server is away, adding and removing goes on for `patience` seconds.
+    """
 
     def __init__(
         self,
@@ -166,10 +180,14 @@ class Schedules(ScheduleSource):
         *,
         client: AsyncStore | AsyncClient | None = None,
         prefix: str = "taskiq:schedule",
+        patience: float = PATIENCE,
         **options: Any,
     ) -> None:
         self._connected = Connected(url, client, options)
-        self.prefix = prefix
+        self.prefix, self.patience = prefix, patience
+
+    def _patiently(self, call: Callable[[], Awaitable[Any]]) -> Awaitable[Any]:
+        return patiently_awaited(call, end_of(self.patience))
 
     @property
     def client(self) -> AsyncStore | AsyncClient:
@@ -190,11 +208,12 @@ class Schedules(ScheduleSource):
 
     async def add_schedule(self, schedule: ScheduledTask) -> None:
         """Adds a schedule, or replaces the one with its id."""
-        await self.client.set(self._key(schedule.schedule_id), plain(schedule.model_dump()))
+        fields = plain(schedule.model_dump())
+        await self._patiently(lambda: self.client.set(self._key(schedule.schedule_id), fields))
 
     async def delete_schedule(self, schedule_id: str) -> None:
         """Removes a schedule."""
-        await self.client.delete(self._key(schedule_id))
+        await self._patiently(lambda: self.client.delete(self._key(schedule_id)))
 
     async def post_send(self, task: ScheduledTask) -> None:
         """A schedule for one moment is over once its task was sent."""

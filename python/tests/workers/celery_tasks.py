@@ -7,9 +7,11 @@ import time
 from decimal import Decimal
 from typing import Any
 
-from celery import Celery, chord, group
+from celery import Celery, chord, group, signals
+from events import note, rest
 
-app: Any = Celery("celery_tasks", broker=os.environ["BROKER"], backend=os.environ["BACKEND"])
+BACKEND = os.environ.get("BACKEND_OF_CELERY") or os.environ["BACKEND"]
+app: Any = Celery("celery_tasks", broker=os.environ["BROKER"], backend=BACKEND)
 app.conf.update(
     task_acks_late=True,
     worker_prefetch_multiplier=8,
@@ -18,6 +20,17 @@ app.conf.update(
     broker_connection_retry_on_startup=True,
     worker_cancel_long_running_tasks_on_connection_loss=False,
 )
+
+
+@signals.before_task_publish.connect
+def _sent(sender: str, headers: Any, **_: Any) -> None:
+    note("sent", headers["id"], sender, headers["retries"])
+
+
+@signals.task_prerun.connect
+def _begins(task_id: str, task: Any, **_: Any) -> None:
+    redelivered = (task.request.delivery_info or {}).get("redelivered")
+    note("again" if redelivered else "ran", task_id, task.name, task.request.retries, task.request.hostname)
 
 
 class RefusedError(Exception):
@@ -33,6 +46,7 @@ def echo(value: Any) -> Any:
 @app.task
 def add(x: int, y: int) -> int:
     """A number."""
+    rest()
     return x + y
 
 

@@ -9,10 +9,23 @@ from typing import Any
 import dramatiq
 from data_bridge.kv.dramatiq import RateLimiterBackend, ResultBackend
 from dramatiq.brokers.redis import RedisBroker
+from dramatiq.middleware import CurrentMessage, Middleware
 from dramatiq.rate_limits import ConcurrentRateLimiter
 from dramatiq.results import Results
+from events import note, rest
+
+
+class Notes(Middleware):
+    """Tells which messages began."""
+
+    def before_process_message(self, broker: Any, message: Any) -> None:
+        """A message begins."""
+        note("ran", message.message_id, message.actor_name, message.options.get("retries", 0))
+
 
 broker = RedisBroker(url=os.environ["BROKER"])
+broker.add_middleware(Notes())
+broker.add_middleware(CurrentMessage())
 broker.add_middleware(Results(backend=ResultBackend(url=os.environ["BACKEND"])))
 dramatiq.set_broker(broker)
 limits = RateLimiterBackend(url=os.environ["BACKEND"])
@@ -21,6 +34,7 @@ limits = RateLimiterBackend(url=os.environ["BACKEND"])
 @dramatiq.actor(store_results=True)
 def add(x: int, y: int) -> int:
     """A number."""
+    rest()
     return x + y
 
 
@@ -34,6 +48,16 @@ def echo(value: Any) -> Any:
 def refuse() -> None:
     """Fails."""
     raise ValueError("too much")
+
+
+@dramatiq.actor(store_results=True, max_retries=5, min_backoff=5, max_backoff=20)
+def third_time() -> int:
+    """Succeeds at the third try."""
+    message: Any = CurrentMessage.get_current_message()
+    tries = int(message.options.get("retries", 0))
+    if tries < 2:
+        raise ValueError("not yet")
+    return tries
 
 
 @dramatiq.actor(store_results=True, max_retries=50, min_backoff=5, max_backoff=20)

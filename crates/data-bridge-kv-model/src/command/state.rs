@@ -22,7 +22,7 @@ pub enum Until<'a> {
     Change,
     /// When the key exists.
     Exists,
-    /// When the version is greater; at once if it is already.
+    /// When the version is greater, or a key that had one is gone; at once if it is so already.
     NewerThan(u64),
     /// When the value (or the field, if one is named) is one of these.
     States { field: Option<Arg<'a>>, states: &'a [Arg<'a>] },

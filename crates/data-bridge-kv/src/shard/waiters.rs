@@ -15,7 +15,7 @@ pub enum Condition {
     Change,
     /// When the key exists.
     Exists,
-    /// When the version is greater.
+    /// When the version is greater, or a key that had one is gone.
     NewerThan(u64),
     /// When the value (or the field) is one of these; encoded values, untyped ones as Bytes.
     States {
@@ -134,7 +134,8 @@ impl Condition {
             (Condition::Exists, entry) => entry.is_some(),
             (Condition::NewerThan(version), entry) => match entry {
                 Some((_, current)) => current > *version,
-                None => changed,
+                // Whoever names a version has seen the key: that it is gone is news, also when it went before the wait.
+                None => changed || *version > 0,
             },
             (Condition::States { .. }, None) => false,
             (Condition::States { field: None, states }, Some((stored, _))) => {

@@ -15,32 +15,20 @@ from celery.utils.time import humanize_seconds
 from data_bridge import _native as native
 from data_bridge.kv._embedded import Store
 from data_bridge.kv._embedded import open as open_store
+from data_bridge.kv._patience import LOST, RETRYABLE
 from data_bridge.kv._plain import plain
 from data_bridge.kv._remote import Client, connect
 from data_bridge.kv._values import MISSING
 from data_bridge.kv.celery.chords import Chords
 from data_bridge.kv.celery.consumer import ResultConsumer
 from data_bridge.kv.celery.payload import encoded, encoding, levels, nested
-from data_bridge.kv.errors import (
-    ClosedError,
-    ConflictError,
-    ConnectionError,  # noqa: A004 - named as its builtin
-    DurabilityError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    TimeoutError,  # noqa: A004 - named as its builtin
-    UnsupportedValueError,
-)
+from data_bridge.kv.errors import ConflictError, UnsupportedValueError
 from kombu.serialization import register
 from kombu.utils.encoding import bytes_to_str
 from kombu.utils.functional import retry_over_time
 
 SCHEME = "data-bridge"
 """The scheme of the URL and the name of the serializer."""
-LOST = (ConnectionError, TimeoutError, ClosedError)
-"""The server is away for now. Everything here may be done twice, so it is done again."""
-RETRYABLE = (*LOST, DurabilityError, OutOfMemoryError, ReadOnlyError)
-"""What `result_backend_always_retry` repeats beside that: the server is there and can't write for now."""
 NOT_FINAL = frozenset({MISSING, *states.ALL_STATES, states.REJECTED, states.IGNORED} - {states.SUCCESS})
 """States that may be left, beside those that programs make up."""
 CLIENT_OPTIONS = ("max_connections", "pool_timeout", "connect_timeout", "timeout", "password")
