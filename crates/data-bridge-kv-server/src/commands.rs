@@ -32,6 +32,8 @@ pub enum Effect {
     Refuse,
     /// The reply is held back for this long.
     Pause(Duration),
+    /// It has to wait for the disk: there is no reply, and it is to be carried out again.
+    Disk,
 }
 
 /// Carries out a command and appends its reply. EXEC and KV.ATOMIC belong to `transaction`,
@@ -88,7 +90,7 @@ fn try_carry_out(
         | ConnectionCommand::Exec
         | ConnectionCommand::Discard
         | ConnectionCommand::WatchKeys { .. }
-        | ConnectionCommand::UnwatchKeys => steer(session, command, out)?,
+        | ConnectionCommand::UnwatchKeys => return steer(session, command, out),
         ConnectionCommand::Typed { on } => {
             if *on && !session.skin.resp3 {
                 let text = "typed replies need RESP3: send HELLO 3 first";
@@ -116,7 +118,7 @@ fn try_carry_out(
 }
 
 /// Starts, drops or conditions a transaction; EXEC comes here only without one.
-fn steer(session: &mut Session, command: &ConnectionCommand<'_>, out: &mut ReplyBuf) -> Result<()> {
+fn steer(session: &mut Session, command: &ConnectionCommand<'_>, out: &mut ReplyBuf) -> Result<Effect> {
     match command {
         ConnectionCommand::Multi => {
             if session.transaction.is_some() {
@@ -136,7 +138,11 @@ fn steer(session: &mut Session, command: &ConnectionCommand<'_>, out: &mut Reply
             if session.transaction.is_some() {
                 return Err(Error::invalid("WATCH inside MULTI is not allowed"));
             }
-            keys.iter().try_for_each(|key| session.watch(key))?;
+            for key in keys.iter() {
+                if !session.watch(key)? {
+                    return Ok(Effect::Disk);
+                }
+            }
             out.ok();
         }
         ConnectionCommand::UnwatchKeys => {
@@ -145,7 +151,7 @@ fn steer(session: &mut Session, command: &ConnectionCommand<'_>, out: &mut Reply
         }
         _ => return Err(Error::invalid("EXEC without MULTI")),
     }
-    Ok(())
+    Ok(Effect::None)
 }
 
 fn name_of(opcode: u16) -> &'static str {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use data_bridge_kv_model::limits::OUTPUT_BYTES_SOFT;
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::oneshot;
 
 use crate::clients::Client;
 use crate::dialogue::{Dialogue, Next};
@@ -118,6 +119,10 @@ impl Connection {
         loop {
             let mut next = self.feed();
             // What rests on the log is shown first: the rest is carried out when it may be.
+            if next == Next::Disk && self.held.is_none() && self.shared.engine.holds_writers() {
+                self.wait_for_room().await;
+                next = self.feed();
+            }
             if next == Next::Disk && self.held.is_none() {
                 next = self.feed_slowly().await;
             }
@@ -173,6 +178,19 @@ impl Connection {
         let (used, next) = self.dialogue.feed(self.input.rest());
         self.take_fed(before, used, next);
         next
+    }
+
+    /// Waits until entries have left memory: that takes no thread.
+    async fn wait_for_room(&mut self) {
+        // An error is met again by whoever sends the rest.
+        let _ = poll_fn(|cx| Poll::Ready(self.poll_send(cx))).await;
+        let (tell, told) = oneshot::channel();
+        self.shared.engine.when_room(Box::new(move || {
+            // The connection may be gone.
+            let _ = tell.send(());
+        }));
+        // The other end answers, or is gone with the store.
+        let _ = told.await;
     }
 
     /// Goes on with a command that has to wait for the disk, when it is this connection's turn. What was answered before

@@ -310,6 +310,9 @@ impl Dialogue {
             } else if !request.is_empty() {
                 plain.report(&self.session);
                 let next = self.apart(request, args, input);
+                if next == Some(Next::Disk) {
+                    return (before, next);
+                }
                 self.session.client.count(1, request.spec);
                 if next.is_some() {
                     return (used, next);
@@ -362,15 +365,8 @@ impl Dialogue {
         }
     }
 
-    /// Carries out a request that is no plain engine command. It waits where it is.
+    /// Carries out a request that is no plain engine command. With [`Next::Disk`] nothing was done.
     fn apart(&mut self, request: &Request, args: &[Arg<'_>], input: &[u8]) -> Option<Next> {
-        let before = self.session.wait_here();
-        let next = self.carry_out_apart(request, args, input);
-        self.session.caller.waits = before;
-        next
-    }
-
-    fn carry_out_apart(&mut self, request: &Request, args: &[Arg<'_>], input: &[u8]) -> Option<Next> {
         if !self.session.authenticated && !request.spec.is_some_and(|spec| spec.has(NO_AUTH)) {
             put_error(&Error::new(ErrorKind::Auth, "Authentication required."), &mut self.out);
             return None;
@@ -389,13 +385,18 @@ impl Dialogue {
         match &call.command {
             Command::Connection(command) if commands::is_exec(command) => {
                 let limits = self.limits();
-                transaction::exec(&mut self.session, &limits, &mut self.memory.encoder, &mut self.out);
-                None
+                let encoder = &mut self.memory.encoder;
+                match transaction::exec(&mut self.session, &limits, encoder, &mut self.out) {
+                    Progress::Blocked => Some(Next::Disk),
+                    Progress::Done | Progress::Pending => None,
+                }
             }
             Command::Connection(command) => {
                 let form = commands::form_of(command);
                 let effect = commands::carry_out(&mut self.session, command, &mut self.memory.replies);
-                self.flush(form);
+                if effect != Effect::Disk {
+                    self.flush(form);
+                }
                 effect.next()
             }
             _ => self.wait(&call),
@@ -491,6 +492,7 @@ impl Effect {
             Effect::End => Some(Next::End(false)),
             Effect::Refuse => Some(Next::End(true)),
             Effect::Pause(time) => Some(Next::Pause(time)),
+            Effect::Disk => Some(Next::Disk),
         }
     }
 }

@@ -1,15 +1,41 @@
 //! How a connection waits for the disk: with a thread of its own, so that whatever else its worker had to do goes on.
 
+use std::time::Duration;
+
 use tokio::runtime::{Handle, RuntimeFlavor};
 
-/// Most connections that wait for the disk with a thread each, half of the threads that tokio has for that: however many
-/// more do, the workers are never without a thread that takes over. The rest wait for their turn as they wait for input.
-pub const WAITING: usize = 256;
+/// Most threads beside the workers. Each has a stack and memory that its allocator keeps.
+pub const THREADS: usize = 32;
+/// Most connections that wait for the disk with a thread each; the rest wait for their turn as they wait for input. So
+/// however many there are, and whatever else takes a thread now and then, the workers are never without one that takes over.
+pub const WAITING: usize = THREADS / 4 * 3;
+
+/// Of the memory budget, what one of these connections is reckoned to need beside its data.
+const BYTES: u64 = 16 << 20;
+/// Least of them.
+const WAITING_MIN: usize = 4;
+/// How long a thread that has nothing to do stays.
+pub const IDLE: Duration = Duration::from_millis(200);
+
+/// How many connections wait for the disk with a thread each under this memory budget.
+pub fn waiting(max_memory: u64) -> usize {
+    usize::try_from(max_memory / BYTES).unwrap_or(WAITING).clamp(WAITING_MIN, WAITING)
+}
 
 /// Does what may wait for the disk: the worker's other tasks are taken over by others.
 pub fn wait<R>(act: impl FnOnce() -> R) -> R {
     match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
         Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(act),
         _ => act(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_budgets_have_few_turns() {
+        assert_eq!([0, 64 << 20, 256 << 20, u64::MAX].map(waiting), [4, 4, 16, WAITING]);
     }
 }

@@ -30,7 +30,7 @@ pub mod commands;
 pub mod config;
 mod connection;
 pub mod dialogue;
-mod disk;
+pub mod disk;
 pub mod endpoint;
 #[doc(hidden)]
 pub mod fuzz;

@@ -9,7 +9,7 @@ use data_bridge_kv_model::frame::{self, PUSH, RequestHead};
 use data_bridge_kv_model::limits::{ARGUMENTS, UNAUTHENTICATED_ARGUMENTS};
 use data_bridge_kv_model::{Arg, Command, Item, ReplyBuf, ReplyReader};
 
-use crate::commands;
+use crate::commands::{self, Effect};
 use crate::dialogue::{Dialogue, Next, ROOM_BYTES, Tally};
 use crate::mailbox::Letter;
 use crate::recycle::recycle;
@@ -136,6 +136,9 @@ impl Dialogue {
                 }
                 None => self.native_apart(one.head, one.spec, one.args(args)),
             };
+            if next == Some(Next::Disk) {
+                return (before, next);
+            }
             self.session.client.count(1, one.spec);
             if next.is_some() {
                 return (used, next);
@@ -173,20 +176,8 @@ impl Dialogue {
         Progress::Done
     }
 
-    /// Carries out a request that is no plain engine command. It waits where it is.
+    /// Carries out a request that is no plain engine command. With [`Next::Disk`] nothing was done.
     fn native_apart(
-        &mut self,
-        head: RequestHead,
-        spec: Option<&'static Spec>,
-        args: &[Arg<'_>],
-    ) -> Option<Next> {
-        let before = self.session.wait_here();
-        let next = self.carry_out_native(head, spec, args);
-        self.session.caller.waits = before;
-        next
-    }
-
-    fn carry_out_native(
         &mut self,
         head: RequestHead,
         spec: Option<&'static Spec>,
@@ -211,9 +202,13 @@ impl Dialogue {
         match &call.command {
             Command::Connection(ConnectionCommand::Atomic { args }) => {
                 let mark = self.memory.replies.len();
-                if let Err(error) = transaction::atomic(&self.session, args, &mut self.memory.replies) {
-                    self.memory.replies.truncate(mark);
-                    self.memory.replies.error(&error);
+                match transaction::atomic(&self.session, args, &mut self.memory.replies) {
+                    Ok(Progress::Blocked) => return Some(Next::Disk),
+                    Ok(Progress::Done | Progress::Pending) => {}
+                    Err(error) => {
+                        self.memory.replies.truncate(mark);
+                        self.memory.replies.error(&error);
+                    }
                 }
                 self.answer(id);
                 None
@@ -236,7 +231,9 @@ impl Dialogue {
             }
             Command::Connection(command) => {
                 let effect = commands::carry_out(&mut self.session, command, &mut self.memory.replies);
-                self.answer(id);
+                if effect != Effect::Disk {
+                    self.answer(id);
+                }
                 effect.next()
             }
             command => {
@@ -247,8 +244,10 @@ impl Dialogue {
                 {
                     self.watches.push((watch.cast_unsigned(), id));
                 }
-                if progress == Progress::Done {
-                    self.answer(id);
+                match progress {
+                    Progress::Done => self.answer(id),
+                    Progress::Pending => {}
+                    Progress::Blocked => return Some(Next::Disk),
                 }
                 None
             }

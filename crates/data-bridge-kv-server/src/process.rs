@@ -1,5 +1,7 @@
 //! What the operating system knows of this process.
 
+use data_bridge_kv::Resident;
+
 /// Clock ticks of a second in `/proc`: a constant of the Linux interface.
 const TICKS: f64 = 100.0;
 /// Bytes of a page in `/proc/self/statm` where nothing else is known.
@@ -9,6 +11,15 @@ const PAGE: u64 = 4096;
 pub fn resident_bytes() -> u64 {
     let pages = read("/proc/self/statm").and_then(|text| text.split_ascii_whitespace().nth(1)?.parse().ok());
     pages.map_or(0, |pages: u64| pages.saturating_mul(PAGE))
+}
+
+/// What the memory budget of a server is held against.
+pub struct Process;
+
+impl Resident for Process {
+    fn bytes(&self) -> Option<u64> {
+        Some(resident_bytes()).filter(|bytes| *bytes > 0)
+    }
 }
 
 /// CPU seconds in user and in system mode.

@@ -25,6 +25,7 @@ use crate::config::Config;
 use crate::config::cgroup::{Host, budget};
 use crate::config::size::Size;
 use crate::disk;
+use crate::process::Process;
 use crate::server::{Server, StartError};
 use crate::shutdown::{Signals, until_signal};
 use crate::startline;
@@ -77,6 +78,7 @@ fn serve(args: ServeArgs) -> ExitCode {
     let settings = Settings {
         opening: Arc::clone(&opening),
         max_memory: budget.bytes,
+        resident: Some(Arc::new(Process)),
         namespaces: config.namespaces.clone(),
         data,
         blocking: |act| disk::wait(act),
@@ -136,7 +138,12 @@ fn runtime(config: &Config) -> std::io::Result<Runtime> {
     if let Some(threads) = config.threads {
         builder.worker_threads(threads);
     }
-    builder.enable_all().thread_name("kv-worker").build()
+    builder
+        .max_blocking_threads(disk::THREADS)
+        .thread_keep_alive(disk::IDLE)
+        .enable_all()
+        .thread_name("kv-worker")
+        .build()
 }
 
 fn print_config(args: ServeArgs) -> ExitCode {

@@ -76,7 +76,7 @@ impl Shared {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Shared {
             threads: config.threads.unwrap_or(cores),
-            disk: Semaphore::new(disk::WAITING),
+            disk: Semaphore::new(disk::waiting(engine.stats().max_memory)),
             run_id: run_id(),
             engine,
             config,

@@ -81,24 +81,15 @@ impl Session {
         }
     }
 
-    /// Makes the next transaction depend on a key.
-    pub fn watch(&mut self, key: Key<'_>) -> Result<()> {
+    /// Makes the next transaction depend on a key; answers false if it would have to wait for the disk, and may not.
+    pub fn watch(&mut self, key: Key<'_>) -> Result<bool> {
         let namespace = self.caller.namespace;
         let known = |one: &Watched| one.namespace == namespace && *one.key == *key.as_str();
         if !self.watched.iter().any(known) {
-            let version = self.shared.engine.version(&self.caller, key)?;
+            let Some(version) = self.shared.engine.try_version(&self.caller, key)? else { return Ok(false) };
             self.watched.push(Watched { namespace, key: key.as_str().into(), version });
         }
-        Ok(())
-    }
-
-    /// Lets commands wait for the disk where they run, if they did not at all; answers what they did before.
-    pub fn wait_here(&mut self) -> Waits {
-        let before = self.caller.waits;
-        if before == Waits::Never {
-            self.caller.waits = Waits::Here;
-        }
-        before
+        Ok(true)
     }
 
     /// Back to the state of a new connection; watches and waits of the engine end too.

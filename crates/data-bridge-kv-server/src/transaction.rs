@@ -3,7 +3,7 @@
 //! A queued command is kept as the bytes it came in and parsed again by EXEC: no second form of a command exists.
 #![deny(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
-use data_bridge_kv::OnError;
+use data_bridge_kv::{OnError, Progress, Waits};
 use data_bridge_kv_model::command::table::{self, BLOCKING, CONNECTION, STREAM, Spec};
 use data_bridge_kv_model::error::{Error, ErrorKind, Result};
 use data_bridge_kv_model::limits::{ATOMIC_COMMANDS, REQUEST_BYTES};
@@ -13,7 +13,7 @@ use crate::commands;
 use crate::requests::{self, Request, Scratch};
 use crate::resp::encode::{Encoder, PLAIN, Skin, form_of, head, put_error};
 use crate::resp::parse::Limits;
-use crate::session::Session;
+use crate::session::{Session, Watched};
 
 /// Commands queued by MULTI.
 #[derive(Debug, Default)]
@@ -74,15 +74,33 @@ fn is_keyed(call: &Call<'_>) -> bool {
     !matches!(call.command, Command::Key(_)) || call.spec.keys.first != 0
 }
 
-/// Runs a transaction and appends its reply.
-pub fn exec(session: &mut Session, limits: &Limits, encoder: &mut Encoder, out: &mut Vec<u8>) {
+/// Runs a transaction and appends its reply. If it is blocked nothing was done, and it is to be run again where it may wait.
+pub fn exec(session: &mut Session, limits: &Limits, encoder: &mut Encoder, out: &mut Vec<u8>) -> Progress {
     let Some(transaction) = session.transaction.take() else {
-        return put_error(&Error::invalid("EXEC without MULTI"), out);
+        put_error(&Error::invalid("EXEC without MULTI"), out);
+        return Progress::Done;
     };
-    let watched = std::mem::take(&mut session.watched);
+    let (watched, mark) = (std::mem::take(&mut session.watched), out.len());
+    let progress = run(session, &transaction, &watched, limits, encoder, out);
+    if progress == Progress::Blocked {
+        out.truncate(mark);
+        (session.transaction, session.watched) = (Some(transaction), watched);
+    }
+    progress
+}
+
+fn run(
+    session: &mut Session,
+    transaction: &Transaction,
+    watched: &[Watched],
+    limits: &Limits,
+    encoder: &mut Encoder,
+    out: &mut Vec<u8>,
+) -> Progress {
     if transaction.broken {
         let text = "Transaction discarded because of previous errors.";
-        return put_error(&Error::new(ErrorKind::Aborted, text), out);
+        put_error(&Error::new(ErrorKind::Aborted, text), out);
+        return Progress::Done;
     }
     let (mut args, mut scratch, mut requests) = (Vec::new(), Scratch::default(), Vec::new());
     requests::read(&transaction.raw, limits, usize::MAX, &mut args, &mut scratch, &mut requests, |_| {});
@@ -90,50 +108,75 @@ pub fn exec(session: &mut Session, limits: &Limits, encoder: &mut Encoder, out: 
     let built: Vec<Result<Call<'_>>> = requests.iter().map(|request| request.call(&args)).collect();
 
     let (mut here, mut elsewhere) = (Vec::new(), false);
-    for one in &watched {
+    for one in watched {
         let Ok(key) = Key::new(one.key.as_bytes()) else { continue };
         if one.namespace == session.caller.namespace {
             here.push((key, one.version));
         } else {
             let caller = data_bridge_kv::Caller { namespace: one.namespace, ..session.caller.clone() };
-            match session.shared.engine.version(&caller, key) {
-                Ok(version) => elsewhere |= version != one.version,
-                Err(error) => return put_error(&error, out),
+            match session.shared.engine.try_version(&caller, key) {
+                Ok(Some(version)) => elsewhere |= version != one.version,
+                Ok(None) => return Progress::Blocked,
+                Err(error) => {
+                    put_error(&error, out);
+                    return Progress::Done;
+                }
             }
         }
     }
     let mark = out.len();
     head(b'*', requests.len(), out);
-    let unchanged = !elsewhere && steps(session, &built, &here, encoder, out);
-    if !unchanged {
-        out.truncate(mark);
-        out.extend_from_slice(if session.skin.resp3 { b"_\r\n" } else { b"*-1\r\n" });
+    let outcome = if elsewhere { Outcome::Changed } else { steps(session, &built, &here, encoder, out) };
+    match outcome {
+        Outcome::Done => Progress::Done,
+        Outcome::Blocked => Progress::Blocked,
+        Outcome::Changed => {
+            out.truncate(mark);
+            out.extend_from_slice(if session.skin.resp3 { b"_\r\n" } else { b"*-1\r\n" });
+            Progress::Done
+        }
     }
 }
 
+/// What came of the steps of a transaction.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    Done,
+    /// A watched key has changed: nothing was done.
+    Changed,
+    /// Nothing was done either: the disk has to be waited for.
+    Blocked,
+}
+
 /// Runs the commands in order: as one locked step where they name their keys. Commands over the whole namespace
-/// (FLUSHDB, KEYS …) and those of the connection run between such steps. False where a watched key has changed.
+/// (FLUSHDB, KEYS …) and those of the connection run between such steps. Since only one step can be taken back, several
+/// run where they may wait.
 fn steps(
     session: &mut Session,
     built: &[Result<Call<'_>>],
     watched: &[(Key<'_>, u64)],
     encoder: &mut Encoder,
     out: &mut Vec<u8>,
-) -> bool {
+) -> Outcome {
     let mut watched = watched;
     let mut rest = built;
     let mut replies = ReplyBuf::new();
     if rest.is_empty() {
         return locked_step(session, &[], watched, encoder, out);
     }
+    let stops =
+        |one: &Result<Call<'_>>| one.as_ref().is_ok_and(|call| call.spec.has(CONNECTION) || !is_keyed(call));
+    if session.caller.waits == Waits::Never && session.shared.engine.may_block() && built.iter().any(stops) {
+        return Outcome::Blocked;
+    }
     while !rest.is_empty() {
-        let stops = |one: &Result<Call<'_>>| {
-            one.as_ref().is_ok_and(|call| call.spec.has(CONNECTION) || !is_keyed(call))
-        };
         let until = rest.iter().position(stops).unwrap_or(rest.len());
         let (step, after) = rest.split_at_checked(until).unwrap_or((rest, &[]));
-        if (!step.is_empty() || !watched.is_empty()) && !locked_step(session, step, watched, encoder, out) {
-            return false;
+        if !step.is_empty() || !watched.is_empty() {
+            let outcome = locked_step(session, step, watched, encoder, out);
+            if outcome != Outcome::Done {
+                return outcome;
+            }
         }
         watched = &[];
         rest = after;
@@ -154,7 +197,7 @@ fn steps(
             rest = after;
         }
     }
-    true
+    Outcome::Done
 }
 
 fn locked_step(
@@ -163,21 +206,23 @@ fn locked_step(
     watched: &[(Key<'_>, u64)],
     encoder: &mut Encoder,
     out: &mut Vec<u8>,
-) -> bool {
+) -> Outcome {
     let calls: Vec<Call<'_>> = step.iter().filter_map(|one| one.as_ref().ok().copied()).collect();
     let mut replies = ReplyBuf::new();
     let engine = &session.shared.engine;
-    // The caller waits where it is, so it is never blocked.
-    let _ = engine.execute_atomic(&session.caller, &calls, OnError::Continue, watched, &mut replies);
+    let progress = engine.execute_atomic(&session.caller, &calls, OnError::Continue, watched, &mut replies);
+    if progress == Progress::Blocked {
+        return Outcome::Blocked;
+    }
     let mut reader = ReplyReader::new(replies.as_bytes());
     match reader.item() {
         Ok(Item::Container(..)) => {}
-        Ok(Item::Error(error)) if error.kind() == ErrorKind::Aborted => return false,
+        Ok(Item::Error(error)) if error.kind() == ErrorKind::Aborted => return Outcome::Changed,
         Ok(Item::Error(error)) => {
             step.iter().for_each(|_| put_error(&error, out));
-            return true;
+            return Outcome::Done;
         }
-        _ => return true,
+        _ => return Outcome::Done,
     }
     for one in step {
         match one {
@@ -185,11 +230,12 @@ fn locked_step(
             Err(error) => put_error(error, out),
         }
     }
-    true
+    Outcome::Done
 }
 
-/// `KV.ATOMIC [opcode argc arg…]…`: all of the commands in one step, or none and the first error.
-pub fn atomic(session: &Session, args: &[Arg<'_>], replies: &mut ReplyBuf) -> Result<()> {
+/// `KV.ATOMIC [opcode argc arg…]…`: all of the commands in one step, or none and the first error. If it is blocked there is
+/// no answer.
+pub fn atomic(session: &Session, args: &[Arg<'_>], replies: &mut ReplyBuf) -> Result<Progress> {
     let mut calls = Vec::new();
     let mut rest = args;
     while let [opcode, count, after @ ..] = rest {
@@ -209,9 +255,7 @@ pub fn atomic(session: &Session, args: &[Arg<'_>], replies: &mut ReplyBuf) -> Re
     if !rest.is_empty() {
         return Err(Error::syntax());
     }
-    // As above.
-    let _ = session.shared.engine.execute_atomic(&session.caller, &calls, OnError::Abort, &[], replies);
-    Ok(())
+    Ok(session.shared.engine.execute_atomic(&session.caller, &calls, OnError::Abort, &[], replies))
 }
 
 /// Queues a request, or says why not; answers the line for the client.

@@ -1,4 +1,4 @@
-//! A server whose disk hangs: who needs it waits, nobody else does.
+//! A server whose disk hangs: who needs it waits, nobody else does, with no more threads than the program has.
 
 mod served;
 
@@ -8,12 +8,19 @@ use data_bridge_kv::{DataDirectory, Engine, Settings};
 use data_bridge_kv_model::command::table::opcode;
 use data_bridge_kv_model::frame::{self, RequestHead};
 use data_bridge_kv_model::{Reply, ReplyReader, Value};
-use data_bridge_kv_server::Server;
+use data_bridge_kv_server::{Server, disk};
 use data_bridge_kv_testkit::disk::FaultyDisk;
 use served::{PATIENCE, Raw, config, within};
 
 /// More connections than there are threads that could wait for the disk.
 const CONNECTIONS: usize = 600;
+
+/// Runs a test on a runtime like the program's.
+fn on_few_threads(test: impl Future<Output = ()>) {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let runtime = builder.worker_threads(2).max_blocking_threads(disk::THREADS).enable_all().build().unwrap();
+    runtime.block_on(test);
+}
 
 /// A server with so many keys on disk, all of them one letter long.
 async fn cold(keys: usize) -> (Server, FaultyDisk, Arc<Engine>) {
@@ -32,18 +39,22 @@ async fn cold(keys: usize) -> (Server, FaultyDisk, Arc<Engine>) {
     (server, disk, engine)
 }
 
-/// Waits until so many reads wait for the disk.
-async fn until_waiting(disk: &FaultyDisk, reads: u64) {
+/// Waits until as many reads wait for the disk as ever do.
+async fn until_waiting(disk: &FaultyDisk) {
     within(async {
-        while disk.reads().waiting < reads {
+        while disk.reads().waiting < disk::WAITING as u64 {
             tokio::task::yield_now().await;
         }
     })
     .await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn who_needs_the_disk_waits_and_nobody_else() {
+#[test]
+fn who_needs_the_disk_waits_and_nobody_else() {
+    on_few_threads(readers_wait());
+}
+
+async fn readers_wait() {
     let (server, disk, engine) = cold(CONNECTIONS).await;
     let mut hot = Raw::connect(server.addresses()[0]).await;
     assert_eq!(hot.ask("SET hot 1").await, "+OK\r\n");
@@ -56,7 +67,7 @@ async fn who_needs_the_disk_waits_and_nobody_else() {
         reader.expect("$1\r\n1\r\n").await;
         readers.push(reader);
     }
-    until_waiting(&disk, 200).await;
+    until_waiting(&disk).await;
     let mut slowest = std::time::Duration::ZERO;
     for n in 0..2000 {
         let start = std::time::Instant::now();
@@ -76,16 +87,30 @@ async fn who_needs_the_disk_waits_and_nobody_else() {
     server.stop(PATIENCE).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn transactions_and_native_clients_wait_alone_too() {
+#[test]
+fn transactions_and_native_clients_wait_alone_too() {
+    on_few_threads(transactions_wait());
+}
+
+async fn transactions_wait() {
     let (server, disk, _) = cold(100).await;
     let mut hot = Raw::connect(server.addresses()[0]).await;
     disk.hold_reads(true);
-    let (mut readers, mut native) = (Vec::new(), Vec::new());
+    let (mut readers, mut watchers, mut native) = (Vec::new(), Vec::new(), Vec::new());
     for n in 0..50 {
         let mut reader = Raw::connect(server.addresses()[0]).await;
         reader.send(format!("MULTI\r\nGET key:{n}\r\nAPPEND key:{n} d\r\nEXEC\r\n").as_bytes()).await;
         readers.push(reader);
+        // One that watches a key on disk, and asks for something that is no step on keys between its steps.
+        let (own, cold) = (format!("SET own:{n} 1"), n + 50);
+        let mut reader = Raw::connect(server.addresses()[0]).await;
+        reader
+            .send(
+                format!("WATCH key:{cold}\r\nMULTI\r\n{own}\r\nPING\r\nSTRLEN key:{cold}\r\nEXEC\r\n")
+                    .as_bytes(),
+            )
+            .await;
+        watchers.push(reader);
         let mut reader = Raw::connect(server.addresses()[0]).await;
         let mut requests = frame::PREFACE.to_vec();
         for (id, key) in
@@ -99,11 +124,22 @@ async fn transactions_and_native_clients_wait_alone_too() {
         reader.send(&requests).await;
         native.push(reader);
     }
-    until_waiting(&disk, 100).await;
-    assert_eq!(hot.ask("INCR hot").await, ":1\r\n");
+    until_waiting(&disk).await;
+    for turn in 1..=100 {
+        assert_eq!(hot.ask("INCR hot").await, format!(":{turn}\r\n"));
+        assert_eq!(hot.ask("WATCH hot missing").await, "+OK\r\n");
+        hot.send(b"MULTI\r\nGET hot\r\nGET missing\r\nEXEC\r\n").await;
+        let number = turn.to_string();
+        let answer = format!("${}\r\n{number}\r\n", number.len());
+        hot.expect(&format!("+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n{answer}$-1\r\n")).await;
+    }
+    assert!(disk.reads().waiting <= disk::WAITING as u64);
     disk.hold_reads(false);
     for reader in &mut readers {
         reader.expect("+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n$1\r\nc\r\n:2\r\n").await;
+    }
+    for reader in &mut watchers {
+        reader.expect("+OK\r\n+OK\r\n+QUEUED\r\n+QUEUED\r\n+QUEUED\r\n*3\r\n+OK\r\n+PONG\r\n:1\r\n").await;
     }
     let value = || Reply::Value(Value::Bytes(b"c".as_slice().into()));
     for mut reader in native {

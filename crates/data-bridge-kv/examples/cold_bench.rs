@@ -82,6 +82,7 @@ fn main() {
         is_durable: arguments.get(3).is_some(),
         segment_bytes: 64 << 20,
         max_bytes: u64::MAX,
+        batch_bytes: data_bridge_kv_model::limits::COLD_BATCH_BYTES,
         fingerprint: hasher.fingerprint(),
     };
     let disk = Arc::new(RealDisk::open(&directory).expect("a directory"));

@@ -10,7 +10,7 @@ use data_bridge_kv_model::limits::NAMESPACES;
 use data_bridge_kv_model::{Call, Command, Error, ErrorKind, Key, KeySet, ReplyBuf, Result, Shape, Spec};
 use parking_lot::Mutex;
 
-use crate::budget::Budget;
+use crate::budget::{Budget, Resident};
 use crate::clock::Clock;
 use crate::cold::{self, Job};
 use crate::hash::KeyHash;
@@ -26,6 +26,7 @@ mod checkpoint;
 mod direct;
 mod durable;
 mod halt;
+mod held;
 mod lookahead;
 mod open;
 mod room;
@@ -116,6 +117,7 @@ pub struct Engine {
 struct Core {
     spaces: Vec<Space>,
     budget: Arc<Budget>,
+    resident: Option<Arc<dyn Resident>>,
     tier: Option<Tier>,
     /// The log of the namespaces that have one, from when it is replayed on.
     wal: Arc<OnceLock<Arc<Wal>>>,
@@ -155,10 +157,10 @@ impl Engine {
     pub fn open(settings: Settings) -> Result<Engine> {
         let background = settings.background;
         let core = Core::open(settings)?;
-        let start = |name: &str, work: fn(&Core)| Ticker::start(Arc::clone(&core), name, work);
-        let ticker = background.then(|| start("kv-ticker", Core::tick)).transpose()?;
-        let demotes = background && core.tier.is_some();
-        let demoter = demotes.then(|| start("kv-demoter", Core::tend_tier)).transpose()?;
+        let start = |name, bell, work| Ticker::start(Arc::clone(&core), name, bell, work);
+        let ticker = background.then(|| start("kv-ticker", Arc::default(), Core::tick)).transpose()?;
+        let held = core.tier.as_ref().filter(|_| background).map(Tier::held);
+        let demoter = held.map(|held| start("kv-demoter", held.begin(), Core::tend_tier)).transpose()?;
         Ok(Engine { core, ticker, demoter })
     }
 
@@ -298,13 +300,41 @@ impl Engine {
     /// `Corruption` or `Unavailable` if the key is on disk and can't be read; `Unavailable` too if the caller
     /// [`Waits::Never`] and would have to.
     pub fn version(&self, caller: &Caller, key: Key<'_>) -> Result<u64> {
+        self.try_version(caller, key)?.ok_or_else(|| Halt::Blocked.into_error())
+    }
+
+    /// The same; `None` if the caller [`Waits::Never`] and would have to.
+    ///
+    /// # Errors
+    /// `Corruption` or `Unavailable` if the key is on disk and can't be read.
+    pub fn try_version(&self, caller: &Caller, key: Key<'_>) -> Result<Option<u64>> {
         let space = self.core.space(caller.namespace);
-        let mut txn = self.core.begin_with(space, caller.waits, key).map_err(Halt::into_error)?;
+        let mut txn = match self.core.begin_with(space, caller.waits, key) {
+            Ok(txn) => txn,
+            Err(Halt::Blocked) => return Ok(None),
+            Err(Halt::Error(error)) => return Err(error),
+        };
         let place = txn.place(key);
         let version = txn.version(place);
         caller.send(txn.finish());
         self.core.settle(caller)?;
-        Ok(version)
+        Ok(Some(version))
+    }
+
+    /// Whether writers wait for entries to leave memory just now.
+    pub fn holds_writers(&self) -> bool {
+        self.core.tier.as_ref().is_some_and(|tier| tier.held().is_begun()) && self.core.budget.excess() > 0
+    }
+
+    /// Calls `then` once that is over, or known not to end: at once, or later from the engine's thread, which it must not
+    /// block.
+    pub fn when_room(&self, then: Box<dyn FnOnce() + Send>) {
+        self.core.when_room(then);
+    }
+
+    /// Whether a caller that [`Waits::Never`] may be blocked at all.
+    pub fn may_block(&self) -> bool {
+        self.core.tier.is_some()
     }
 
     /// Drops a pending wait: its answer never comes. Looks through all waiters. Whether there was one: if not, its

@@ -26,6 +26,7 @@ pub mod snapshot;
 pub mod table;
 pub mod wal;
 
+pub use budget::Resident;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use engine::{
     Ahead, Caller, Engine, Lookahead, NamespaceId, NamespaceStats, Obstacle, OnError, Pin, Progress, Stats,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use data_bridge_kv_model::limits::NAMESPACES;
 use data_bridge_kv_model::{Error, ErrorKind, Result};
 
+use crate::budget::Resident;
 use crate::clock::{Clock, SystemClock};
 use crate::disk::{DirectoryLock, Disk, RealDisk};
 use crate::opening::Opening;
@@ -274,6 +275,8 @@ impl DataDirectory {
 pub struct Settings {
     /// Memory budget in bytes for everything that is stored; `u64::MAX` = none.
     pub max_memory: u64,
+    /// What the system counts for the process, where that is to stay within the budget; `None` = the store's own account is.
+    pub resident: Option<Arc<dyn Resident>>,
     /// Shards of a namespace, a power of two up to 4096; `None` = eight for each core.
     pub shards: Option<usize>,
     /// One policy for each of the 16 namespaces.
@@ -298,6 +301,7 @@ impl Default for Settings {
     fn default() -> Settings {
         Settings {
             max_memory: u64::MAX,
+            resident: None,
             shards: None,
             namespaces: (0..NAMESPACES).map(NamespaceSettings::preset).collect(),
             data: None,

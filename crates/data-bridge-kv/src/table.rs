@@ -3,7 +3,7 @@
 //!
 //! Three layers, each in its own file: the *directory* leads from the top bits of a hash to a *segment* of at
 //! most 4 KiB, the segment holds 8-byte slots in groups of one cache line, and a slot points to the *block*
-//! with everything an entry consists of, which stands in the table's *slab*. Segments grow in small steps and split in two,
+//! with everything an entry consists of, which stands in the table's *slab*, whose pages come from the process's *arena*. Segments grow in small steps and split in two,
 //! so the load stays at 70 to 88 percent at any count and no operation pauses for a whole-table resize.
 //!
 //! All unsafe code of the engine is in this module, but for the processor's counter in `clock/ticks.rs`. Outwards it
@@ -11,6 +11,7 @@
 //! leaves it is owned. Only the shard's transaction changes a table; scans, timers and eviction read it.
 #![allow(unsafe_code)]
 
+mod arena;
 mod block;
 mod directory;
 mod entry;

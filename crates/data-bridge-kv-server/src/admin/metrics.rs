@@ -135,6 +135,8 @@ fn tier_families(tier: &TierStats, hits: u64, page: &mut Page) {
     for (name, help, value) in counters {
         page.one(name, "counter", help, value);
     }
+    let help = "Time that writes waited for entries to leave memory.";
+    page.one("kv_tier_stall_seconds_total", "counter", help, tier.stall_us as f64 / 1e6);
     let reads = [("memory", hits.saturating_sub(tier.copied)), ("disk", tier.fetched)];
     let reads = reads.map(|(tier, reads)| (tier.to_owned(), reads));
     page.each("kv_tier_reads_total", "counter", "Values read, by where they were.", "tier", &reads);
@@ -181,6 +183,9 @@ fn store_families(shared: &Shared, stats: &Stats, page: &mut Page) {
     let limit = if stats.max_memory == u64::MAX { 0 } else { stats.max_memory };
     page.one("kv_memory_used_bytes", "gauge", "Bytes of data, as the budget counts them.", stats.used_memory);
     page.one("kv_memory_limit_bytes", "gauge", "Memory budget; 0 = none.", limit);
+    let target = if limit == 0 { 0 } else { stats.memory_target };
+    let help = "Up to where the data may grow so that the process stays within the budget; 0 = no budget.";
+    page.one("kv_memory_target_bytes", "gauge", help, target);
     page.one("kv_waiting", "gauge", "Waits and watches that are open.", stats.waiting);
     page.one("redis_memory_used_bytes", "gauge", "Bytes of data.", stats.used_memory);
     page.one("redis_memory_max_bytes", "gauge", "Memory budget; 0 = none.", limit);

@@ -100,6 +100,8 @@ fn memory(stats: &Stats, policy: &str, text: &mut String) {
     line(text, format_args!("used_memory_rss_human:{}", size::show(resident)));
     line(text, format_args!("used_memory_dataset:{}", stats.used_memory));
     line(text, format_args!("maxmemory:{limit}\r\nmaxmemory_human:{}", size::show(limit)));
+    let target = if limit == 0 { 0 } else { stats.memory_target };
+    line(text, format_args!("memory_target:{target}"));
     line(text, format_args!("maxmemory_policy:{policy}"));
     line(text, format_args!("mem_allocator:mimalloc"));
 }
@@ -131,6 +133,7 @@ fn tier(stats: &Stats, text: &mut String) {
         ("tier_reclaimed_bytes", tier.reclaimed_bytes),
         ("tier_moved", tier.moved),
         ("tier_stalls", tier.stalls),
+        ("tier_stall_us", tier.stall_us),
         ("tier_write_errors", tier.write_errors),
     ] {
         line(text, format_args!("{name}:{value}"));

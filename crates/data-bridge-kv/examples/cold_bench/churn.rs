@@ -27,6 +27,7 @@ pub fn run(disk: Arc<dyn Disk>, hasher: &StableHasher, value: &[u8], grouped: bo
         is_durable: false,
         segment_bytes: 8 << 20,
         max_bytes: u64::MAX,
+        batch_bytes: data_bridge_kv_model::limits::COLD_BATCH_BYTES,
         fingerprint: hasher.fingerprint(),
     };
     let (log, shards) = (Log::create(disk, policy).expect("an empty log"), Shards::new());

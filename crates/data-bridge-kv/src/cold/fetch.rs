@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use parking_lot::{Condvar, Mutex};
 
-use super::pool::{Job, Pool, THREADS};
+use super::pool::{Job, Pool};
 use super::reader::{Fetched, Part, ReadError, Source, Verdict, read_bytes};
 use super::segment::Segment;
 
@@ -185,6 +185,11 @@ impl Flight {
 }
 
 impl Reads {
+    /// Reads with at most so many threads.
+    pub fn of(threads: usize) -> Reads {
+        Reads { flights: Arc::default(), pool: Pool::of(threads) }
+    }
+
     /// How often a record was not read because somebody else was just reading it, or had read it ahead.
     pub fn coalesced(&self) -> u64 {
         self.flights.coalesced.load(Relaxed)
@@ -243,7 +248,7 @@ impl Reads {
 
     fn carry_out(&self, mut work: Work) {
         work.runs = runs(&work.wants, |_| true);
-        let others = work.runs.len().saturating_sub(1).min(THREADS);
+        let others = work.runs.len().saturating_sub(1).min(self.pool.threads());
         let work = Arc::new(work);
         for _ in 0..others {
             let work = Arc::clone(&work);

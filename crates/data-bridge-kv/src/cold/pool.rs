@@ -1,14 +1,18 @@
 //! Threads that wait for the disk in place of others. They are started when there is work for them, up to a limit, and
-//! end once the pool is gone: nobody waits for one that hangs.
+//! end when there was none for a while, since each has memory that its allocator keeps, or once the pool is gone: nobody
+//! waits for one that hangs.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 /// Most threads. What they do is wait, so that they may be more than the machine has cores.
-pub(super) const THREADS: usize = 16;
+pub const THREADS: usize = 16;
+/// How long one stays that has nothing to do.
+const IDLE: Duration = Duration::from_millis(200);
 /// Bytes of the stack of one: commands may run there.
 const STACK_BYTES: usize = 1 << 20;
 
@@ -16,8 +20,11 @@ const STACK_BYTES: usize = 1 << 20;
 pub type Job = Box<dyn FnOnce() + Send>;
 
 /// The threads.
-#[derive(Default)]
-pub struct Pool(Arc<Desk>);
+pub struct Pool {
+    desk: Arc<Desk>,
+    /// Most of them.
+    threads: usize,
+}
 
 #[derive(Default)]
 struct Desk {
@@ -33,12 +40,28 @@ struct State {
     is_closed: bool,
 }
 
+impl Default for Pool {
+    fn default() -> Pool {
+        Pool::of(THREADS)
+    }
+}
+
 impl Pool {
+    /// A pool of at most so many threads, one at least and no more than [`THREADS`].
+    pub fn of(threads: usize) -> Pool {
+        Pool { desk: Arc::default(), threads: threads.clamp(1, THREADS) }
+    }
+
+    /// Most threads.
+    pub fn threads(&self) -> usize {
+        self.threads
+    }
+
     /// Lets a thread do this, at once or when one is free. Gives it back if there are no threads.
     pub fn run(&self, job: Job) -> Result<(), Job> {
-        let mut state = self.0.state.lock();
-        if state.idle <= state.jobs.len() && state.threads < THREADS {
-            let desk = Arc::clone(&self.0);
+        let mut state = self.desk.state.lock();
+        if state.idle <= state.jobs.len() && state.threads < self.threads {
+            let desk = Arc::clone(&self.desk);
             let builder = thread::Builder::new().name("kv-reader".to_owned()).stack_size(STACK_BYTES);
             match builder.spawn(move || desk.serve()) {
                 Ok(_) => state.threads = state.threads.saturating_add(1),
@@ -47,7 +70,7 @@ impl Pool {
             }
         }
         state.jobs.push_back(job);
-        self.0.changed.notify_one();
+        self.desk.changed.notify_one();
         Ok(())
     }
 }
@@ -60,22 +83,49 @@ impl Desk {
                 Some(job) => MutexGuard::unlocked(&mut state, job),
                 None => {
                     state.idle = state.idle.saturating_add(1);
-                    self.changed.wait(&mut state);
+                    let waited = self.changed.wait_for(&mut state, IDLE);
                     state.idle = state.idle.saturating_sub(1);
+                    if waited.timed_out() && state.jobs.is_empty() {
+                        break;
+                    }
                 }
             }
         }
+        state.threads = state.threads.saturating_sub(1);
     }
 }
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        let mut state = self.0.state.lock();
+        let mut state = self.desk.state.lock();
         state.is_closed = true;
         let jobs = std::mem::take(&mut state.jobs);
         drop(state);
         // What these hold may lead back here.
         drop(jobs);
-        self.0.changed.notify_all();
+        self.desk.changed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_without_work_end_and_come_again() {
+        let pool = Pool::of(2);
+        for _ in 0..3 {
+            let (done, told) = std::sync::mpsc::channel();
+            for _ in 0..20 {
+                let done = done.clone();
+                let job: Job = Box::new(move || done.send(()).expect("the test waits"));
+                assert!(pool.run(job).is_ok());
+            }
+            assert_eq!(told.iter().take(20).count(), 20);
+            assert!((1..=2).contains(&pool.desk.state.lock().threads));
+            while pool.desk.state.lock().threads > 0 {
+                thread::yield_now();
+            }
+        }
     }
 }

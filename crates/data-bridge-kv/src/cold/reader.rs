@@ -77,6 +77,11 @@ impl Source {
         self.at.class == UNSIZED
     }
 
+    /// How many bytes the record has at most, unless it is unsized.
+    pub fn most_bytes(&self) -> u64 {
+        class_bytes(self.at.class)
+    }
+
     /// The length of a record that [`Source::is_unsized`], as it says itself. Blocks.
     pub(super) fn measure(&self) -> Result<u64, ReadError> {
         let head = read_bytes(&self.segment, self.offset(), self.first_bytes(Part::Whole))?;

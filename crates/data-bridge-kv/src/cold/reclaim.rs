@@ -101,7 +101,7 @@ impl Log {
         let mut done = Reclaimed { freed_bytes, ..Reclaimed::default() };
         let oldest = self.segments.by_age().first().map(|oldest| oldest.id);
         let is_oldest = oldest == Some(segment.id) && !self.names_failed.load(Relaxed);
-        let mut batch = Batch::default();
+        let mut batch = Batch::of(self.policy.batch_bytes);
         let mut sources = Vec::new();
         for keys in reader::batches(&segment) {
             let moved = keys

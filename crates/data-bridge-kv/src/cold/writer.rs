@@ -30,6 +30,8 @@ pub struct Policy {
     pub segment_bytes: u64,
     /// Most bytes on disk.
     pub max_bytes: u64,
+    /// A batch is large enough to be appended at this size.
+    pub batch_bytes: usize,
     /// Tells whether a directory was written under another secret: [`crate::hash::stable::StableHasher::fingerprint`].
     pub fingerprint: u64,
 }
@@ -104,16 +106,27 @@ impl Item {
 }
 
 /// Entries and tombstones that are to be appended as one.
-#[derive(Default)]
 pub struct Batch {
     /// The records of each lane.
     records: [Vec<u8>; LANES],
     items: Vec<Item>,
     /// Unix ms; `None` = there is one lane.
     now: Option<u64>,
+    full_bytes: usize,
+}
+
+impl Default for Batch {
+    fn default() -> Batch {
+        Batch::of(COLD_BATCH_BYTES)
+    }
 }
 
 impl Batch {
+    /// An empty one that is large enough at this size.
+    pub fn of(full_bytes: usize) -> Batch {
+        Batch { records: Default::default(), items: Vec::new(), now: None, full_bytes }
+    }
+
     fn lane(&self, deadline: Option<u64>) -> usize {
         let (Some(deadline), Some(now)) = (deadline, self.now) else { return LAST_LANE };
         LANE_ENDS.partition_point(|end| *end < deadline.saturating_sub(now))
@@ -168,7 +181,12 @@ impl Batch {
 
     /// Whether it is large enough to be appended.
     pub fn is_full(&self) -> bool {
-        self.bytes() >= COLD_BATCH_BYTES
+        self.bytes() >= self.full_bytes
+    }
+
+    /// The bytes from which on it is.
+    pub fn full_bytes(&self) -> usize {
+        self.full_bytes
     }
 
     /// Bytes that it takes in memory, and about as many on disk.
@@ -186,9 +204,12 @@ impl Batch {
 
     /// Empties it, to be filled again. Memory that one large entry took is given back.
     pub fn clear(&mut self) {
-        for records in &mut self.records {
+        let mut kept = self.full_bytes.saturating_mul(2);
+        // The last lane is used most.
+        for records in self.records.iter_mut().rev() {
             records.clear();
-            records.shrink_to(COLD_BATCH_BYTES);
+            records.shrink_to(kept);
+            kept = kept.saturating_sub(records.capacity());
         }
         self.items.clear();
     }
@@ -305,9 +326,10 @@ impl Log {
         &self.policy
     }
 
-    /// Groups what is put into a batch from now on by the time that it has to live, if this log may.
+    /// Makes a batch one for this log: as large as its are, and grouped by the time that entries have to live, if it may.
     pub fn group(&self, batch: &mut Batch, now: u64) {
         batch.now = (!self.policy.is_durable).then_some(now);
+        batch.full_bytes = self.policy.batch_bytes;
     }
 
     /// Writes a batch, and syncs it in a durable log. From then on its items have places, and count as live: whoever

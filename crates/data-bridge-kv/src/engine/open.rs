@@ -45,8 +45,10 @@ impl Core {
             settings.data.as_ref().map(|data| manifest(data, &settings, started_ms)).transpose()?;
         let beginning = beginning(&settings, manifest.as_ref(), started_ms);
         let data = settings.data.clone();
-        let tier =
-            settings.data.map(|data| Tier::open(data, beginning.seed, settings.blocking)).transpose()?;
+        let tier = settings
+            .data
+            .map(|data| Tier::open(data, beginning.seed, settings.max_memory, settings.blocking))
+            .transpose()?;
         let wal = Arc::new(OnceLock::new());
         let make = |(number, settings): (u8, NamespaceSettings)| {
             let (mode, durability) = (settings.mode, settings.durability_with(tier.is_some()));
@@ -66,6 +68,7 @@ impl Core {
         let core = Arc::new(Core {
             spaces: (0..).zip(settings.namespaces).map(make).collect(),
             budget,
+            resident: settings.resident,
             tier,
             wal,
             log_to_come: Mutex::default(),

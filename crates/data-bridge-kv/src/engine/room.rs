@@ -8,6 +8,8 @@ use crate::shard::Space;
 
 /// Entries evicted at most before a single write goes on, within the slack: a write pays for its own share.
 const EVICT_AT_ONCE: usize = 64;
+/// Entries evicted at most when the process is found to take too much.
+const EVICT_A_LOOK: usize = 4096;
 /// Entries that one write takes into the eviction orders while these are built.
 pub(super) const ORDER_AT_ONCE: usize = 256;
 /// Excess that a burst may leave for the writes after it, as a share of the limit (one in 32). Beyond it a write evicts
@@ -30,7 +32,7 @@ impl Core {
             unfinished.count() == 0
         };
         let mut is_ordered = extend_orders();
-        let slack = self.budget.limit() / SLACK;
+        let slack = self.budget.target() / SLACK;
         let (mut evicted, mut tried, mut stuck) = (0, 0, 0);
         while self.budget.excess() > if tried < EVICT_AT_ONCE { 0 } else { slack } {
             let others = self.spaces.iter().filter(|space| !std::ptr::eq(*space, own));
@@ -52,6 +54,29 @@ impl Core {
             return Err(Error::new(ErrorKind::OutOfMemory, message).into());
         }
         Ok(())
+    }
+
+    /// Lets the budget follow what the system counts for the process. What is too much by that leaves memory although
+    /// nobody writes: without a cold tier right here, otherwise by the demoter.
+    pub(super) fn follow_memory(&self) {
+        let limited = self.resident.as_ref().filter(|_| self.budget.limit() < u64::MAX);
+        let Some(resident) = limited.and_then(|resident| resident.bytes()) else { return };
+        self.budget.follow(resident);
+        self.look_at_held();
+        if self.tier.is_some() {
+            return;
+        }
+        let evicting = |space: &&Space| space.is_touched() && space.settings().eviction != Eviction::None;
+        let mut rest = EVICT_A_LOOK;
+        while self.budget.excess() > 0 && rest > 0 {
+            let mut candidates = self.spaces.iter().filter(evicting);
+            let ordered =
+                candidates.clone().fold(true, |all, space| space.extend_orders(ORDER_AT_ONCE) & all);
+            match candidates.find_map(|space| self.evict_one(space)) {
+                None if ordered => break,
+                _ => rest -= 1,
+            }
+        }
     }
 
     /// Evicts one entry of a namespace, or moves the order on; `None` when nothing may go.

@@ -34,6 +34,8 @@ pub struct Stats {
     pub max_memory: u64,
     /// Bytes in use, as the budget counts them.
     pub used_memory: u64,
+    /// Up to where that may grow, so that the process stays within the budget.
+    pub memory_target: u64,
     /// When the engine was opened, unix ms.
     pub started_ms: u64,
     /// Waits and watches that are open.
@@ -94,6 +96,8 @@ pub struct TierStats {
     pub moved: u64,
     /// Writes that had to wait for entries to leave memory.
     pub stalls: u64,
+    /// Microseconds of all of them.
+    pub stall_us: u64,
     /// Batches that could not be written.
     pub write_errors: u64,
     /// Reads from disk by time: how many took less than 2^n microseconds, and not less than half of that.
@@ -122,6 +126,7 @@ impl Core {
         let mut stats = Stats {
             max_memory: self.budget.limit(),
             used_memory: self.budget.used(),
+            memory_target: self.budget.target(),
             started_ms: self.started_ms,
             tier: self.tier.as_ref().map(Tier::stats),
             log: self.spaces.iter().any(Space::is_logged).then(|| self.log_stats()),

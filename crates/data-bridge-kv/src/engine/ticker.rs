@@ -14,41 +14,54 @@ const PERIOD: Duration = Duration::from_millis(10);
 /// Entries expired in one go while a shard is locked.
 const EXPIRE_AT_ONCE: usize = 256;
 
+/// Wakes a thread before its time.
+#[derive(Default)]
+pub(super) struct Bell {
+    is_stopped: Mutex<bool>,
+    rung: Condvar,
+}
+
+impl Bell {
+    /// Lets the thread look now, unless it is at work: then it looks soon by itself.
+    pub(super) fn ring(&self) {
+        self.rung.notify_all();
+    }
+}
+
 /// A running thread.
 pub(super) struct Ticker {
-    stopped: Arc<(Mutex<bool>, Condvar)>,
+    bell: Arc<Bell>,
     thread: JoinHandle<()>,
 }
 
 impl Ticker {
     /// Starts a thread that does this work again and again.
-    pub(super) fn start(core: Arc<Core>, name: &str, work: fn(&Core)) -> Result<Ticker> {
-        let stopped = Arc::new((Mutex::new(false), Condvar::new()));
-        let signal = Arc::clone(&stopped);
+    pub(super) fn start(core: Arc<Core>, name: &str, bell: Arc<Bell>, work: fn(&Core)) -> Result<Ticker> {
+        let own = Arc::clone(&bell);
         let run = move || {
-            let (stopped, changed) = &*signal;
-            let mut guard = stopped.lock();
+            let mut guard = own.is_stopped.lock();
             while !*guard {
-                changed.wait_for(&mut guard, PERIOD);
+                own.rung.wait_for(&mut guard, PERIOD);
                 parking_lot::MutexGuard::unlocked(&mut guard, || work(&core));
             }
         };
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(run);
         let failed = |_| Error::new(ErrorKind::Unavailable, "no thread could be started");
-        Ok(Ticker { stopped, thread: thread.map_err(failed)? })
+        Ok(Ticker { bell, thread: thread.map_err(failed)? })
     }
 
     pub(super) fn stop(self) {
-        *self.stopped.0.lock() = true;
-        self.stopped.1.notify_all();
+        *self.bell.is_stopped.lock() = true;
+        self.bell.rung.notify_all();
         // A panic in the thread was reported there.
         let _ = self.thread.join();
     }
 }
 
 impl Core {
-    /// Expires what is due and ends waits that timed out.
+    /// Looks at the memory of the process, expires what is due and ends waits that timed out.
     pub(super) fn tick(&self) {
+        self.follow_memory();
         self.end_timed_out();
         for space in self.spaces.iter().filter(|space| space.is_touched()) {
             for index in 0..space.shard_count() {

@@ -5,9 +5,11 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use data_bridge_kv_model::limits::COLD_BATCH_BYTES;
 use data_bridge_kv_model::{Error, ErrorKind, Result};
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
+use super::held::Held;
 use super::open::refused;
 use super::room::ORDER_AT_ONCE;
 use super::stats::{FETCH_TIMES, TierStats};
@@ -25,6 +27,12 @@ use crate::shard::{ColdKeys, Space};
 
 /// Most values that one command may hold while it waits for others.
 const FETCHED_BYTES: u64 = 256 << 20;
+/// Bytes of a batch, and of what is read ahead for one caller, as shares of the memory budget: one in so many.
+const BATCHES: u64 = 128;
+const AHEADS: u64 = 512;
+/// Of the memory budget, what a thread that reads is reckoned to need.
+const READER_BYTES: u64 = 16 << 20;
+const BATCH_BYTES_MIN: u64 = 64 << 10;
 /// Most bytes that a caller who never waits reads from what the system has in memory.
 const AT_ONCE_BYTES: u64 = 1 << 20;
 /// Share of the memory budget, and of the space on disk, that is kept free in the background: one in so many.
@@ -40,8 +48,9 @@ const DEAD_PERCENT: u64 = 20;
 const SWEEP_PAGES: usize = 1024;
 /// What expires so soon is not written in the background, which has time: a writer that needs room at once writes it.
 const SOON_MS: u64 = 3000;
-/// Victims in a row that may not leave before demotion gives up.
+/// Victims in a row that may not leave before demotion gives up, and how often it begins again while writers need room.
 const STUCK: usize = 1024;
+const VAIN: usize = 8;
 
 /// What the spaces' cold entries have in common.
 pub(super) struct Tier {
@@ -50,9 +59,12 @@ pub(super) struct Tier {
     /// Written by whoever lets entries change their place; read by a command that must not meet that.
     pub(super) moves: RwLock<()>,
     work: Mutex<Departures>,
+    /// Most bytes that are read ahead for one caller.
+    pub(super) ahead_bytes: u64,
+    held: Held,
     pub(super) reads: Reads,
     blocking: Blocking,
-    pub(super) figures: Figures,
+    pub(super) figures: Arc<Figures>,
     /// Held while the store is open; taken with `work`, so that nobody writes any more when others may have it.
     directory: Mutex<Option<DataDirectory>>,
 }
@@ -70,6 +82,7 @@ pub(super) struct Figures {
     pub(super) reclaimed_bytes: AtomicU64,
     pub(super) moved: AtomicU64,
     pub(super) stalls: AtomicU64,
+    stall_us: AtomicU64,
     pub(super) write_errors: AtomicU64,
     fetch_times: [AtomicU64; FETCH_TIMES],
     fetch_us: AtomicU64,
@@ -77,7 +90,13 @@ pub(super) struct Figures {
 
 impl Tier {
     /// Opens the tier. What a cache left is removed; what tasks left is there, but not in the shards yet.
-    pub(super) fn open(directory: DataDirectory, seed: u64, blocking: Blocking) -> Result<Tier> {
+    pub(super) fn open(
+        directory: DataDirectory,
+        seed: u64,
+        max_memory: u64,
+        blocking: Blocking,
+    ) -> Result<Tier> {
+        let share = |parts| share_of(max_memory, parts);
         let disk = Arc::clone(directory.disk());
         let failed =
             |error: io::Error| Error::new(ErrorKind::Unavailable, format!("the data directory: {error}"));
@@ -88,6 +107,7 @@ impl Tier {
             is_durable: class == Class::Task,
             segment_bytes: (max_bytes / SEGMENTS).clamp(least, most),
             max_bytes,
+            batch_bytes: share(BATCHES),
             fingerprint: StableHasher::new(seed).fingerprint(),
         };
         let caches = Log::create(Arc::clone(&disk), policy(Class::Cache)).map_err(failed)?;
@@ -96,9 +116,11 @@ impl Tier {
             logs: [Arc::new(caches), Arc::new(tasks)],
             moves: RwLock::new(()),
             work: Mutex::default(),
-            reads: Reads::default(),
+            ahead_bytes: share(AHEADS) as u64,
+            held: Held::default(),
+            reads: Reads::of(usize::try_from(max_memory / READER_BYTES).unwrap_or(usize::MAX)),
             blocking,
-            figures: Figures::default(),
+            figures: Arc::default(),
             directory: Mutex::new(Some(directory)),
         })
     }
@@ -147,6 +169,11 @@ impl Tier {
         self.directory.lock().is_none()
     }
 
+    /// Where writers wait for room.
+    pub(super) fn held(&self) -> &Held {
+        &self.held
+    }
+
     pub(super) fn logs(&self) -> &[Arc<Log>] {
         &self.logs
     }
@@ -167,6 +194,7 @@ impl Tier {
             reclaimed_bytes: of(&figures.reclaimed_bytes),
             moved: of(&figures.moved),
             stalls: of(&figures.stalls),
+            stall_us: of(&figures.stall_us),
             write_errors: of(&figures.write_errors),
             fetch_times: figures.fetch_times.each_ref().map(of),
             fetch_us: of(&figures.fetch_us),
@@ -195,6 +223,15 @@ impl Tier {
                 Ok(result.or_else(|| act.map(|act| act())).expect("the act ran once"))
             }
         }
+    }
+
+    /// The same for a writer that has to wait for room; that is counted.
+    fn stall<R: Send>(&self, waits: Waits, act: impl FnOnce() -> R + Send) -> Step<R> {
+        let watch = Stopwatch::start();
+        let result = self.block(waits, act)?;
+        self.figures.stalls.fetch_add(1, Relaxed);
+        self.figures.stall_us.fetch_add(watch.elapsed_us(), Relaxed);
+        Ok(result)
     }
 
     /// Reads this part of what is wanted, in order.
@@ -256,6 +293,12 @@ impl Tier {
     }
 }
 
+/// So many parts of the memory budget, as bytes of a buffer.
+fn share_of(max_memory: u64, parts: u64) -> usize {
+    let bytes = (max_memory / parts).max(BATCH_BYTES_MIN);
+    usize::try_from(bytes).map_or(COLD_BATCH_BYTES, |bytes| bytes.min(COLD_BATCH_BYTES))
+}
+
 /// Refuses what several values together would take.
 fn check_size(reading: &Reading, values: usize) -> Result<()> {
     if values > 1 && reading.bytes() > FETCHED_BYTES {
@@ -266,11 +309,15 @@ fn check_size(reading: &Reading, values: usize) -> Result<()> {
 }
 
 impl Core {
-    /// Makes room by letting entries leave memory, as far as one write may be held up. Answers false if nothing left.
+    /// Makes room by letting entries leave memory, as far as one write may be held up. Answers false if nothing left. Where
+    /// there is a thread for it, the writer waits for that.
     pub(super) fn demote_excess(&self, own: NamespaceId, waits: Waits) -> Step<bool> {
         let Some(tier) = &self.tier else { return Ok(false) };
-        tier.figures.stalls.fetch_add(u64::from(waits != Waits::Never), Relaxed);
-        tier.block(waits, || {
+        tier.stall(waits, || {
+            if tier.held.is_begun() {
+                let is_closed = || self.closed.load(Relaxed);
+                return tier.held.wait(own, is_closed, || self.budget.excess() == 0);
+            }
             while self.budget.excess() > 0 {
                 if self.demote_batch(tier, Some(own), self.budget.excess(), 0) == 0 {
                     return false;
@@ -278,6 +325,30 @@ impl Core {
             }
             true
         })
+    }
+
+    /// Lets writers that are held look whether they may go on.
+    pub(super) fn look_at_held(&self) {
+        if let Some(tier) = &self.tier {
+            tier.held.look(self.budget.excess() == 0);
+        }
+    }
+
+    /// Tells somebody once there is room for writers, or none can be made.
+    pub(super) fn when_room(&self, then: Box<dyn FnOnce() + Send>) {
+        match &self.tier {
+            Some(tier) if !self.closed.load(Relaxed) => {
+                tier.figures.stalls.fetch_add(1, Relaxed);
+                let watch = Stopwatch::start();
+                let figures = Arc::clone(&tier.figures);
+                let told = move || {
+                    figures.stall_us.fetch_add(watch.elapsed_us(), Relaxed);
+                    then();
+                };
+                tier.held.park(|| self.budget.excess() == 0, Box::new(told));
+            }
+            _ => then(),
+        }
     }
 
     /// Writes one batch of entries of those namespaces that may lose them soonest, but for those that expire until then;
@@ -368,14 +439,27 @@ impl Core {
     /// Background work: keeps some of the budget free, removes what has expired, gives dead space back.
     pub(super) fn tend_tier(&self) {
         let Some(tier) = &self.tier else { return };
-        loop {
-            let limit = self.budget.limit();
-            let over = self.budget.used().saturating_sub(limit.saturating_sub(limit / HEADROOM));
-            let soon = self.clock.unix_ms() + SOON_MS;
-            if over == 0 || self.demote_batch(tier, None, over, soon) == 0 {
-                break;
+        let mut vain = 0;
+        let is_stuck = loop {
+            let target = self.budget.target();
+            let over = self.budget.used().saturating_sub(target.saturating_sub(target / HEADROOM));
+            // Who waits for room can't wait for what expires soon.
+            let own = tier.held.who_waits();
+            let soon = if own.is_some() { 0 } else { self.clock.unix_ms() + SOON_MS };
+            if over == 0 {
+                break false;
             }
-        }
+            if self.demote_batch(tier, own, over, soon) > 0 {
+                vain = 0;
+            } else if vain < VAIN && self.budget.excess() > 0 && !self.closed.load(Relaxed) {
+                // What is next in order may have to stay just now.
+                vain += 1;
+            } else {
+                break self.budget.excess() > 0;
+            }
+            tier.held.look(self.budget.excess() == 0);
+        };
+        tier.held.end_pass(is_stuck);
         self.expire_cold(tier);
         for log in tier.logs() {
             // The lock keeps reclaim and demotion apart: a log has one writer.
@@ -397,6 +481,10 @@ impl Core {
         let (spare, limit) =
             (log.policy().segment_bytes.saturating_mul(SPARE_SEGMENTS), log.policy().max_bytes);
         for _ in 0..SEGMENTS {
+            // Room in memory comes first: writers wait for it.
+            if !is_full && self.budget.excess() > 0 {
+                break;
+            }
             let usage = log.usage();
             let full = is_full || usage.bytes > limit.saturating_sub((limit / HEADROOM).max(spare));
             let wasteful =

@@ -15,7 +15,7 @@ use crate::shard::{Space, Txn};
 /// Rounds after which a command keeps entries from leaving memory until it has run: others may have made its keys cold
 /// again each time.
 const FREE_ROUNDS: usize = 3;
-/// Most keys of a pipeline that are read ahead.
+/// Most keys of a pipeline that are read ahead, within a share of the memory budget.
 const READ_AHEAD: usize = 128;
 
 /// Whether a command alone looks at the values of its keys, or only replaces, deletes, counts or dates them.
@@ -116,7 +116,8 @@ impl Core {
             for fetched in tier.fetch(space, vec![wanted], waits)? {
                 let mut txn = self.begin_at(space, index);
                 if txn.is_current(&fetched) {
-                    if !txn.touch_cold(&fetched) {
+                    // Where memory is short, nothing comes in that has not to.
+                    if !txn.touch_cold(&fetched) || self.budget.excess() > 0 {
                         // The copy has no counters; what is promoted counts itself.
                         txn.count_hit(&fetched);
                         tier.figures.copied.fetch_add(1, Relaxed);
@@ -149,7 +150,13 @@ impl Core {
             let spot = cold.get(space.id(key)?).filter(|spot| !spot.is_expired(now))?;
             cold.source(spot).filter(|source| !source.is_unsized())
         };
-        let sources: Vec<Source> = keys.filter_map(source).take(READ_AHEAD).collect();
+        let mut room = tier.ahead_bytes;
+        let fits = |source: &Source| {
+            let left = room.checked_sub(source.most_bytes());
+            room = left.unwrap_or(0);
+            left.is_some()
+        };
+        let sources: Vec<Source> = keys.filter_map(source).take(READ_AHEAD).take_while(fits).collect();
         if sources.len() < 2 {
             return None;
         }

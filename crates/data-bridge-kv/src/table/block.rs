@@ -49,7 +49,7 @@ impl<'a> Payload<'a> {
                 Payload { kind, place: Place::Inline(bytes) }
             }
             NewValue::Payload { kind, bytes } => {
-                Payload::new(NewValue::Blob { kind, blob: Arc::new(Blob::from(Box::from(bytes))) })
+                Payload::new(NewValue::Blob { kind, blob: Arc::new(Blob::from(bytes)) })
             }
             NewValue::Blob { kind, blob } => {
                 assert!(!kind.is_collection(), "a collection is no payload");

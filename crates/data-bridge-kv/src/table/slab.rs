@@ -1,25 +1,35 @@
-//! Where the entry blocks of one table stand: in pages cut into blocks of one size, in steps of eight bytes.
+//! Where the entry blocks of one table stand: in pages cut into blocks of one size. Up to 512 bytes the sizes are eight
+//! bytes apart, above they are a sixteenth.
 //!
 //! A general allocator's size classes lie 16 or 32 bytes apart here, so that a few bytes more (a deadline) can cost an
 //! entry 32. Pages of a size are cut from front to end. A freed block is a *hole*, which the next block of that size
 //! fills. Where holes are more than a thirty-second of a size, the table moves the last block into one of them
 //! ([`Slab::last_to_move`], [`Slab::move_last`]): only one slot knows where a block stands. So pages become empty from
-//! the end, in whatever order entries leave, and go back to the allocator at once.
+//! the end, in whatever order entries leave, and go back at once.
 //!
-//! Pages grow with their number from 512 bytes to 16 KiB, since a small table has many sizes and few blocks of each. A
-//! block of more than 512 bytes is an allocation of its own.
+//! Pages grow with their number from 512 bytes to 16 KiB, since a small table has many sizes and few blocks of each; those
+//! of blocks above 512 bytes from 8 to 64 KiB. From 16 KiB on they are the arena's. A block that fits no size is an
+//! allocation of its own.
 
 use std::alloc::{Layout, alloc, dealloc, handle_alloc_error};
 use std::ptr::{self, NonNull};
 
+use super::arena::{self, PAGE_BYTES};
 use crate::footprint::block_bytes;
 
 /// The largest block that stands in a page.
-const SLAB_BYTES: usize = 512;
+const SLAB_BYTES: usize = 8 << 10;
+/// The largest block of the sizes that are [`STEP`] apart.
+const FINE_BYTES: usize = 512;
 const STEP: usize = 8;
 /// The smallest block: a hole keeps its number in it.
 const SMALLEST: usize = 2 * STEP;
-const _: () = assert!((SLAB_BYTES - SMALLEST) / STEP < u64::BITS as usize, "a bit for each size");
+/// Sizes that are [`STEP`] apart.
+const FINE_SIZES: usize = (FINE_BYTES - SMALLEST) / STEP + 1;
+/// Sizes in each doubling above.
+const COARSE_SIZES: usize = 16;
+const _: () = assert!(index_of(SLAB_BYTES) < u128::BITS as usize, "a bit for each size");
+const _: () = assert!(SLAB_BYTES <= PAGE_BYTES / 2, "a page has some blocks");
 /// One hole is tolerated, and one more for so many blocks of a size.
 const BLOCKS_A_HOLE: usize = 32;
 
@@ -28,11 +38,18 @@ const BLOCKS_A_HOLE: usize = 32;
 pub(super) const fn slot_bytes(len: usize) -> usize {
     if stands_alone(len) {
         block_bytes(len)
+    } else if len > FINE_BYTES {
+        len.next_multiple_of(coarse_step(len))
     } else if len > SMALLEST {
         len.next_multiple_of(STEP)
     } else {
         SMALLEST
     }
+}
+
+/// How far the sizes around a length above [`FINE_BYTES`] are apart.
+const fn coarse_step(len: usize) -> usize {
+    (1 << (len - 1).ilog2()) / COARSE_SIZES
 }
 
 /// Whether a block of `len` bytes is in no page.
@@ -57,7 +74,7 @@ pub(super) unsafe fn free_alone(memory: NonNull<u8>, len: usize) {
 }
 
 fn layout(bytes: usize) -> Layout {
-    // SAFETY: the alignment is valid, and sizes (at most 16 KiB) cannot overflow.
+    // SAFETY: the alignment is valid, and sizes (at most those of a block) cannot overflow.
     unsafe { Layout::from_size_align_unchecked(bytes, STEP) }
 }
 
@@ -69,13 +86,13 @@ pub(super) struct Slab {
     /// Bytes of pages that no block was cut from yet.
     uncut_bytes: usize,
     /// A bit for each size that got too many holes.
-    holey: u64,
+    holey: u128,
 }
 
 /// The pages of one size.
 #[derive(Default)]
 struct Pages {
-    /// From `alloc`, owned. All but the last are cut to the end.
+    /// From [`allocate_page`], owned. All but the last are cut to the end.
     pages: Vec<NonNull<u8>>,
     /// Blocks cut from the last page.
     cut: usize,
@@ -178,10 +195,8 @@ impl Slab {
         }
         let (pages, bytes) = (&mut self.sizes[index], bytes_of(index));
         if pages.pages.last().is_none() || pages.cut == blocks_in_page(pages.pages.len() - 1, bytes) {
-            let page = page_bytes(pages.pages.len());
-            // SAFETY: the layout is not empty.
-            let memory = NonNull::new(unsafe { alloc(layout(page)) });
-            pages.pages.push(memory.unwrap_or_else(|| handle_alloc_error(layout(page))));
+            let page = page_bytes(pages.pages.len(), bytes);
+            pages.pages.push(allocate_page(page));
             pages.cut = 0;
             self.uncut_bytes += page;
         }
@@ -200,9 +215,9 @@ impl Slab {
         if pages.cut == 0
             && let Some(page) = pages.pages.pop()
         {
-            let len = page_bytes(pages.pages.len());
-            // SAFETY: allocated with this layout, and no block in it is in use.
-            unsafe { dealloc(page.as_ptr(), layout(len)) };
+            let len = page_bytes(pages.pages.len(), bytes);
+            // SAFETY: allocated with this length, and no block in it is in use.
+            unsafe { free_page(page, len) };
             self.uncut_bytes -= len;
             pages.cut = pages.pages.len().checked_sub(1).map_or(0, |last| blocks_in_page(last, bytes));
         }
@@ -233,10 +248,10 @@ impl Pages {
 impl Drop for Slab {
     /// Frees the pages; the table has given up the blocks.
     fn drop(&mut self) {
-        for pages in &self.sizes {
+        for (size, pages) in self.sizes.iter().enumerate() {
             for (index, page) in pages.pages.iter().enumerate() {
-                // SAFETY: allocated with this layout, and the table that uses the blocks goes away.
-                unsafe { dealloc(page.as_ptr(), layout(page_bytes(index))) }
+                // SAFETY: allocated with this length, and the table that uses the blocks goes away.
+                unsafe { free_page(*page, page_bytes(index, bytes_of(size))) }
             }
         }
     }
@@ -248,28 +263,66 @@ fn number_hole(hole: NonNull<u8>, index: usize) {
 }
 
 /// Where the size of a block stands in [`Slab::sizes`].
-fn index_of(len: usize) -> usize {
-    (slot_bytes(len) - SMALLEST) / STEP
+const fn index_of(len: usize) -> usize {
+    let bytes = slot_bytes(len);
+    if bytes <= FINE_BYTES {
+        return (bytes - SMALLEST) / STEP;
+    }
+    let doublings = ((bytes - 1).ilog2() - FINE_BYTES.ilog2()) as usize;
+    let above = bytes - (FINE_BYTES << doublings);
+    FINE_SIZES + doublings * COARSE_SIZES + above / coarse_step(bytes) - 1
 }
 
-fn bytes_of(index: usize) -> usize {
-    SMALLEST + index * STEP
+const fn bytes_of(index: usize) -> usize {
+    if index < FINE_SIZES {
+        return SMALLEST + index * STEP;
+    }
+    let (doublings, step) = ((index - FINE_SIZES) / COARSE_SIZES, (index - FINE_SIZES) % COARSE_SIZES);
+    let least = FINE_BYTES << doublings;
+    least + (step + 1) * (least / COARSE_SIZES)
 }
 
-/// How large the page with this index is.
-fn page_bytes(index: usize) -> usize {
-    SLAB_BYTES << (index / 2).min(5)
+/// How large the page with this index is, among those of blocks of so many bytes.
+fn page_bytes(index: usize, bytes: usize) -> usize {
+    let (least, doublings) = if bytes <= FINE_BYTES { (PAGE_BYTES >> 5, 5) } else { (SLAB_BYTES, 3) };
+    least << (index / 2).min(doublings)
 }
 
 fn blocks_in_page(index: usize, bytes: usize) -> usize {
-    page_bytes(index) / bytes
+    page_bytes(index, bytes) / bytes
+}
+
+/// Memory for a page: the arena's from the size of its pages on.
+fn allocate_page(len: usize) -> NonNull<u8> {
+    let memory = if len < PAGE_BYTES {
+        // SAFETY: the layout is not empty.
+        NonNull::new(unsafe { alloc(layout(len)) })
+    } else {
+        arena::take(len)
+    };
+    memory.unwrap_or_else(|| handle_alloc_error(layout(len)))
+}
+
+/// # Safety
+/// The memory is from [`allocate_page`] with this length, and is not used any more.
+unsafe fn free_page(memory: NonNull<u8>, len: usize) {
+    if len < PAGE_BYTES {
+        // SAFETY: allocated with this layout, as the caller promised.
+        unsafe { dealloc(memory.as_ptr(), layout(len)) }
+    } else {
+        // SAFETY: as the caller promised.
+        unsafe { arena::give(memory, len) }
+    }
 }
 
 #[cfg(test)]
 impl Slab {
     /// Bytes of all pages.
     pub(super) fn page_bytes(&self) -> usize {
-        self.sizes.iter().map(|pages| (0..pages.pages.len()).map(page_bytes).sum::<usize>()).sum()
+        let of_size = |(size, pages): (usize, &Pages)| {
+            (0..pages.pages.len()).map(|index| page_bytes(index, bytes_of(size))).sum::<usize>()
+        };
+        self.sizes.iter().enumerate().map(of_size).sum()
     }
 
     /// Asserts what is promised of holes and pages, with `len` bytes in use of blocks of each size as counted by others.
@@ -282,9 +335,30 @@ impl Slab {
             for (number, hole) in pages.holes.iter().enumerate() {
                 assert_eq!(pages.hole_index(*hole), Some(number));
             }
-            let all: usize = (0..pages.pages.len()).map(page_bytes).sum();
+            let all: usize = (0..pages.pages.len()).map(|page| page_bytes(page, bytes)).sum();
             uncut += all - pages.blocks * bytes;
         }
         assert_eq!(self.uncut_bytes, uncut);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_size_is_its_own_and_the_next_one_is_near() {
+        let mut sizes = 0;
+        for len in 1..=SLAB_BYTES {
+            let (bytes, index) = (slot_bytes(len), index_of(len));
+            assert_eq!((bytes_of(index), index_of(bytes), slot_bytes(bytes)), (bytes, index, bytes), "{len}");
+            assert!(
+                bytes >= len && (len <= FINE_BYTES || bytes - len <= len / COARSE_SIZES),
+                "{len}: {bytes}"
+            );
+            assert!(index == sizes || index + 1 == sizes, "{len}: no size is left out");
+            sizes = index + 1;
+        }
+        assert_eq!(sizes, index_of(SLAB_BYTES) + 1);
     }
 }

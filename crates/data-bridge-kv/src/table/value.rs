@@ -8,6 +8,7 @@ use std::sync::Arc;
 use data_bridge_kv_model::identity::same_identity;
 use data_bridge_kv_model::{Items, Kind, ValueRef};
 
+use super::arena::Extent;
 use crate::collections::Collection;
 use crate::footprint::{arc_bytes, block_bytes};
 
@@ -24,31 +25,43 @@ pub fn is_kept_whole(kind: Kind, payload_len: usize) -> bool {
 /// A payload outside the entry block, reference-counted so that a reader can keep it and copy it without
 /// the shard's lock.
 #[derive(Debug)]
-pub struct Blob {
-    bytes: Box<[u8]>,
-    /// Where the payload starts; it ends with the bytes.
-    start: usize,
+pub struct Blob(Bytes);
+
+#[derive(Debug)]
+enum Bytes {
+    /// The payload starts at `start` and ends with the bytes.
+    Heap { bytes: Box<[u8]>, start: usize },
+    /// A long one.
+    Own(Extent),
 }
+
+/// From so many bytes on a payload has memory of its own: see `arena.rs`.
+const OWN_BYTES: usize = 32 << 10;
 
 impl Blob {
     /// The last `length` of these bytes, where they are; copied if much less is needed than they take.
     pub fn tail(bytes: Vec<u8>, length: usize) -> Blob {
         let start = bytes.len() - length;
-        if bytes.capacity() - length > length / 16 {
-            return Blob::from(Box::from(&bytes[start..]));
+        if bytes.capacity() - length > length / 16 || length >= OWN_BYTES {
+            return Blob::from(&bytes[start..]);
         }
-        Blob { bytes: bytes.into_boxed_slice(), start }
+        Blob(Bytes::Heap { bytes: bytes.into_boxed_slice(), start })
     }
 
     /// What the blob takes on the heap.
     pub fn memory_bytes(&self) -> usize {
-        arc_bytes::<Blob>() + block_bytes(self.bytes.len())
+        let bytes = match &self.0 {
+            Bytes::Heap { bytes, .. } => block_bytes(bytes.len()),
+            Bytes::Own(extent) => extent.memory_bytes(),
+        };
+        arc_bytes::<Blob>() + bytes
     }
 }
 
-impl From<Box<[u8]>> for Blob {
-    fn from(bytes: Box<[u8]>) -> Blob {
-        Blob { bytes, start: 0 }
+impl From<&[u8]> for Blob {
+    fn from(bytes: &[u8]) -> Blob {
+        let own = if bytes.len() >= OWN_BYTES { Extent::copy_of(bytes) } else { None };
+        Blob(own.map_or_else(|| Bytes::Heap { bytes: bytes.into(), start: 0 }, Bytes::Own))
     }
 }
 
@@ -57,7 +70,10 @@ impl Deref for Blob {
 
     #[inline]
     fn deref(&self) -> &[u8] {
-        &self.bytes[self.start..]
+        match &self.0 {
+            Bytes::Heap { bytes, start } => &bytes[*start..],
+            Bytes::Own(extent) => extent,
+        }
     }
 }
 

@@ -60,6 +60,7 @@ pub fn policy() -> Policy {
         is_durable: true,
         segment_bytes: 2000,
         max_bytes: 1 << 30,
+        batch_bytes: data_bridge_kv_model::limits::COLD_BATCH_BYTES,
         fingerprint: StableHasher::new(SEED).fingerprint(),
     }
 }

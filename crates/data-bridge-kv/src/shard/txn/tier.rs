@@ -17,6 +17,8 @@ use crate::shard::notice::Change;
 use crate::shard::{Resting, Shard, Space, exec};
 use crate::table::{Blob, EntryRef, INLINE_BYTES, NewEntry, NewValue, OwnedEntry, Stored};
 
+/// Bytes of large entries that are encoded together.
+const LARGE_BYTES: usize = 1 << 20;
 /// Entries that are looked at in one go while a shard is locked.
 const LOOKED_AT_ONCE: usize = 256;
 
@@ -61,7 +63,7 @@ impl Departures {
     /// Bytes that are gathered, about.
     pub fn is_full(&self) -> bool {
         let large: usize = self.large.iter().map(|(.., entry)| entry.entry().memory_bytes()).sum();
-        self.batch.is_full() || large >= LOCKED_ENCODE_BYTES * 16
+        self.batch.is_full() || large >= LARGE_BYTES.min(self.batch.full_bytes())
     }
 }
 

@@ -1,0 +1,426 @@
+//! Memory straight from the system for what tables hold: pages of entries, and long payloads. A general allocator keeps
+//! what one thread allocated and another freed, so that a process would take much more than its tables do; what is given
+//! back here is the system's again, whoever gives it.
+//!
+//! A *chunk* is 1 MiB of address space that starts at a multiple of its size, in 64 *pages* of 16 KiB. A *run* is some
+//! pages of one chunk that stand together, and of a chunk's free pages only a bit each is kept, so that a freed run needs
+//! no memory. Runs are cut where the longest free run of a chunk is the shortest that suffices. An empty chunk goes back
+//! as a whole, but for one. Some single pages are kept as they are, since pages come and go in turns.
+//!
+//! A payload that is longer than a run is mapped by itself.
+//!
+//! A child of `fork` begins an arena of its own: another thread may have held the lock of this one just then. What it
+//! gives back of the old one is only emptied.
+
+use std::collections::BTreeSet;
+use std::ops::Deref;
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+
+/// Bytes of a page.
+pub(super) const PAGE_BYTES: usize = 16 << 10;
+const CHUNK_PAGES: usize = u64::BITS as usize;
+const CHUNK_BYTES: usize = PAGE_BYTES * CHUNK_PAGES;
+/// The longest run.
+const RUN_BYTES: usize = CHUNK_BYTES;
+/// What the system counts.
+const SYSTEM_PAGE: usize = 4 << 10;
+/// Single free pages that stay the process's.
+const KEPT_PAGES: usize = 32;
+
+/// A run of `len` bytes, from 1 to [`RUN_BYTES`]; `None` if the system has no memory.
+pub(super) fn take(len: usize) -> Option<NonNull<u8>> {
+    Arena::of_this_process().take(len.div_ceil(PAGE_BYTES))
+}
+
+/// # Safety
+/// The run is from [`take`] with a length of as many pages, and is not used any more.
+pub(super) unsafe fn give(run: NonNull<u8>, len: usize) {
+    // SAFETY: promised by the caller.
+    unsafe { Arena::of_this_process().give(run, len.div_ceil(PAGE_BYTES)) }
+}
+
+/// Bytes in memory of their own, which never change.
+#[derive(Debug)]
+pub(super) struct Extent {
+    /// From [`take`], or from [`map`] if they are more than fit there; owned.
+    start: NonNull<u8>,
+    len: usize,
+}
+
+// SAFETY: it owns its bytes, and they never change.
+unsafe impl Send for Extent {}
+// SAFETY: as above.
+unsafe impl Sync for Extent {}
+
+impl Extent {
+    /// A copy of these bytes, which are some; `None` if the system has no memory.
+    pub(super) fn copy_of(bytes: &[u8]) -> Option<Extent> {
+        let len = bytes.len();
+        let start = if len > RUN_BYTES { map(len)? } else { take(len)? };
+        // SAFETY: new memory of this length.
+        unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), start.as_ptr(), len) };
+        Some(Extent { start, len })
+    }
+
+    /// The bytes of memory that it takes: what is behind it in its last page is never touched.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.len.next_multiple_of(SYSTEM_PAGE)
+    }
+}
+
+impl Deref for Extent {
+    type Target = [u8];
+
+    #[inline]
+    fn deref(&self) -> &[u8] {
+        // SAFETY: so many bytes were written there, and they stay as long as `self`.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
+    }
+}
+
+impl Drop for Extent {
+    fn drop(&mut self) {
+        // SAFETY: taken or mapped with this length, and nobody has a reference into it any more.
+        unsafe { if self.len > RUN_BYTES { unmap(self.start, self.len) } else { give(self.start, self.len) } }
+    }
+}
+
+struct Arena {
+    /// The process that made it.
+    process: u32,
+    chunks: Mutex<Chunks>,
+}
+
+/// The chunks by number: their address through their size.
+struct Chunks {
+    /// A bit for each page that is free.
+    free: HashMap<usize, u64, foldhash::fast::FixedState>,
+    /// By the length of the longest free run: the chunks that have one.
+    rooms: [BTreeSet<usize>; CHUNK_PAGES + 1],
+    /// Free pages that were not given back, by address.
+    kept: Vec<usize>,
+}
+
+impl Arena {
+    fn of_this_process() -> &'static Arena {
+        static CURRENT: AtomicPtr<Arena> = AtomicPtr::new(ptr::null_mut());
+        let process = std::process::id();
+        let mut current = CURRENT.load(Ordering::Acquire);
+        loop {
+            // SAFETY: whatever stands there was leaked, so it lives on.
+            if let Some(arena) = unsafe { current.as_ref() }.filter(|arena| arena.process == process) {
+                return arena;
+            }
+            let made = Box::into_raw(Box::new(Arena::new(process)));
+            match CURRENT.compare_exchange(current, made, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => current = made,
+                Err(other) => {
+                    // SAFETY: from `into_raw` above, and nobody has seen it.
+                    drop(unsafe { Box::from_raw(made) });
+                    current = other;
+                }
+            }
+        }
+    }
+
+    fn new(process: u32) -> Arena {
+        let free = HashMap::with_hasher(foldhash::fast::FixedState::default());
+        let rooms = std::array::from_fn(|_| BTreeSet::new());
+        Arena { process, chunks: Mutex::new(Chunks { free, rooms, kept: Vec::with_capacity(KEPT_PAGES) }) }
+    }
+
+    fn take(&self, pages: usize) -> Option<NonNull<u8>> {
+        assert!((1..=CHUNK_PAGES).contains(&pages), "a run of {pages} pages");
+        let mut chunks = self.chunks.lock();
+        let kept = if pages == 1 { chunks.kept.pop() } else { None };
+        let address = match kept {
+            Some(page) => page,
+            None => chunks.cut(pages)?,
+        };
+        NonNull::new(ptr::with_exposed_provenance_mut(address))
+    }
+
+    /// # Safety
+    /// As of [`give`].
+    unsafe fn give(&self, run: NonNull<u8>, pages: usize) {
+        let address = run.as_ptr().expose_provenance();
+        if pages == 1 {
+            let mut chunks = self.chunks.lock();
+            if chunks.kept.len() < KEPT_PAGES && chunks.free.contains_key(&(address / CHUNK_BYTES)) {
+                return chunks.kept.push(address);
+            }
+        }
+        // SAFETY: nobody uses the run any more, and nobody is given it before it is noted as free.
+        unsafe { empty(run, pages * PAGE_BYTES) };
+        let unused = self.chunks.lock().note(address, pages);
+        let start =
+            unused.and_then(|chunk| NonNull::new(ptr::with_exposed_provenance_mut(chunk * CHUNK_BYTES)));
+        if let Some(start) = start {
+            // SAFETY: a whole chunk, all of whose pages are free, and which is known no more.
+            unsafe { unmap(start, CHUNK_BYTES) };
+        }
+    }
+}
+
+impl Chunks {
+    /// Cuts a run from the chunk whose room fits best, or from a new one.
+    fn cut(&mut self, pages: usize) -> Option<usize> {
+        let fitting = self.rooms.iter().skip(pages).find_map(|chunks| chunks.first().copied());
+        let chunk = match fitting {
+            Some(chunk) => chunk,
+            None => {
+                let chunk = map_chunk()?;
+                self.set(chunk, u64::MAX);
+                chunk
+            }
+        };
+        let free = self.free.get(&chunk).copied()?;
+        let first = first_run(free, pages);
+        self.set(chunk, free & !(mask(pages) << first));
+        Some(chunk * CHUNK_BYTES + first as usize * PAGE_BYTES)
+    }
+
+    /// Notes that a run is free; answers a chunk that is empty and not needed.
+    fn note(&mut self, address: usize, pages: usize) -> Option<usize> {
+        let (chunk, first) = (address / CHUNK_BYTES, address % CHUNK_BYTES / PAGE_BYTES);
+        let free = *self.free.get(&chunk)?;
+        let run = mask(pages) << first;
+        assert!(free & run == 0, "a run that is free already");
+        self.set(chunk, free | run);
+        let empty = &self.rooms[CHUNK_PAGES];
+        if empty.len() < 2 {
+            return None;
+        }
+        let unused = *empty.last()?;
+        self.rooms[CHUNK_PAGES].remove(&unused);
+        self.free.remove(&unused);
+        Some(unused)
+    }
+
+    fn set(&mut self, chunk: usize, free: u64) {
+        if let Some(before) = self.free.insert(chunk, free) {
+            self.rooms[longest_run(before)].remove(&chunk);
+        }
+        let longest = longest_run(free);
+        if longest > 0 {
+            self.rooms[longest].insert(chunk);
+        }
+    }
+}
+
+/// The lowest `pages` bits.
+fn mask(pages: usize) -> u64 {
+    u64::MAX >> (CHUNK_PAGES - pages)
+}
+
+/// How many bits stand together at most.
+fn longest_run(mut bits: u64) -> usize {
+    let mut longest = 0;
+    while bits != 0 {
+        bits &= bits << 1;
+        longest += 1;
+    }
+    longest
+}
+
+/// Where the first so many bits stand together.
+fn first_run(mut bits: u64, pages: usize) -> u32 {
+    for _ in 1..pages {
+        bits &= bits >> 1;
+    }
+    bits.trailing_zeros()
+}
+
+/// The number of a new chunk.
+fn map_chunk() -> Option<usize> {
+    // The system puts new mappings below older ones, so that this is where it should most of the time.
+    let first = map(CHUNK_BYTES)?;
+    let address = first.as_ptr().expose_provenance();
+    if address.is_multiple_of(CHUNK_BYTES) {
+        return Some(address / CHUNK_BYTES);
+    }
+    // SAFETY: just mapped, and nobody was told of it.
+    unsafe { unmap(first, CHUNK_BYTES) };
+    let wide = map(2 * CHUNK_BYTES)?;
+    let address = wide.as_ptr().expose_provenance();
+    let before = address.next_multiple_of(CHUNK_BYTES) - address;
+    // SAFETY: what was just mapped but for the chunk; its ends are at pages, as both are.
+    unsafe {
+        unmap(wide, before);
+        unmap(wide.add(before + CHUNK_BYTES), CHUNK_BYTES - before);
+    }
+    Some((address + before) / CHUNK_BYTES)
+}
+
+/// New memory; `None` if the system has none.
+fn map(bytes: usize) -> Option<NonNull<u8>> {
+    let (protection, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE);
+    // SAFETY: a new mapping at an address that the system chooses touches nothing that is there.
+    let memory = unsafe { mmap_anonymous(ptr::null_mut(), bytes, protection, flags) };
+    NonNull::new(memory.ok()?.cast())
+}
+
+/// # Safety
+/// Mapped memory, or a part of it from one page to another, that nobody uses any more.
+unsafe fn unmap(start: NonNull<u8>, bytes: usize) {
+    if bytes > 0 {
+        // The system may refuse, if that would cut a mapping in two and it has too many: then the memory goes at least.
+        // SAFETY: promised by the caller.
+        if unsafe { munmap(start.as_ptr().cast(), bytes) }.is_err() {
+            // SAFETY: promised by the caller.
+            unsafe { empty(start, bytes) };
+        }
+    }
+}
+
+/// Gives the memory behind addresses back; they stay.
+///
+/// # Safety
+/// Nobody uses what stands there any more, and whoever reads it next has written it before.
+unsafe fn empty(start: NonNull<u8>, bytes: usize) {
+    #[cfg(target_os = "linux")]
+    {
+        use rustix::mm::{Advice, madvise};
+        // SAFETY: promised by the caller.
+        let advised = unsafe { madvise(start.as_ptr().cast(), bytes, Advice::LinuxDontNeed) };
+        debug_assert!(advised.is_ok());
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (start, bytes);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An arena of this test alone.
+    fn arena() -> Arena {
+        Arena::new(0)
+    }
+
+    fn resident_pages(run: NonNull<u8>, bytes: usize) -> usize {
+        let text = std::fs::read_to_string("/proc/self/smaps").expect("this is Linux");
+        let (start, mut inside, mut sum) = (run.as_ptr().addr(), false, 0);
+        for line in text.lines() {
+            let range = line.split(' ').next().and_then(|range| range.split_once('-'));
+            if let Some((from, to)) = range {
+                let number = |text| usize::from_str_radix(text, 16).unwrap_or(0);
+                inside = number(from) < start + bytes && start < number(to);
+            } else if let Some(rest) = line.strip_prefix("Rss:").filter(|_| inside) {
+                sum += rest.trim().trim_end_matches(" kB").parse::<usize>().expect("a number") / 4;
+            }
+        }
+        sum
+    }
+
+    #[test]
+    fn runs_are_apart_and_go_back() {
+        let arena = arena();
+        let mut taken: Vec<(NonNull<u8>, usize, u8)> = Vec::new();
+        let mut seed = 7_u64;
+        for round in 0..20_000_u32 {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let pick = (seed >> 33) as usize;
+            if taken.len() < 200 && !pick.is_multiple_of(3) {
+                let pages = if pick.is_multiple_of(5) { 1 + pick / 8 % CHUNK_PAGES } else { 1 };
+                let run = arena.take(pages).expect("there is memory");
+                let mark = round as u8;
+                // SAFETY: the run has so many pages, and is this test's.
+                unsafe { run.write_bytes(mark, pages * PAGE_BYTES) };
+                taken.push((run, pages, mark));
+            } else if !taken.is_empty() {
+                let (run, pages, mark) = taken.swap_remove(pick % taken.len());
+                // SAFETY: as above.
+                let bytes = unsafe { std::slice::from_raw_parts(run.as_ptr(), pages * PAGE_BYTES) };
+                assert!(bytes.iter().all(|byte| *byte == mark), "somebody else wrote here");
+                // SAFETY: taken above, with so many pages.
+                unsafe { arena.give(run, pages) };
+            }
+        }
+        for (run, pages, _) in taken {
+            // SAFETY: as above.
+            unsafe { arena.give(run, pages) };
+        }
+        let chunks = arena.chunks.lock();
+        let used: u32 = chunks.free.values().map(|free| free.count_zeros()).sum();
+        assert_eq!(used as usize, chunks.kept.len(), "all but what is kept is free");
+        assert!(chunks.free.len() <= chunks.kept.len() + 1, "{} chunks", chunks.free.len());
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn what_is_given_back_is_the_systems() {
+        let arena = arena();
+        let run = arena.take(CHUNK_PAGES).expect("there is memory");
+        let [first, second] = [0, 1].map(|half| {
+            // SAFETY: within the run.
+            unsafe { run.add(half * RUN_BYTES / 2) }
+        });
+        // SAFETY: the run is this test's.
+        unsafe { run.write_bytes(1, RUN_BYTES) };
+        let full = resident_pages(run, RUN_BYTES);
+        assert!(full >= RUN_BYTES / SYSTEM_PAGE);
+        // SAFETY: half of what was taken, and nothing looks at it again.
+        unsafe { arena.give(first, CHUNK_PAGES / 2) };
+        let left = resident_pages(second, RUN_BYTES / 2);
+        assert_eq!(full - left, RUN_BYTES / SYSTEM_PAGE / 2);
+        // SAFETY: the other half is still this test's.
+        assert!(unsafe { second.read() } == 1);
+        // SAFETY: as above.
+        unsafe { arena.give(second, CHUNK_PAGES / 2) };
+    }
+
+    #[test]
+    fn a_run_is_cut_where_it_fits_best() {
+        let arena = arena();
+        let all = arena.take(CHUNK_PAGES).expect("there is memory");
+        let other = arena.take(CHUNK_PAGES).expect("there is memory");
+        let part = |run: NonNull<u8>, page: usize| {
+            // SAFETY: within the chunk.
+            unsafe { run.add(page * PAGE_BYTES) }
+        };
+        // SAFETY: parts of what was taken.
+        unsafe {
+            arena.give(part(all, 8), 8);
+            arena.give(part(other, 40), 3);
+        }
+        assert_eq!(arena.take(3), Some(part(other, 40)));
+        assert_eq!(arena.take(3), Some(part(all, 8)));
+        assert_eq!(arena.take(5), Some(part(all, 11)));
+    }
+
+    #[test]
+    #[should_panic(expected = "free already")]
+    fn a_run_goes_back_once() {
+        let arena = arena();
+        let run = arena.take(2).expect("there is memory");
+        // SAFETY: the second time it is refused.
+        unsafe {
+            arena.give(run, 2);
+            arena.give(run, 2);
+        }
+    }
+
+    #[test]
+    fn an_extent_has_its_bytes_and_gives_them_back() {
+        for len in [1, SYSTEM_PAGE + 1, RUN_BYTES, RUN_BYTES + 1, 5 * RUN_BYTES] {
+            let bytes: Vec<u8> = (0..len).map(|at| (at % 251) as u8).collect();
+            let extent = Extent::copy_of(&bytes).expect("there is memory");
+            assert!(*extent == *bytes, "{len} bytes");
+            assert_eq!(extent.memory_bytes(), len.div_ceil(SYSTEM_PAGE) * SYSTEM_PAGE);
+        }
+    }
+
+    #[test]
+    fn runs_of_bits() {
+        assert_eq!([0, 1, 0b1101_1100, u64::MAX].map(longest_run), [0, 1, 3, 64]);
+        assert_eq!((first_run(0b1101_1100, 2), first_run(0b1101_1100, 3)), (2, 2));
+        assert_eq!((first_run(0b1111_0110, 4), first_run(u64::MAX, 64)), (4, 0));
+        assert_eq!((mask(1), mask(64)), (1, u64::MAX));
+    }
+}
