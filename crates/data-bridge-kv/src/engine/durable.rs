@@ -13,11 +13,11 @@ use crate::mutation::Mutation;
 use crate::mutation::bytes::{self, Effect};
 use crate::mutation::describe::describe;
 use crate::record::Record;
-use crate::shard::exec;
 use crate::shard::notice::Notices;
 use crate::shard::space::EFFECTS;
+use crate::shard::{Space, exec};
 use crate::snapshot::{Progress, Snapshot};
-use crate::wal::{Lsn, Refusal};
+use crate::wal::{Lsn, Refusal, Wal};
 
 /// What a caller's answers rest on: a record of the log. Clones are the same.
 #[derive(Clone, Debug, Default)]
@@ -119,6 +119,12 @@ impl Core {
             self.block(waits, || wal.wait_room())?;
         }
         Ok(())
+    }
+
+    /// Whether a write that nobody waits for may be logged right now.
+    pub(super) fn may_log(&self, space: &Space) -> bool {
+        let may = |wal: &Arc<Wal>| space.awaited().is_none() && wal.admit(false).is_ok() && wal.has_room();
+        self.wal.get().is_some_and(may)
     }
 
     /// Answers a sync: it rests on everything that was done so far. Without a log nothing is ever on disk, and nothing is
