@@ -34,6 +34,7 @@ mod disk;
 pub mod endpoint;
 #[doc(hidden)]
 pub mod fuzz;
+pub mod held;
 mod janitor;
 mod listener;
 pub mod mailbox;

@@ -13,6 +13,7 @@
 
 mod buffer;
 mod format;
+mod gather;
 mod inspect;
 mod mark;
 mod reader;
@@ -376,8 +377,10 @@ impl Wal {
             self.state.urgent.fetch_max(lsn, AcqRel);
         }
         let is_much = bytes_before < self.write_bytes() && buffer.bytes >= self.write_bytes();
+        let is_first = was_empty && !buffer.crowd.is_gathering();
+        let wakes = urgent && buffer.crowd.come() || is_first || is_much;
         drop(buffer);
-        if urgent || was_empty || is_much {
+        if wakes {
             self.work.notify_one();
         }
         lsn
@@ -515,8 +518,7 @@ impl Wal {
 
     /// Asks the writer to make an LSN durable soon.
     fn hurry(&self, lsn: Lsn) {
-        if self.state.urgent.fetch_max(lsn, AcqRel) < lsn {
-            drop(self.buffer.lock());
+        if self.state.urgent.fetch_max(lsn, AcqRel) < lsn && self.buffer.lock().crowd.come() {
             self.work.notify_one();
         }
     }

@@ -127,3 +127,39 @@ fn the_short_way_and_the_long_way_leave_the_same_records() {
         assert_eq!(short, long, "{durability:?}");
     }
 }
+
+/// A command that is asked for durably answers when its record is on disk, whatever the namespace's durability says; without a
+/// log it is refused.
+#[test]
+fn a_command_is_durable_where_that_is_asked_for() {
+    let disk = FaultyDisk::new();
+    let (engine, caller) = tasks_on(&disk, Durability::EverySecond);
+    let durably = |caller: &Caller, line: &str| {
+        let words: Vec<Arg<'_>> = line.split(' ').map(|word| Arg::Untyped(word.as_bytes())).collect();
+        let call = table::by_name(words[0].content().unwrap()).unwrap().call(&words[1..]).unwrap();
+        let mut out = ReplyBuf::new();
+        let _ = engine.execute_durably(caller, 0, &call, &mut out);
+        ReplyReader::new(out.as_bytes()).reply().unwrap()
+    };
+    assert_eq!(run(&engine, &caller, "SET a 1"), Reply::Ok);
+    assert!(!engine.is_durable(1));
+    assert_eq!(durably(&caller, "SET b 1"), Reply::Ok);
+    assert!(engine.is_durable(2) && !engine.is_durable(3));
+    let parking = Caller { parks: true, ..caller.clone() };
+    assert_eq!(durably(&parking, "INCR b"), Reply::Integer(2));
+    assert_eq!(engine.owed(&parking), Some(3));
+    let Reply::Error(refused) = durably(&engine.caller(), "SET a 1") else { panic!("no log") };
+    assert!(refused.to_string().contains("'default' has no log"), "{refused}");
+    assert_eq!(run(&engine, &engine.caller(), "EXISTS a"), Reply::Integer(0));
+}
+
+/// What an error tells of a key waits for the log as any other answer does.
+#[test]
+fn an_error_that_tells_a_version_rests_on_its_record() {
+    let (engine, caller) = tasks_on(&FaultyDisk::new(), Durability::Always);
+    let parking = Caller { parks: true, ..caller.clone() };
+    assert_eq!(run(&engine, &parking, "SET a 1"), Reply::Ok);
+    assert!(!engine.is_durable(1));
+    assert!(matches!(run(&engine, &caller, "KV.SETV a 2 5"), Reply::Error(_)));
+    assert!(engine.is_durable(1));
+}

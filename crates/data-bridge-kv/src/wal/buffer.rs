@@ -2,6 +2,7 @@
 //! was copied moves again; the writer takes all chunks at once and gives them back empty.
 
 use super::format::BATCH_BYTES;
+use super::gather::Crowd;
 use super::{Lsn, NewRecord};
 use crate::record::{self, Head};
 
@@ -23,11 +24,13 @@ pub(super) struct Buffer {
     pub(super) last: Lsn,
     /// Bytes in the chunks.
     pub(super) bytes: usize,
+    /// Who waits for them.
+    pub(super) crowd: Crowd,
 }
 
 impl Buffer {
     pub(super) fn new(last: Lsn) -> Buffer {
-        Buffer { chunks: Vec::new(), empty: Vec::new(), last, bytes: 0 }
+        Buffer { chunks: Vec::new(), empty: Vec::new(), last, bytes: 0, crowd: Crowd::default() }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -81,6 +84,9 @@ impl Buffer {
 
     /// Everything so far, and the bytes of its records.
     pub(super) fn take(&mut self) -> (Vec<Chunk>, usize) {
+        if !self.is_empty() || self.crowd.is_there() {
+            self.crowd.go();
+        }
         (std::mem::take(&mut self.chunks), std::mem::take(&mut self.bytes))
     }
 
