@@ -6,7 +6,7 @@
 //! response := length:u32 id:u32 flags:u8 item                     one reply item, see reply.rs
 //! ```
 //! Numbers are little endian. A response carries its request's id; ids of requests in flight must differ.
-//! Requests have no flags yet. Flag 1 of a response: a push, its id is that of the request that started the watch.
+//! Flag 1 of a request: its answer waits until it is on disk. Flag 1 of a response: a push, its id is that of the request that started the watch.
 //! Other flags are refused.
 //!
 //! ```
@@ -38,6 +38,8 @@ pub const PREFACE: [u8; 4] = [0xDB, b'K', b'V', 1];
 pub const REQUEST_HEAD: usize = 11;
 /// Bytes of a response before its item.
 pub const RESPONSE_HEAD: usize = 9;
+/// Request flag: the answer waits until what the command wrote is on disk, whatever the namespace's durability says.
+pub const DURABLE: u8 = 1;
 /// Response flag: a push, not an answer.
 pub const PUSH: u8 = 1;
 
@@ -48,7 +50,7 @@ pub struct RequestHead {
     pub id: u32,
     /// Opcode of `command/table.rs`.
     pub opcode: u16,
-    /// Flags: none yet, so 0.
+    /// Flags: 0 or [`DURABLE`].
     pub flags: u8,
 }
 
@@ -110,7 +112,7 @@ pub fn read_head(body: &[u8]) -> Result<(RequestHead, &[u8])> {
     let (id, rest) = body.split_first_chunk::<4>().ok_or_else(short)?;
     let (opcode, rest) = rest.split_first_chunk::<2>().ok_or_else(short)?;
     let (&flags, rest) = rest.split_first().ok_or_else(short)?;
-    known(flags, 0)?;
+    known(flags, DURABLE)?;
     let head = RequestHead { id: u32::from_le_bytes(*id), opcode: u16::from_le_bytes(*opcode), flags };
     Ok((head, rest))
 }

@@ -109,6 +109,11 @@ fn try_carry_out(
             let text = "KV.CANCEL is for the native protocol; a RESP client's wait ends with its connection";
             return Err(Error::new(ErrorKind::Unavailable, text));
         }
+        ConnectionCommand::Durable => {
+            let text =
+                "KV.DURABLE stands in front of a command that writes; in the native protocol it is a flag";
+            return Err(Error::new(ErrorKind::Unavailable, text));
+        }
         ConnectionCommand::Atomic { .. } => {
             let text = "KV.ATOMIC is for the native protocol; MULTI and EXEC are its RESP form";
             return Err(Error::new(ErrorKind::Unavailable, text));

@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 use crate::clients::Client;
 use crate::dialogue::{Dialogue, Next};
 use crate::disk;
+use crate::held;
 use crate::mailbox::{DRAIN, DURABLE, END, LETTER, LOST, TRIM};
 use crate::server::Shared;
 use crate::stream::Stream;
@@ -213,11 +214,7 @@ impl Connection {
         self.note(used, next);
         if let Some(lsn) = self.shared.engine.owed(&self.dialogue.session.caller) {
             self.held = Some(before);
-            let client = Arc::clone(&self.client);
-            let tell = move |outcome: data_bridge_kv_model::Result<()>| {
-                client.mailbox.signal(if outcome.is_ok() { DURABLE } else { LOST });
-            };
-            self.shared.engine.when_durable(lsn, Box::new(tell));
+            held::hold(&self.shared, lsn, Arc::clone(&self.client));
         }
     }
 

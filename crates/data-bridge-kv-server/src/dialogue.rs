@@ -301,7 +301,7 @@ impl Dialogue {
                 return (used, Some(Next::Room));
             }
             let before = std::mem::replace(&mut used, request.bytes.end);
-            if let Some(spec) = self.plain(request.spec) {
+            if let Some(spec) = self.plain(request.spec).filter(|_| !request.is_durable) {
                 if self.execute(turn(index), request, spec, args) == Progress::Blocked {
                     plain.report(&self.session);
                     return (before, Some(Next::Disk));
@@ -367,6 +367,32 @@ impl Dialogue {
 
     /// Carries out a request that is no plain engine command. With [`Next::Disk`] nothing was done.
     fn apart(&mut self, request: &Request, args: &[Arg<'_>], input: &[u8]) -> Option<Next> {
+        match request.spec.filter(|_| request.is_durable && self.session.authenticated) {
+            Some(spec) => self.carry_out_durably(spec, request, args, input),
+            None => self.carry_out_apart(request, args, input),
+        }
+    }
+
+    /// Carries out what stands behind `KV.DURABLE`.
+    fn carry_out_durably(
+        &mut self,
+        spec: &Spec,
+        request: &Request,
+        args: &[Arg<'_>],
+        input: &[u8],
+    ) -> Option<Next> {
+        if let Err(error) = self.session.check_durable(spec) {
+            put_error(&error, &mut self.out);
+            return None;
+        }
+        let next = self.carry_out_apart(request, args, input);
+        if next != Some(Next::Disk) {
+            self.session.shared.engine.owe_everything(&self.session.caller);
+        }
+        next
+    }
+
+    fn carry_out_apart(&mut self, request: &Request, args: &[Arg<'_>], input: &[u8]) -> Option<Next> {
         if !self.session.authenticated && !request.spec.is_some_and(|spec| spec.has(NO_AUTH)) {
             put_error(&Error::new(ErrorKind::Auth, "Authentication required."), &mut self.out);
             return None;

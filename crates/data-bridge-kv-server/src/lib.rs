@@ -34,6 +34,7 @@ pub mod disk;
 pub mod endpoint;
 #[doc(hidden)]
 pub mod fuzz;
+pub mod held;
 mod janitor;
 mod listener;
 mod loading;

@@ -5,7 +5,7 @@ use data_bridge_kv::{Pin, Progress, Turn, Waits};
 use data_bridge_kv_model::command::table::{self, NO_AUTH, READ, Spec};
 use data_bridge_kv_model::command::{ConnectionCommand, StateCommand};
 use data_bridge_kv_model::error::{Error, ErrorKind};
-use data_bridge_kv_model::frame::{self, PUSH, RequestHead};
+use data_bridge_kv_model::frame::{self, DURABLE, PUSH, RequestHead};
 use data_bridge_kv_model::limits::{ARGUMENTS, UNAUTHENTICATED_ARGUMENTS};
 use data_bridge_kv_model::{Arg, Command, Item, ReplyBuf, ReplyReader};
 
@@ -120,7 +120,7 @@ impl Dialogue {
             }
             let before = std::mem::replace(&mut used, one.end);
             let faulty = fault.filter(|_| index.saturating_add(1) == framed.len());
-            if let Some(spec) = self.plain(one.spec).filter(|_| faulty.is_none()) {
+            if let Some(spec) = self.plain(one.spec).filter(|_| faulty.is_none() && one.head.flags == 0) {
                 if self.execute_frame(turn(index), one, spec, args) == Progress::Blocked {
                     plain.report(&self.session);
                     return (before, Some(Next::Disk));
@@ -178,6 +178,35 @@ impl Dialogue {
 
     /// Carries out a request that is no plain engine command. With [`Next::Disk`] nothing was done.
     fn native_apart(
+        &mut self,
+        head: RequestHead,
+        spec: Option<&'static Spec>,
+        args: &[Arg<'_>],
+    ) -> Option<Next> {
+        match spec.filter(|_| head.flags & DURABLE != 0 && self.session.authenticated) {
+            Some(spec) => self.carry_out_native_durably(head, spec, args),
+            None => self.carry_out_native(head, spec, args),
+        }
+    }
+
+    fn carry_out_native_durably(
+        &mut self,
+        head: RequestHead,
+        spec: &'static Spec,
+        args: &[Arg<'_>],
+    ) -> Option<Next> {
+        if let Err(error) = self.session.check_durable(spec) {
+            self.answer_error(head.id, &error);
+            return None;
+        }
+        let next = self.carry_out_native(head, Some(spec), args);
+        if next != Some(Next::Disk) {
+            self.session.shared.engine.owe_everything(&self.session.caller);
+        }
+        next
+    }
+
+    fn carry_out_native(
         &mut self,
         head: RequestHead,
         spec: Option<&'static Spec>,

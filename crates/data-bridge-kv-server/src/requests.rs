@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use data_bridge_kv_model::command::table::{self, CONNECTION, KeyPositions, READ, Spec};
+use data_bridge_kv_model::command::table::{self, CONNECTION, KeyPositions, READ, Spec, opcode};
 use data_bridge_kv_model::error::{Error, ErrorKind};
 use data_bridge_kv_model::{Arg, Call, Command, Kind};
 
@@ -21,6 +21,8 @@ pub struct Request {
     args: Range<usize>,
     /// Bytes of the input that it takes.
     pub bytes: Range<usize>,
+    /// Whether `KV.DURABLE` stands in front of it.
+    pub is_durable: bool,
     /// Why it can't be carried out although its bytes are well-formed.
     fault: Option<Box<Error>>,
 }
@@ -89,7 +91,12 @@ pub fn read<'a>(
             last = (name, table::by_name(name));
             scratch.names_kinds |= last.1.is_some_and(names_kind);
         }
-        let request = Request { spec: last.1.filter(|_| name.is_some()), args, bytes, fault };
+        let spec = last.1.filter(|_| name.is_some());
+        let mut request = Request { spec, args, bytes, is_durable: false, fault };
+        if spec.is_some_and(|spec| spec.opcode == opcode::KV_DURABLE) {
+            request.unwrap_durable(intake.args);
+            scratch.names_kinds |= request.spec.is_some_and(names_kind);
+        }
         ahead(request.only_key(intake.args));
         requests.push(request);
     }
@@ -115,6 +122,15 @@ impl Request {
     /// Whether it is an empty line or array, which asks for nothing.
     pub fn is_empty(&self) -> bool {
         self.args.start > self.args.end
+    }
+
+    /// Takes `KV.DURABLE` away from in front of a command.
+    #[cold]
+    fn unwrap_durable(&mut self, args: &[Arg<'_>]) {
+        let Some(name) = self.args(args).first() else { return };
+        self.spec = name.content().and_then(table::by_name);
+        self.args.start = self.args.start.saturating_add(1);
+        self.is_durable = true;
     }
 
     /// Its arguments.

@@ -17,6 +17,7 @@ use crate::clients::Clients;
 use crate::config::{Config, ConfigError};
 use crate::disk;
 use crate::endpoint::Endpoint;
+use crate::held::{self, Held};
 use crate::janitor;
 use crate::listener::{self, Listener, Newcomer, Ports};
 use crate::loading;
@@ -50,6 +51,8 @@ pub struct Shared {
     pub gate: Gate,
     /// Who is connected.
     pub clients: Clients,
+    /// Connections that wait for the log.
+    pub held: Held,
     /// Where snapshots go.
     pub snapshots: Snapshots,
     /// When the server started.
@@ -83,6 +86,7 @@ impl Shared {
             gate,
             clients,
             snapshots,
+            held: Held::default(),
             started: Instant::now(),
             endpoints: OnceLock::new(),
             addresses: OnceLock::new(),
@@ -251,6 +255,7 @@ impl Server {
             tasks.spawn(admin::serve(listener, Arc::clone(&shared)));
         }
         tasks.spawn(janitor::look_after(Arc::clone(&shared)));
+        tasks.spawn(held::release(Arc::clone(&shared)));
         let every = shared.config.snapshot_every;
         if !every.is_zero() {
             tasks.spawn(snapshots::take_regularly(Arc::clone(&shared), every));

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use data_bridge_kv::{Caller, NamespaceId, Waits};
-use data_bridge_kv_model::{Key, Result};
+use data_bridge_kv_model::command::table::{BLOCKING, STREAM, WRITE, opcode};
+use data_bridge_kv_model::{Error, Key, Result, Spec};
 
 use crate::clients::Client;
 use crate::resp::encode::Skin;
@@ -90,6 +91,19 @@ impl Session {
             self.watched.push(Watched { namespace, key: key.as_str().into(), version });
         }
         Ok(true)
+    }
+
+    /// Lets a command begin whose answer is to wait until it is on disk.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a command that writes nothing, and in a namespace without a log.
+    pub fn check_durable(&self, spec: &Spec) -> Result<()> {
+        let writes = spec.has(WRITE) && spec.flags & (BLOCKING | STREAM) == 0;
+        if !writes && ![opcode::EXEC, opcode::KV_ATOMIC].contains(&spec.opcode) {
+            let text = format!("{} writes nothing that could be durable", spec.name);
+            return Err(Error::invalid(text));
+        }
+        self.shared.engine.check_durable(&self.caller)
     }
 
     /// Back to the state of a new connection; watches and waits of the engine end too.

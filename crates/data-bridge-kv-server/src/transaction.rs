@@ -262,6 +262,9 @@ pub fn atomic(session: &Session, args: &[Arg<'_>], replies: &mut ReplyBuf) -> Re
 pub fn queue(session: &mut Session, request: &Request, args: &[Arg<'_>], input: &[u8], out: &mut Vec<u8>) {
     let Some(transaction) = &mut session.transaction else { return };
     let checked = request.check_arity(args).and_then(|spec| match refusal(spec) {
+        _ if request.is_durable => {
+            Err(Error::invalid("KV.DURABLE is not allowed in a transaction: send KV.DURABLE EXEC"))
+        }
         Some(error) => Err(error),
         None => transaction.queue(input.get(request.bytes.clone()).unwrap_or_default()),
     });

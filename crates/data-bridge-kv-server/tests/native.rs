@@ -188,11 +188,11 @@ async fn a_wait_is_cancelled_by_its_id() {
 }
 
 #[tokio::test]
-async fn a_request_with_flags_ends_the_connection() {
+async fn a_request_with_unknown_flags_ends_the_connection() {
     let server = start(&[], &[]).await;
     let mut native = Native::connect(&server).await;
     let mut request = Vec::new();
-    let at = frame::start_request(RequestHead { id: 1, opcode: opcode::PING, flags: 1 }, &mut request);
+    let at = frame::start_request(RequestHead { id: 1, opcode: opcode::PING, flags: 2 }, &mut request);
     frame::finish(at, &mut request);
     native.0.send(&request).await;
     native.0.until_closed().await;

@@ -208,8 +208,7 @@ impl Engine {
     ) -> Progress {
         let mark = out.len();
         let result = self.core.run(caller, token, spec, command, turn, out);
-        let shown = result.and_then(|progress| Ok(self.core.settle(caller).map(|()| progress)?));
-        shown.unwrap_or_else(|halt| halt.answer(mark, out))
+        self.core.show(caller, result).unwrap_or_else(|halt| halt.answer(mark, out))
     }
 
     /// Executes commands in order, after asking the processor for the entries that they need. `answers` gets for each
@@ -271,8 +270,7 @@ impl Engine {
     ) -> Progress {
         let mark = out.len();
         let result = self.core.run_atomic(caller, calls, on_error, watched, out);
-        let shown = result.and_then(|()| Ok(self.core.settle(caller)?));
-        shown.map_or_else(|halt| halt.answer(mark, out), |()| Progress::Done)
+        self.core.show(caller, result).map_or_else(|halt| halt.answer(mark, out), |()| Progress::Done)
     }
 
     /// Reads what of these keys is on disk, side by side, for commands that are about to read them one after the other: they
@@ -459,7 +457,9 @@ impl Core {
                         let mut shard = space.lock(space.shard_of(hash));
                         let short = (command, hash);
                         if let Some(result) = exec::run_short(&mut shard, space, &*self.clock, short, out) {
-                            return Ok(result.map(|()| Progress::Done)?);
+                            drop(shard);
+                            caller.owed.raise(result?);
+                            return Ok(Progress::Done);
                         }
                         let mut txn = self.begin(space, Guards::One(shard));
                         txn.know(key, hash);

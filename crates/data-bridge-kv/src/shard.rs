@@ -217,6 +217,17 @@ impl Shard {
             journal.note(sequence, lsn, removes, durable);
         }
     }
+
+    /// Empty memory for the record of a step, to be given back.
+    fn lend_scratch(&mut self) -> Vec<u8> {
+        self.journal.as_mut().map(|journal| journal.lend_scratch()).unwrap_or_default()
+    }
+
+    fn take_scratch(&mut self, scratch: Vec<u8>) {
+        if let Some(journal) = &mut self.journal {
+            journal.take_scratch(scratch);
+        }
+    }
 }
 
 /// A scalar as a borrowed value; `None` for a collection.

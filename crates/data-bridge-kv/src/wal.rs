@@ -13,6 +13,7 @@
 
 mod buffer;
 mod format;
+mod gather;
 mod inspect;
 mod mark;
 mod reader;
@@ -341,9 +342,34 @@ impl Wal {
     /// # Panics
     /// If the payload is longer than [`LOG_RECORD_BYTES`] or the kind is one of the log's own.
     pub fn append(&self, head: NewRecord, payload: &[u8], urgent: bool) -> Lsn {
-        assert!(head.kind < format::OWN_KINDS, "the log's own kind");
         assert!(payload.len() <= LOG_RECORD_BYTES, "a record that is too long");
-        let large = (payload.len() >= LARGE_BYTES).then(|| buffer::large(head, payload));
+        if payload.len() < LARGE_BYTES {
+            return self.append_with(head, payload.len(), urgent, |out| out.extend_from_slice(payload));
+        }
+        let large = buffer::large(head, payload);
+        self.push(head, urgent, |buffer| buffer.push_large(large))
+    }
+
+    /// The same for a payload of at most `most` bytes, which `write` appends to what is there: nothing else may be done to
+    /// that.
+    ///
+    /// # Panics
+    /// If the payload turns out longer, if that is more than 128 KiB, or the kind is one of the log's own.
+    #[inline]
+    pub fn append_with(
+        &self,
+        head: NewRecord,
+        most: usize,
+        urgent: bool,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> Lsn {
+        assert!(most <= 2 * LARGE_BYTES, "a record that is too long");
+        self.push(head, urgent, |buffer| buffer.push(head, most, write))
+    }
+
+    #[inline]
+    fn push(&self, head: NewRecord, urgent: bool, push: impl FnOnce(&mut Buffer) -> Lsn) -> Lsn {
+        assert!(head.kind < format::OWN_KINDS, "the log's own kind");
         let mut buffer = self.buffer.lock();
         if self.failure.get().is_some() || self.state.is_finished.load(Acquire) {
             let lsn = buffer.give_lsn();
@@ -351,18 +377,17 @@ impl Wal {
             return lsn;
         }
         let (was_empty, bytes_before) = (buffer.is_empty(), buffer.bytes);
-        let lsn = match large {
-            Some(record) => buffer.push_large(record),
-            None => buffer.push(head, payload),
-        };
+        let lsn = push(&mut buffer);
         self.state.last.store(lsn, Release);
         self.state.backlog.fetch_add((buffer.bytes - bytes_before) as u64, AcqRel);
         if urgent {
             self.state.urgent.fetch_max(lsn, AcqRel);
         }
         let is_much = bytes_before < self.write_bytes() && buffer.bytes >= self.write_bytes();
+        let is_first = was_empty && !buffer.crowd.is_gathering();
+        let wakes = urgent && buffer.crowd.come() || is_first || is_much;
         drop(buffer);
-        if urgent || was_empty || is_much {
+        if wakes {
             self.work.notify_one();
         }
         lsn
@@ -500,8 +525,7 @@ impl Wal {
 
     /// Asks the writer to make an LSN durable soon.
     fn hurry(&self, lsn: Lsn) {
-        if self.state.urgent.fetch_max(lsn, AcqRel) < lsn {
-            drop(self.buffer.lock());
+        if self.state.urgent.fetch_max(lsn, AcqRel) < lsn && self.buffer.lock().crowd.come() {
             self.work.notify_one();
         }
     }

@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
-use data_bridge_kv::{Caller, DataDirectory, Engine, Settings};
-use data_bridge_kv_model::command::table;
-use data_bridge_kv_model::{Arg, Reply, ReplyBuf, ReplyReader};
+use data_bridge_kv::wal::{self, Line};
+use data_bridge_kv::{
+    Caller, Completions, DataDirectory, Durability, Engine, ManualClock, Obstacle, Settings,
+};
+use data_bridge_kv_model::command::{Expiry, table};
+use data_bridge_kv_model::{Arg, Key, Reply, ReplyBuf, ReplyReader, ValueRef};
 use data_bridge_kv_testkit::disk::FaultyDisk;
 
 fn run(engine: &Engine, caller: &Caller, line: &str) -> Reply {
@@ -32,4 +35,131 @@ fn a_flush_of_everything_rests_on_every_namespace() {
     engine.sync().unwrap();
     assert!(engine.owed(&parking).is_none());
     assert_eq!(run(&engine, &tasks, "DBSIZE"), Reply::Integer(0));
+}
+
+/// Where events go that nobody looks at.
+struct Deaf;
+
+impl Completions for Deaf {
+    fn complete(&self, _token: u64, _reply: &[u8]) {}
+    fn event(&self, _watch: u64, _event: &[u8]) {}
+}
+
+fn tasks_on(disk: &FaultyDisk, durability: Durability) -> (Engine, Caller) {
+    let data = DataDirectory::on(Arc::new(disk.clone()), 1 << 26).unwrap();
+    let clock = Arc::new(ManualClock::new(1_800_000_000_000));
+    let mut settings =
+        Settings { data: Some(data), background: false, shards: Some(2), clock, ..Settings::default() };
+    settings.namespaces[1].durability = Some(durability);
+    let engine = Engine::open(settings).unwrap();
+    let caller = Caller { namespace: engine.namespace("tasks").unwrap(), ..engine.caller() };
+    (engine, caller)
+}
+
+/// The records of a log: LSN, head and payload.
+fn records(disk: &FaultyDisk) -> Vec<(u64, Vec<u8>)> {
+    let mut records = Vec::new();
+    let see = |line: Line<'_>| {
+        if let Line::Record { lsn, record, .. } = line {
+            let head = record.head;
+            let front = [head.namespace, head.kind].into_iter().chain(head.generation.to_le_bytes());
+            records.push((lsn, front.chain(record.payload.iter().copied()).collect()));
+        }
+    };
+    wal::dump(disk, see).unwrap();
+    records
+}
+
+/// A write that goes the short way, without a transaction, leaves the same record as one that a watcher is told of.
+#[test]
+fn the_short_way_and_the_long_way_leave_the_same_records() {
+    let write = |key: &str, engine: &Engine, caller: &Caller| {
+        let value = "v".repeat(70);
+        engine.try_write(
+            caller,
+            Key::new(key.as_bytes()).unwrap(),
+            ValueRef::bytes(value.as_bytes()),
+            Expiry::In(5000),
+        )
+    };
+    for durability in [Durability::EverySecond, Durability::Always] {
+        let first = FaultyDisk::new();
+        drop(tasks_on(&first, durability));
+        let second = first.crash_image(0);
+        let mut replies = Vec::new();
+        for (disk, watched) in [(&first, false), (&second, true)] {
+            let (engine, caller) = tasks_on(disk, durability);
+            if watched {
+                let deaf = Caller { completions: Some(Arc::new(Deaf)), ..caller.clone() };
+                assert!(matches!(run(&engine, &deaf, "KV.WATCH PREFIX a"), Reply::Integer(_)));
+            }
+            let mut told = vec![run(&engine, &caller, "SET a:0 1")];
+            let long = "x".repeat(3000);
+            for line in [
+                "SET a:1 some-bytes",
+                "SET a:1 7 PX 70000",
+                "INCR a:1",
+                "DECRBY a:2 9",
+                "INCR a:2",
+                "SET b 1 EX 9",
+                "HSET a:3 f 1 g 2",
+                "INCRBY a:4 5000000000",
+                "SET a:1 x KEEPTTL",
+                &format!("SET a:5 {long}"),
+            ] {
+                told.push(run(&engine, &caller, line));
+            }
+            let short = write("a:6", &engine, &caller);
+            let expected = durability == Durability::EverySecond && !watched;
+            assert_eq!(short, if expected { Ok(()) } else { Err(Obstacle::Unusual) });
+            if short.is_err() {
+                let long = format!("SET a:6 {} PX 5000", "v".repeat(70));
+                told.push(run(&engine, &caller, &long));
+            } else {
+                told.push(Reply::Ok);
+            }
+            engine.sync().unwrap();
+            replies.push(told);
+        }
+        assert_eq!(replies[0], replies[1]);
+        let (short, long) = (records(&first), records(&second));
+        assert_eq!(short.len(), 12);
+        assert_eq!(short, long, "{durability:?}");
+    }
+}
+
+/// A command that is asked for durably answers when its record is on disk, whatever the namespace's durability says; without a
+/// log it is refused.
+#[test]
+fn a_command_is_durable_where_that_is_asked_for() {
+    let disk = FaultyDisk::new();
+    let (engine, caller) = tasks_on(&disk, Durability::EverySecond);
+    let durably = |caller: &Caller, line: &str| {
+        let words: Vec<Arg<'_>> = line.split(' ').map(|word| Arg::Untyped(word.as_bytes())).collect();
+        let call = table::by_name(words[0].content().unwrap()).unwrap().call(&words[1..]).unwrap();
+        let mut out = ReplyBuf::new();
+        let _ = engine.execute_durably(caller, 0, &call, &mut out);
+        ReplyReader::new(out.as_bytes()).reply().unwrap()
+    };
+    assert_eq!(run(&engine, &caller, "SET a 1"), Reply::Ok);
+    assert!(!engine.is_durable(1));
+    assert_eq!(durably(&caller, "SET b 1"), Reply::Ok);
+    assert!(engine.is_durable(2) && !engine.is_durable(3));
+    let parking = Caller { parks: true, ..caller.clone() };
+    assert_eq!(durably(&parking, "INCR b"), Reply::Integer(2));
+    assert_eq!(engine.owed(&parking), Some(3));
+    let Reply::Error(refused) = durably(&engine.caller(), "SET a 1") else { panic!("no log") };
+    assert!(refused.to_string().contains("'default' has no log"), "{refused}");
+    assert_eq!(run(&engine, &engine.caller(), "EXISTS a"), Reply::Integer(0));
+}
+
+/// What an error tells of a key waits for the log as any other answer does.
+#[test]
+fn an_error_that_tells_a_version_rests_on_its_record() {
+    let (engine, caller) = tasks_on(&FaultyDisk::new(), Durability::Always);
+    let parking = Caller { parks: true, ..caller.clone() };
+    assert_eq!(run(&engine, &parking, "SET a 1"), Reply::Ok);
+    assert!(!engine.is_durable(1));
+    assert!(matches!(run(&engine, &caller, "KV.SETV a 2 5"), Reply::Error(_)));
+    assert!(engine.is_durable(1));
 }

@@ -50,6 +50,8 @@ pub enum ConnectionCommand<'a> {
     Cancel { request: u64 },
     /// Makes a snapshot of the task namespaces; answers where.
     Snapshot,
+    /// `KV.DURABLE` without anything behind it: the doors take it away from in front of a command.
+    Durable,
 }
 
 type Parsed<'a> = Result<Command<'a>>;
@@ -146,6 +148,11 @@ pub(super) fn cancel<'a>(args: &mut Args<'a>) -> Parsed<'a> {
 
 pub(super) fn atomic<'a>(args: &mut Args<'a>) -> Parsed<'a> {
     wrap(ConnectionCommand::Atomic { args: args.all() })
+}
+
+pub(super) fn durable<'a>(args: &mut Args<'a>) -> Parsed<'a> {
+    args.all();
+    wrap(ConnectionCommand::Durable)
 }
 
 pub(super) fn snapshot<'a>(_args: &mut Args<'a>) -> Parsed<'a> {

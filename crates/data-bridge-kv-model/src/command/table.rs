@@ -427,6 +427,8 @@ commands! {
         "End a wait of this connection, named by its request's id";
     KV_SNAPSHOT 0x114 "KV.SNAPSHOT" connection::snapshot, 0, 0, CONNECTION | ADMIN, NONE,
         "Make a snapshot of the task namespaces";
+    KV_DURABLE 0x115 "KV.DURABLE" connection::durable, 1, MANY, CONNECTION, NONE,
+        "Answer the write that follows, or EXEC, only once it is on disk";
 }
 
 /// Slots of the name index: a power of two, well above the number of commands.

@@ -67,13 +67,13 @@ impl Engine {
             return Err(Obstacle::Unusual);
         }
         let (space, hash) = core.find(caller, key)?;
-        if !is_from_now(expiry) {
+        if !is_from_now(expiry) || space.is_logged() && !core.may_log(space) {
             return Err(Obstacle::Unusual);
         }
         let deadline = deadline_at(space.settings(), expiry, None, || core.clock.unix_ms());
         let value = new_value(value).map_err(|_| Obstacle::Unusual)?;
         let mut shard = space.try_lock(space.shard_of(hash)).ok_or(Obstacle::Locked)?;
-        shard.write(space, hash, key.as_bytes(), value, deadline).ok_or(Obstacle::Unusual)
+        shard.write(space, hash, key.as_bytes(), value, deadline).map(drop).ok_or(Obstacle::Unusual)
     }
 }
 

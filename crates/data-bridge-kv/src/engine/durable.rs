@@ -4,20 +4,20 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use data_bridge_kv_model::{Error, ErrorKind, Key, ReplyBuf, Result, Shape};
+use data_bridge_kv_model::{Call, Error, ErrorKind, Key, ReplyBuf, Result, Shape};
 
-use super::{Caller, Core, Engine, Halt, NamespaceId, Step, Waits};
+use super::{Caller, Core, Engine, Halt, NamespaceId, Progress, Step, Waits};
 use crate::disk::Disk;
 use crate::manifest::SEQUENCES;
 use crate::mutation::Mutation;
 use crate::mutation::bytes::{self, Effect};
 use crate::mutation::describe::describe;
 use crate::record::Record;
-use crate::shard::exec;
 use crate::shard::notice::Notices;
 use crate::shard::space::EFFECTS;
-use crate::snapshot::{Progress, Snapshot};
-use crate::wal::{Lsn, Refusal};
+use crate::shard::{Space, exec};
+use crate::snapshot::{self, Snapshot};
+use crate::wal::{Lsn, Refusal, Wal};
 
 /// What a caller's answers rest on: a record of the log. Clones are the same.
 #[derive(Clone, Debug, Default)]
@@ -50,6 +50,11 @@ impl Engine {
         (wal.durable() < lsn).then_some(lsn)
     }
 
+    /// Whether this record of the log is durable.
+    pub fn is_durable(&self, lsn: u64) -> bool {
+        self.core.wal.get().is_none_or(|wal| wal.durable() >= lsn)
+    }
+
     /// Calls `then` once this record of the log is durable, or known not to become it: at once, or later from the log's
     /// thread, which it must not block.
     pub fn when_durable(&self, lsn: u64, then: Box<dyn FnOnce(Result<()>) + Send>) {
@@ -57,6 +62,46 @@ impl Engine {
             Some(wal) => wal.when_durable(lsn, Box::new(move |outcome| then(outcome.map_err(Error::from)))),
             None => then(Ok(())),
         }
+    }
+
+    /// Whether an answer in the caller's namespace can be told to wait until what the command wrote is on disk, see
+    /// [`Engine::owe_everything`].
+    ///
+    /// # Errors
+    /// `InvalidArgument` if the namespace has no log.
+    pub fn check_durable(&self, caller: &Caller) -> Result<()> {
+        let space = self.core.space(caller.namespace);
+        if space.is_logged() {
+            return Ok(());
+        }
+        let name = &space.settings().name;
+        Err(Error::invalid(format!(
+            "namespace '{name}' has no log, so nothing in it is durable: that takes a task namespace and a data directory"
+        )))
+    }
+
+    /// Lets the caller's answers so far rest on everything that was done so far, whatever the namespace's durability says.
+    pub fn owe_everything(&self, caller: &Caller) {
+        caller.owed.raise(self.core.wal.get().map_or(0, |wal| wal.last()));
+    }
+
+    /// Executes a command as [`Engine::execute`] does, and answers when what it wrote is on disk, whatever the namespace's
+    /// durability says.
+    pub fn execute_durably(
+        &self,
+        caller: &Caller,
+        token: u64,
+        call: &Call<'_>,
+        out: &mut ReplyBuf,
+    ) -> Progress {
+        if let Err(error) = self.check_durable(caller) {
+            out.error(&error);
+            return Progress::Done;
+        }
+        let mark = out.len();
+        let result = self.core.run(caller, token, call.spec, &call.command, None, out);
+        self.owe_everything(caller);
+        self.core.show(caller, result).unwrap_or_else(|halt| halt.answer(mark, out))
     }
 
     /// Why the log failed, if it did: nothing is acknowledged any more, and the store is to be opened anew.
@@ -70,7 +115,7 @@ impl Engine {
     /// # Errors
     /// `InvalidArgument` if the destination is not empty, `Unavailable` without a directory, for lack of space and for a disk
     /// that fails, `Durability` if the log failed.
-    pub fn snapshot(&self, to: &dyn Disk, progress: Progress<'_>) -> Result<Snapshot> {
+    pub fn snapshot(&self, to: &dyn Disk, progress: snapshot::Progress<'_>) -> Result<Snapshot> {
         self.core.snapshot(to, progress)
     }
 
@@ -121,6 +166,12 @@ impl Core {
         Ok(())
     }
 
+    /// Whether a write that nobody waits for may be logged right now.
+    pub(super) fn may_log(&self, space: &Space) -> bool {
+        let may = |wal: &Arc<Wal>| space.awaited().is_none() && wal.admit(false).is_ok() && wal.has_room();
+        self.wal.get().is_some_and(may)
+    }
+
     /// Answers a sync: it rests on everything that was done so far. Without a log nothing is ever on disk, and nothing is
     /// waited for.
     pub(super) fn owe_everything(&self, caller: &Caller, redis: bool, out: &mut ReplyBuf) {
@@ -133,6 +184,13 @@ impl Core {
         } else {
             out.ok();
         }
+    }
+
+    /// The outcome of a command once it may be shown.
+    #[inline]
+    pub(super) fn show<T>(&self, caller: &Caller, outcome: Step<T>) -> Step<T> {
+        self.settle(caller)?;
+        outcome
     }
 
     /// Waits until what a caller was answered may be shown, unless it sees to that itself.

@@ -20,6 +20,9 @@ use super::Mutation;
 use crate::collections::{Packed, Score};
 use crate::table::NewValue;
 
+/// What a put has beside its key and its value's payload, at most: lengths, version, deadline and kind.
+const PUT_BESIDE: usize = 48;
+
 const PUT: u8 = 1;
 const DELETE: u8 = 2;
 const DEADLINE: u8 = 3;
@@ -47,14 +50,12 @@ pub struct Effect<'a> {
 
 /// Appends one effect.
 pub fn encode(key: &[u8], version: u64, mutation: &Mutation<'_>, out: &mut Vec<u8>) {
-    out.push(number(mutation));
-    put_counted(key, out);
-    out.extend_from_slice(&version.to_le_bytes());
+    if let Mutation::Put { value, deadline } = mutation {
+        return encode_put(key, version, value, *deadline, out);
+    }
+    put_front(number(mutation), key, version, out);
     match mutation {
-        Mutation::Put { value, deadline } => {
-            put_deadline(*deadline, out);
-            put_value(value, out);
-        }
+        Mutation::Put { .. } => {}
         Mutation::Delete => {}
         Mutation::Deadline(deadline) => put_deadline(*deadline, out),
         Mutation::ListInsert(index, element) | Mutation::ListSet(index, element) => {
@@ -80,6 +81,29 @@ pub fn encode(key: &[u8], version: u64, mutation: &Mutation<'_>, out: &mut Vec<u
             score.encode_payload(out);
         }
     }
+}
+
+/// Appends a put.
+pub fn encode_put(key: &[u8], version: u64, value: &NewValue<'_>, deadline: Option<u64>, out: &mut Vec<u8>) {
+    put_front(PUT, key, version, out);
+    put_deadline(deadline, out);
+    put_value(value, out);
+}
+
+fn put_front(number: u8, key: &[u8], version: u64, out: &mut Vec<u8>) {
+    out.push(number);
+    put_counted(key, out);
+    out.extend_from_slice(&version.to_le_bytes());
+}
+
+/// The most bytes that a value and its key take as a put, about.
+pub fn most_bytes_of_put(key: &[u8], value: &NewValue<'_>) -> usize {
+    let length = match value {
+        NewValue::Payload { bytes, .. } | NewValue::Whole { bytes, .. } => bytes.len(),
+        NewValue::Blob { blob, .. } => blob.len(),
+        NewValue::Collection(collection) => collection.encoded_len(),
+    };
+    key.len() + length + PUT_BESIDE
 }
 
 fn number(mutation: &Mutation<'_>) -> u8 {

@@ -5,7 +5,7 @@ use super::notice::Change;
 use super::{Shard, Space, is_large};
 use crate::budget::{Budget, REPORT_STEP};
 use crate::hash::KeyHash;
-use crate::mutation::{self, Mutation};
+use crate::mutation::{self, Mutation, bytes};
 use crate::table::{EntryRef, Look, NewValue};
 use crate::wal::Lsn;
 
@@ -27,6 +27,18 @@ impl Shard {
         {
             return None;
         }
+        self.consult(hash, key, now, use_it)
+    }
+
+    /// The same for an answer that rests on what comes behind this.
+    #[inline]
+    pub fn consult<R>(
+        &mut self,
+        hash: KeyHash,
+        key: &[u8],
+        now: impl FnOnce() -> u64,
+        use_it: impl FnOnce(Option<EntryRef<'_>>) -> Option<R>,
+    ) -> Option<R> {
         let may_be_elsewhere = self.may_be_elsewhere();
         match self.table.look(hash, key, true, now) {
             Look::Live(entry, _) if !is_large(entry) => {
@@ -44,14 +56,15 @@ impl Shard {
         }
     }
 
-    /// Whether a write takes a transaction: a transition graph must allow it, others are told, or it is logged.
+    /// Whether a write takes a transaction: a transition graph must allow it, or others are told.
     #[inline]
     pub fn is_watched(&self, space: &Space) -> bool {
-        space.settings().graph.is_some() || self.tells(space) || space.is_logged()
+        space.settings().graph.is_some() || self.tells(space)
     }
 
-    /// Writes a value and its deadline (unix ms, not passed), if that is all there is to do. Answers `None`, having done
-    /// nothing, where it takes a transaction: a transition graph must allow it, others are told, it is logged, or the key may be on disk.
+    /// Writes a value and its deadline (unix ms, not passed), if that is all there is to do, and answers the record that this
+    /// rests on; 0 = none. The value is no longer than what may be encoded while a shard is locked. Answers `None`, having done
+    /// nothing, where it takes a transaction: a transition graph must allow it, others are told, or the key may be on disk.
     #[inline]
     pub fn write(
         &mut self,
@@ -60,16 +73,27 @@ impl Shard {
         key: &[u8],
         value: NewValue<'_>,
         deadline: Option<u64>,
-    ) -> Option<()> {
+    ) -> Option<Lsn> {
         if self.is_watched(space) {
             return None;
         }
         if self.may_be_elsewhere() && self.table.find(hash, key).is_none() {
             return None;
         }
+        let logged = if space.is_logged() { Some(self.log_put(space, key, &value, deadline)?) } else { None };
         self.carry_out(space, hash, key, Mutation::Put { value, deadline }, Change::Set);
         self.report(space.budget());
-        Some(())
+        let (Some(lsn), Some(wal)) = (logged, space.wal()) else { return Some(0) };
+        self.note(lsn, false, wal.durable());
+        Some(if space.awaited().is_some() { lsn } else { 0 })
+    }
+
+    /// Appends the record of a write that is about to be carried out.
+    fn log_put(&self, space: &Space, key: &[u8], value: &NewValue<'_>, deadline: Option<u64>) -> Option<Lsn> {
+        let version = space.version(self.upcoming());
+        space.append_with(bytes::most_bytes_of_put(key, value), |out| {
+            bytes::encode_put(key, version, value, deadline, out);
+        })
     }
 
     /// Whether every change is durable, as far as anybody waits for that.

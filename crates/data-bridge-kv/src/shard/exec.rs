@@ -9,6 +9,7 @@ use crate::clock::Clock;
 use crate::collections::{Collection, Packed};
 use crate::hash::KeyHash;
 use crate::table::{NewValue, is_kept_whole};
+use crate::wal::Lsn;
 
 /// What an element takes beside its bytes when it is encoded, at most.
 const ELEMENT_BYTES: usize = 8;
@@ -38,8 +39,8 @@ pub fn run(txn: &mut Txn<'_>, command: &Command<'_>, out: &mut ReplyBuf) -> Resu
     }
 }
 
-/// Executes what is plain of one key's commands on its locked shard, without a step around it. Answers `None`, having
-/// done nothing, where it takes one.
+/// Executes what is plain of one key's commands on its locked shard, without a step around it, and answers the record that
+/// the answer rests on; 0 = none. Answers `None`, having done nothing, where it takes one.
 #[inline]
 pub fn run_short(
     shard: &mut Shard,
@@ -47,7 +48,7 @@ pub fn run_short(
     clock: &dyn Clock,
     (command, hash): (&Command<'_>, KeyHash),
     out: &mut ReplyBuf,
-) -> Option<Result<()>> {
+) -> Option<Result<Lsn>> {
     match command {
         Command::Scalar(command) => scalar::run_short(shard, space, clock, (command, hash), out),
         Command::Number(command) => number::run_short(shard, space, clock, (command, hash), out),

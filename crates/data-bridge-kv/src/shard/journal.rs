@@ -9,6 +9,9 @@ use crate::wal::{Failure, Lsn};
 /// Records that are told apart; of more at once the later ones count as one.
 const TOLD_APART: usize = 4096;
 
+/// Memory that is kept for the effects of the next step.
+const SCRATCH_BYTES: usize = 2048;
+
 /// The recent records of a shard.
 #[derive(Debug, Default)]
 pub struct Journal {
@@ -22,6 +25,8 @@ pub struct Journal {
     last: Lsn,
     /// The last record that removed a key.
     removal: Lsn,
+    /// Memory in which the shard's steps gather their effects.
+    scratch: Vec<u8>,
 }
 
 impl Journal {
@@ -68,6 +73,21 @@ impl Journal {
     /// Whether every change is durable.
     pub fn is_settled(&self, durable: Lsn) -> bool {
         self.last <= durable
+    }
+
+    /// Empty memory to gather effects in; it is to be given back.
+    pub fn lend_scratch(&mut self) -> Vec<u8> {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        scratch.reserve(SCRATCH_BYTES / 8);
+        scratch
+    }
+
+    /// Takes it back, unless it grew.
+    pub fn take_scratch(&mut self, mut scratch: Vec<u8>) {
+        if scratch.capacity() <= SCRATCH_BYTES {
+            scratch.clear();
+            self.scratch = scratch;
+        }
     }
 
     fn settle(&mut self, durable: Lsn) {

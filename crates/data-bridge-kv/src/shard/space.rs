@@ -67,7 +67,7 @@ struct Journaling {
     wal: Arc<OnceLock<Arc<Wal>>>,
     /// Whether answers wait for what they rest on.
     is_awaited: bool,
-    /// The last record of this namespace.
+    /// The last record of this namespace, where answers wait.
     last: AtomicU64,
 }
 
@@ -122,10 +122,23 @@ impl Space {
 
     /// Appends the effects of a step; its shards are locked.
     pub fn append(&self, effects: &[u8]) -> Option<Lsn> {
+        self.append_by(|wal, head, is_awaited| wal.append(head, effects, is_awaited))
+    }
+
+    /// The same for effects of at most `most` bytes, which `write` appends to what is there.
+    #[inline]
+    pub fn append_with(&self, most: usize, write: impl FnOnce(&mut Vec<u8>)) -> Option<Lsn> {
+        self.append_by(|wal, head, is_awaited| wal.append_with(head, most, is_awaited, write))
+    }
+
+    #[inline]
+    fn append_by(&self, append: impl FnOnce(&Wal, NewRecord, bool) -> Lsn) -> Option<Lsn> {
         let journal = self.journal.as_ref()?;
         let head = NewRecord { namespace: self.number, generation: 0, kind: EFFECTS };
-        let lsn = journal.wal.get()?.append(head, effects, journal.is_awaited);
-        journal.last.fetch_max(lsn, Ordering::Relaxed);
+        let lsn = append(journal.wal.get()?, head, journal.is_awaited);
+        if journal.is_awaited {
+            journal.last.fetch_max(lsn, Ordering::Relaxed);
+        }
         Some(lsn)
     }
 

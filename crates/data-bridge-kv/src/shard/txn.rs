@@ -80,6 +80,12 @@ pub struct Txn<'a> {
     changed: bool,
     /// The record that has to be durable before anybody may see what the step answers; 0 = none.
     rests_on: Lsn,
+    /// The effects of the step as its record has them, where changes are logged. Memory of the shard's journal.
+    effects: Vec<u8>,
+    /// Those bytes of `effects` that stay when a part is taken back.
+    kept_effects: usize,
+    /// Whether one of them removes a key.
+    removes: bool,
     rare: Option<Box<Rare>>,
 }
 
@@ -92,12 +98,6 @@ struct Rare {
     touched: Vec<Touched>,
     /// Those of `touched` that stay when a part is taken back.
     kept: usize,
-    /// The effects of the step as its record has them, where changes are logged.
-    effects: Vec<u8>,
-    /// Those bytes of `effects` that stay when a part is taken back.
-    kept_effects: usize,
-    /// Whether one of them removes a key.
-    removes: bool,
 }
 
 impl<'a> Txn<'a> {
@@ -112,6 +112,9 @@ impl<'a> Txn<'a> {
             large: Large::InPlace,
             changed: false,
             rests_on: 0,
+            effects: Vec::new(),
+            kept_effects: 0,
+            removes: false,
             rare: None,
         }
     }
@@ -143,7 +146,7 @@ impl<'a> Txn<'a> {
         let rare = self.rare();
         if rare.undo.is_none() {
             rare.undo = Some(UndoLog::default());
-            rare.kept_effects = rare.effects.len();
+            self.kept_effects = self.effects.len();
         }
     }
 
@@ -408,7 +411,7 @@ impl<'a> Txn<'a> {
         let rare = self.rare();
         rare.undo = Some(UndoLog::default());
         rare.kept = rare.touched.len();
-        rare.kept_effects = rare.effects.len();
+        self.kept_effects = self.effects.len();
     }
 
     /// Takes every change of the step, or of its last part, back. Versions that were given stay used.
@@ -431,8 +434,8 @@ impl<'a> Txn<'a> {
         }
         if let Some(rare) = &mut self.rare {
             rare.touched.truncate(rare.kept);
-            rare.effects.truncate(rare.kept_effects);
         }
+        self.effects.truncate(self.kept_effects);
     }
 
     /// A generator for random picks.
@@ -511,10 +514,10 @@ impl<'a> Txn<'a> {
     /// Reports memory and gathers the notices of a step that changed something.
     fn settle(&mut self) -> Notices {
         let mut notices = Notices::default();
+        if self.effects.capacity() > 0 {
+            self.append();
+        }
         if let Some(rare) = self.rare.take() {
-            if !rare.effects.is_empty() {
-                self.append(&rare.effects, rare.removes);
-            }
             for touched in &rare.touched {
                 self.notice(touched, &mut notices);
             }

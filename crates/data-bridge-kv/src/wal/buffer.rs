@@ -2,6 +2,7 @@
 //! was copied moves again; the writer takes all chunks at once and gives them back empty.
 
 use super::format::BATCH_BYTES;
+use super::gather::Crowd;
 use super::{Lsn, NewRecord};
 use crate::record::{self, Head};
 
@@ -23,25 +24,30 @@ pub(super) struct Buffer {
     pub(super) last: Lsn,
     /// Bytes in the chunks.
     pub(super) bytes: usize,
+    /// Who waits for them.
+    pub(super) crowd: Crowd,
 }
 
 impl Buffer {
     pub(super) fn new(last: Lsn) -> Buffer {
-        Buffer { chunks: Vec::new(), empty: Vec::new(), last, bytes: 0 }
+        Buffer { chunks: Vec::new(), empty: Vec::new(), last, bytes: 0, crowd: Crowd::default() }
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.chunks.is_empty()
     }
 
-    /// Appends a record.
-    pub(super) fn push(&mut self, new: NewRecord, payload: &[u8]) -> Lsn {
+    /// Appends a record whose payload of at most `most` bytes is written in its place.
+    #[inline]
+    pub(super) fn push(&mut self, new: NewRecord, most: usize, write: impl FnOnce(&mut Vec<u8>)) -> Lsn {
         let lsn = self.give_lsn();
-        let bytes = payload.len() + record::HEAD_BYTES;
-        let chunk = self.chunk_for(bytes);
+        let chunk = self.chunk_for(most + record::HEAD_BYTES);
         let start = chunk.len();
-        begin(new, lsn, payload, chunk);
+        begin(new, lsn, chunk);
+        write(chunk);
         record::finish(&mut chunk[start..]);
+        let bytes = chunk.len() - start;
+        assert!(bytes <= most + record::HEAD_BYTES, "a record that is longer than it was said to be");
         self.bytes += bytes;
         lsn
     }
@@ -78,6 +84,9 @@ impl Buffer {
 
     /// Everything so far, and the bytes of its records.
     pub(super) fn take(&mut self) -> (Vec<Chunk>, usize) {
+        if !self.is_empty() || self.crowd.is_there() {
+            self.crowd.go();
+        }
         (std::mem::take(&mut self.chunks), std::mem::take(&mut self.bytes))
     }
 
@@ -95,15 +104,16 @@ impl Buffer {
 /// A large record, to be numbered.
 pub(super) fn large(new: NewRecord, payload: &[u8]) -> Chunk {
     let mut record = Vec::with_capacity(payload.len() + record::HEAD_BYTES);
-    begin(new, 0, payload, &mut record);
+    begin(new, 0, &mut record);
+    record.extend_from_slice(payload);
     record::finish(&mut record);
     record
 }
 
-fn begin(new: NewRecord, lsn: Lsn, payload: &[u8], out: &mut Vec<u8>) {
+#[inline]
+fn begin(new: NewRecord, lsn: Lsn, out: &mut Vec<u8>) {
     let NewRecord { namespace, generation, kind } = new;
     record::begin(Head { number: lsn, generation, namespace, kind }, out);
-    out.extend_from_slice(payload);
 }
 
 #[cfg(test)]
@@ -116,7 +126,7 @@ mod tests {
     fn a_burst_leaves_a_few_chunks() {
         let mut buffer = Buffer::new(0);
         for _ in 0..4000 {
-            buffer.push(NEW, &[7; 4096]);
+            buffer.push(NEW, 4096, |out| out.extend_from_slice(&[7; 4096]));
         }
         buffer.push_large(large(NEW, &[8; 1 << 20]));
         assert_eq!(buffer.last, 4001);
@@ -134,7 +144,7 @@ mod tests {
         for size in sizes {
             let payload = vec![size as u8; size];
             match size < LARGE_BYTES {
-                true => buffer.push(NEW, &payload),
+                true => buffer.push(NEW, size, |out| out.extend_from_slice(&payload)),
                 false => buffer.push_large(large(NEW, &payload)),
             };
         }

@@ -68,6 +68,8 @@ pub(super) struct Counts {
     syncs: Count,
     sync_us_sum: Count,
     sync_us_max: AtomicU64,
+    /// Of late.
+    sync_us_mean: AtomicU64,
     sync_us: [Count; SYNC_BUCKETS],
 }
 
@@ -77,8 +79,15 @@ impl Counts {
         self.syncs.add(1);
         self.sync_us_sum.add(us);
         self.sync_us_max.fetch_max(us, Relaxed);
+        let mean = self.sync_us_mean.load(Relaxed);
+        self.sync_us_mean.store(mean - mean / 8 + us / 8, Relaxed);
         let bucket = (u64::BITS - us.leading_zeros()) as usize;
         self.sync_us[bucket.min(SYNC_BUCKETS - 1)].add(1);
+    }
+
+    /// About how long syncs take of late, in microseconds.
+    pub(super) fn sync_us_mean(&self) -> u64 {
+        self.sync_us_mean.load(Relaxed)
     }
 
     /// Fills in what is counted here.

@@ -52,6 +52,7 @@ impl Wal {
     fn await_work(&self) -> bool {
         let mut buffer = self.buffer.lock();
         let mut lingered = false;
+        self.gather(&mut buffer);
         while !self.state.is_closed.load(Acquire) {
             if self.failure.get().is_some() {
                 self.work.wait(&mut buffer);

@@ -9,6 +9,7 @@ use crate::clock::Clock;
 use crate::hash::KeyHash;
 use crate::shard::{Shard, Space, Txn, scalar};
 use crate::table::{EntryRef, NewValue};
+use crate::wal::Lsn;
 
 /// A number in the middle of an addition.
 #[derive(Clone, Copy, Debug)]
@@ -48,7 +49,7 @@ pub fn run_short(
     clock: &dyn Clock,
     (command, hash): (&NumberCommand<'_>, KeyHash),
     out: &mut ReplyBuf,
-) -> Option<Result<()>> {
+) -> Option<Result<Lsn>> {
     let NumberCommand::Add {
         key,
         by,
@@ -69,8 +70,7 @@ pub fn run_short(
     }
     let by = by.int().ok()?;
     let sum = |current: i64| if negate { current.checked_sub(by) } else { current.checked_add(by) };
-    let (sum, deadline) = shard.read(
-        space,
+    let (sum, deadline) = shard.consult(
         hash,
         key.as_bytes(),
         || clock.unix_ms(),
@@ -80,9 +80,9 @@ pub fn run_short(
         },
     )?;
     let value = NewValue::Payload { kind: Kind::Int, bytes: &sum.to_le_bytes() };
-    shard.write(space, hash, key.as_bytes(), value, deadline)?;
+    let rests_on = shard.write(space, hash, key.as_bytes(), value, deadline)?;
     out.integer(sum);
-    Some(Ok(()))
+    Some(Ok(rests_on))
 }
 
 /// Executes an addition.

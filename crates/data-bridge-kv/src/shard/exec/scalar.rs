@@ -13,6 +13,7 @@ use crate::settings::NamespaceSettings;
 use crate::shard::txn::Place;
 use crate::shard::{Shard, Space, Txn};
 use crate::table::{EntryRef, NewValue, Stored};
+use crate::wal::Lsn;
 
 /// Executes a scalar command.
 #[inline]
@@ -33,8 +34,8 @@ pub fn run(txn: &mut Txn<'_>, command: &ScalarCommand<'_>, out: &mut ReplyBuf) -
     }
 }
 
-/// Executes a plain read or write of one key on its locked shard, without a step around it. Answers `None`, having done
-/// nothing, where it takes one.
+/// Executes a plain read or write of one key on its locked shard, without a step around it, and answers the record that the
+/// answer rests on. Answers `None`, having done nothing, where it takes one.
 #[inline]
 pub fn run_short(
     shard: &mut Shard,
@@ -42,21 +43,23 @@ pub fn run_short(
     clock: &dyn Clock,
     (command, hash): (&ScalarCommand<'_>, KeyHash),
     out: &mut ReplyBuf,
-) -> Option<Result<()>> {
+) -> Option<Result<Lsn>> {
     match *command {
-        ScalarCommand::Get { key, any_kind } => shard.read(
-            space,
-            hash,
-            key.as_bytes(),
-            || clock.unix_ms(),
-            |entry| {
-                let stored = entry.map(|entry| readable(entry.value(), any_kind)).transpose();
-                Some(stored.map(|stored| match stored {
-                    Some(stored) => put_value(stored, out),
-                    None => out.missing(),
-                }))
-            },
-        ),
+        ScalarCommand::Get { key, any_kind } => shard
+            .read(
+                space,
+                hash,
+                key.as_bytes(),
+                || clock.unix_ms(),
+                |entry| {
+                    let stored = entry.map(|entry| readable(entry.value(), any_kind)).transpose();
+                    Some(stored.map(|stored| match stored {
+                        Some(stored) => put_value(stored, out),
+                        None => out.missing(),
+                    }))
+                },
+            )
+            .map(|answered: Result<()>| answered.map(|()| 0)),
         ScalarCommand::Set { key, value, options }
             if options.condition == Condition::Always
                 && options.reply == SetReply::Status
@@ -75,9 +78,9 @@ pub fn run_short(
                 Err(refused) => return Some(Err(refused)),
             };
             let deadline = deadline_at(space.settings(), options.expiry, None, || clock.unix_ms());
-            shard.write(space, hash, key.as_bytes(), value, deadline)?;
+            let rests_on = shard.write(space, hash, key.as_bytes(), value, deadline)?;
             out.ok();
-            Some(Ok(()))
+            Some(Ok(rests_on))
         }
         _ => None,
     }

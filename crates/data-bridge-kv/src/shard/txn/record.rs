@@ -7,24 +7,42 @@ use crate::table::EntryRef;
 impl Txn<'_> {
     /// Adds an effect that is about to be carried out to the step's record; answers how long that was before.
     pub(super) fn log(&mut self, place: Place<'_>, mutation: &Mutation<'_>) -> usize {
+        if self.effects.capacity() == 0 {
+            self.effects = self.shard(place.hash).lend_scratch();
+        }
         let version = self.space.version(self.shard(place.hash).upcoming());
-        let rare = self.rare();
-        let before = rare.effects.len();
-        rare.removes |= matches!(mutation, Mutation::Delete);
-        bytes::encode(place.key.as_bytes(), version, mutation, &mut rare.effects);
+        let before = self.effects.len();
+        self.removes |= matches!(mutation, Mutation::Delete);
+        bytes::encode(place.key.as_bytes(), version, mutation, &mut self.effects);
         before
     }
 
     /// Takes an effect back that changed nothing.
     pub(super) fn unlog(&mut self, before: Option<usize>) {
-        if let (Some(before), Some(rare)) = (before, &mut self.rare) {
-            rare.effects.truncate(before);
+        if let Some(before) = before {
+            self.effects.truncate(before);
         }
     }
 
-    /// Appends the step's record, while every shard that it changed is locked.
-    pub(super) fn append(&mut self, effects: &[u8], removes: bool) {
-        let space = self.space;
+    /// Appends the step's record, if there is one, while every shard that it changed is locked.
+    pub(super) fn append(&mut self) {
+        let effects = std::mem::take(&mut self.effects);
+        if !effects.is_empty() {
+            self.append_record(&effects);
+        }
+        match &mut self.guards {
+            Guards::One(shard) => shard.take_scratch(effects),
+            Guards::Many(shards) => {
+                if let Some((_, shard)) = shards.first_mut() {
+                    shard.take_scratch(effects);
+                }
+            }
+            Guards::Copy(_) => {}
+        }
+    }
+
+    fn append_record(&mut self, effects: &[u8]) {
+        let (space, removes) = (self.space, self.removes);
         let (Some(wal), Some(lsn)) = (space.wal(), space.append(effects)) else { return };
         let durable = wal.durable();
         match &mut self.guards {
