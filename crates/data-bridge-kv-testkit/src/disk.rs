@@ -57,6 +57,7 @@ struct State {
     operations: u64,
     reads: Reads,
     is_held: bool,
+    is_cached: bool,
     fault: Option<Fault>,
     capacity: Option<u64>,
     crashes: u64,
@@ -104,6 +105,11 @@ impl FaultyDisk {
     pub fn hold_reads(&self, is_held: bool) {
         self.state().is_held = is_held;
         self.released.notify_all();
+    }
+
+    /// Whether the system has all bytes in memory from now on: they are read at once, which is no operation.
+    pub fn cache_reads(&self, is_cached: bool) {
+        self.state().is_cached = is_cached;
     }
 
     /// What was read so far.
@@ -390,6 +396,15 @@ impl File for Handle {
         let found = seen.get(offset..).and_then(|from| from.get(..bytes.len()));
         bytes.copy_from_slice(found.ok_or(ErrorKind::UnexpectedEof)?);
         Ok(())
+    }
+
+    fn read_cached_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<bool> {
+        let state = self.state()?;
+        let offset = in_memory(offset)?;
+        let seen = &state.files[self.file].seen;
+        let found = seen.get(offset..).and_then(|from| from.get(..bytes.len())).filter(|_| state.is_cached);
+        found.inspect(|found| bytes.copy_from_slice(found));
+        Ok(found.is_some())
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {

@@ -105,6 +105,17 @@ pub enum OnError {
     Continue,
 }
 
+/// A part of [`Engine::tick`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Chore {
+    /// Keys expire, and waits end.
+    Expire,
+    /// Entries leave memory, dead space is given back, a long log leads to a checkpoint.
+    Tier,
+    /// What was appended to the log is written, and synced if that is due.
+    Log,
+}
+
 /// The store.
 pub struct Engine {
     core: Arc<Core>,
@@ -349,9 +360,16 @@ impl Engine {
     /// Expires keys and ends waits whose time has come, and tends the cold tier. Background threads do it a hundred times
     /// a second; without them the owner calls this.
     pub fn tick(&self) {
-        self.core.tick();
-        self.core.tend_tier();
-        self.core.tend_log();
+        [Chore::Expire, Chore::Tier, Chore::Log].into_iter().for_each(|chore| self.do_chore(chore));
+    }
+
+    /// One part of a tick, for an owner who decides himself what comes when.
+    pub fn do_chore(&self, chore: Chore) {
+        match chore {
+            Chore::Expire => self.core.tick(),
+            Chore::Tier => self.core.tend_tier(),
+            Chore::Log => self.core.tend_log(),
+        }
     }
 
     /// Writes what changed in logged namespaces to the cold tier, so that the log before can go; answers whether that was done.

@@ -50,7 +50,7 @@ pub enum ManifestError {
     Disk(io::Error),
     /// It is not what was written.
     Damaged,
-    /// It has a format of another version.
+    /// It has a format that this version does not know.
     Foreign,
 }
 
@@ -59,7 +59,7 @@ impl fmt::Display for ManifestError {
         match self {
             ManifestError::Disk(error) => write!(f, "{error}"),
             ManifestError::Damaged => write!(f, "{NAME} is damaged: restore the directory from a backup"),
-            ManifestError::Foreign => write!(f, "{NAME} was written by another version"),
+            ManifestError::Foreign => write!(f, "{NAME} {}", record::UNKNOWN_FORMAT),
         }
     }
 }

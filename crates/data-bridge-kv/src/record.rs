@@ -13,6 +13,10 @@
 //! another segment nor one of another offset. A reader trusts no length inside before [`read`] accepted it.
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::arithmetic_side_effects))]
 
+/// What is wrong with a file whose first record names a format that this version does not read, and what to do.
+pub const UNKNOWN_FORMAT: &str =
+    "has a format that this version does not know: use the version that wrote it, or a newer one";
+
 /// Bytes in front of the payload.
 pub const HEAD_BYTES: usize = 22;
 const CHECKSUM_FROM: usize = 4;

@@ -83,8 +83,9 @@ impl Snapshot {
         let known = |payload: &'_ [u8]| {
             payload.strip_prefix(MAGIC)?.strip_prefix(&FORMAT.to_le_bytes()).map(<[u8]>::to_vec)
         };
-        let rest = known(record.payload)
-            .ok_or_else(|| Error::new(ErrorKind::Unavailable, "the snapshot was made by another version"))?;
+        let rest = known(record.payload).ok_or_else(|| {
+            Error::new(ErrorKind::Unavailable, format!("the snapshot {}", record::UNKNOWN_FORMAT))
+        })?;
         Snapshot::decode(record.head.number, &rest).ok_or_else(damaged)
     }
 

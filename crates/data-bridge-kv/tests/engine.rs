@@ -577,3 +577,14 @@ fn a_walk_with_values_answers_in_portions() {
     assert_eq!(seen, 40);
     assert!(most <= 12, "{most} values at once");
 }
+
+/// `AS text` names the element that was pushed as bytes, and the other way round.
+#[test]
+fn a_literal_text_names_bytes_of_the_same_content() {
+    let store = Store::new(|_| {});
+    store.run("RPUSH list 10 1.10");
+    for kind in [Kind::Text, Kind::Bytes] {
+        let args = [Arg::Untyped(b"list"), Arg::Literal(kind, b"1.10")];
+        assert_eq!(store.call("LPOS", &args, 0), Some(Reply::Integer(1)));
+    }
+}

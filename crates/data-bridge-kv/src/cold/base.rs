@@ -86,8 +86,16 @@ impl Base {
         self.covered.iter().find(|covered| covered.id == id)
     }
 
-    /// The base in a directory, if there is one that can be used.
-    pub(super) fn read(disk: &dyn Disk, policy: &Policy) -> Option<Base> {
+    /// The base in a directory, if there is one that can be used. One of an unknown format may mean what this version would
+    /// overlook: it is refused.
+    pub(super) fn read(disk: &dyn Disk, policy: &Policy) -> Result<Option<Base>, OpenError> {
+        let mut is_unknown = false;
+        let base = Base::known(disk, policy, &mut is_unknown);
+        let (file, why) = (policy.class.index_name(), record::UNKNOWN_FORMAT);
+        if is_unknown { Err(OpenError::Foreign { file, why }) } else { Ok(base) }
+    }
+
+    fn known(disk: &dyn Disk, policy: &Policy, is_unknown: &mut bool) -> Option<Base> {
         let file = disk.open(&policy.class.index_name()).ok()?;
         let size = file.size().ok()?;
         let mut front = [0; HEAD_BYTES];
@@ -96,8 +104,10 @@ impl Base {
         let bytes = read(&*file, 0, total as u64)?;
         let head = record::read(&bytes, at(0)).filter(|record| record.head.kind == HEAD)?;
         let mut input = Input(head.payload);
-        let is_ours = input.take(MAGIC.len()) == Some(MAGIC)
-            && input.take(2) == Some(&FORMAT.to_le_bytes())
+        let is_base = input.take(MAGIC.len()) == Some(MAGIC);
+        *is_unknown = is_base && input.take(2) != Some(&FORMAT.to_le_bytes());
+        let is_ours = is_base
+            && !*is_unknown
             && input.take(1) == Some(&[policy.class.number()])
             && input.u64() == Some(policy.fingerprint);
         if !is_ours {

@@ -77,7 +77,7 @@ impl Log {
     pub fn open(disk: Arc<dyn Disk>, policy: Policy) -> Result<Log, OpenError> {
         let log = Log::new(disk, policy);
         let names = log.disk.list()?;
-        let base = if policy.is_durable { Base::read(&*log.disk, &policy) } else { None };
+        let base = if policy.is_durable { Base::read(&*log.disk, &policy)? } else { None };
         log.tail.lock().last_id = base.as_ref().map_or(0, |base| base.number);
         let ids = || names.iter().filter_map(|name| Some((name, policy.class.segment_id(name)?)));
         // First those that the base knows, into the slots that it knows them by.
@@ -125,7 +125,7 @@ impl Log {
             Some(header) => {
                 match format::check_header(header.payload, self.policy.class, Some(self.policy.fingerprint)) {
                     Ok(()) => Ok(true),
-                    Err(Foreign::Format) => Err(foreign("has an unknown format")),
+                    Err(Foreign::Format) => Err(foreign(record::UNKNOWN_FORMAT)),
                     Err(Foreign::Class) => Err(foreign("belongs to another class")),
                     Err(Foreign::Secret) => Err(foreign("was written under another secret")),
                 }

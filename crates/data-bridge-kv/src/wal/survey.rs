@@ -14,7 +14,7 @@ use super::mark::Mark;
 use super::reader::{Item, Reader, Walk};
 use super::segment::{Closed, ClosedSegments};
 use crate::disk::{Disk, File};
-use crate::record::Record;
+use crate::record::{self, Record};
 
 /// Why a log can't be opened.
 #[derive(Debug)]
@@ -102,7 +102,7 @@ impl Files {
                     files.whole.insert(number, Found { number, name, file, header });
                 }
                 Some(Some(_)) => return Err(foreign("belongs to another store")),
-                Some(None) => return Err(foreign("has an unknown format")),
+                Some(None) => return Err(foreign(record::UNKNOWN_FORMAT)),
                 None => drop(files.rest.insert(number, file)),
             }
         }

@@ -356,7 +356,8 @@ fn another_owner_or_format_is_refused() {
     header[22 + 8] = 2;
     record::seal(header, record::Position { segment: 1, offset: 0 });
     let error = Rig::open(&disk_of(&files), policy()).err().expect("refused");
-    assert_eq!(error.to_string(), "log-0000000000000001 has an unknown format");
+    let why = "has a format that this version does not know: use the version that wrote it, or a newer one";
+    assert_eq!(error.to_string(), format!("log-0000000000000001 {why}"));
 }
 
 #[test]

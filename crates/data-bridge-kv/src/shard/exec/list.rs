@@ -170,10 +170,13 @@ fn set(txn: &mut Txn<'_>, key: Key<'_>, index: i64, value: Arg<'_>, out: &mut Re
 
 /// Whether an element is the one that a command names: exactly, Text and Bytes alike, untyped bytes as shown.
 fn is_named(element: &Packed, named: Arg<'_>) -> Result<bool> {
-    match (element.value().content(), named) {
-        (Some(content), Arg::Value(value)) if value.content().is_some() => {
-            Ok(value.content() == Some(content))
-        }
+    let mut scratch = Vec::new();
+    let typed = match named {
+        Arg::Untyped(_) => None,
+        typed => typed.value(&mut scratch)?.content(),
+    };
+    match (element.value().content(), typed) {
+        (Some(content), Some(named)) => Ok(content == named),
         _ => is_expected(element.value(), named),
     }
 }
