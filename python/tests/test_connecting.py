@@ -17,7 +17,7 @@ from data_bridge import kv
 
 def test_a_unix_socket_is_as_good_as_a_port(tmp_path: Path, start_server: Any) -> None:
     path = tmp_path / "a b.sock"
-    server = start_server("--listen", f"unix:{path}", "--drain-delay", "0")
+    server = start_server("--listen", f"unix:{path}")
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     url = f"unix://{str(path).replace(' ', '%20')}"
     with kv.connect(url) as client, kv.connect(f"{url}?namespace=tasks") as tasks:

@@ -124,7 +124,7 @@ def test_a_cache_beside_tasks_starts_empty(tmp_path: Path) -> None:
 def test_a_client_finds_its_tasks_after_the_server_was_killed(
     tmp_path: Path, start_server: Callable[..., Any]
 ) -> None:
-    server = start_server("--data", str(tmp_path), "--drain-delay", "0")
+    server = start_server("--data", str(tmp_path))
     assert "1 tasks (task, noeviction, always)" in server.start_line
     client = kv.connect(server.url("tasks"))
     for name, value in VALUES.items():
@@ -133,7 +133,7 @@ def test_a_client_finds_its_tasks_after_the_server_was_killed(
     client.close()
     server.kill()
 
-    server = start_server("--data", str(tmp_path), "--drain-delay", "0", port=server.port)
+    server = start_server("--data", str(tmp_path), port=server.port)
     client = kv.connect(server.url("tasks"))
     assert {name: client[name] for name in VALUES} == VALUES
     assert client["job"] == {"status": "PENDING", "n": 1}
