@@ -520,5 +520,6 @@ fn what_expires_within_seconds_is_written_only_for_a_writer() {
     store.clock.advance(1000);
     let before = store.tier().demoted;
     store.engine.tick();
-    assert!((1..400).contains(&(store.tier().demoted - before)), "those of a hundred seconds go");
+    let demoted = store.tier().demoted - before;
+    assert!((1..400).contains(&demoted), "{demoted}: those of a hundred seconds go");
 }
