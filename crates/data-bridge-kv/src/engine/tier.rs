@@ -48,7 +48,7 @@ const DEAD_PERCENT: u64 = 20;
 const SWEEP_PAGES: usize = 1024;
 /// What expires so soon is not written in the background, which has time: a writer that needs room at once writes it.
 const SOON_MS: u64 = 3000;
-/// Victims in a row that may not leave before demotion gives up, and how often it begins again while writers need room.
+/// Victims in a row that may not leave before demotion gives up, and how often it begins again.
 const STUCK: usize = 1024;
 const VAIN: usize = 8;
 
@@ -415,7 +415,7 @@ impl Core {
             }
             if self.demote_batch(tier, own, over, soon) > 0 {
                 vain = 0;
-            } else if vain < VAIN && self.budget.excess() > 0 && !self.closed.load(Relaxed) {
+            } else if vain < VAIN && !self.closed.load(Relaxed) {
                 // What is next in order may have to stay just now.
                 vain += 1;
             } else {
