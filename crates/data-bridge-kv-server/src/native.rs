@@ -200,19 +200,7 @@ impl Dialogue {
             }
         };
         match &call.command {
-            Command::Connection(ConnectionCommand::Atomic { args }) => {
-                let mark = self.memory.replies.len();
-                match transaction::atomic(&self.session, args, &mut self.memory.replies) {
-                    Ok(Progress::Blocked) => return Some(Next::Disk),
-                    Ok(Progress::Done | Progress::Pending) => {}
-                    Err(error) => {
-                        self.memory.replies.truncate(mark);
-                        self.memory.replies.error(&error);
-                    }
-                }
-                self.answer(id);
-                None
-            }
+            Command::Connection(ConnectionCommand::Atomic { args }) => self.atomic_step(id, args),
             Command::Connection(ConnectionCommand::Cancel { request }) => {
                 let ended = self.session.shared.engine.cancel(&self.session.caller, *request);
                 if ended {
@@ -252,6 +240,20 @@ impl Dialogue {
                 None
             }
         }
+    }
+
+    fn atomic_step(&mut self, id: u32, args: &[Arg<'_>]) -> Option<Next> {
+        let mark = self.memory.replies.len();
+        match transaction::atomic(&self.session, args, &mut self.memory.replies) {
+            Ok(Progress::Blocked) => return Some(Next::Disk),
+            Ok(Progress::Done | Progress::Pending) => {}
+            Err(error) => {
+                self.memory.replies.truncate(mark);
+                self.memory.replies.error(&error);
+            }
+        }
+        self.answer(id);
+        None
     }
 
     /// Sends the one reply that stands in the reply buffer.
