@@ -229,7 +229,7 @@ impl Dialogue {
             }
         };
         match &call.command {
-            Command::Connection(ConnectionCommand::Atomic { args }) => self.atomic(id, args),
+            Command::Connection(ConnectionCommand::Atomic { args }) => self.atomic_step(id, args),
             Command::Connection(ConnectionCommand::Cancel { request }) => {
                 let ended = self.session.shared.engine.cancel(&self.session.caller, *request);
                 if ended {
@@ -271,8 +271,7 @@ impl Dialogue {
         }
     }
 
-    /// Runs several commands as one.
-    fn atomic(&mut self, id: u32, args: &[Arg<'_>]) -> Option<Next> {
+    fn atomic_step(&mut self, id: u32, args: &[Arg<'_>]) -> Option<Next> {
         let mark = self.memory.replies.len();
         match transaction::atomic(&self.session, args, &mut self.memory.replies) {
             Ok(Progress::Blocked) => return Some(Next::Disk),

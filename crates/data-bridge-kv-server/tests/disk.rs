@@ -77,8 +77,7 @@ async fn readers_wait() {
         assert_eq!(hot.ask("EXISTS key:1 hot:1").await, ":1\r\n");
         slowest = slowest.max(start.elapsed());
     }
-    println!("{} connections wait, the slowest of 2000 turns took {slowest:?}", readers.len());
-    assert!(slowest < PATIENCE / 4);
+    assert!(slowest < PATIENCE / 4, "the slowest of 2000 turns took {slowest:?}");
     assert!(engine.stats().tier.unwrap().coalesced == 0);
     disk.hold_reads(false);
     for reader in &mut readers {
@@ -93,7 +92,7 @@ fn transactions_and_native_clients_wait_alone_too() {
 }
 
 async fn transactions_wait() {
-    let (server, disk, _) = cold(100).await;
+    let (server, disk, _) = cold(150).await;
     let mut hot = Raw::connect(server.addresses()[0]).await;
     disk.hold_reads(true);
     let (mut readers, mut watchers, mut native) = (Vec::new(), Vec::new(), Vec::new());
@@ -102,7 +101,7 @@ async fn transactions_wait() {
         reader.send(format!("MULTI\r\nGET key:{n}\r\nAPPEND key:{n} d\r\nEXEC\r\n").as_bytes()).await;
         readers.push(reader);
         // One that watches a key on disk, and asks for something that is no step on keys between its steps.
-        let (own, cold) = (format!("SET own:{n} 1"), n + 50);
+        let (own, cold) = (format!("SET own:{n} 1"), n + 100);
         let mut reader = Raw::connect(server.addresses()[0]).await;
         reader
             .send(

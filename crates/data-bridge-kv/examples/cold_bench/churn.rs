@@ -22,14 +22,7 @@ const SECONDS: u64 = 4 * 3600;
 
 /// Lets entries come and expire for hours of a clock that is turned, `grouped` by deadline or not.
 pub fn run(disk: Arc<dyn Disk>, hasher: &StableHasher, value: &[u8], grouped: bool) {
-    let policy = Policy {
-        class: Class::Cache,
-        is_durable: false,
-        segment_bytes: 8 << 20,
-        max_bytes: u64::MAX,
-        batch_bytes: data_bridge_kv_model::limits::COLD_BATCH_BYTES,
-        fingerprint: hasher.fingerprint(),
-    };
+    let policy = policy(hasher);
     let (log, shards) = (Log::create(disk, policy).expect("an empty log"), Shards::new());
     let (mut batch, mut number) = (Batch::default(), 0_u64);
     let (mut written, mut moved, mut freed, mut most) = (0_u64, 0_u64, 0_u64, 0.0_f64);
@@ -103,5 +96,16 @@ fn expire(log: &Log, shards: &Shards, now: u64) {
             shard.remove(id);
             log.forget(0, 0, id, u64::MAX, spot.locator);
         }
+    }
+}
+
+fn policy(hasher: &StableHasher) -> Policy {
+    Policy {
+        class: Class::Cache,
+        is_durable: false,
+        segment_bytes: 8 << 20,
+        max_bytes: u64::MAX,
+        batch_bytes: data_bridge_kv_model::limits::COLD_BATCH_BYTES,
+        fingerprint: hasher.fingerprint(),
     }
 }

@@ -1,8 +1,12 @@
 //! Making room: when the budget is full, entries of namespaces that evict go, in the order of their policy.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
 use data_bridge_kv_model::{Error, ErrorKind};
 
 use super::{Core, NamespaceId, Step, Waits};
+use crate::clock::Stopwatch;
 use crate::settings::Eviction;
 use crate::shard::Space;
 
@@ -54,6 +58,48 @@ impl Core {
             return Err(Error::new(ErrorKind::OutOfMemory, message).into());
         }
         Ok(())
+    }
+
+    /// Makes room by letting entries leave memory, as far as one write may be held up. Answers false if nothing left. Where
+    /// there is a thread for it, the writer waits for that.
+    pub(super) fn demote_excess(&self, own: NamespaceId, waits: Waits) -> Step<bool> {
+        let Some(tier) = &self.tier else { return Ok(false) };
+        tier.stall(waits, || {
+            if tier.held.is_begun() {
+                let is_closed = || self.closed.load(Relaxed);
+                return tier.held.wait(own, is_closed, || self.budget.excess() == 0);
+            }
+            while self.budget.excess() > 0 {
+                if self.demote_batch(tier, Some(own), self.budget.excess(), 0) == 0 {
+                    return false;
+                }
+            }
+            true
+        })
+    }
+
+    /// Lets writers that are held look whether they may go on.
+    pub(super) fn look_at_held(&self) {
+        if let Some(tier) = &self.tier {
+            tier.held.look(self.budget.excess() == 0);
+        }
+    }
+
+    /// Tells somebody once there is room for writers, or none can be made.
+    pub(super) fn when_room(&self, then: Box<dyn FnOnce() + Send>) {
+        match &self.tier {
+            Some(tier) if !self.closed.load(Relaxed) => {
+                tier.figures.stalls.fetch_add(1, Relaxed);
+                let watch = Stopwatch::start();
+                let figures = Arc::clone(&tier.figures);
+                let told = move || {
+                    figures.stall_us.fetch_add(watch.elapsed_us(), Relaxed);
+                    then();
+                };
+                tier.held.park(|| self.budget.excess() == 0, Box::new(told));
+            }
+            _ => then(),
+        }
     }
 
     /// Lets the budget follow what the system counts for the process. What is too much by that leaves memory although

@@ -48,7 +48,7 @@ const DEAD_PERCENT: u64 = 20;
 const SWEEP_PAGES: usize = 1024;
 /// What expires so soon is not written in the background, which has time: a writer that needs room at once writes it.
 const SOON_MS: u64 = 3000;
-/// Victims in a row that may not leave before demotion gives up, and how often it begins again while writers need room.
+/// Victims in a row that may not leave before demotion gives up, and how often it begins again.
 const STUCK: usize = 1024;
 const VAIN: usize = 8;
 
@@ -61,7 +61,7 @@ pub(super) struct Tier {
     work: Mutex<Departures>,
     /// Most bytes that are read ahead for one caller.
     pub(super) ahead_bytes: u64,
-    held: Held,
+    pub(super) held: Held,
     pub(super) reads: Reads,
     blocking: Blocking,
     pub(super) figures: Arc<Figures>,
@@ -82,7 +82,7 @@ pub(super) struct Figures {
     pub(super) reclaimed_bytes: AtomicU64,
     pub(super) moved: AtomicU64,
     pub(super) stalls: AtomicU64,
-    stall_us: AtomicU64,
+    pub(super) stall_us: AtomicU64,
     pub(super) write_errors: AtomicU64,
     fetch_times: [AtomicU64; FETCH_TIMES],
     fetch_us: AtomicU64,
@@ -226,7 +226,7 @@ impl Tier {
     }
 
     /// The same for a writer that has to wait for room; that is counted.
-    fn stall<R: Send>(&self, waits: Waits, act: impl FnOnce() -> R + Send) -> Step<R> {
+    pub(super) fn stall<R: Send>(&self, waits: Waits, act: impl FnOnce() -> R + Send) -> Step<R> {
         let watch = Stopwatch::start();
         let result = self.block(waits, act)?;
         self.figures.stalls.fetch_add(1, Relaxed);
@@ -309,51 +309,15 @@ fn check_size(reading: &Reading, values: usize) -> Result<()> {
 }
 
 impl Core {
-    /// Makes room by letting entries leave memory, as far as one write may be held up. Answers false if nothing left. Where
-    /// there is a thread for it, the writer waits for that.
-    pub(super) fn demote_excess(&self, own: NamespaceId, waits: Waits) -> Step<bool> {
-        let Some(tier) = &self.tier else { return Ok(false) };
-        tier.stall(waits, || {
-            if tier.held.is_begun() {
-                let is_closed = || self.closed.load(Relaxed);
-                return tier.held.wait(own, is_closed, || self.budget.excess() == 0);
-            }
-            while self.budget.excess() > 0 {
-                if self.demote_batch(tier, Some(own), self.budget.excess(), 0) == 0 {
-                    return false;
-                }
-            }
-            true
-        })
-    }
-
-    /// Lets writers that are held look whether they may go on.
-    pub(super) fn look_at_held(&self) {
-        if let Some(tier) = &self.tier {
-            tier.held.look(self.budget.excess() == 0);
-        }
-    }
-
-    /// Tells somebody once there is room for writers, or none can be made.
-    pub(super) fn when_room(&self, then: Box<dyn FnOnce() + Send>) {
-        match &self.tier {
-            Some(tier) if !self.closed.load(Relaxed) => {
-                tier.figures.stalls.fetch_add(1, Relaxed);
-                let watch = Stopwatch::start();
-                let figures = Arc::clone(&tier.figures);
-                let told = move || {
-                    figures.stall_us.fetch_add(watch.elapsed_us(), Relaxed);
-                    then();
-                };
-                tier.held.park(|| self.budget.excess() == 0, Box::new(told));
-            }
-            _ => then(),
-        }
-    }
-
     /// Writes one batch of entries of those namespaces that may lose them soonest, but for those that expire until then;
     /// answers the bytes that memory gained.
-    fn demote_batch(&self, tier: &Tier, own: Option<NamespaceId>, wanted: u64, spares_until: u64) -> usize {
+    pub(super) fn demote_batch(
+        &self,
+        tier: &Tier,
+        own: Option<NamespaceId>,
+        wanted: u64,
+        spares_until: u64,
+    ) -> usize {
         let Some(mut departures) = tier.lock_work() else { return 0 };
         departures.spares_until = spares_until;
         let first = own.map(|own| self.space(own));
@@ -451,7 +415,7 @@ impl Core {
             }
             if self.demote_batch(tier, own, over, soon) > 0 {
                 vain = 0;
-            } else if vain < VAIN && self.budget.excess() > 0 && !self.closed.load(Relaxed) {
+            } else if vain < VAIN && !self.closed.load(Relaxed) {
                 // What is next in order may have to stay just now.
                 vain += 1;
             } else {
