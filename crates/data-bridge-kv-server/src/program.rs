@@ -76,6 +76,7 @@ fn serve(args: ServeArgs) -> ExitCode {
         max_memory: budget.bytes,
         namespaces: config.namespaces.clone(),
         data,
+        log_bytes: config.log_bytes,
         blocking: |act| disk::wait(act),
         ..Settings::default()
     };

@@ -7,6 +7,7 @@ use data_bridge_kv_model::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
 
 use super::Core;
+use super::stats::Checkpoints;
 use super::tier::Tier;
 use super::waiting::Timeouts;
 use crate::budget::Budget;
@@ -71,6 +72,7 @@ impl Core {
             manifest: Mutex::new(manifest),
             replayed: AtomicU64::new(0),
             log_bytes: settings.log_bytes,
+            checkpoints: Checkpoints::default(),
             clock: settings.clock,
             timeouts: Timeouts::default(),
             closed: AtomicBool::new(false),
@@ -115,7 +117,7 @@ impl Core {
             let (least, most) = SEGMENT_BYTES;
             let policy = WalPolicy {
                 fingerprint: *fingerprint,
-                segment_bytes: (data.max_bytes() / SEGMENTS).clamp(least, most),
+                segment_bytes: (data.max_bytes() / SEGMENTS).min(self.log_bytes / 4).clamp(least, most),
                 ..WalPolicy::default()
             };
             let (disk, clock) = (Arc::clone(data.disk()), Arc::clone(&self.clock));
