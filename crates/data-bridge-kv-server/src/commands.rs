@@ -103,21 +103,24 @@ fn try_carry_out(
             let (path, _) = tokio::task::block_in_place(|| shared.snapshots.take(&shared.engine))?;
             out.value(ValueRef::text(&path.display().to_string()));
         }
-        ConnectionCommand::Cancel { .. } => {
-            let text = "KV.CANCEL is for the native protocol; a RESP client's wait ends with its connection";
-            return Err(Error::new(ErrorKind::Unavailable, text));
-        }
-        ConnectionCommand::Durable => {
-            let text =
-                "KV.DURABLE stands in front of a command that writes; in the native protocol it is a flag";
-            return Err(Error::new(ErrorKind::Unavailable, text));
-        }
-        ConnectionCommand::Atomic { .. } => {
-            let text = "KV.ATOMIC is for the native protocol; MULTI and EXEC are its RESP form";
-            return Err(Error::new(ErrorKind::Unavailable, text));
+        ConnectionCommand::Cancel { .. } | ConnectionCommand::Atomic { .. } | ConnectionCommand::Durable => {
+            return Err(Error::new(ErrorKind::Unavailable, other_form(command)));
         }
     }
     Ok(Effect::None)
+}
+
+/// What a client is told that says a command in the form of another protocol.
+fn other_form(command: &ConnectionCommand<'_>) -> &'static str {
+    match command {
+        ConnectionCommand::Cancel { .. } => {
+            "KV.CANCEL is for the native protocol; a RESP client's wait ends with its connection"
+        }
+        ConnectionCommand::Durable => {
+            "KV.DURABLE stands in front of a command that writes; in the native protocol it is a flag"
+        }
+        _ => "KV.ATOMIC is for the native protocol; MULTI and EXEC are its RESP form",
+    }
 }
 
 /// Starts, drops or conditions a transaction; EXEC comes here only without one.

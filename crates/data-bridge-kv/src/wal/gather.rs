@@ -67,7 +67,7 @@ impl Crowd {
         if expected < 2 || self.came >= expected {
             return None;
         }
-        let may = self.in_vain < IN_VAIN || self.in_vain % RARELY == 0;
+        let may = self.in_vain < IN_VAIN || self.in_vain.is_multiple_of(RARELY);
         if !may {
             self.in_vain += 1;
         }
