@@ -82,6 +82,7 @@ class Embedded:
         xx: bool = False,
         keep_ttl: bool = False,
         return_old: bool = False,
+        durable: bool = False,
     ) -> Any: ...
     def _call(self, opcode: int, args: tuple[Any, ...], missing: Any = None, shape: Any = None) -> Any: ...
     def _wait(self, opcode: int, args: tuple[Any, ...], missing: Any = None, shape: Any = None) -> Any: ...
@@ -130,6 +131,7 @@ class Remote:
         xx: bool = False,
         keep_ttl: bool = False,
         return_old: bool = False,
+        durable: bool = False,
     ) -> Any: ...
     def _call(self, opcode: int, args: tuple[Any, ...], missing: Any = None, shape: Any = None) -> Any: ...
     def _wait(self, opcode: int, args: tuple[Any, ...], missing: Any = None, shape: Any = None) -> Any: ...
@@ -189,6 +191,7 @@ class AsyncRemote:
         xx: bool = False,
         keep_ttl: bool = False,
         return_old: bool = False,
+        durable: bool = False,
     ) -> Awaitable[Any]: ...
     def _call(
         self, opcode: int, args: tuple[Any, ...], missing: Any = None, shape: Any = None
@@ -228,11 +231,13 @@ class Queue:
         xx: bool = False,
         keep_ttl: bool = False,
         return_old: bool = False,
+        durable: bool = False,
     ) -> Self: ...
     def _call(self, opcode: int, args: tuple[Any, ...], missing: Any = None, shape: Any = None) -> Self: ...
     def _ready(self, result: Any) -> Self: ...
 
 class opcode:
+    DURABLY: Final[int]
     GET: Final[int]
     SET: Final[int]
     SETEX: Final[int]
@@ -283,6 +288,7 @@ class opcode:
     DBSIZE: Final[int]
     KV_SYNC: Final[int]
     KV_SNAPSHOT: Final[int]
+    KV_DURABLE: Final[int]
     WAITAOF: Final[int]
     FLUSHDB: Final[int]
     FLUSHALL: Final[int]

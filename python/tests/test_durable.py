@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import subprocess
 import sys
@@ -207,3 +208,96 @@ def test_a_snapshot_is_restored(tmp_path: Path) -> None:
     again.close()
     with pytest.raises(kv.UnavailableError, match="needs a data directory"):
         kv.open().snapshot(tmp_path / "nowhere")
+
+
+KILLED = """
+import asyncio, os, signal, sys
+from data_bridge import kv
+if sys.argv[2].startswith("await "):
+    async def write():
+        async with kv.aio.open(sys.argv[1], mode="task", durability="everysec") as store:
+            await eval(sys.argv[2].removeprefix("await "))
+            os.kill(os.getpid(), signal.SIGKILL)
+    asyncio.run(write())
+store = kv.open(sys.argv[1], mode="task", durability="everysec")
+pipe, step = store.pipeline(), store.pipeline(atomic=True)
+eval(sys.argv[2])
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+DURABLE = [
+    'store.set("key", 1, durable=True)',
+    'store.set("key", 1, ttl=1000, nx=True, return_old=True, durable=True)',
+    'store.set_many({"key": 1, "other": 2}, durable=True)',
+    'store.incr("key", initial=5, durable=True)',
+    'store.hset("key", "field", 1, durable=True)',
+    'store.rpush("key", 1, 2, durable=True)',
+    'store.set_if_version("key", 1, 0, durable=True)',
+    'store.compare_and_set("key", kv.MISSING, 1, durable=True)',
+    'store.transition("key", expect=kv.MISSING, to="PENDING", durable=True)',
+    'pipe.set("key", 1, durable=True).get("key").execute()',
+    'step.set("other", 1).incr("key", durable=True).execute()',
+    'await store.set("key", 1, durable=True)',
+    'await store.sadd("key", 1, durable=True)',
+]
+
+
+@pytest.mark.parametrize("write", DURABLE)
+def test_a_durable_write_outlives_a_kill_at_once(tmp_path: Path, write: str) -> None:
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path), write], check=False)
+    assert killed.returncode == -9
+    with kv.open(tmp_path, mode="task", durability="everysec") as store:
+        assert "key" in store
+
+
+def test_a_durable_write_of_a_client_outlives_a_kill_of_the_server(
+    tmp_path: Path, start_server: Callable[..., Any]
+) -> None:
+    options = ("--data", str(tmp_path), "--drain-delay", "0", "--namespace", "tasks:task:everysec")
+    server = start_server(*options)
+    writes: list[Callable[[Any], Any]] = [
+        lambda client: client.set("key", 1, durable=True),
+        lambda client: client.hset("key", "field", 1, durable=True),
+        lambda client: client.pipeline().set("other", 1).incr("key", durable=True).execute(),
+        lambda client: client.pipeline(atomic=True).set("other", 1).incr("key", durable=True).execute(),
+    ]
+    for write in writes:
+        with kv.connect(server.url("tasks")) as client:
+            client.delete("key", durable=True)
+            write(client)
+        server.kill()
+        server = start_server(*options, port=server.port)
+        with kv.connect(server.url("tasks")) as client:
+            assert "key" in client
+    with kv.connect(server.url()) as cache:
+        with pytest.raises(ValueError, match="'default' has no log"):
+            cache.set("key", 1, durable=True)
+        assert "key" not in cache
+
+    async def write_and_wait() -> None:
+        async with kv.aio.connect(server.url("tasks")) as client:
+            await client.delete("key", "other", durable=True)
+            async with client.pipeline(atomic=True) as step:
+                step.set("other", 1)
+                step.set("key", 1, durable=True)
+            assert await client.exists("key", "other") == 2
+        async with kv.aio.connect(server.url()) as cache:
+            with pytest.raises(ValueError, match="'default' has no log"):
+                await cache.incr("key", durable=True)
+
+    asyncio.run(write_and_wait())
+    server.kill()
+    server = start_server(*options, port=server.port)
+    with kv.connect(server.url("tasks")) as client:
+        assert client.exists("key", "other") == 2
+
+
+def test_durable_is_refused_where_nothing_is_on_disk() -> None:
+    store = kv.open()
+    with pytest.raises(ValueError, match="'default' has no log"):
+        store.set("key", 1, durable=True)
+    with pytest.raises(ValueError, match="'default' has no log"):
+        store.pipeline().set("other", 1).hset("key", "field", 1, durable=True).execute()
+    with pytest.raises(TypeError):
+        store.get("key", durable=True)  # type: ignore[call-arg]
+    assert len(store) == 0
+    store.close()

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
 use data_bridge_kv_model::command::table::{self, Spec, opcode};
-use data_bridge_kv_model::frame::{self, PREFACE, PUSH, RequestHead};
+use data_bridge_kv_model::frame::{self, DURABLE, DURABLY, PREFACE, PUSH, RequestHead};
 use data_bridge_kv_model::limits::VALUE_BYTES_HARD;
 use data_bridge_kv_model::{Error, ErrorKind, Result, ValueRef};
 
@@ -16,10 +16,12 @@ const RESPONSE_BYTES: usize = VALUE_BYTES_HARD + 1024;
 /// An input buffer above this gives its memory back once it is empty.
 const KEPT_BYTES: usize = 1 << 20;
 
-/// Appends one request whose arguments are encoded already.
+/// Appends one request whose arguments are encoded already. With [`DURABLY`] added to its opcode it is answered when it is
+/// on disk.
 #[inline]
 pub fn put_request(id: u32, opcode: u16, args: &[u8], out: &mut Vec<u8>) {
-    let at = frame::start_request(RequestHead { id, opcode, flags: 0 }, out);
+    let flags = if opcode & DURABLY == 0 { 0 } else { DURABLE };
+    let at = frame::start_request(RequestHead { id, opcode: opcode & !DURABLY, flags }, out);
     out.extend_from_slice(args);
     frame::finish(at, out);
 }
@@ -43,7 +45,7 @@ pub fn put_greeting(password: Option<&str>, namespace: Option<&str>, out: &mut V
 /// Whether a request that may have been sent can be sent again: its outcome is the same. A write that answers what it
 /// found, or that depends on it, is not, whatever its command.
 pub fn is_repeatable(opcode: u16, args: &[u8]) -> bool {
-    let Some(spec) = table::by_opcode(opcode) else { return false };
+    let Some(spec) = table::by_opcode(opcode & !DURABLY) else { return false };
     spec.is_repeatable() && (spec.has(table::READ) || !has_condition(spec, args))
 }
 

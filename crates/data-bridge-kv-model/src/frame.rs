@@ -40,6 +40,8 @@ pub const REQUEST_HEAD: usize = 11;
 pub const RESPONSE_HEAD: usize = 9;
 /// Request flag: the answer waits until what the command wrote is on disk, whatever the namespace's durability says.
 pub const DURABLE: u8 = 1;
+/// Added to an opcode where opcode and flags travel as one number, inside a client: [`DURABLE`].
+pub const DURABLY: u16 = 1 << 15;
 /// Response flag: a push, not an answer.
 pub const PUSH: u8 = 1;
 

@@ -150,6 +150,10 @@ pub struct ServeArgs {
     /// Most bytes to use there: 512MB, 4GiB, 75%, or auto = 75 % of what is free [default: auto]
     #[arg(long, value_name = "SIZE")]
     max_disk: Option<String>,
+    /// Bytes of the log of task namespaces from which on it is cut: what it holds is written to the other files first. It
+    /// bounds what the next start has to read [default: 256MB]
+    #[arg(long, value_name = "SIZE")]
+    log_bytes: Option<String>,
     /// Folder for snapshots of the task namespaces
     #[arg(long, value_name = "FOLDER")]
     snapshot_dest: Option<String>,
@@ -224,6 +228,7 @@ impl ServeArgs {
             (KeyName::Admin, self.admin),
             (KeyName::Data, self.data),
             (KeyName::MaxDisk, self.max_disk),
+            (KeyName::LogBytes, self.log_bytes),
             (KeyName::SnapshotDest, self.snapshot_dest),
             (KeyName::SnapshotEvery, self.snapshot_every),
             (KeyName::SnapshotKeep, self.snapshot_keep),

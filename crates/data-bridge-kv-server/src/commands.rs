@@ -105,15 +105,15 @@ fn try_carry_out(
             let (path, _) = tokio::task::block_in_place(|| shared.snapshots.take(&shared.engine))?;
             out.value(ValueRef::text(&path.display().to_string()));
         }
-        ConnectionCommand::Cancel { .. } | ConnectionCommand::Durable | ConnectionCommand::Atomic { .. } => {
-            return Err(Error::new(ErrorKind::Unavailable, elsewhere(command)));
+        ConnectionCommand::Cancel { .. } | ConnectionCommand::Atomic { .. } | ConnectionCommand::Durable => {
+            return Err(Error::new(ErrorKind::Unavailable, other_form(command)));
         }
     }
     Ok(Effect::None)
 }
 
-/// Why a command can't be carried out here.
-fn elsewhere(command: &ConnectionCommand<'_>) -> &'static str {
+/// What a client is told that says a command in the form of another protocol.
+fn other_form(command: &ConnectionCommand<'_>) -> &'static str {
     match command {
         ConnectionCommand::Cancel { .. } => {
             "KV.CANCEL is for the native protocol; a RESP client's wait ends with its connection"

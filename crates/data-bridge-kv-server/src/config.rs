@@ -86,6 +86,8 @@ pub struct Config {
     pub data: Option<PathBuf>,
     /// Most bytes to use there, as asked for.
     pub max_disk: Size,
+    /// Bytes of the log of task namespaces after which it is cut, by a checkpoint.
+    pub log_bytes: u64,
     /// Folder for snapshots; `None` = none are made.
     pub snapshot_dest: Option<PathBuf>,
     /// From one snapshot to the next; zero = only when asked.
@@ -93,6 +95,9 @@ pub struct Config {
     /// How many snapshots stay.
     pub snapshot_keep: usize,
 }
+
+/// The least length of the log that may be asked for.
+const LOG_BYTES_MIN: u64 = 1 << 20;
 
 impl Config {
     /// Merges the layers and reads every value; also answers the merged text for `config print`.
@@ -129,6 +134,10 @@ impl Config {
             })?,
             data: merged.text(KeyName::Data).map(PathBuf::from),
             max_disk: one(&merged, KeyName::MaxDisk, Size::parse)?,
+            log_bytes: one(&merged, KeyName::LogBytes, |text| match Size::parse(text)? {
+                Size::Bytes(bytes) if bytes >= LOG_BYTES_MIN => Ok(bytes),
+                _ => Err("a size of at least 1MB".to_owned()),
+            })?,
             snapshot_dest: merged.text(KeyName::SnapshotDest).map(PathBuf::from),
             snapshot_every: one(&merged, KeyName::SnapshotEvery, |text| {
                 whole(text, 0, 31_536_000).map(|seconds| Duration::from_secs(seconds as u64))

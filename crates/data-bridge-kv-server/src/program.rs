@@ -81,6 +81,7 @@ fn serve(args: ServeArgs) -> ExitCode {
         resident: Some(Arc::new(Process)),
         namespaces: config.namespaces.clone(),
         data,
+        log_bytes: config.log_bytes,
         blocking: |act| disk::wait(act),
         ..Settings::default()
     };

@@ -68,7 +68,11 @@ fn directory(shared: &Shared) -> String {
         (Some(path), Some(tier)) => {
             let limit = size::show(tier.max_bytes);
             let tasks = match stats.log {
-                Some(log) => format!("task namespaces outlive the server: {} records read", log.replayed),
+                Some(log) => format!(
+                    "task namespaces outlive the server: {} records read, log cut at {}",
+                    log.replayed,
+                    size::show(log.limit),
+                ),
                 None => "nothing outlives the server".to_owned(),
             };
             format!("data in {} (at most {limit}); {tasks}", path.display())

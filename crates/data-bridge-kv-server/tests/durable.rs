@@ -10,7 +10,7 @@ use data_bridge_kv_model::frame::{self, DURABLE, RequestHead};
 use data_bridge_kv_model::{Arg, Reply, ReplyBuf, ReplyReader, Value};
 use data_bridge_kv_server::Server;
 use data_bridge_kv_testkit::disk::FaultyDisk;
-use served::{Raw, config, start};
+use served::{Raw, config, http, start};
 
 fn open(disk: &FaultyDisk, background: bool) -> Engine {
     let data = Some(DataDirectory::on(Arc::new(disk.clone()), 1 << 28).unwrap());
@@ -139,5 +139,25 @@ async fn the_flag_of_a_native_request_does_the_same() {
             }
             _ => assert_eq!(reply, Reply::Ok),
         }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn checkpoints_and_the_length_of_the_log_are_told() {
+    let server = serve(&FaultyDisk::new()).await;
+    let mut raw = Raw::connect(server.addresses()[0]).await;
+    assert_eq!(ask(&mut raw, "SELECT tasks").await, "+OK");
+    assert_eq!(ask(&mut raw, "KV.DURABLE SET key value").await, "+OK");
+    assert!(server.shared().engine.checkpoint());
+    let info = ask(&mut raw, "INFO persistence").await;
+    for figure in ["log_limit_bytes:268435456", "checkpoints:1", "checkpoint_failures:0"] {
+        assert!(info.split(' ').any(|line| line == figure), "{figure} in {info}");
+    }
+    let written = info.split(' ').find_map(|line| line.strip_prefix("checkpoint_written_bytes:"));
+    assert!(written.and_then(|bytes| bytes.parse().ok()).is_some_and(|bytes: u64| bytes > 20), "{info}");
+    let (_, page) = http(server.admin_address().unwrap(), "/metrics").await;
+    for figure in ["kv_log_limit_bytes 268435456", "kv_checkpoints_total 1", "kv_checkpoint_failures_total 0"]
+    {
+        assert!(page.lines().any(|line| line == figure), "{figure} in {page}");
     }
 }

@@ -41,10 +41,11 @@ pub use direct::Obstacle;
 pub use durable::{Owed, describe_record};
 pub use halt::Waits;
 pub use lookahead::{Ahead, Lookahead, Pin, Turn};
-pub use stats::{FETCH_TIMES, LogStats, NamespaceStats, Stats, TierStats};
+pub use stats::{CheckpointStats, FETCH_TIMES, LogStats, NamespaceStats, Stats, TierStats};
 
 use halt::{Halt, Step};
 use open::LogToCome;
+use stats::Checkpoints;
 use ticker::Ticker;
 use tier::Tier;
 use waiting::Timeouts;
@@ -140,6 +141,7 @@ struct Core {
     replayed: AtomicU64,
     /// Bytes of the log after which a checkpoint is written.
     log_bytes: u64,
+    checkpoints: Checkpoints,
     clock: Arc<dyn Clock>,
     timeouts: Timeouts,
     closed: AtomicBool,

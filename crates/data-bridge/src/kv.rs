@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use data_bridge_kv_model::command::table::COMMANDS;
+use data_bridge_kv_model::frame::DURABLY;
 use data_bridge_kv_model::kind::Kind;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -58,6 +59,7 @@ pub fn fill(module: &Bound<'_, PyModule>) -> PyResult<()> {
     for spec in COMMANDS {
         opcodes.set_item(spec.name.replace('.', "_"), spec.opcode)?;
     }
+    opcodes.set_item("DURABLY", DURABLY)?;
     opcodes.set_item("__module__", module.name()?)?;
     opcodes.set_item("__doc__", "The numbers of commands by name.")?;
     module.add("opcode", py.get_type::<PyType>().call1(("opcode", PyTuple::empty(py), opcodes))?)

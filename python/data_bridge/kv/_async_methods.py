@@ -162,11 +162,11 @@ class AsyncMethods(AsyncCommands):
         async for _, value in self.items():
             yield value
 
-    def pop(self, key: str, default: Any = MISSING, /) -> Awaitable[Any]:
+    def pop(self, key: str, default: Any = MISSING, /, *, durable: bool = False) -> Awaitable[Any]:
         """Reads and deletes in one step. A missing key is `default`, or a `KeyError` without one."""
         if default is MISSING:
-            return self._call(op.KV_POP, (key,), MISSING, shapes.found(key))
-        return self._call(op.KV_POP, (key,), default)
+            return self._call(shapes.code(op.KV_POP, durable), (key,), MISSING, shapes.found(key))
+        return self._call(shapes.code(op.KV_POP, durable), (key,), default)
 
     async def setdefault(self, key: str, default: Value = None, /) -> Any:
         """The value of a key, set to `default` first where there is none, in one step."""
@@ -184,6 +184,8 @@ class AsyncMethods(AsyncCommands):
         mapping: Mapping[str, Value],
         ttl: float | timedelta | None = None,
         progress: Callable[[int, int], object] | None = None,
+        *,
+        durable: bool = False,
     ) -> None:
         """Writes several values in one step. With `progress` a thousand at a time, then it is told (done, total)."""
         first = 0 if ttl is None else ttl_ms(ttl)
@@ -191,7 +193,9 @@ class AsyncMethods(AsyncCommands):
         step = len(items) if progress is None else WRITTEN_AT_ONCE
         for start in range(0, len(items), step or 1):
             part = items[start : start + step]
-            await self._call(op.KV_MSET, (first, *(value for pair in part for value in pair)))
+            await self._call(
+                shapes.code(op.KV_MSET, durable), (first, *(value for pair in part for value in pair))
+            )
             if progress is not None:
                 progress(start + len(part), len(items))
 
@@ -265,6 +269,7 @@ class AsyncMethods(AsyncCommands):
         xx: bool = False,
         keep_ttl: bool = False,
         return_old: bool = False,
+        durable: bool = False,
     ) -> Awaitable[Any]:
         """Writes a value; the options are those of a synchronous store's `set`."""
         raise NotImplementedError

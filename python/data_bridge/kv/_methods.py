@@ -88,11 +88,11 @@ class StoreMethods(Commands, MutableMapping[str, Any]):
         """The values; iterating is a scan that tolerates changes."""
         return ValuesView(self)
 
-    def pop(self, key: str, default: Any = MISSING, /) -> Any:
+    def pop(self, key: str, default: Any = MISSING, /, *, durable: bool = False) -> Any:
         """Reads and deletes in one step. A missing key is `default`, or a `KeyError` without one."""
         if default is MISSING:
-            return self._call(op.KV_POP, (key,), MISSING, shapes.found(key))
-        return self._call(op.KV_POP, (key,), default)
+            return self._call(shapes.code(op.KV_POP, durable), (key,), MISSING, shapes.found(key))
+        return self._call(shapes.code(op.KV_POP, durable), (key,), default)
 
     def setdefault(self, key: str, default: Value = None, /) -> Any:
         """The value of a key, set to `default` first where there is none, in one step."""
@@ -114,6 +114,8 @@ class StoreMethods(Commands, MutableMapping[str, Any]):
         mapping: Mapping[str, Value],
         ttl: float | timedelta | None = None,
         progress: Callable[[int, int], object] | None = None,
+        *,
+        durable: bool = False,
     ) -> None:
         """Writes several values in one step. With `progress` a thousand at a time, then it is told (done, total)."""
         first = 0 if ttl is None else ttl_ms(ttl)
@@ -121,7 +123,7 @@ class StoreMethods(Commands, MutableMapping[str, Any]):
         step = len(items) if progress is None else WRITTEN_AT_ONCE
         for start in range(0, len(items), step or 1):
             part = items[start : start + step]
-            self._call(op.KV_MSET, (first, *(value for pair in part for value in pair)))
+            self._call(shapes.code(op.KV_MSET, durable), (first, *(value for pair in part for value in pair)))
             if progress is not None:
                 progress(start + len(part), len(items))
 
@@ -198,6 +200,7 @@ class StoreMethods(Commands, MutableMapping[str, Any]):
         xx: bool = False,
         keep_ttl: bool = False,
         return_old: bool = False,
+        durable: bool = False,
     ) -> Any:
         """Writes a value; the native class does it."""
         raise NotImplementedError

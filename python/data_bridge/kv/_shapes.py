@@ -6,10 +6,16 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import Any
 
+from data_bridge._native import opcode as op
 from data_bridge._native import ttl_ms
 from data_bridge.kv._values import MISSING, Transition, Versioned, newer_than
 
 Args = tuple[Any, ...]
+
+
+def code(opcode: int, durable: bool) -> int:
+    """The number of a command; one that is durable is answered when it is on disk."""
+    return opcode | op.DURABLY if durable else opcode
 
 
 def nothing(_reply: Any) -> None:

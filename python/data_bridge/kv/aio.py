@@ -150,6 +150,7 @@ class AsyncStore(AsyncMethods):
         xx: bool = False,
         keep_ttl: bool = False,
         return_old: bool = False,
+        durable: bool = False,
         **other: Any,
     ) -> Awaitable[Any]:
         """Writes a value; the options are those of a synchronous store's `set`."""
@@ -159,6 +160,7 @@ class AsyncStore(AsyncMethods):
             "xx": xx,
             "keep_ttl": keep_ttl,
             "return_old": return_old,
+            "durable": durable,
         }
         try:
             return Ready(self._store.set(key, value, **options, **other))

@@ -168,6 +168,7 @@ fn snapshot_families(shared: &Shared, page: &mut Page) {
 /// The log: there where a namespace is logged.
 fn log_families(log: &LogStats, page: &mut Page) {
     page.one("kv_log_bytes", "gauge", "Bytes of the log's segments.", log.bytes);
+    page.one("kv_log_limit_bytes", "gauge", "Bytes of the log from which on it is cut.", log.limit);
     page.one("kv_log_last_lsn", "gauge", "The last record.", log.last);
     page.one("kv_log_durable_lsn", "gauge", "The last record that is on disk for good.", log.durable);
     page.one(
@@ -177,6 +178,12 @@ fn log_families(log: &LogStats, page: &mut Page) {
         u8::from(log.has_failed),
     );
     page.one("kv_log_replayed_records", "gauge", "Records read when the store was opened.", log.replayed);
+    let done = &log.checkpoints;
+    page.one("kv_checkpoints_total", "counter", "Checkpoints written.", done.count);
+    page.one("kv_checkpoint_failures_total", "counter", "Checkpoints that failed.", done.failures);
+    page.one("kv_checkpoint_written_bytes_total", "counter", "Bytes that checkpoints wrote.", done.bytes);
+    let last = done.last_us as f64 / 1e6;
+    page.one("kv_checkpoint_last_seconds", "gauge", "How long the last checkpoint took; 0 = none yet.", last);
 }
 
 fn store_families(shared: &Shared, stats: &Stats, page: &mut Page) {

@@ -150,10 +150,15 @@ fn persistence(stats: &Stats, text: &mut String) {
     line(text, format_args!("aof_last_write_status:{status}\r\naof_current_size:{}", log.bytes));
     for (name, value) in [
         ("log_bytes", log.bytes),
+        ("log_limit_bytes", log.limit),
         ("log_last_lsn", log.last),
         ("log_durable_lsn", log.durable),
         ("log_replayed_records", log.replayed),
         ("log_failed", u64::from(log.has_failed)),
+        ("checkpoints", log.checkpoints.count),
+        ("checkpoint_failures", log.checkpoints.failures),
+        ("checkpoint_last_us", log.checkpoints.last_us),
+        ("checkpoint_written_bytes", log.checkpoints.bytes),
     ] {
         line(text, format_args!("{name}:{value}"));
     }

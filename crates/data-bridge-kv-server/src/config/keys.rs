@@ -33,6 +33,8 @@ pub enum KeyName {
     Data,
     /// Most bytes to use there.
     MaxDisk,
+    /// Bytes of the log from which on a checkpoint lets it go.
+    LogBytes,
     /// Folder for snapshots.
     SnapshotDest,
     /// Seconds from one snapshot to the next.
@@ -61,7 +63,7 @@ const fn key(name: KeyName, toml: &'static str, default: Option<&'static str>) -
 }
 
 /// Every setting.
-pub const KEYS: [Key; 18] = [
+pub const KEYS: [Key; 19] = [
     Key { repeats: true, ..key(KeyName::Listen, "listen", Some("127.0.0.1:7379,[::1]:7379")) },
     key(KeyName::Admin, "admin", Some("127.0.0.1:9121")),
     key(KeyName::MaxMemory, "max_memory", Some("auto")),
@@ -77,6 +79,7 @@ pub const KEYS: [Key; 18] = [
     key(KeyName::MaxClientsPerAddress, "max_clients_per_address", Some("1000")),
     key(KeyName::Data, "data", None),
     key(KeyName::MaxDisk, "max_disk", Some("auto")),
+    key(KeyName::LogBytes, "log_bytes", Some("256MB")),
     key(KeyName::SnapshotDest, "snapshot_dest", None),
     key(KeyName::SnapshotEvery, "snapshot_every", Some("0")),
     key(KeyName::SnapshotKeep, "snapshot_keep", Some("7")),

@@ -75,6 +75,12 @@ fn a_directory_and_the_durability_of_namespaces_can_be_given() {
         Config::read(&layers(&[(KeyName::Data, "d"), (KeyName::MaxDisk, "2GB")], &[], None)).unwrap();
     assert_eq!((config.data, config.max_disk), (Some("d".into()), super::size::Size::Bytes(2 << 30)));
     assert!(refused(&layers(&[(KeyName::MaxDisk, "much")], &[], None)).contains("max_disk"));
+    assert_eq!(config.log_bytes, 256 << 20);
+    let (config, _) = Config::read(&layers(&[(KeyName::LogBytes, "32MB")], &[], None)).unwrap();
+    assert_eq!(config.log_bytes, 32 << 20);
+    for wrong in ["auto", "10%", "1KB", "much"] {
+        assert!(refused(&layers(&[(KeyName::LogBytes, wrong)], &[], None)).contains("log_bytes"), "{wrong}");
+    }
     let read =
         |flags: &[(KeyName, &str)], file| Config::read(&layers(flags, &[], file)).unwrap().0.namespaces;
     let jobs = read(&[(KeyName::Namespace, "jobs:task:everysec")], None);

@@ -7,12 +7,13 @@ use data_bridge_kv_model::{Error, ErrorKind, Result};
 
 use super::Core;
 use super::tier::Tier;
+use crate::clock::Stopwatch;
 use crate::cold::Log;
 use crate::disk::Disk;
 use crate::hash::KeyHash;
 use crate::shard::Space;
 use crate::snapshot::{Captured, Progress, Snapshot};
-use crate::wal::Lsn;
+use crate::wal::{Lsn, Wal};
 
 /// Where a walk through a shard begins.
 const FIRST: KeyHash = KeyHash::from_bits(0);
@@ -53,6 +54,13 @@ impl Core {
     /// `None` if that failed: then everything is as before, and can be tried again.
     pub(super) fn checkpoint(&self) -> Option<Lsn> {
         let (tier, wal) = (self.tier.as_ref()?, self.wal.get()?);
+        let watch = Stopwatch::start();
+        let written = self.write_checkpoint(tier, wal);
+        self.checkpoints.end(written.is_some(), watch.elapsed_us());
+        written
+    }
+
+    fn write_checkpoint(&self, tier: &Tier, wal: &Wal) -> Option<Lsn> {
         let start = wal.last();
         let mut walk = Walk {
             shards: self.logged_shards().collect(),
@@ -148,7 +156,9 @@ impl Core {
                 cold.settle(space.version(*began));
             }
         }
+        let bytes = departures.batch.bytes() as u64;
         self.put(tier, log, &mut departures).then_some(())?;
+        self.checkpoints.write(bytes);
         for (space, shard, began) in walk.passed.drain(..) {
             if let Some(cold) = space.lock(shard).cold_mut() {
                 cold.set_checkpointed(began);

@@ -85,6 +85,14 @@ impl Engine {
         caller.owed.raise(self.core.wal.get().map_or(0, |wal| wal.last()));
     }
 
+    /// Waits until the caller's answers so far may be shown, unless it sees to that itself.
+    ///
+    /// # Errors
+    /// `Durability` if the log failed.
+    pub fn settle(&self, caller: &Caller) -> Result<()> {
+        self.core.settle(caller)
+    }
+
     /// Executes a command as [`Engine::execute`] does, and answers when what it wrote is on disk, whatever the namespace's
     /// durability says.
     pub fn execute_durably(

@@ -7,6 +7,7 @@ use data_bridge_kv_model::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
 
 use super::Core;
+use super::stats::Checkpoints;
 use super::tier::Tier;
 use super::waiting::Timeouts;
 use crate::budget::Budget;
@@ -75,6 +76,7 @@ impl Core {
             manifest: Mutex::new(manifest),
             replayed: AtomicU64::new(0),
             log_bytes: settings.log_bytes,
+            checkpoints: Checkpoints::default(),
             clock: settings.clock,
             timeouts: Timeouts::default(),
             closed: AtomicBool::new(false),
@@ -121,7 +123,7 @@ impl Core {
             let (least, most) = SEGMENT_BYTES;
             let policy = WalPolicy {
                 fingerprint: *fingerprint,
-                segment_bytes: (data.max_bytes() / SEGMENTS).clamp(least, most),
+                segment_bytes: (data.max_bytes() / SEGMENTS).min(self.log_bytes / 4).clamp(least, most),
                 ..WalPolicy::default()
             };
             let (disk, clock) = (Arc::clone(data.disk()), Arc::clone(&self.clock));

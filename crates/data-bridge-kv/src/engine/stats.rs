@@ -1,6 +1,6 @@
 //! Counters for `INFO` and `/metrics`.
 
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::Core;
 use super::tier::Tier;
@@ -55,12 +55,58 @@ pub struct LogStats {
     pub replayed: u64,
     /// Bytes on disk.
     pub bytes: u64,
+    /// Bytes after which a checkpoint is written, so that it can be cut.
+    pub limit: u64,
     /// The last record.
     pub last: u64,
     /// The last record that is on disk for good.
     pub durable: u64,
     /// Whether it failed.
     pub has_failed: bool,
+    /// The checkpoints.
+    pub checkpoints: CheckpointStats,
+}
+
+/// Figures of checkpoints, those at closing and for snapshots included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CheckpointStats {
+    /// How many were written.
+    pub count: u64,
+    /// How many failed: they are tried again.
+    pub failures: u64,
+    /// Microseconds that the last one took.
+    pub last_us: u64,
+    /// Bytes of records that they wrote.
+    pub bytes: u64,
+}
+
+/// The same while they grow.
+#[derive(Debug, Default)]
+pub(super) struct Checkpoints {
+    count: AtomicU64,
+    failures: AtomicU64,
+    last_us: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Checkpoints {
+    /// Counts one that took so long.
+    pub(super) fn end(&self, is_written: bool, us: u64) {
+        let cell = if is_written { &self.count } else { &self.failures };
+        cell.fetch_add(1, Relaxed);
+        self.last_us.store(us, Relaxed);
+    }
+
+    /// Counts bytes that one writes.
+    pub(super) fn write(&self, bytes: u64) {
+        self.bytes.fetch_add(bytes, Relaxed);
+    }
+
+    fn stats(&self) -> CheckpointStats {
+        let [count, failures, last_us, bytes] =
+            [&self.count, &self.failures, &self.last_us, &self.bytes].map(|cell| cell.load(Relaxed));
+        CheckpointStats { count, failures, last_us, bytes }
+    }
 }
 
 /// The cold tier's figures; counts are since the start.
@@ -112,13 +158,17 @@ pub const FETCH_TIMES: usize = 22;
 impl Core {
     /// The log's figures: all 0 before it begins.
     fn log_stats(&self) -> LogStats {
-        let Some(wal) = self.wal.get() else { return LogStats::default() };
+        let Some(wal) = self.wal.get() else {
+            return LogStats { limit: self.log_bytes, ..LogStats::default() };
+        };
         LogStats {
             replayed: self.replayed.load(Relaxed),
             bytes: wal.bytes(),
+            limit: self.log_bytes,
             last: wal.last(),
             durable: wal.durable(),
             has_failed: wal.failure().is_some(),
+            checkpoints: self.checkpoints.stats(),
         }
     }
 

@@ -10,10 +10,10 @@ use super::Wal;
 use super::buffer::Buffer;
 use crate::clock::Stopwatch;
 
-/// As long as one more came in so many microseconds, the thread waits on: the time that a sync takes, but within these.
-const PAUSE_US: (u64, u64) = (50, 400);
+/// As long as one more came in so many microseconds, the thread waits on: twice the time that a sync takes, but within these.
+const PAUSE_US: (u64, u64) = (200, 1000);
 /// The most pauses in a row.
-const PAUSES: u64 = 6;
+const PAUSES: u64 = 4;
 /// So often in vain in a row, and it is tried only once in [`RARELY`] times.
 const IN_VAIN: u32 = 3;
 const RARELY: u32 = 16;
@@ -67,7 +67,7 @@ impl Crowd {
         if expected < 2 || self.came >= expected {
             return None;
         }
-        let may = self.in_vain < IN_VAIN || self.in_vain % RARELY == 0;
+        let may = self.in_vain < IN_VAIN || self.in_vain.is_multiple_of(RARELY);
         if !may {
             self.in_vain += 1;
         }
@@ -80,7 +80,7 @@ impl Wal {
     pub(super) fn gather(&self, buffer: &mut MutexGuard<'_, Buffer>) {
         let Some(expected) = buffer.crowd.expect() else { return };
         let (least, most) = PAUSE_US;
-        let pause_us = self.counts.sync_us_mean().clamp(least, most);
+        let pause_us = (self.counts.sync_us_mean() * 2).clamp(least, most);
         let (watch, mut seen) = (Stopwatch::start(), buffer.crowd.came);
         buffer.crowd.wanted = expected;
         while buffer.crowd.came < expected && buffer.bytes < self.write_bytes() && !self.is_over() {

@@ -113,8 +113,8 @@ impl AsyncRemote {
 
     /// Writes a value; the options are those of a synchronous store's `set`.
     #[pyo3(
-        signature = (key, value, *, ttl=None, nx=false, xx=false, keep_ttl=false, return_old=false, **other),
-        text_signature = "($self, key, value, *, ttl=None, nx=False, xx=False, keep_ttl=False, return_old=False)"
+        signature = (key, value, *, ttl=None, nx=false, xx=false, keep_ttl=false, return_old=false, durable=false, **other),
+        text_signature = "($self, key, value, *, ttl=None, nx=False, xx=False, keep_ttl=False, return_old=False, durable=False)"
     )]
     #[expect(clippy::too_many_arguments, reason = "the options of the method, by name")]
     fn set<'py>(
@@ -126,11 +126,12 @@ impl AsyncRemote {
         xx: bool,
         keep_ttl: bool,
         return_old: bool,
+        durable: bool,
         other: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         request::refuse(other)?;
         let mut scratch = Scratch::take();
-        let options = SetOptions { ttl, nx, xx, keep_ttl, return_old };
+        let options = SetOptions { ttl, nx, xx, keep_ttl, return_old, durable };
         let shaping = options.fill(key, value, &this.get().fallback, &mut scratch.request)?;
         send(this, scratch, shaping, false)
     }

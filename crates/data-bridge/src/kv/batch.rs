@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use data_bridge_kv::{Caller, Engine, OnError, Progress};
+use data_bridge_kv_model::frame::DURABLY;
 use data_bridge_kv_model::{Arg, Call, Error, Reader, ReplyBuf, ReplyReader, Result, Shape, command::table};
 use data_bridge_kv_model::{ErrorKind, Item};
 use pyo3::prelude::*;
@@ -35,7 +36,11 @@ pub fn run(
 ) -> PyResult<Vec<Range<usize>>> {
     let commands: Vec<(u16, &[u8])> =
         queued.commands().map(|command| (command.opcode, command.args)).collect();
-    let mut work = || with_calls(&commands, |calls| execute(engine, caller, calls, atomic, reply));
+    let mut work = || {
+        durably(engine, caller, &commands, || {
+            with_calls(&commands, |calls| execute(engine, caller, calls, atomic, reply))
+        })
+    };
     let answers =
         if commands.len() > LARGE.0 || queued.size() > LARGE.1 { doorway::outside(py, work) } else { work() };
     answers.and_then(|answers| answers).map_err(|error| errors::from_model(py, &error))
@@ -56,7 +61,27 @@ pub fn go_on(
         reply.container(Shape::Array, commands.len());
         reply.bytes_mut().extend_from_slice(&done.reply);
     }
-    with_calls(&rest, |calls| execute(engine, caller, calls, atomic, reply))?.map(drop)
+    durably(engine, caller, &rest, || {
+        with_calls(&rest, |calls| execute(engine, caller, calls, atomic, reply))
+    })?
+    .map(drop)
+}
+
+/// Does it, and waits until it is on disk if one of the commands is to be. Where nothing is ever on disk it is not begun.
+fn durably<T>(
+    engine: &Engine,
+    caller: &Caller,
+    commands: &[(u16, &[u8])],
+    act: impl FnOnce() -> Result<T>,
+) -> Result<T> {
+    if !commands.iter().any(|(opcode, _)| opcode & DURABLY != 0) {
+        return act();
+    }
+    engine.check_durable(caller)?;
+    let done = act()?;
+    engine.owe_everything(caller);
+    engine.settle(caller)?;
+    Ok(done)
 }
 
 /// The results of a queue from the answers to its commands.
@@ -138,7 +163,7 @@ fn with_calls<T>(commands: &[(u16, &[u8])], run: impl FnOnce(&[Call<'_>]) -> T) 
             let own = args.get(start..end).unwrap_or_default();
             start = end;
             let unknown = || Error::new(ErrorKind::UnknownCommand, "unknown opcode");
-            table::by_opcode(*opcode).ok_or_else(unknown)?.call(own)
+            table::by_opcode(*opcode & !DURABLY).ok_or_else(unknown)?.call(own)
         })
         .collect();
     Ok(run(&calls?))

@@ -118,9 +118,10 @@ impl Remote {
 
     /// Writes a value. It loses its TTL, or gets the namespace's default, unless `ttl` (seconds, timedelta) or
     /// `keep_ttl` says otherwise. With `nx` or `xx`: whether it was written. With `return_old`: the old value or MISSING.
+    /// With `durable` it returns when the write is on disk, whatever the namespace's durability says.
     #[pyo3(
-        signature = (key, value, *, ttl=None, nx=false, xx=false, keep_ttl=false, return_old=false, **other),
-        text_signature = "($self, key, value, *, ttl=None, nx=False, xx=False, keep_ttl=False, return_old=False)"
+        signature = (key, value, *, ttl=None, nx=false, xx=false, keep_ttl=false, return_old=false, durable=false, **other),
+        text_signature = "($self, key, value, *, ttl=None, nx=False, xx=False, keep_ttl=False, return_old=False, durable=False)"
     )]
     #[expect(clippy::too_many_arguments, reason = "the options of the method, by name")]
     fn set<'py>(
@@ -133,11 +134,12 @@ impl Remote {
         xx: bool,
         keep_ttl: bool,
         return_old: bool,
+        durable: bool,
         other: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         request::refuse(other)?;
         let mut scratch = Scratch::take();
-        let options = SetOptions { ttl, nx, xx, keep_ttl, return_old };
+        let options = SetOptions { ttl, nx, xx, keep_ttl, return_old, durable };
         let shaping = options.fill(key, value, &self.fallback, &mut scratch.request)?;
         self.finish(py, scratch, &shaping)
     }
@@ -330,7 +332,7 @@ fn pipeline(
         result
     };
     if atomic {
-        put_request(FIRST_ID, opcode::KV_ATOMIC, &queued.atomic(), &mut out);
+        put_request(FIRST_ID, queued.atomic_opcode(), &queued.atomic(), &mut out);
         waiting = 1;
     } else {
         for (id, command) in (FIRST_ID..).zip(queued.commands()) {

@@ -59,9 +59,7 @@ impl Work {
     /// Runs it on a thread that may wait. The answer stands in `reply`, unless it is pending.
     pub fn run(&self, engine: &Engine, caller: &Caller, token: u64, reply: &mut ReplyBuf) -> Progress {
         let run = match self {
-            Work::Command(request) => {
-                request.call_with(|call| engine.execute(caller, token, call, &mut *reply))
-            }
+            Work::Command(request) => request.execute(engine, caller, token, reply),
             Work::Queue { commands, atomic, done } => {
                 batch::go_on(engine, caller, commands, *atomic, done, reply).map(|()| Progress::Done)
             }

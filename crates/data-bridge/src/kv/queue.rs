@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use data_bridge_kv_model::Kind;
 use data_bridge_kv_model::command::table::opcode;
+use data_bridge_kv_model::frame::DURABLY;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 
@@ -60,13 +61,23 @@ impl Queued {
     pub fn atomic(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.args.len() + self.steps.len() * 18);
         for command in self.commands() {
-            for number in [i64::from(command.opcode), command.count as i64] {
+            for number in [i64::from(command.opcode & !DURABLY), command.count as i64] {
                 out.push(Kind::Int.number());
                 out.extend_from_slice(&number.to_le_bytes());
             }
             out.extend_from_slice(command.args);
         }
         out
+    }
+
+    /// Whether one of them is answered only when it is on disk.
+    pub fn is_durable(&self) -> bool {
+        self.commands().any(|command| command.opcode & DURABLY != 0)
+    }
+
+    /// The opcode of the queue as one step.
+    pub fn atomic_opcode(&self) -> u16 {
+        opcode::KV_ATOMIC | if self.is_durable() { DURABLY } else { 0 }
     }
 
     /// Bytes of all arguments.
@@ -151,8 +162,8 @@ impl Queue {
 
     /// Writes a value; the options are those of a store's `set`.
     #[pyo3(
-        signature = (key, value, *, ttl=None, nx=false, xx=false, keep_ttl=false, return_old=false, **other),
-        text_signature = "($self, key, value, *, ttl=None, nx=False, xx=False, keep_ttl=False, return_old=False)"
+        signature = (key, value, *, ttl=None, nx=false, xx=false, keep_ttl=false, return_old=false, durable=false, **other),
+        text_signature = "($self, key, value, *, ttl=None, nx=False, xx=False, keep_ttl=False, return_old=False, durable=False)"
     )]
     #[expect(clippy::too_many_arguments, reason = "the options of the method, by name")]
     fn set<'py>(
@@ -164,10 +175,11 @@ impl Queue {
         xx: bool,
         keep_ttl: bool,
         return_old: bool,
+        durable: bool,
         other: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, Self>> {
         request::refuse(other)?;
-        let options = SetOptions { ttl, nx, xx, keep_ttl, return_old };
+        let options = SetOptions { ttl, nx, xx, keep_ttl, return_old, durable };
         Queue::add(this, |request, fallback| options.fill(key, value, fallback, request))
     }
 

@@ -2,8 +2,10 @@
 
 use std::cell::Cell;
 
+use data_bridge_kv::{Caller, Engine, Progress};
 use data_bridge_kv_model::codec::put_varint;
 use data_bridge_kv_model::command::table::{self, Spec, opcode};
+use data_bridge_kv_model::frame::DURABLY;
 use data_bridge_kv_model::{Arg, Call, Error, ErrorKind, Kind, Reader, ReplyBuf, ValueRef};
 use pyo3::exceptions::PyTypeError;
 use pyo3::prelude::*;
@@ -21,7 +23,7 @@ pub const LARGE_BYTES: usize = 64 << 10;
 /// An opcode and its encoded arguments.
 #[derive(Debug, Default)]
 pub struct Request {
-    /// Number of the command.
+    /// Number of the command; with [`DURABLY`] added it is answered when it is on disk.
     pub opcode: u16,
     /// The arguments' codec bytes, one after the other.
     pub args: Vec<u8>,
@@ -148,7 +150,29 @@ impl Request {
 
     /// The row of the command table.
     pub fn spec(&self) -> Result<&'static Spec, Error> {
-        table::by_opcode(self.opcode).ok_or_else(|| Error::new(ErrorKind::UnknownCommand, "unknown opcode"))
+        table::by_opcode(self.opcode & !DURABLY)
+            .ok_or_else(|| Error::new(ErrorKind::UnknownCommand, "unknown opcode"))
+    }
+
+    /// Whether it is answered only when it is on disk.
+    #[inline]
+    pub fn is_durable(&self) -> bool {
+        self.opcode & DURABLY != 0
+    }
+
+    /// Runs it.
+    #[inline]
+    pub fn execute(
+        &self,
+        engine: &Engine,
+        caller: &Caller,
+        token: u64,
+        reply: &mut ReplyBuf,
+    ) -> Result<Progress, Error> {
+        self.call_with(|call| match self.is_durable() {
+            true => engine.execute_durably(caller, token, call, reply),
+            false => engine.execute(caller, token, call, reply),
+        })
     }
 
     /// The only argument, a value.
@@ -266,6 +290,8 @@ pub struct SetOptions<'a, 'py> {
     pub keep_ttl: bool,
     /// Answer the old value.
     pub return_old: bool,
+    /// Answer when it is on disk.
+    pub durable: bool,
 }
 
 impl SetOptions<'_, '_> {
@@ -277,7 +303,7 @@ impl SetOptions<'_, '_> {
         fallback: &Fallback,
         request: &mut Request,
     ) -> PyResult<Shaping> {
-        request.opcode = opcode::KV_SET;
+        request.opcode = opcode::KV_SET | if self.durable { DURABLY } else { 0 };
         request.key(key)?;
         request.value(value, fallback)?;
         if let Some(ttl) = self.ttl {

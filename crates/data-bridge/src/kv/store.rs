@@ -161,9 +161,10 @@ impl Embedded {
 
     /// Writes a value. It loses its TTL, or gets the namespace's default, unless `ttl` (seconds, timedelta) or
     /// `keep_ttl` says otherwise. With `nx` or `xx`: whether it was written. With `return_old`: the old value or MISSING.
+    /// With `durable` it returns when the write is on disk, whatever the namespace's durability says.
     #[pyo3(
-        signature = (key, value, *, ttl=None, nx=false, xx=false, keep_ttl=false, return_old=false, **other),
-        text_signature = "($self, key, value, *, ttl=None, nx=False, xx=False, keep_ttl=False, return_old=False)"
+        signature = (key, value, *, ttl=None, nx=false, xx=false, keep_ttl=false, return_old=false, durable=false, **other),
+        text_signature = "($self, key, value, *, ttl=None, nx=False, xx=False, keep_ttl=False, return_old=False, durable=False)"
     )]
     #[expect(clippy::too_many_arguments, reason = "the options of the method, by name")]
     fn set<'py>(
@@ -176,12 +177,13 @@ impl Embedded {
         xx: bool,
         keep_ttl: bool,
         return_old: bool,
+        durable: bool,
         other: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
         self.generation.check(py)?;
         request::refuse(other)?;
         let mut scratch = Scratch::take();
-        let options = SetOptions { ttl, nx, xx, keep_ttl, return_old };
+        let options = SetOptions { ttl, nx, xx, keep_ttl, return_old, durable };
         let shaping = options.fill(key, value, &self.fallback, &mut scratch.request)?;
         self.finish(py, scratch, shaping)
     }
@@ -343,7 +345,7 @@ impl Embedded {
     fn run(&self, py: Python<'_>, caller: &Caller, scratch: &mut Scratch) -> PyResult<Progress> {
         let engine: &Engine = &self.shared.get().engine;
         let Scratch { request, reply } = scratch;
-        let run = |reply: &mut ReplyBuf| request.call_with(|call| engine.execute(caller, 1, call, reply));
+        let run = |reply: &mut ReplyBuf| request.execute(engine, caller, 1, reply);
         let progress = if request.is_large() { doorway::outside(py, || run(reply)) } else { run(reply) };
         progress.map_err(|error| errors::from_model(py, &error))
     }

@@ -16,29 +16,29 @@ class AsyncListCommands(AsyncBase):
 
     __slots__ = ()
 
-    def lpush(self, name: str, *values: Value) -> Awaitable[int]:
+    def lpush(self, name: str, *values: Value, durable: bool = False) -> Awaitable[int]:
         """Adds elements at the head, one after the other; the new length."""
-        return self._call(op.LPUSH, (name, *values))
+        return self._call(shapes.code(op.LPUSH, durable), (name, *values))
 
-    def rpush(self, name: str, *values: Value) -> Awaitable[int]:
+    def rpush(self, name: str, *values: Value, durable: bool = False) -> Awaitable[int]:
         """Adds elements at the tail; the new length."""
-        return self._call(op.RPUSH, (name, *values))
+        return self._call(shapes.code(op.RPUSH, durable), (name, *values))
 
-    def lpushx(self, name: str, *values: Value) -> Awaitable[int]:
+    def lpushx(self, name: str, *values: Value, durable: bool = False) -> Awaitable[int]:
         """`lpush` if the list exists."""
-        return self._call(op.LPUSHX, (name, *values))
+        return self._call(shapes.code(op.LPUSHX, durable), (name, *values))
 
-    def rpushx(self, name: str, *values: Value) -> Awaitable[int]:
+    def rpushx(self, name: str, *values: Value, durable: bool = False) -> Awaitable[int]:
         """`rpush` if the list exists."""
-        return self._call(op.RPUSHX, (name, *values))
+        return self._call(shapes.code(op.RPUSHX, durable), (name, *values))
 
-    def lpop(self, name: str, count: int | None = None) -> Awaitable[Any]:
+    def lpop(self, name: str, count: int | None = None, *, durable: bool = False) -> Awaitable[Any]:
         """Takes the first element, None if there is none; with a count a list."""
-        return self._call(op.LPOP, shapes.counted(name, count))
+        return self._call(shapes.code(op.LPOP, durable), shapes.counted(name, count))
 
-    def rpop(self, name: str, count: int | None = None) -> Awaitable[Any]:
+    def rpop(self, name: str, count: int | None = None, *, durable: bool = False) -> Awaitable[Any]:
         """Takes the last element, None if there is none; with a count a list."""
-        return self._call(op.RPOP, shapes.counted(name, count))
+        return self._call(shapes.code(op.RPOP, durable), shapes.counted(name, count))
 
     def lindex(self, name: str, index: int) -> Awaitable[Any]:
         """One element, None if there is none."""
@@ -52,32 +52,40 @@ class AsyncListCommands(AsyncBase):
         """Number of elements."""
         return self._call(op.LLEN, (name,))
 
-    def lset(self, name: str, index: int, value: Value) -> Awaitable[bool]:
+    def lset(self, name: str, index: int, value: Value, *, durable: bool = False) -> Awaitable[bool]:
         """Replaces one element."""
-        return self._call(op.LSET, (name, index, value), None, bool)
+        return self._call(shapes.code(op.LSET, durable), (name, index, value), None, bool)
 
-    def lrem(self, name: str, count: int, value: Value) -> Awaitable[int]:
+    def lrem(self, name: str, count: int, value: Value, *, durable: bool = False) -> Awaitable[int]:
         """Removes the first `count` equal elements (the last ones if negative, all if 0); how many."""
-        return self._call(op.LREM, (name, count, value))
+        return self._call(shapes.code(op.LREM, durable), (name, count, value))
 
-    def ltrim(self, name: str, start: int, end: int) -> Awaitable[bool]:
+    def ltrim(self, name: str, start: int, end: int, *, durable: bool = False) -> Awaitable[bool]:
         """Keeps only the elements from start to end."""
-        return self._call(op.LTRIM, (name, start, end), None, bool)
+        return self._call(shapes.code(op.LTRIM, durable), (name, start, end), None, bool)
 
-    def linsert(self, name: str, where: str, refvalue: Value, value: Value) -> Awaitable[int]:
+    def linsert(
+        self, name: str, where: str, refvalue: Value, value: Value, *, durable: bool = False
+    ) -> Awaitable[int]:
         """Inserts "before" or "after" the first element equal to `refvalue`; the new length, -1 if there is none."""
-        return self._call(op.LINSERT, (name, where, refvalue, value))
+        return self._call(shapes.code(op.LINSERT, durable), (name, where, refvalue, value))
 
     def lpos(self, name: str, value: Value) -> Awaitable[int | None]:
         """Index of the first equal element."""
         return self._call(op.LPOS, (name, value))
 
     def lmove(
-        self, first_list: str, second_list: str, src: str = "LEFT", dest: str = "RIGHT"
+        self,
+        first_list: str,
+        second_list: str,
+        src: str = "LEFT",
+        dest: str = "RIGHT",
+        *,
+        durable: bool = False,
     ) -> Awaitable[Any]:
         """Moves an element from one end of a list to an end of another; the element."""
-        return self._call(op.LMOVE, (first_list, second_list, src, dest))
+        return self._call(shapes.code(op.LMOVE, durable), (first_list, second_list, src, dest))
 
-    def rpoplpush(self, src: str, dst: str) -> Awaitable[Any]:
+    def rpoplpush(self, src: str, dst: str, *, durable: bool = False) -> Awaitable[Any]:
         """Moves the last element of a list to the head of another; the element."""
-        return self._call(op.RPOPLPUSH, (src, dst))
+        return self._call(shapes.code(op.RPOPLPUSH, durable), (src, dst))

@@ -8,6 +8,7 @@ from typing import Any
 
 from data_bridge._native import opcode as op
 from data_bridge._native import ttl_ms
+from data_bridge.kv import _shapes as shapes
 from data_bridge.kv._async.base import AsyncBase
 from data_bridge.kv._values import Value
 
@@ -17,25 +18,27 @@ class AsyncTextCommands(AsyncBase):
 
     __slots__ = ()
 
-    def setex(self, name: str, time: float | timedelta, value: Value) -> Awaitable[bool]:
+    def setex(
+        self, name: str, time: float | timedelta, value: Value, *, durable: bool = False
+    ) -> Awaitable[bool]:
         """Writes a value that expires after `time` seconds."""
-        return self._call(op.KV_SET, (name, value, "PX", ttl_ms(time)), None, bool)
+        return self._call(shapes.code(op.KV_SET, durable), (name, value, "PX", ttl_ms(time)), None, bool)
 
-    def psetex(self, name: str, time_ms: int, value: Value) -> Awaitable[bool]:
+    def psetex(self, name: str, time_ms: int, value: Value, *, durable: bool = False) -> Awaitable[bool]:
         """Writes a value that expires after so many milliseconds."""
-        return self._call(op.KV_SET, (name, value, "PX", time_ms), None, bool)
+        return self._call(shapes.code(op.KV_SET, durable), (name, value, "PX", time_ms), None, bool)
 
-    def setnx(self, name: str, value: Value) -> Awaitable[bool]:
+    def setnx(self, name: str, value: Value, *, durable: bool = False) -> Awaitable[bool]:
         """Writes a value if there is no such key."""
-        return self._call(op.KV_SET, (name, value, "NX"), False, bool)
+        return self._call(shapes.code(op.KV_SET, durable), (name, value, "NX"), False, bool)
 
-    def getdel(self, name: str) -> Awaitable[Any]:
+    def getdel(self, name: str, *, durable: bool = False) -> Awaitable[Any]:
         """Reads a value and deletes the key; None for a missing one."""
-        return self._call(op.KV_POP, (name,))
+        return self._call(shapes.code(op.KV_POP, durable), (name,))
 
-    def append(self, key: str, value: str | bytes) -> Awaitable[int]:
+    def append(self, key: str, value: str | bytes, *, durable: bool = False) -> Awaitable[int]:
         """Appends to a text or bytes; the new length in bytes."""
-        return self._call(op.APPEND, (key, value))
+        return self._call(shapes.code(op.APPEND, durable), (key, value))
 
     def strlen(self, name: str) -> Awaitable[int]:
         """Length in bytes of what a Redis client is shown."""
@@ -45,6 +48,8 @@ class AsyncTextCommands(AsyncBase):
         """A range of bytes, ends included, negative from the end."""
         return self._call(op.GETRANGE, (key, start, end))
 
-    def setrange(self, name: str, offset: int, value: str | bytes) -> Awaitable[int]:
+    def setrange(
+        self, name: str, offset: int, value: str | bytes, *, durable: bool = False
+    ) -> Awaitable[int]:
         """Overwrites bytes from an offset; the new length."""
-        return self._call(op.SETRANGE, (name, offset, value))
+        return self._call(shapes.code(op.SETRANGE, durable), (name, offset, value))

@@ -23,13 +23,15 @@ class QueuedHashCommands(QueuedBase):
         value: Value = None,
         mapping: Mapping[Any, Value] | None = None,
         items: Iterable[Any] | None = None,
+        *,
+        durable: bool = False,
     ) -> Self:
         """Sets one field, or those of a mapping or a flat list; how many are new."""
-        return self._call(op.HSET, (name, *shapes.fields(key, value, mapping, items)))
+        return self._call(shapes.code(op.HSET, durable), (name, *shapes.fields(key, value, mapping, items)))
 
-    def hsetnx(self, name: str, key: Member, value: Value) -> Self:
+    def hsetnx(self, name: str, key: Member, value: Value, *, durable: bool = False) -> Self:
         """Sets a field if it is missing."""
-        return self._call(op.HSETNX, (name, key, value), None, bool)
+        return self._call(shapes.code(op.HSETNX, durable), (name, key, value), None, bool)
 
     def hget(self, name: str, key: Member) -> Self:
         """One field's value, None if it is missing."""
@@ -39,9 +41,9 @@ class QueuedHashCommands(QueuedBase):
         """Several fields' values in order, None for a missing one."""
         return self._call(op.HMGET, (name, *shapes.listed(keys, args)))
 
-    def hdel(self, name: str, *keys: Member) -> Self:
+    def hdel(self, name: str, *keys: Member, durable: bool = False) -> Self:
         """Removes fields; how many there were."""
-        return self._call(op.HDEL, (name, *keys))
+        return self._call(shapes.code(op.HDEL, durable), (name, *keys))
 
     def hgetall(self, name: str) -> Self:
         """All fields with their values; empty for a missing key."""
@@ -63,13 +65,13 @@ class QueuedHashCommands(QueuedBase):
         """Whether there is such a field."""
         return self._call(op.HEXISTS, (name, key), None, bool)
 
-    def hincrby(self, name: str, key: Member, amount: Any = 1) -> Self:
+    def hincrby(self, name: str, key: Member, amount: Any = 1, *, durable: bool = False) -> Self:
         """Adds to a field's number by the rules of its kind (int, float, Decimal); the new number."""
-        return self._call(op.KV_HINCR, (name, key, amount))
+        return self._call(shapes.code(op.KV_HINCR, durable), (name, key, amount))
 
-    def hincrbyfloat(self, name: str, key: Member, amount: float = 1.0) -> Self:
+    def hincrbyfloat(self, name: str, key: Member, amount: float = 1.0, *, durable: bool = False) -> Self:
         """Adds a float to a field's number; the new number."""
-        return self._call(op.KV_HINCR, (name, key, float(amount)))
+        return self._call(shapes.code(op.KV_HINCR, durable), (name, key, float(amount)))
 
     def hstrlen(self, name: str, key: Member) -> Self:
         """Length in bytes of what a Redis client is shown of a field."""

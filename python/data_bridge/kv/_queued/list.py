@@ -15,29 +15,29 @@ class QueuedListCommands(QueuedBase):
 
     __slots__ = ()
 
-    def lpush(self, name: str, *values: Value) -> Self:
+    def lpush(self, name: str, *values: Value, durable: bool = False) -> Self:
         """Adds elements at the head, one after the other; the new length."""
-        return self._call(op.LPUSH, (name, *values))
+        return self._call(shapes.code(op.LPUSH, durable), (name, *values))
 
-    def rpush(self, name: str, *values: Value) -> Self:
+    def rpush(self, name: str, *values: Value, durable: bool = False) -> Self:
         """Adds elements at the tail; the new length."""
-        return self._call(op.RPUSH, (name, *values))
+        return self._call(shapes.code(op.RPUSH, durable), (name, *values))
 
-    def lpushx(self, name: str, *values: Value) -> Self:
+    def lpushx(self, name: str, *values: Value, durable: bool = False) -> Self:
         """`lpush` if the list exists."""
-        return self._call(op.LPUSHX, (name, *values))
+        return self._call(shapes.code(op.LPUSHX, durable), (name, *values))
 
-    def rpushx(self, name: str, *values: Value) -> Self:
+    def rpushx(self, name: str, *values: Value, durable: bool = False) -> Self:
         """`rpush` if the list exists."""
-        return self._call(op.RPUSHX, (name, *values))
+        return self._call(shapes.code(op.RPUSHX, durable), (name, *values))
 
-    def lpop(self, name: str, count: int | None = None) -> Self:
+    def lpop(self, name: str, count: int | None = None, *, durable: bool = False) -> Self:
         """Takes the first element, None if there is none; with a count a list."""
-        return self._call(op.LPOP, shapes.counted(name, count))
+        return self._call(shapes.code(op.LPOP, durable), shapes.counted(name, count))
 
-    def rpop(self, name: str, count: int | None = None) -> Self:
+    def rpop(self, name: str, count: int | None = None, *, durable: bool = False) -> Self:
         """Takes the last element, None if there is none; with a count a list."""
-        return self._call(op.RPOP, shapes.counted(name, count))
+        return self._call(shapes.code(op.RPOP, durable), shapes.counted(name, count))
 
     def lindex(self, name: str, index: int) -> Self:
         """One element, None if there is none."""
@@ -51,30 +51,38 @@ class QueuedListCommands(QueuedBase):
         """Number of elements."""
         return self._call(op.LLEN, (name,))
 
-    def lset(self, name: str, index: int, value: Value) -> Self:
+    def lset(self, name: str, index: int, value: Value, *, durable: bool = False) -> Self:
         """Replaces one element."""
-        return self._call(op.LSET, (name, index, value), None, bool)
+        return self._call(shapes.code(op.LSET, durable), (name, index, value), None, bool)
 
-    def lrem(self, name: str, count: int, value: Value) -> Self:
+    def lrem(self, name: str, count: int, value: Value, *, durable: bool = False) -> Self:
         """Removes the first `count` equal elements (the last ones if negative, all if 0); how many."""
-        return self._call(op.LREM, (name, count, value))
+        return self._call(shapes.code(op.LREM, durable), (name, count, value))
 
-    def ltrim(self, name: str, start: int, end: int) -> Self:
+    def ltrim(self, name: str, start: int, end: int, *, durable: bool = False) -> Self:
         """Keeps only the elements from start to end."""
-        return self._call(op.LTRIM, (name, start, end), None, bool)
+        return self._call(shapes.code(op.LTRIM, durable), (name, start, end), None, bool)
 
-    def linsert(self, name: str, where: str, refvalue: Value, value: Value) -> Self:
+    def linsert(self, name: str, where: str, refvalue: Value, value: Value, *, durable: bool = False) -> Self:
         """Inserts "before" or "after" the first element equal to `refvalue`; the new length, -1 if there is none."""
-        return self._call(op.LINSERT, (name, where, refvalue, value))
+        return self._call(shapes.code(op.LINSERT, durable), (name, where, refvalue, value))
 
     def lpos(self, name: str, value: Value) -> Self:
         """Index of the first equal element."""
         return self._call(op.LPOS, (name, value))
 
-    def lmove(self, first_list: str, second_list: str, src: str = "LEFT", dest: str = "RIGHT") -> Self:
+    def lmove(
+        self,
+        first_list: str,
+        second_list: str,
+        src: str = "LEFT",
+        dest: str = "RIGHT",
+        *,
+        durable: bool = False,
+    ) -> Self:
         """Moves an element from one end of a list to an end of another; the element."""
-        return self._call(op.LMOVE, (first_list, second_list, src, dest))
+        return self._call(shapes.code(op.LMOVE, durable), (first_list, second_list, src, dest))
 
-    def rpoplpush(self, src: str, dst: str) -> Self:
+    def rpoplpush(self, src: str, dst: str, *, durable: bool = False) -> Self:
         """Moves the last element of a list to the head of another; the element."""
-        return self._call(op.RPOPLPUSH, (src, dst))
+        return self._call(shapes.code(op.RPOPLPUSH, durable), (src, dst))

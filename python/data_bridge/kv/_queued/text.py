@@ -7,6 +7,7 @@ from typing import Self
 
 from data_bridge._native import opcode as op
 from data_bridge._native import ttl_ms
+from data_bridge.kv import _shapes as shapes
 from data_bridge.kv._queued.base import QueuedBase
 from data_bridge.kv._values import Value
 
@@ -16,25 +17,25 @@ class QueuedTextCommands(QueuedBase):
 
     __slots__ = ()
 
-    def setex(self, name: str, time: float | timedelta, value: Value) -> Self:
+    def setex(self, name: str, time: float | timedelta, value: Value, *, durable: bool = False) -> Self:
         """Writes a value that expires after `time` seconds."""
-        return self._call(op.KV_SET, (name, value, "PX", ttl_ms(time)), None, bool)
+        return self._call(shapes.code(op.KV_SET, durable), (name, value, "PX", ttl_ms(time)), None, bool)
 
-    def psetex(self, name: str, time_ms: int, value: Value) -> Self:
+    def psetex(self, name: str, time_ms: int, value: Value, *, durable: bool = False) -> Self:
         """Writes a value that expires after so many milliseconds."""
-        return self._call(op.KV_SET, (name, value, "PX", time_ms), None, bool)
+        return self._call(shapes.code(op.KV_SET, durable), (name, value, "PX", time_ms), None, bool)
 
-    def setnx(self, name: str, value: Value) -> Self:
+    def setnx(self, name: str, value: Value, *, durable: bool = False) -> Self:
         """Writes a value if there is no such key."""
-        return self._call(op.KV_SET, (name, value, "NX"), False, bool)
+        return self._call(shapes.code(op.KV_SET, durable), (name, value, "NX"), False, bool)
 
-    def getdel(self, name: str) -> Self:
+    def getdel(self, name: str, *, durable: bool = False) -> Self:
         """Reads a value and deletes the key; None for a missing one."""
-        return self._call(op.KV_POP, (name,))
+        return self._call(shapes.code(op.KV_POP, durable), (name,))
 
-    def append(self, key: str, value: str | bytes) -> Self:
+    def append(self, key: str, value: str | bytes, *, durable: bool = False) -> Self:
         """Appends to a text or bytes; the new length in bytes."""
-        return self._call(op.APPEND, (key, value))
+        return self._call(shapes.code(op.APPEND, durable), (key, value))
 
     def strlen(self, name: str) -> Self:
         """Length in bytes of what a Redis client is shown."""
@@ -44,6 +45,6 @@ class QueuedTextCommands(QueuedBase):
         """A range of bytes, ends included, negative from the end."""
         return self._call(op.GETRANGE, (key, start, end))
 
-    def setrange(self, name: str, offset: int, value: str | bytes) -> Self:
+    def setrange(self, name: str, offset: int, value: str | bytes, *, durable: bool = False) -> Self:
         """Overwrites bytes from an offset; the new length."""
-        return self._call(op.SETRANGE, (name, offset, value))
+        return self._call(shapes.code(op.SETRANGE, durable), (name, offset, value))

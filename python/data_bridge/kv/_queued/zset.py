@@ -32,18 +32,20 @@ class QueuedSortedSetCommands(QueuedBase):
         incr: bool = False,
         gt: bool = False,
         lt: bool = False,
+        *,
+        durable: bool = False,
     ) -> Self:
         """Adds members with scores; how many are new (`ch`: changed), with `incr` the new score or None."""
         flags = shapes.flags(NX=nx, XX=xx, GT=gt, LT=lt, CH=ch, INCREMENT=incr)
-        return self._call(op.ZADD, (name, *flags, *shapes.scores(mapping)))
+        return self._call(shapes.code(op.ZADD, durable), (name, *flags, *shapes.scores(mapping)))
 
-    def zincrby(self, name: str, amount: Score, value: Member) -> Self:
+    def zincrby(self, name: str, amount: Score, value: Member, *, durable: bool = False) -> Self:
         """Adds to a member's score; the new score."""
-        return self._call(op.ZINCRBY, (name, amount, value))
+        return self._call(shapes.code(op.ZINCRBY, durable), (name, amount, value))
 
-    def zrem(self, name: str, *values: Member) -> Self:
+    def zrem(self, name: str, *values: Member, durable: bool = False) -> Self:
         """Removes members; how many there were."""
-        return self._call(op.ZREM, (name, *values))
+        return self._call(shapes.code(op.ZREM, durable), (name, *values))
 
     def zscore(self, name: str, value: Member) -> Self:
         """A member's score, None if it is no member."""
@@ -116,24 +118,30 @@ class QueuedSortedSetCommands(QueuedBase):
         args = (name, max, min, *shapes.limit(start, num), *shapes.flags(WITHSCORES=withscores))
         return self._call(op.ZREVRANGEBYSCORE, args, None, list)
 
-    def zremrangebyrank(self, name: str, min: int, max: int) -> Self:
+    def zremrangebyrank(self, name: str, min: int, max: int, *, durable: bool = False) -> Self:
         """Removes members by position; how many."""
-        return self._call(op.ZREMRANGEBYRANK, (name, min, max))
+        return self._call(shapes.code(op.ZREMRANGEBYRANK, durable), (name, min, max))
 
-    def zremrangebyscore(self, name: str, min: Bound, max: Bound) -> Self:
+    def zremrangebyscore(self, name: str, min: Bound, max: Bound, *, durable: bool = False) -> Self:
         """Removes members by score; how many."""
-        return self._call(op.ZREMRANGEBYSCORE, (name, min, max))
+        return self._call(shapes.code(op.ZREMRANGEBYSCORE, durable), (name, min, max))
 
-    def zpopmin(self, name: str, count: int | None = None) -> Self:
+    def zpopmin(self, name: str, count: int | None = None, *, durable: bool = False) -> Self:
         """Takes the members with the lowest scores, one without a count, as (member, score) pairs."""
         return self._call(
-            op.ZPOPMIN, shapes.counted(name, 1 if count is None else count), None, shapes.pair_list
+            shapes.code(op.ZPOPMIN, durable),
+            shapes.counted(name, 1 if count is None else count),
+            None,
+            shapes.pair_list,
         )
 
-    def zpopmax(self, name: str, count: int | None = None) -> Self:
+    def zpopmax(self, name: str, count: int | None = None, *, durable: bool = False) -> Self:
         """Takes the members with the highest scores, one without a count, as (member, score) pairs."""
         return self._call(
-            op.ZPOPMAX, shapes.counted(name, 1 if count is None else count), None, shapes.pair_list
+            shapes.code(op.ZPOPMAX, durable),
+            shapes.counted(name, 1 if count is None else count),
+            None,
+            shapes.pair_list,
         )
 
     def zrandmember(self, key: str, count: int | None = None, withscores: bool = False) -> Self:

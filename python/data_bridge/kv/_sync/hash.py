@@ -23,13 +23,15 @@ class HashCommands(Base):
         value: Value = None,
         mapping: Mapping[Any, Value] | None = None,
         items: Iterable[Any] | None = None,
+        *,
+        durable: bool = False,
     ) -> int:
         """Sets one field, or those of a mapping or a flat list; how many are new."""
-        return self._call(op.HSET, (name, *shapes.fields(key, value, mapping, items)))
+        return self._call(shapes.code(op.HSET, durable), (name, *shapes.fields(key, value, mapping, items)))
 
-    def hsetnx(self, name: str, key: Member, value: Value) -> bool:
+    def hsetnx(self, name: str, key: Member, value: Value, *, durable: bool = False) -> bool:
         """Sets a field if it is missing."""
-        return self._call(op.HSETNX, (name, key, value), None, bool)
+        return self._call(shapes.code(op.HSETNX, durable), (name, key, value), None, bool)
 
     def hget(self, name: str, key: Member) -> Any:
         """One field's value, None if it is missing."""
@@ -39,9 +41,9 @@ class HashCommands(Base):
         """Several fields' values in order, None for a missing one."""
         return self._call(op.HMGET, (name, *shapes.listed(keys, args)))
 
-    def hdel(self, name: str, *keys: Member) -> int:
+    def hdel(self, name: str, *keys: Member, durable: bool = False) -> int:
         """Removes fields; how many there were."""
-        return self._call(op.HDEL, (name, *keys))
+        return self._call(shapes.code(op.HDEL, durable), (name, *keys))
 
     def hgetall(self, name: str) -> dict[Any, Any]:
         """All fields with their values; empty for a missing key."""
@@ -63,13 +65,13 @@ class HashCommands(Base):
         """Whether there is such a field."""
         return self._call(op.HEXISTS, (name, key), None, bool)
 
-    def hincrby(self, name: str, key: Member, amount: Any = 1) -> Any:
+    def hincrby(self, name: str, key: Member, amount: Any = 1, *, durable: bool = False) -> Any:
         """Adds to a field's number by the rules of its kind (int, float, Decimal); the new number."""
-        return self._call(op.KV_HINCR, (name, key, amount))
+        return self._call(shapes.code(op.KV_HINCR, durable), (name, key, amount))
 
-    def hincrbyfloat(self, name: str, key: Member, amount: float = 1.0) -> float:
+    def hincrbyfloat(self, name: str, key: Member, amount: float = 1.0, *, durable: bool = False) -> float:
         """Adds a float to a field's number; the new number."""
-        return self._call(op.KV_HINCR, (name, key, float(amount)))
+        return self._call(shapes.code(op.KV_HINCR, durable), (name, key, float(amount)))
 
     def hstrlen(self, name: str, key: Member) -> int:
         """Length in bytes of what a Redis client is shown of a field."""

@@ -29,45 +29,45 @@ class KeyCommands(Base):
         """The values of several keys in order, None for a missing one."""
         return self._call(op.KV_MGET, shapes.listed(keys, args))
 
-    def mset(self, mapping: Mapping[str, Value]) -> bool:
+    def mset(self, mapping: Mapping[str, Value], *, durable: bool = False) -> bool:
         """Writes several values in one step."""
-        return self._call(op.KV_MSET, shapes.pairs_after(0, mapping), None, bool)
+        return self._call(shapes.code(op.KV_MSET, durable), shapes.pairs_after(0, mapping), None, bool)
 
-    def msetnx(self, mapping: Mapping[str, Value]) -> bool:
+    def msetnx(self, mapping: Mapping[str, Value], *, durable: bool = False) -> bool:
         """Writes several values in one step if none of the keys exists."""
-        return self._call(op.MSETNX, shapes.pairs(mapping), None, bool)
+        return self._call(shapes.code(op.MSETNX, durable), shapes.pairs(mapping), None, bool)
 
-    def delete(self, *keys: str) -> int:
+    def delete(self, *keys: str, durable: bool = False) -> int:
         """Deletes keys; how many there were."""
-        return self._call(op.DEL, keys) if keys else self._ready(0)
+        return self._call(shapes.code(op.DEL, durable), keys) if keys else self._ready(0)
 
-    def unlink(self, *names: str) -> int:
+    def unlink(self, *names: str, durable: bool = False) -> int:
         """The same as `delete`."""
-        return self._call(op.UNLINK, names) if names else self._ready(0)
+        return self._call(shapes.code(op.UNLINK, durable), names) if names else self._ready(0)
 
     def exists(self, *keys: str) -> int:
         """How many of the keys exist; a key given twice counts twice."""
         return self._call(op.EXISTS, keys) if keys else self._ready(0)
 
-    def expire(self, key: str, ttl: float | timedelta) -> bool:
+    def expire(self, key: str, ttl: float | timedelta, *, durable: bool = False) -> bool:
         """Lets the key expire after `ttl` (seconds or timedelta); False if there is none."""
-        return self._call(op.PEXPIRE, (key, ttl_ms(ttl)), None, bool)
+        return self._call(shapes.code(op.PEXPIRE, durable), (key, ttl_ms(ttl)), None, bool)
 
-    def expire_at(self, key: str, when: float | datetime) -> bool:
+    def expire_at(self, key: str, when: float | datetime, *, durable: bool = False) -> bool:
         """Lets the key expire at an aware datetime or Unix time, a past one deletes it; False if there is none."""
-        return self._call(op.PEXPIREAT, (key, unix_ms(when)), None, bool)
+        return self._call(shapes.code(op.PEXPIREAT, durable), (key, unix_ms(when)), None, bool)
 
-    def pexpire(self, name: str, time: int) -> bool:
+    def pexpire(self, name: str, time: int, *, durable: bool = False) -> bool:
         """Lets the key expire after so many milliseconds."""
-        return self._call(op.PEXPIRE, (name, time), None, bool)
+        return self._call(shapes.code(op.PEXPIRE, durable), (name, time), None, bool)
 
-    def expireat(self, name: str, when: int | datetime) -> bool:
+    def expireat(self, name: str, when: int | datetime, *, durable: bool = False) -> bool:
         """The same as `expire_at`."""
-        return self._call(op.PEXPIREAT, (name, unix_ms(when)), None, bool)
+        return self._call(shapes.code(op.PEXPIREAT, durable), (name, unix_ms(when)), None, bool)
 
-    def persist(self, key: str) -> bool:
+    def persist(self, key: str, *, durable: bool = False) -> bool:
         """Removes the deadline; False if there was none."""
-        return self._call(op.PERSIST, (key,), None, bool)
+        return self._call(shapes.code(op.PERSIST, durable), (key,), None, bool)
 
     def ttl(self, key: str) -> float | None:
         """Seconds left, None without a deadline; `KeyError` for a missing key."""
@@ -89,19 +89,19 @@ class KeyCommands(Base):
         """Redis's word for the kind: string, list, set, hash, zset, none."""
         return self._call(op.TYPE, (name,))
 
-    def rename(self, src: str, dst: str) -> None:
+    def rename(self, src: str, dst: str, *, durable: bool = False) -> None:
         """Renames a key, over an existing one too; `NotFoundError` for a missing one."""
-        return self._call(op.RENAME, (src, dst), None, shapes.nothing)
+        return self._call(shapes.code(op.RENAME, durable), (src, dst), None, shapes.nothing)
 
-    def renamenx(self, src: str, dst: str) -> bool:
+    def renamenx(self, src: str, dst: str, *, durable: bool = False) -> bool:
         """Renames a key if the new name is free."""
-        return self._call(op.RENAMENX, (src, dst), None, bool)
+        return self._call(shapes.code(op.RENAMENX, durable), (src, dst), None, bool)
 
-    def clear(self, prefix: str = "") -> None:
+    def clear(self, prefix: str = "", *, durable: bool = False) -> None:
         """Deletes the keys with a prefix, all of the namespace without one. Not atomic with a prefix."""
         if prefix:
-            return self._call(op.KV_CLEAR, (prefix,), None, shapes.nothing)
-        return self._call(op.FLUSHDB, (), None, shapes.nothing)
+            return self._call(shapes.code(op.KV_CLEAR, durable), (prefix,), None, shapes.nothing)
+        return self._call(shapes.code(op.FLUSHDB, durable), (), None, shapes.nothing)
 
     def randomkey(self) -> str | None:
         """A key picked at random."""
@@ -119,9 +119,9 @@ class KeyCommands(Base):
         """
         return self._call(op.KV_SYNC, (), None, shapes.nothing)
 
-    def flushdb(self) -> bool:
+    def flushdb(self, *, durable: bool = False) -> bool:
         """Removes every key of the namespace; refused for a task namespace unless it allows that."""
-        return self._call(op.FLUSHDB, (), None, bool)
+        return self._call(shapes.code(op.FLUSHDB, durable), (), None, bool)
 
     def memory_usage(self, key: str) -> int | None:
         """Bytes that the key takes in memory."""

@@ -29,6 +29,7 @@ class NumberCommands(Base):
         ttl: float | timedelta | None = None,
         refresh_ttl: bool = False,
         convert: bool = False,
+        durable: bool = False,
     ) -> Any:
         """Adds `by` and returns the new number. A missing key starts at `initial`, or at zero of `by`'s kind.
 
@@ -36,7 +37,7 @@ class NumberCommands(Base):
         created, with `refresh_ttl` always. Kinds do not mix, except an int added to a Decimal, or by `convert`.
         """
         options = shapes.increment(initial, minimum, maximum, ttl, refresh_ttl, convert)
-        return self._call(op.KV_INCR, (key, by, *options))
+        return self._call(shapes.code(op.KV_INCR, durable), (key, by, *options))
 
     def decr(
         self,
@@ -49,19 +50,20 @@ class NumberCommands(Base):
         ttl: float | timedelta | None = None,
         refresh_ttl: bool = False,
         convert: bool = False,
+        durable: bool = False,
     ) -> Any:
         """Subtracts `by` and returns the new number; the rest as `incr`."""
         options = shapes.increment(initial, minimum, maximum, ttl, refresh_ttl, convert)
-        return self._call(op.KV_DECR, (key, by, *options))
+        return self._call(shapes.code(op.KV_DECR, durable), (key, by, *options))
 
-    def incrby(self, name: str, amount: int = 1) -> int:
+    def incrby(self, name: str, amount: int = 1, *, durable: bool = False) -> int:
         """Adds an int."""
-        return self._call(op.KV_INCR, (name, amount))
+        return self._call(shapes.code(op.KV_INCR, durable), (name, amount))
 
-    def decrby(self, name: str, amount: int = 1) -> int:
+    def decrby(self, name: str, amount: int = 1, *, durable: bool = False) -> int:
         """Subtracts an int."""
-        return self._call(op.KV_DECR, (name, amount))
+        return self._call(shapes.code(op.KV_DECR, durable), (name, amount))
 
-    def incrbyfloat(self, name: str, amount: float = 1.0) -> Any:
+    def incrbyfloat(self, name: str, amount: float = 1.0, *, durable: bool = False) -> Any:
         """Adds a float, to an int too."""
-        return self._call(op.KV_INCR, (name, float(amount), "CONVERT"))
+        return self._call(shapes.code(op.KV_INCR, durable), (name, float(amount), "CONVERT"))

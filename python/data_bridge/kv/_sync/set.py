@@ -16,13 +16,13 @@ class SetCommands(Base):
 
     __slots__ = ()
 
-    def sadd(self, name: str, *values: Member) -> int:
+    def sadd(self, name: str, *values: Member, durable: bool = False) -> int:
         """Adds members; how many are new."""
-        return self._call(op.SADD, (name, *values))
+        return self._call(shapes.code(op.SADD, durable), (name, *values))
 
-    def srem(self, name: str, *values: Member) -> int:
+    def srem(self, name: str, *values: Member, durable: bool = False) -> int:
         """Removes members; how many there were."""
-        return self._call(op.SREM, (name, *values))
+        return self._call(shapes.code(op.SREM, durable), (name, *values))
 
     def sismember(self, name: str, value: Member) -> bool:
         """Whether it is a member."""
@@ -40,19 +40,19 @@ class SetCommands(Base):
         """Number of members."""
         return self._call(op.SCARD, (name,))
 
-    def spop(self, name: str, count: int | None = None) -> Any:
+    def spop(self, name: str, count: int | None = None, *, durable: bool = False) -> Any:
         """Takes a random member, None if there is none; with a count a list."""
         shape = None if count is None else list
-        return self._call(op.SPOP, shapes.counted(name, count), None, shape)
+        return self._call(shapes.code(op.SPOP, durable), shapes.counted(name, count), None, shape)
 
     def srandmember(self, name: str, number: int | None = None) -> Any:
         """A random member, None if there is none; with a number a list, a negative one allows repeats."""
         shape = None if number is None else list
         return self._call(op.SRANDMEMBER, shapes.counted(name, number), None, shape)
 
-    def smove(self, src: str, dst: str, value: Member) -> bool:
+    def smove(self, src: str, dst: str, value: Member, *, durable: bool = False) -> bool:
         """Moves a member from one set to another."""
-        return self._call(op.SMOVE, (src, dst, value), None, bool)
+        return self._call(shapes.code(op.SMOVE, durable), (src, dst, value), None, bool)
 
     def sinter(self, keys: Iterable[str] | str, *args: str) -> set[Any]:
         """Members of all sets."""
@@ -66,14 +66,14 @@ class SetCommands(Base):
         """Members of the first set only."""
         return self._call(op.SDIFF, shapes.listed(keys, args), None, set)
 
-    def sinterstore(self, dest: str, keys: Iterable[str] | str, *args: str) -> int:
+    def sinterstore(self, dest: str, keys: Iterable[str] | str, *args: str, durable: bool = False) -> int:
         """Stores the intersection; its size."""
-        return self._call(op.SINTERSTORE, (dest, *shapes.listed(keys, args)))
+        return self._call(shapes.code(op.SINTERSTORE, durable), (dest, *shapes.listed(keys, args)))
 
-    def sunionstore(self, dest: str, keys: Iterable[str] | str, *args: str) -> int:
+    def sunionstore(self, dest: str, keys: Iterable[str] | str, *args: str, durable: bool = False) -> int:
         """Stores the union; its size."""
-        return self._call(op.SUNIONSTORE, (dest, *shapes.listed(keys, args)))
+        return self._call(shapes.code(op.SUNIONSTORE, durable), (dest, *shapes.listed(keys, args)))
 
-    def sdiffstore(self, dest: str, keys: Iterable[str] | str, *args: str) -> int:
+    def sdiffstore(self, dest: str, keys: Iterable[str] | str, *args: str, durable: bool = False) -> int:
         """Stores the difference; its size."""
-        return self._call(op.SDIFFSTORE, (dest, *shapes.listed(keys, args)))
+        return self._call(shapes.code(op.SDIFFSTORE, durable), (dest, *shapes.listed(keys, args)))

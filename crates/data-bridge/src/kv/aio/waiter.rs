@@ -179,10 +179,10 @@ pub fn send_queue(
     let idle = state.flight.is_empty() && state.out.is_empty();
     let future = future.clone().unbind();
     if atomic {
-        let args = queued.atomic();
+        let (opcode, args) = (queued.atomic_opcode(), queued.atomic());
         let answer = Answer::Atomic { future, queued: Box::new(queued) };
         let id = state.flight.add(Waiter { answer, again: None, tick: None });
-        put_request(id, opcode::KV_ATOMIC, &args, &mut state.out);
+        put_request(id, opcode, &args, &mut state.out);
         return Ok(state.push(py, idle));
     }
     let answers = (0..count).map(|_| OnceLock::new()).collect();
