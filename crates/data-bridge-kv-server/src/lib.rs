@@ -35,6 +35,7 @@ pub mod endpoint;
 #[doc(hidden)]
 pub mod fuzz;
 mod janitor;
+mod json;
 mod listener;
 pub mod mailbox;
 mod native;
