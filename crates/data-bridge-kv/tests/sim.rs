@@ -7,6 +7,8 @@
 
 #[path = "sim/client.rs"]
 mod client;
+#[path = "sim/counts.rs"]
+mod counts;
 #[expect(dead_code, reason = "a run is not shrunk here")]
 #[path = "model_equiv/plan.rs"]
 mod plan;
@@ -21,9 +23,10 @@ mod world;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use counts::Counts;
 use data_bridge_kv_testkit::random::setting;
 use parking_lot::Mutex;
-use world::{Counts, World};
+use world::World;
 
 /// One seed of so many is run twice.
 const TWICE: u64 = 16;
