@@ -2,7 +2,7 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build server wheel test pythons check docs fix demo serve bench fuzz
+.PHONY: help build server wheel test pythons check docs fix demo serve bench fuzz torture
 
 STEP := scripts/step
 export NO_MKDOCS_2_WARNING := 1
@@ -71,3 +71,7 @@ bench: build ## measures us beside the peers; NAME=server runs one part
 fuzz: ## libFuzzer on every decoder, FUZZ_SECONDS (60) each
 	@scripts/preflight rust linker
 	@scripts/fuzz
+
+torture: ## the reliability tests with fresh seeds for BUDGET (10m): docs/reliability/RESULTS.md
+	@scripts/preflight rust linker
+	@scripts/torture $(or $(BUDGET),10m)

@@ -49,12 +49,70 @@ pub enum Action {
         #[command(subcommand)]
         action: BackupAction,
     },
+    /// Write a namespace as JSON Lines: an object for each key, with the types of its values
+    Export(ExportArgs),
+    /// Read what `export` wrote into a namespace. (redis://... as the source copies a Redis database: that is done by the
+    /// Python package)
+    Import(ImportArgs),
     /// About the configuration
     Config {
         /// What to do with it
         #[command(subcommand)]
         action: ConfigAction,
     },
+}
+
+/// What is exported.
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// kv://host:port/namespace of a running server, or a data directory that no server uses
+    #[arg(value_name = "SOURCE")]
+    pub source: String,
+    /// A file that is not there yet, or - for standard output
+    #[arg(value_name = "FILE")]
+    pub file: String,
+    /// The task namespace of a data directory, where it has several
+    #[arg(long, value_name = "NAME")]
+    pub namespace: Option<String>,
+}
+
+/// What is imported.
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// A file of JSON Lines, or - for standard input
+    #[arg(value_name = "FILE")]
+    pub source: String,
+    /// kv://host:port/namespace of a running server
+    #[arg(value_name = "TARGET")]
+    pub target: String,
+    /// Overwrite keys that are there
+    #[arg(long, conflicts_with = "skip")]
+    replace: bool,
+    /// Leave keys that are there as they are; otherwise the first such key ends the import
+    #[arg(long)]
+    skip: bool,
+}
+
+/// What an import does with keys that are there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Existing {
+    /// It ends.
+    Refuse,
+    /// It overwrites them.
+    Replace,
+    /// It leaves them.
+    Skip,
+}
+
+impl ImportArgs {
+    /// What to do with keys that are there.
+    pub fn existing(&self) -> Existing {
+        match (self.replace, self.skip) {
+            (true, _) => Existing::Replace,
+            (_, true) => Existing::Skip,
+            _ => Existing::Refuse,
+        }
+    }
 }
 
 /// What to do with a log.

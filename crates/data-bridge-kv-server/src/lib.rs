@@ -36,6 +36,7 @@ pub mod endpoint;
 pub mod fuzz;
 pub mod held;
 mod janitor;
+mod json;
 mod listener;
 mod loading;
 pub mod mailbox;

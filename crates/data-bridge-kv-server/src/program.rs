@@ -2,7 +2,9 @@
 //! failed, 2 bad configuration, 3 the log failed, 4 the data directory is locked, damaged or of another version.
 
 mod backup;
+mod export;
 mod log;
+mod store;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -59,6 +61,8 @@ where
         Action::Check { directory } => check(&directory),
         Action::Log { action } => log::run(&action),
         Action::Backup { action } => backup::run(&action),
+        Action::Export(args) => export::export(&args),
+        Action::Import(args) => export::import(&args),
         Action::Config { action: ConfigAction::Print { serve, .. } } => print_config(serve),
     }
 }

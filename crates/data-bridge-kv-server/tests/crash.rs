@@ -6,6 +6,9 @@
 
 #![expect(clippy::disallowed_types, reason = "clients block, and are no workers")]
 
+#[path = "crash/full.rs"]
+mod full;
+
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -41,7 +44,15 @@ impl Server {
 
     fn launch(mut command: Command, directory: &Path) -> Result<Server, Option<i32>> {
         let fixed = ["serve", "--listen", "127.0.0.1:0", "--admin", "off", "--max-memory", "64mb", "--data"];
-        let mut child = command.args(fixed).arg(directory).stderr(Stdio::piped()).spawn().unwrap();
+        // What scales these tests is no setting of the server.
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("KV_")) {
+            command.env_remove(name);
+        }
+        Server::listening(command.args(fixed).arg(directory).stderr(Stdio::piped()).spawn().unwrap())
+    }
+
+    /// A server once it says where it listens, or its exit code.
+    fn listening(mut child: Child) -> Result<Server, Option<i32>> {
         let mut log = BufReader::new(child.stderr.take().unwrap());
         let mut line = String::new();
         log.read_line(&mut line).unwrap();
@@ -77,6 +88,9 @@ impl Drop for Server {
     }
 }
 
+/// Words of errors that say that there is no space, and that nothing was done.
+const NO_SPACE: [&str; 4] = ["READONLY ", "OOM ", "No space left", "bytes free"];
+
 /// A RESP connection on the namespace `tasks`.
 struct Connection {
     reader: BufReader<TcpStream>,
@@ -89,6 +103,8 @@ enum Reply {
     Integer(i64),
     Missing,
     Array(Vec<Reply>),
+    /// Nothing was done, since there is no space.
+    Refused(String),
 }
 
 impl Connection {
@@ -130,6 +146,7 @@ impl Connection {
             }
             // Nobody knows whether it lasts: as good as no answer.
             "-" if rest.starts_with("DURABILITY ") => return Err(std::io::ErrorKind::Other.into()),
+            "-" if NO_SPACE.iter().any(|words| rest.contains(words)) => Reply::Refused(rest.to_owned()),
             _ => panic!("the server answers {line}"),
         })
     }

@@ -6,6 +6,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Output, Stdio};
 
+use data_bridge_kv::record;
 use served::{Raw, http, within};
 
 /// A running program that is ended with the test.
@@ -95,6 +96,31 @@ fn a_directory_that_can_not_be_used_ends_with_code_4_and_one_line() {
     let text = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(4), "{text}");
     assert!(text.contains("data directory") && text.lines().count() == 1, "{text}");
+}
+
+/// A directory that this version wrote, but for the format of its manifest, which is the next.
+#[test]
+fn a_directory_of_a_newer_format_ends_with_code_4_and_what_to_do() {
+    let kept = concat!(env!("CARGO_MANIFEST_DIR"), "/../data-bridge-kv/tests/formats/1/closed");
+    let path = std::env::temp_dir().join(format!("kv-newer-{}", std::process::id()));
+    std::fs::create_dir_all(&path).unwrap();
+    for entry in std::fs::read_dir(kept).unwrap().map(Result::unwrap) {
+        std::fs::copy(entry.path(), path.join(entry.file_name())).unwrap();
+    }
+    let mut manifest = std::fs::read(path.join("manifest")).unwrap();
+    manifest[record::HEAD_BYTES + 8] += 1;
+    record::seal(&mut manifest, record::Position { segment: 0, offset: 0 });
+    std::fs::write(path.join("manifest"), &manifest).unwrap();
+    let output =
+        output(&["serve", "--listen", "127.0.0.1:0", "--admin", "off", "--data", path.to_str().unwrap()]);
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(4), "{text}");
+    assert!(
+        text.contains("manifest has a format that this version does not know: use the version"),
+        "{text}"
+    );
+    assert_eq!((text.lines().count(), std::fs::read(path.join("manifest")).unwrap()), (1, manifest));
+    std::fs::remove_dir_all(path).unwrap();
 }
 
 #[test]

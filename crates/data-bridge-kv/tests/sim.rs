@@ -7,6 +7,8 @@
 
 #[path = "sim/client.rs"]
 mod client;
+#[path = "sim/counts.rs"]
+mod counts;
 #[expect(dead_code, reason = "a run is not shrunk here")]
 #[path = "model_equiv/plan.rs"]
 mod plan;
@@ -21,9 +23,11 @@ mod world;
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use counts::Counts;
 use data_bridge_kv_testkit::random::setting;
 use parking_lot::Mutex;
-use world::{Counts, World};
+use wire::Plant;
+use world::World;
 
 /// One seed of so many is run twice.
 const TWICE: u64 = 16;
@@ -32,9 +36,9 @@ fn run(seed: u64) -> Result<Counts, String> {
     let again = |why: String| {
         format!("{why}\nreproduce: KV_SEED={seed} KV_SIM_SEEDS=1 cargo test -p data-bridge-kv --test sim")
     };
-    let (trace, counts) = World::new(seed).run().map_err(again)?;
+    let (trace, counts) = World::new(seed, Plant::Nothing).run().map_err(again)?;
     if seed.is_multiple_of(TWICE) {
-        let (other, _) = World::new(seed).run().map_err(again)?;
+        let (other, _) = World::new(seed, Plant::Nothing).run().map_err(again)?;
         if other.hash() != trace.hash() {
             let difference = trace.difference(&other).unwrap_or_default();
             return Err(again(format!("the same seed did something else: {difference}")));
@@ -72,4 +76,15 @@ fn what_was_answered_outlives_every_crash() {
     if seeds >= 1000 {
         counts.check_each(seeds);
     }
+}
+
+#[test]
+fn every_planted_fault_is_found() {
+    let mut found = Vec::new();
+    for plant in [Plant::EarlyAnswer, Plant::NoLogSync, Plant::NoTierSync, Plant::NoNameSync] {
+        let seed = (1..400).find(|seed| World::new(*seed, plant).run().is_err());
+        found
+            .push(format!("{plant:?} by seed {}", seed.unwrap_or_else(|| panic!("{plant:?} was not found"))));
+    }
+    println!("{} planted faults found: {}", found.len(), found.join(", "));
 }

@@ -1,4 +1,4 @@
-"""`python -m data_bridge.kv serve|backup|log|health|config|cli|check|import`; the console script `data-bridge-kv`."""
+"""`python -m data_bridge.kv serve|backup|log|health|config|export|import|cli|check`: the script `data-bridge-kv`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def main(args: list[str] | None = None) -> int:
         from data_bridge.kv._console import check
 
         return check(args[1:])
-    if args[:1] == ["import"]:
+    if args[:1] == ["import"] and any("://" in arg and not arg.startswith("kv") for arg in args):
         from data_bridge.kv._migration import migrate
 
         return migrate(args[1:])

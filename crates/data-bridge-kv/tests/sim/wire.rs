@@ -15,6 +15,20 @@ pub trait Bystander: Send + Sync {
     fn meanwhile(&self);
 }
 
+/// What is done wrong on purpose, so that the simulation can be seen to find it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plant {
+    Nothing,
+    /// Answers are shown before what they rest on is durable.
+    EarlyAnswer,
+    /// Syncs of the log's segments do nothing.
+    NoLogSync,
+    /// Syncs of the tier's segments do nothing.
+    NoTierSync,
+    /// Names of files are never synced.
+    NoNameSync,
+}
+
 /// The disk of one opening; clones are the same.
 #[derive(Clone)]
 pub struct Wire {
@@ -23,11 +37,12 @@ pub struct Wire {
     is_cut: Arc<AtomicBool>,
     /// The directory's lock, which goes with the process and not with the last who has the engine.
     lock: Arc<Mutex<Option<DirectoryLock>>>,
+    plant: Plant,
 }
 
 impl Wire {
-    pub fn new(disk: &FaultyDisk, bystander: Weak<dyn Bystander>) -> Wire {
-        Wire { disk: disk.clone(), bystander, is_cut: Arc::default(), lock: Arc::default() }
+    pub fn new(disk: &FaultyDisk, bystander: Weak<dyn Bystander>, plant: Plant) -> Wire {
+        Wire { disk: disk.clone(), bystander, is_cut: Arc::default(), lock: Arc::default(), plant }
     }
 
     /// Nothing reaches the disk any more, which others may have.
@@ -41,7 +56,12 @@ impl Wire {
     }
 
     fn file(&self, name: &str, file: Box<dyn File>) -> Box<dyn File> {
-        Box::new(WireFile { wire: self.clone(), file, is_tier: name.starts_with("cold-task-0") })
+        Box::new(WireFile {
+            wire: self.clone(),
+            file,
+            is_tier: name.starts_with("cold-task-0"),
+            is_log: name.starts_with("log-0"),
+        })
     }
 }
 
@@ -67,7 +87,8 @@ impl Disk for Wire {
     }
 
     fn sync_names(&self) -> io::Result<()> {
-        self.whole()?.sync_names()
+        let disk = self.whole()?;
+        if self.plant == Plant::NoNameSync { Ok(()) } else { disk.sync_names() }
     }
 
     fn lock(&self) -> io::Result<DirectoryLock> {
@@ -84,6 +105,7 @@ struct WireFile {
     wire: Wire,
     file: Box<dyn File>,
     is_tier: bool,
+    is_log: bool,
 }
 
 impl File for WireFile {
@@ -107,7 +129,11 @@ impl File for WireFile {
 
     fn sync_data(&self) -> io::Result<()> {
         self.wire.whole()?;
-        self.file.sync_data()
+        match self.wire.plant {
+            Plant::NoLogSync if self.is_log => Ok(()),
+            Plant::NoTierSync if self.is_tier => Ok(()),
+            _ => self.file.sync_data(),
+        }
     }
 
     fn size(&self) -> io::Result<u64> {

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use data_bridge_kv_model::command::Command;
 use data_bridge_kv_model::command::table::opcode;
-use data_bridge_kv_model::{Error, ErrorKind, KeySet, Reply};
-use data_bridge_kv_testkit::reference::{Follower, Reference};
+use data_bridge_kv_model::{Error, ErrorKind, KeySet, Reply, Shape};
+use data_bridge_kv_testkit::reference::{Follower, Reference, same_fault};
 use data_bridge_kv_testkit::workload::KEYS;
 
 /// How many changes there were.
@@ -74,6 +74,32 @@ impl Witness {
         }
         self.history.push((self.position, self.now.clone()));
         Ok(())
+    }
+
+    /// Follows a step of several commands; `holds` if the watched keys had their versions.
+    pub fn follow_atomic(
+        &mut self,
+        space: usize,
+        commands: &[Command<'_>],
+        holds: bool,
+        abort: bool,
+        observed: &Reply,
+    ) -> Result<(), String> {
+        match observed {
+            Reply::Error(error) if !holds && error.kind() == ErrorKind::Aborted => Ok(()),
+            Reply::Container(Shape::Array, items) if holds && items.len() == commands.len() => {
+                if abort && items.iter().any(|item| matches!(item, Reply::Error(_))) {
+                    return Err("an atomic step went on after an error".to_owned());
+                }
+                let mut pairs = commands.iter().zip(items);
+                pairs.try_for_each(|(command, item)| self.now.follow(space, command, item))
+            }
+            Reply::Error(error) if holds && abort => match self.now.model.execute_atomic(space, commands) {
+                Err(expected) if same_fault(&expected, error) => Ok(()),
+                other => Err(format!("the step failed with {error:?}, the model says {other:?}")),
+            },
+            other => Err(format!("an atomic step answers {other:?}")),
+        }
     }
 
     /// The change that an answer rests on: the last one of the key that it tells of. A command with several keys may have

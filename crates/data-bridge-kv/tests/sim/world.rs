@@ -11,42 +11,24 @@ use data_bridge_kv::{
 };
 use data_bridge_kv_model::command::Command;
 use data_bridge_kv_model::command::table::opcode;
-use data_bridge_kv_model::{Arg, Call, Error, ErrorKind, Key, Reply, ReplyBuf, ReplyReader, Shape};
+use data_bridge_kv_model::{Arg, Call, Error, ErrorKind, Key, Reply, ReplyBuf, ReplyReader};
 use data_bridge_kv_testkit::disk::{Fault, FaultyDisk};
 use data_bridge_kv_testkit::random::Random;
-use data_bridge_kv_testkit::reference::{Reference, same_fault};
+use data_bridge_kv_testkit::reference::Reference;
 use data_bridge_kv_testkit::workload::{KEYS, Request, VersionOf, Word};
 use parking_lot::Mutex;
 
 use crate::client::{Client, Push};
+use crate::counts::Counts;
 use crate::plan::{START, Step, Watched};
 use crate::trace::Trace;
-use crate::wire::{Bystander, Wire};
+use crate::wire::{Bystander, Plant, Wire};
 use crate::witness::{SPACES, Witness};
 
 /// Clients of each namespace of [`SPACES`].
 const CLIENTS: [usize; 2] = [2, 1];
 /// What a disk holds while it is full.
 const FULL_BYTES: u64 = 1 << 20;
-
-/// What happened, so that a run can be seen to have done something.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Counts {
-    pub commands: u64,
-    pub refused: u64,
-    pub shown: u64,
-    pub pushed: u64,
-    pub between: u64,
-    pub power_cuts: u64,
-    pub kills: u64,
-    pub closes: u64,
-    pub lost: u64,
-    pub faults: u64,
-    pub full: u64,
-    pub checkpoints: u64,
-    pub snapshots: u64,
-    pub fetched: u64,
-}
 
 pub struct World {
     disk: FaultyDisk,
@@ -55,6 +37,7 @@ pub struct World {
     opened: Mutex<Opened>,
     state: Mutex<State>,
     me: Weak<World>,
+    plant: Plant,
 }
 
 /// One opening of the store.
@@ -100,7 +83,7 @@ impl Bystander for World {
 }
 
 impl World {
-    pub fn new(seed: u64) -> Arc<World> {
+    pub fn new(seed: u64, plant: Plant) -> Arc<World> {
         let clock = Arc::new(ManualClock::new(START));
         let mut settings = Settings {
             shards: Some([1, 2, 4][(seed % 3) as usize]),
@@ -116,7 +99,7 @@ impl World {
         }
         Arc::new_cyclic(|me: &Weak<World>| {
             let disk = FaultyDisk::new();
-            let opened = open(&disk, &settings, me.clone()).expect("an empty directory opens");
+            let opened = open(&disk, &settings, me.clone(), plant).expect("an empty directory opens");
             let places = SPACES.into_iter().zip(CLIENTS).flat_map(|(space, count)| vec![space; count]);
             let client = |(at, space): (u64, usize)| {
                 Client::new(&opened.engine, space, seed.wrapping_mul(31).wrapping_add(at))
@@ -135,7 +118,7 @@ impl World {
                 written: Vec::new(),
             };
             let (opened, state) = (Mutex::new(opened), Mutex::new(state));
-            World { disk, clock, settings, opened, state, me: me.clone() }
+            World { disk, clock, settings, opened, state, me: me.clone(), plant }
         })
     }
 
@@ -378,7 +361,7 @@ impl World {
         let before = state.witness.versions(space);
         let (as_it_was, position) = (state.witness.now.clone(), state.witness.position);
         let commands: Vec<Command<'_>> = theirs.iter().map(|call| call.command).collect();
-        let told = follow_atomic(state, space, &commands, holds, abort, &observed);
+        let told = state.witness.follow_atomic(space, &commands, holds, abort, &observed);
         match (&observed, told) {
             (Reply::Error(error), Err(_)) if state.may_refuse(error) => {
                 state.witness.now = as_it_was;
@@ -428,7 +411,8 @@ impl World {
         for at in 0..state.clients.len() {
             let client = &mut state.clients[at];
             let (space, pushes) = (client.space, client.mailbox.take());
-            if !client.held.is_empty() && engine.owed(&client.caller).is_none() {
+            let is_early = self.plant == Plant::EarlyAnswer;
+            if !client.held.is_empty() && (is_early || engine.owed(&client.caller).is_none()) {
                 state.counts.shown += client.held.len() as u64;
                 let last = client.held.drain(..).max();
                 state.witness.show(last.unwrap_or(0));
@@ -490,7 +474,7 @@ impl World {
         state.witness.show(state.witness.position);
         Snapshot::restore(&copy, &restored, &mut |_, _| {})
             .map_err(|error| format!("not restored: {error}"))?;
-        let again = open(&restored, &self.settings, Weak::<World>::new())?;
+        let again = open(&restored, &self.settings, Weak::<World>::new(), Plant::Nothing)?;
         self.recognise(state, &again.engine).map(drop).map_err(|why| format!("the snapshot: {why}"))
     }
 
@@ -557,7 +541,7 @@ impl World {
         // The one before is gone: nobody else has it.
         let memory = Settings { background: false, ..Settings::default() };
         opened.engine = Arc::new(Engine::open(memory).map_err(|error| error.to_string())?);
-        *opened = open(&self.disk, &self.settings, self.me.clone())?;
+        *opened = open(&self.disk, &self.settings, self.me.clone(), self.plant)?;
         let (position, follower, lost) = self.recognise(state, &opened.engine)?;
         state.trace.add(format!("restart {how}: {lost} lost"));
         state.counts.lost += lost as u64;
@@ -578,35 +562,8 @@ impl State {
     }
 }
 
-fn follow_atomic(
-    state: &mut State,
-    space: usize,
-    commands: &[Command<'_>],
-    holds: bool,
-    abort: bool,
-    observed: &Reply,
-) -> Outcome {
-    match observed {
-        Reply::Error(error) if !holds && error.kind() == ErrorKind::Aborted => Ok(()),
-        Reply::Container(Shape::Array, items) if holds && items.len() == commands.len() => {
-            if abort && items.iter().any(|item| matches!(item, Reply::Error(_))) {
-                return Err("an atomic step went on after an error".to_owned());
-            }
-            let mut pairs = commands.iter().zip(items);
-            pairs.try_for_each(|(command, item)| state.witness.now.follow(space, command, item))
-        }
-        Reply::Error(error) if holds && abort => {
-            match state.witness.now.model.execute_atomic(space, commands) {
-                Err(expected) if same_fault(&expected, error) => Ok(()),
-                other => Err(format!("the step failed with {error:?}, the model says {other:?}")),
-            }
-        }
-        other => Err(format!("an atomic step answers {other:?}")),
-    }
-}
-
-fn open(disk: &FaultyDisk, settings: &Settings, bystander: Weak<World>) -> Outcome<Opened> {
-    let wire = Wire::new(disk, bystander);
+fn open(disk: &FaultyDisk, settings: &Settings, bystander: Weak<World>, plant: Plant) -> Outcome<Opened> {
+    let wire = Wire::new(disk, bystander, plant);
     let told = |error: Error| format!("it does not open: {error}");
     let data = DataDirectory::on(Arc::new(wire.clone()), 1 << 26).map_err(told)?;
     let engine = Engine::open(Settings { data: Some(data), ..settings.clone() }).map_err(told)?;
@@ -615,35 +572,4 @@ fn open(disk: &FaultyDisk, settings: &Settings, bystander: Weak<World>) -> Outco
 
 fn base_of(disk: &FaultyDisk) -> u64 {
     Manifest::read(disk).ok().flatten().map_or(0, |manifest| manifest.base)
-}
-
-impl Counts {
-    fn each(&mut self) -> [&mut u64; 14] {
-        [
-            &mut self.commands,
-            &mut self.refused,
-            &mut self.shown,
-            &mut self.pushed,
-            &mut self.between,
-            &mut self.power_cuts,
-            &mut self.kills,
-            &mut self.closes,
-            &mut self.lost,
-            &mut self.faults,
-            &mut self.full,
-            &mut self.checkpoints,
-            &mut self.snapshots,
-            &mut self.fetched,
-        ]
-    }
-
-    pub fn add(&mut self, other: &Counts) {
-        let mut other = *other;
-        self.each().into_iter().zip(other.each()).for_each(|(sum, more)| *sum += *more);
-    }
-
-    /// Everything happened, about once a seed at least.
-    pub fn check_each(mut self, seeds: u64) {
-        assert!(self.each().into_iter().all(|count| *count > seeds / 3), "{self:?}");
-    }
 }

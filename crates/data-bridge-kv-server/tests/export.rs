@@ -1,0 +1,168 @@
+//! `data-bridge-kv export` and `import`: everything comes back as it was, and what can't be read is told by its line.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use data_bridge_kv::{DataDirectory, Engine, Settings};
+use data_bridge_kv_client::{Client, Options};
+use data_bridge_kv_model::Value;
+use data_bridge_kv_model::command::table::opcode;
+use data_bridge_kv_server::Server;
+use data_bridge_kv_server::config::Config;
+use data_bridge_kv_server::config::keys::KeyName;
+use data_bridge_kv_server::config::layers::Layers;
+
+/// Values of every kind, as the codec's tests hold them.
+const VALUES: &str = include_str!("../../data-bridge-kv-model/tests/golden/value.hex");
+/// In the year 2100.
+const FAR_MS: i64 = 4_102_444_800_123;
+
+/// A directory that is removed in the end.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new(name: &str) -> Directory {
+        let path = std::env::temp_dir().join(format!("kv-export-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Directory(path)
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.0.join(name).to_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+fn program(args: &[&str]) -> (Option<i32>, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_data-bridge-kv"));
+    let output = command.args(args).env_clear().output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+async fn start(data: &Path) -> Server {
+    let flags = vec![(KeyName::Listen, "127.0.0.1:0".into()), (KeyName::Admin, "off".into())];
+    let (config, _) = Config::read(&Layers { flags, ..Layers::default() }).unwrap();
+    let data = Some(DataDirectory::open(data, |_| 1 << 28).unwrap());
+    let engine = Engine::open(Settings { data, ..Settings::default() }).unwrap();
+    Server::start(config, Arc::new(engine)).await.unwrap()
+}
+
+async fn connect(server: &Server, namespace: &str) -> Client {
+    let options = Options { namespace: Some(namespace.to_owned()), password: None };
+    Client::connect_with(&server.addresses()[0].to_string(), &options).await.unwrap()
+}
+
+/// Writes every kind of value, keys of every length, deadlines, and more keys than a page has; answers how many keys.
+async fn fill(client: &Client) -> usize {
+    let mut keys = 0;
+    for line in VALUES.lines().filter(|line| !line.starts_with('#')) {
+        let (name, hex) = line.split_once(' ').unwrap();
+        let byte = |at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
+        let encoded: Vec<u8> = (0..hex.len()).step_by(2).map(byte).collect();
+        client.set(name, &Value::decode(&encoded).unwrap()).await.unwrap();
+        keys += 1;
+    }
+    for n in 0..250 {
+        client.set(&format!("many \"{n}\"\n\u{1F600}"), &Value::Int(n)).await.unwrap();
+        keys += 1;
+    }
+    let expiring = [Value::from("until"), Value::Int(1), "PXAT".into(), FAR_MS.into()];
+    client.call(opcode::KV_SET, &expiring).await.unwrap();
+    keys + 1
+}
+
+fn sorted(path: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(path).unwrap();
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    lines.sort();
+    lines
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn everything_comes_back_as_it_was() {
+    let (home, data) = (Directory::new("home"), Directory::new("data"));
+    let server = start(&data.0).await;
+    let keys = fill(&connect(&server, "tasks").await).await;
+    let url = |namespace: &str| format!("kv://{}/{namespace}", server.addresses()[0]);
+    let (first, again) = (home.file("first"), home.file("again"));
+    let (code, _, told) = program(&["export", &url("tasks"), &first]);
+    assert!(code == Some(0) && told.contains(&format!("exported {keys} keys")), "{told}");
+    let lines = sorted(&first);
+    assert_eq!(lines.len(), keys);
+    let until = lines.iter().find(|line| line.contains("\"until\"")).unwrap();
+    assert!(
+        until.contains(r#""kind":"int","expires":"2100-01-01T00:00:00.123000+00:00","value":1}"#),
+        "{until}"
+    );
+    let (code, _, told) = program(&["import", &first, &url("5")]);
+    assert!(code == Some(0) && told.contains(&format!("imported {keys} keys, 0 that")), "{told}");
+    assert_eq!(program(&["export", &url("5"), &again]).0, Some(0));
+    assert_eq!(sorted(&again), lines);
+    // Versions apart, the namespaces are the same, value by value.
+    let (ours, theirs) = (connect(&server, "tasks").await, connect(&server, "5").await);
+    for line in VALUES.lines().filter(|line| !line.starts_with('#')) {
+        let key = line.split(' ').next().unwrap();
+        let [one, other] = [ours.get(key).await.unwrap(), theirs.get(key).await.unwrap()];
+        assert_eq!(one.map(|value| value.encode()), other.map(|value| value.encode()), "{key}");
+    }
+    let (_, out, _) = program(&["export", &url("5"), "-"]);
+    assert_eq!(out.lines().count(), keys);
+    server.stop(std::time::Duration::from_secs(5)).await;
+    // A directory that no server uses gives the same.
+    let closed = home.file("closed");
+    let (code, _, told) = program(&["export", data.0.to_str().unwrap(), &closed]);
+    assert_eq!(code, Some(0), "{told}");
+    assert_eq!(sorted(&closed), lines);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_there_already_is_overwritten_only_if_asked() {
+    let (home, data) = (Directory::new("there"), Directory::new("there-data"));
+    let server = start(&data.0).await;
+    let client = connect(&server, "5").await;
+    client.set("b", &Value::Int(1)).await.unwrap();
+    let file = home.file("lines");
+    let lines = "{\"key\":\"a\",\"value\":2}\n\n{\"key\":\"b\",\"value\":2}\n{\"key\":\"c\",\"value\":2,\"expires\":1000}\n";
+    std::fs::write(&file, lines).unwrap();
+    let url = format!("kv://{}/5", server.addresses()[0]);
+    let (code, _, told) = program(&["import", &file, &url]);
+    assert!(code == Some(1) && told.contains("line 3: key \"b\" is there already: --replace"), "{told}");
+    let (code, _, told) = program(&["import", &file, &url, "--skip"]);
+    assert!(
+        code == Some(0) && told.contains("imported 0 keys, 2 that were there left as they are, 1 expired"),
+        "{told}"
+    );
+    assert_eq!(client.get("b").await.unwrap(), Some(Value::Int(1)));
+    let (code, _, told) = program(&["import", &file, &url, "--replace"]);
+    assert!(code == Some(0) && told.contains("imported 2 keys"), "{told}");
+    assert_eq!(client.get("b").await.unwrap(), Some(Value::Int(2)));
+    assert_eq!(client.get("c").await.unwrap(), None);
+    for (line, why) in [
+        ("{\"key\":\"d\"", "line 1: "),
+        ("[1]", "line 1: an object is needed"),
+        ("{\"value\":1}", "line 1: no key"),
+        ("{\"key\":\"d\"}", "line 1: no value"),
+        ("{\"key\":\"\",\"value\":1}", "line 1: "),
+        ("{\"key\":\"d\",\"value\":{\"$set\":1}}", "line 1: $set needs an array"),
+        ("{\"key\":\"d\",\"kind\":\"text\",\"value\":1}", "line 1: the value is of kind int"),
+        ("{\"key\":\"d\",\"value\":1,\"expires\":\"soon\"}", "line 1: expires"),
+        ("{\"key\":\"d\",\"value\":1,\"ttl\":1}", "line 1: \"ttl\" is neither"),
+    ] {
+        std::fs::write(&file, line).unwrap();
+        let (code, _, told) = program(&["import", &file, &url]);
+        assert!(code == Some(1) && told.contains(why), "{line}: {told}");
+    }
+    assert_eq!(client.get("d").await.unwrap(), None);
+    let (code, _, told) = program(&["export", &url, &file]);
+    assert!(code == Some(1) && told.contains("exists"), "{told}");
+    let (code, _, told) = program(&["export", "http://x", &file]);
+    assert!(code == Some(1) && told.contains("write kv://host:port/namespace"), "{told}");
+    server.stop(std::time::Duration::from_secs(5)).await;
+}
