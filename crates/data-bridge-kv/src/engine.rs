@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use data_bridge_kv_model::command::StateCommand;
 use data_bridge_kv_model::command::table::{FAST, GROWS, READ};
 use data_bridge_kv_model::limits::NAMESPACES;
-use data_bridge_kv_model::{Call, Command, Error, ErrorKind, Key, KeySet, ReplyBuf, Result, Shape, Spec};
+use data_bridge_kv_model::{Call, Command, Error, ErrorKind, Key, KeySet, ReplyBuf, Result, Spec};
 use parking_lot::Mutex;
 
 use crate::budget::{Budget, Resident};
@@ -15,13 +15,14 @@ use crate::clock::Clock;
 use crate::cold::{self, Job};
 use crate::hash::KeyHash;
 use crate::manifest::Manifest;
-use crate::router::{lock_calls, lock_keys, lock_one};
+use crate::router::{lock_keys, lock_one};
 use crate::settings::{NamespaceSettings, Settings};
 use crate::shard::notice::Completions;
 use crate::shard::txn::{Guards, Large};
 use crate::shard::{Space, Txn, exec};
 use crate::wal::Wal;
 
+mod atomic;
 mod checkpoint;
 mod direct;
 mod durable;
@@ -37,6 +38,7 @@ mod waiting;
 mod walk;
 mod warm;
 
+pub use atomic::OnError;
 pub use direct::Obstacle;
 pub use durable::{Owed, describe_record};
 pub use halt::Waits;
@@ -95,15 +97,6 @@ pub enum Progress {
     Pending,
     /// Nothing was appended and nothing done: a caller that [`Waits::Never`] has to execute it where it may wait.
     Blocked,
-}
-
-/// What an atomic step does when one of its commands fails.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnError {
-    /// Takes everything back and answers the error alone.
-    Abort,
-    /// Goes on: the error is that command's answer, as in Redis's EXEC.
-    Continue,
 }
 
 /// A part of [`Engine::tick`].
@@ -269,21 +262,6 @@ impl Engine {
                 *answer = out.len();
             }
         }
-    }
-
-    /// Executes commands as one step that nobody sees half done: one Array of their answers, or one error. `watched`
-    /// keys must still have these versions (0 = missing), or nothing runs and the error is `Aborted`. Never pending.
-    pub fn execute_atomic(
-        &self,
-        caller: &Caller,
-        calls: &[Call<'_>],
-        on_error: OnError,
-        watched: &[(Key<'_>, u64)],
-        out: &mut ReplyBuf,
-    ) -> Progress {
-        let mark = out.len();
-        let result = self.core.run_atomic(caller, calls, on_error, watched, out);
-        self.core.show(caller, result).map_or_else(|halt| halt.answer(mark, out), |()| Progress::Done)
     }
 
     /// Reads what of these keys is on disk, side by side, for commands that are about to read them one after the other: they
@@ -518,34 +496,6 @@ impl Core {
         }
         Ok(Progress::Done)
     }
-
-    fn run_atomic(
-        &self,
-        caller: &Caller,
-        calls: &[Call<'_>],
-        on_error: OnError,
-        watched: &[(Key<'_>, u64)],
-        out: &mut ReplyBuf,
-    ) -> Step<()> {
-        let has = |flag| move |call: &Call<'_>| call.spec.has(flag);
-        let (reads, grows) = (calls.iter().all(has(READ)), calls.iter().any(has(GROWS)));
-        let space = self.make_way(caller, reads, grows)?;
-        let watched_shards = || watched.iter().map(|(key, _)| space.shard_of(space.hash(key.as_bytes())));
-        let lock = || lock_calls(space, calls, watched_shards());
-        let mut txn = self.begin_warm(space, caller.waits, lock, |visit| {
-            watched.iter().for_each(|(key, _)| visit(*key));
-            calls.iter().for_each(|call| call.command.keys().for_each(&mut *visit));
-        })?;
-        let result = run_calls(&mut txn, calls, on_error, watched, out);
-        if result.is_err() {
-            txn.roll_back();
-        }
-        let gaps = txn.take_gaps();
-        caller.send(txn.finish());
-        result?;
-        gaps.fill(out);
-        Ok(())
-    }
 }
 
 /// The hash of a command's only key; where it has a turn, what later commands need is asked for.
@@ -566,45 +516,4 @@ fn copies(spec: &Spec) -> Large {
         (true, true) => Large::CopyValues,
         (true, false) => Large::CopyAll,
     }
-}
-
-/// Runs the commands of an atomic step.
-fn run_calls(
-    txn: &mut Txn<'_>,
-    calls: &[Call<'_>],
-    on_error: OnError,
-    watched: &[(Key<'_>, u64)],
-    out: &mut ReplyBuf,
-) -> Result<()> {
-    for (key, version) in watched {
-        let place = txn.place(*key);
-        if txn.version(place) != *version {
-            return Err(Error::new(ErrorKind::Aborted, "a watched key has changed"));
-        }
-    }
-    if on_error == OnError::Abort {
-        txn.keep_undo();
-    }
-    out.container(Shape::Array, calls.len());
-    // Elsewhere a command that fails has changed nothing.
-    let takes_back = on_error == OnError::Continue && txn.space().settings().graph.is_some();
-    for call in calls {
-        if takes_back {
-            txn.begin_part();
-        }
-        let (mark, gaps) = (out.len(), txn.gap_count());
-        let result = exec::run(txn, &call.command, out).and_then(|()| txn.check_reply(out));
-        if let Err(error) = result {
-            if on_error == OnError::Abort {
-                return Err(error);
-            }
-            if takes_back {
-                txn.roll_back();
-            }
-            out.truncate(mark);
-            txn.keep_gaps(gaps);
-            out.error(&error);
-        }
-    }
-    Ok(())
 }

@@ -1,0 +1,106 @@
+//! Atomic steps: several commands as one, of which nobody sees a part.
+
+use data_bridge_kv_model::command::table::{GROWS, READ};
+use data_bridge_kv_model::{Call, Error, ErrorKind, Key, ReplyBuf, Result, Shape};
+
+use super::halt::Step;
+use super::{Caller, Core, Engine, Progress};
+use crate::router::lock_calls;
+use crate::shard::{Txn, exec};
+
+/// What an atomic step does when one of its commands fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnError {
+    /// Takes everything back and answers the error alone.
+    Abort,
+    /// Goes on: the error is that command's answer, as in Redis's EXEC.
+    Continue,
+}
+
+impl Engine {
+    /// Executes commands as one step that nobody sees half done: one Array of their answers, or one error. `watched`
+    /// keys must still have these versions (0 = missing), or nothing runs and the error is `Aborted`. Never pending.
+    pub fn execute_atomic(
+        &self,
+        caller: &Caller,
+        calls: &[Call<'_>],
+        on_error: OnError,
+        watched: &[(Key<'_>, u64)],
+        out: &mut ReplyBuf,
+    ) -> Progress {
+        let mark = out.len();
+        let result = self.core.run_atomic(caller, calls, on_error, watched, out);
+        self.core.show(caller, result).map_or_else(|halt| halt.answer(mark, out), |()| Progress::Done)
+    }
+}
+
+impl Core {
+    fn run_atomic(
+        &self,
+        caller: &Caller,
+        calls: &[Call<'_>],
+        on_error: OnError,
+        watched: &[(Key<'_>, u64)],
+        out: &mut ReplyBuf,
+    ) -> Step<()> {
+        let has = |flag| move |call: &Call<'_>| call.spec.has(flag);
+        let (reads, grows) = (calls.iter().all(has(READ)), calls.iter().any(has(GROWS)));
+        let space = self.make_way(caller, reads, grows)?;
+        let watched_shards = || watched.iter().map(|(key, _)| space.shard_of(space.hash(key.as_bytes())));
+        let lock = || lock_calls(space, calls, watched_shards());
+        let mut txn = self.begin_warm(space, caller.waits, lock, |visit| {
+            watched.iter().for_each(|(key, _)| visit(*key));
+            calls.iter().for_each(|call| call.command.keys().for_each(&mut *visit));
+        })?;
+        let result = run_calls(&mut txn, calls, on_error, watched, out);
+        if result.is_err() {
+            txn.roll_back();
+        }
+        let gaps = txn.take_gaps();
+        caller.send(txn.finish());
+        result?;
+        gaps.fill(out);
+        Ok(())
+    }
+}
+
+/// Runs the commands of an atomic step.
+fn run_calls(
+    txn: &mut Txn<'_>,
+    calls: &[Call<'_>],
+    on_error: OnError,
+    watched: &[(Key<'_>, u64)],
+    out: &mut ReplyBuf,
+) -> Result<()> {
+    for (key, version) in watched {
+        let place = txn.place(*key);
+        if txn.version(place) != *version {
+            return Err(Error::new(ErrorKind::Aborted, "a watched key has changed"));
+        }
+    }
+    if on_error == OnError::Abort {
+        txn.keep_undo();
+    }
+    out.container(Shape::Array, calls.len());
+    // Elsewhere a command that fails has changed nothing.
+    let takes_back = on_error == OnError::Continue && txn.space().settings().graph.is_some();
+    for call in calls {
+        if takes_back {
+            txn.begin_part();
+        }
+        let (mark, gaps) = (out.len(), txn.gap_count());
+        let result = exec::run(txn, &call.command, out).and_then(|()| txn.check_reply(out));
+        if let Err(error) = result {
+            if on_error == OnError::Abort {
+                return Err(error);
+            }
+            if takes_back {
+                txn.roll_back();
+            }
+            out.truncate(mark);
+            txn.keep_gaps(gaps);
+            out.error(&error);
+        }
+    }
+    Ok(())
+}
