@@ -244,6 +244,6 @@ mod tests {
             assert_eq!(row.kind.python_class(), row.python);
         }
         assert_eq!(ErrorKind::from_code(0), None);
-        assert_eq!(ErrorKind::from_code(23), None);
+        assert_eq!(ErrorKind::from_code(24), None);
     }
 }
