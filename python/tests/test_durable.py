@@ -252,7 +252,7 @@ def test_a_durable_write_outlives_a_kill_at_once(tmp_path: Path, write: str) -> 
 def test_a_durable_write_of_a_client_outlives_a_kill_of_the_server(
     tmp_path: Path, start_server: Callable[..., Any]
 ) -> None:
-    options = ("--data", str(tmp_path), "--drain-delay", "0", "--namespace", "tasks:task:everysec")
+    options = ("--data", str(tmp_path), "--namespace", "tasks:task:everysec")
     server = start_server(*options)
     writes: list[Callable[[Any], Any]] = [
         lambda client: client.set("key", 1, durable=True),

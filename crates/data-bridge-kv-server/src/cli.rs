@@ -221,7 +221,7 @@ pub struct ServeArgs {
     /// How many snapshots stay in the folder [default: 7]
     #[arg(long, value_name = "N")]
     snapshot_keep: Option<String>,
-    /// Memory budget: 512MB, 4GiB, 75%, or auto = 75 % of the container's or machine's memory [default: auto]
+    /// Memory budget: 512MB, 4GiB, 75%, or auto = 75 % of the container's or machine's memory, with --data 60 % [default: auto]
     #[arg(long, value_name = "SIZE")]
     max_memory: Option<String>,
     /// Worker threads [default: the cores this process may use]

@@ -73,7 +73,7 @@ fn serve(args: ServeArgs) -> ExitCode {
         Err(error) => return fail(BAD_CONFIGURATION, &error),
     };
     startline::open_log(&config);
-    let budget = budget(config.max_memory, &Host::default());
+    let budget = budget(config.max_memory, config.data.is_some(), &Host::default());
     let data = match overflow(&config) {
         Ok(data) => data,
         Err(error) => return fail(code_of(&error), &error),

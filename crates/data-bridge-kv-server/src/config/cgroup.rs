@@ -6,6 +6,8 @@ use super::size::Size;
 
 /// Share of the limit that the budget takes unless one is given, in percent.
 const SHARE: f64 = 75.0;
+/// The same with a data directory, since the system's cache of its files counts for a container too.
+const SHARE_BESIDE_DISK: f64 = 60.0;
 
 /// A limit and where it was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,10 +103,11 @@ pub struct Budget {
 }
 
 /// Turns a size into a budget.
-pub fn budget(size: Size, host: &Host) -> Budget {
+pub fn budget(size: Size, has_directory: bool, host: &Host) -> Budget {
     let percent = match size {
         Size::Bytes(bytes) => return Budget { bytes, origin: "as configured".to_owned() },
         Size::Percent(percent) => percent,
+        Size::Auto if has_directory => SHARE_BESIDE_DISK,
         Size::Auto => SHARE,
     };
     match host.limit() {
@@ -139,7 +142,7 @@ mod tests {
         let host =
             host("none", &[MEMINFO, ("proc/self/cgroup", "0::/\n"), ("sys/fs/cgroup/memory.max", "max\n")]);
         assert_eq!(host.limit().unwrap().bytes, 16 * GIB);
-        let half = budget(Size::Percent(50.0), &host);
+        let half = budget(Size::Percent(50.0), true, &host);
         assert_eq!(half.bytes, 8 * GIB);
         assert_eq!(half.origin, "50 % of the machine's memory, 16.00 GiB");
     }
@@ -158,7 +161,8 @@ mod tests {
             host.limit().unwrap(),
             Found { bytes: 2 * GIB, origin: "the container's limit (cgroup v2)" }
         );
-        assert_eq!(budget(Size::Auto, &host).bytes, 3 * GIB / 2);
+        assert_eq!(budget(Size::Auto, false, &host).bytes, 3 * GIB / 2);
+        assert_eq!(budget(Size::Auto, true, &host).bytes, 6 * GIB / 5);
     }
 
     #[test]
@@ -189,8 +193,8 @@ mod tests {
 
     #[test]
     fn without_any_limit_there_is_no_budget() {
-        let budget = budget(Size::Auto, &host("nothing", &[]));
+        let budget = budget(Size::Auto, false, &host("nothing", &[]));
         assert_eq!(budget.bytes, u64::MAX);
-        assert_eq!(super::budget(Size::Bytes(7), &Host::default()).bytes, 7);
+        assert_eq!(super::budget(Size::Bytes(7), false, &Host::default()).bytes, 7);
     }
 }

@@ -3,7 +3,7 @@
 /// A size as asked for.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Size {
-    /// 75 % of what the container or machine gives.
+    /// A share of what the container or machine gives.
     Auto,
     /// This share of it, in percent.
     Percent(f64),

@@ -92,6 +92,14 @@ impl Held {
         self.wake(|state| has_room || state.is_stuck);
     }
 
+    /// The demoter has made some room, and goes on: it is worth waiting for.
+    pub(super) fn advance(&self, has_room: bool) {
+        self.wake(|state| {
+            state.is_stuck = false;
+            has_room
+        });
+    }
+
     /// The demoter has done what it can; whether that was not enough.
     pub(super) fn end_pass(&self, is_stuck: bool) {
         self.wake(|state| {

@@ -415,13 +415,13 @@ impl Core {
             }
             if self.demote_batch(tier, own, over, soon) > 0 {
                 vain = 0;
+                tier.held.advance(self.budget.excess() == 0);
             } else if vain < VAIN && !self.closed.load(Relaxed) {
                 // What is next in order may have to stay just now.
                 vain += 1;
             } else {
                 break self.budget.excess() > 0;
             }
-            tier.held.look(self.budget.excess() == 0);
         };
         tier.held.end_pass(is_stuck);
         self.expire_cold(tier);

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use data_bridge_kv_model::command::{KeyCommand, ScalarCommand, SetOptions};
 use data_bridge_kv_model::{Command, Key, KeySet};
 
-use super::{Caller, Core, Step, Waits};
+use super::{Caller, Core, NamespaceId, Step, Waits};
 use crate::cold::{Ahead, Source};
 use crate::router::{lock_keys, lock_one};
 use crate::shard::txn::{Fetched, Guards};
@@ -73,6 +73,10 @@ impl Core {
                 return Ok(txn);
             }
             txn.finish().send();
+            // What comes in is to leave again: whoever reads waits for that as writers do, but never twice for one command.
+            if round == 1 && self.budget.excess() > 0 {
+                self.demote_excess(NamespaceId(space.number()), waits)?;
+            }
             fetched = tier.fetch(space, wanted, waits)?;
         }
     }
