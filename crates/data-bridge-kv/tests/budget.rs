@@ -136,6 +136,25 @@ fn a_store_with_a_directory_gives_way_and_keeps_everything() {
     println!("{checked} values read back, at most {most:.3} of the limit");
 }
 
+/// Commands on several keys take what is on disk into memory: readers filled it without a bound.
+#[test]
+fn readers_of_many_keys_make_room_for_them() {
+    const KEYS: usize = 10_000;
+    let store = Store::new(true, false);
+    store.fill(0..KEYS, |_| {});
+    let mut most = 0;
+    for first in (0..KEYS).step_by(50) {
+        let keys: Vec<String> = (first..first + 50).map(key).collect();
+        let keys: Vec<&[u8]> = keys.iter().map(String::as_bytes).collect();
+        assert!(matches!(store.run("MGET", &keys), Reply::Container(_, values) if values.len() == 50));
+        most = most.max(store.engine.stats().used_memory);
+    }
+    let tier = store.engine.stats().tier.unwrap();
+    assert!(tier.promoted > KEYS as u64 / 2, "{tier:?}");
+    // One command's keys may stand above the limit.
+    assert!(most <= LIMIT + (1 << 20), "{most} of {LIMIT} bytes");
+}
+
 #[test]
 fn what_leaves_needs_no_writer() {
     for has_directory in [false, true] {
