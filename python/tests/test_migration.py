@@ -185,7 +185,12 @@ def test_mistakes(server: Any, capsys: Any) -> None:
 
 def test_a_file_is_imported_by_the_server_program(monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[list[str]] = []
-    monkeypatch.setattr("data_bridge.kv.__main__.run_server", lambda args: ran.append(args) or 0)
+
+    def run(words: list[str]) -> int:
+        ran.append(words)
+        return 0
+
+    monkeypatch.setattr("data_bridge.kv.__main__.run_server", run)
     for words in (["export", "kv://host/1", "file"], ["import", "file", "kv://host/1", "--skip"]):
         assert main(words) == 0
         assert ran[-1] == ["data-bridge-kv", *words]
