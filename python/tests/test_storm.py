@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 from celery import Celery, chord, group, signals
 from data_bridge import kv
 from data_bridge._native import opcode as op
@@ -86,6 +87,7 @@ class Workers:
 
     def __init__(self, environment: dict[str, str], log: Path) -> None:
         celery = ["celery", "-A", "celery_tasks", "worker", "--without-gossip", "--without-mingle"]
+        self._broker = environment["BROKER"]
         self._stack = ExitStack()
         self._running = []
         for name, command in {
@@ -120,6 +122,12 @@ class Workers:
         """Ends them all; their exit codes."""
         for process in self._running:
             process.terminate()
+        # A worker of Taskiq that is told to end takes its broker's next message before: one that says nothing.
+        deadline = time.monotonic() + 60
+        with redis.Redis.from_url(self._broker) as broker:
+            while self._running[-1].poll() is None and time.monotonic() < deadline:
+                broker.rpush("taskiq-storm", "end")
+                time.sleep(0.1)
         codes = [process.wait(timeout=60) for process in self._running]
         self._stack.close()
         return codes
