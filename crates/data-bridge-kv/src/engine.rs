@@ -30,6 +30,7 @@ mod halt;
 mod held;
 mod lookahead;
 mod open;
+mod pending;
 mod room;
 mod stats;
 mod ticker;
@@ -43,6 +44,7 @@ pub use direct::Obstacle;
 pub use durable::{Owed, describe_record};
 pub use halt::Waits;
 pub use lookahead::{Ahead, Lookahead, Pin, Turn};
+pub use pending::Pending;
 pub use stats::{CheckpointStats, FETCH_TIMES, LogStats, NamespaceStats, Stats, TierStats};
 
 use halt::{Halt, Step};
@@ -54,7 +56,7 @@ use waiting::Timeouts;
 use warm::Warm;
 
 /// A namespace by number, 0..=15.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NamespaceId(u8);
 
 impl NamespaceId {
@@ -85,6 +87,8 @@ pub struct Caller {
     pub parks: bool,
     /// What its answers rest on; shared by its clones.
     pub owed: Owed,
+    /// Where it waits and watches; shared by its clones.
+    pub pending: Pending,
 }
 
 /// Whether a command was answered.
@@ -179,6 +183,7 @@ impl Engine {
             completions: None,
             parks: false,
             owed: Owed::default(),
+            pending: Pending::default(),
         }
     }
 
@@ -326,15 +331,15 @@ impl Engine {
         self.core.tier.is_some()
     }
 
-    /// Drops a pending wait: its answer never comes. Looks through all waiters. Whether there was one: if not, its
-    /// answer came or is on its way.
+    /// Drops a pending wait: its answer never comes. Whether there was one: if not, its answer came or is on its way.
     pub fn cancel(&self, caller: &Caller, token: u64) -> bool {
-        self.core.drop_waiters(|waiter| waiter.caller == caller.id && waiter.token == token, |_| false) > 0
+        self.core.drop_waits(caller, token..=token) > 0
     }
 
     /// Drops all waits and watches of a caller that is gone.
     pub fn disconnect(&self, caller: &Caller) {
-        self.core.drop_waiters(|waiter| waiter.caller == caller.id, |watcher| watcher.caller == caller.id);
+        self.core.drop_waits(caller, 0..=u64::MAX);
+        self.core.drop_watches(caller, 0..=u64::MAX);
     }
 
     /// Expires keys and ends waits whose time has come, and tends the cold tier. Background threads do it a hundred times

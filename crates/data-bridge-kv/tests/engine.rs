@@ -315,6 +315,40 @@ fn waits_end_by_change_timeout_cancel_and_close() {
 }
 
 #[test]
+fn whoever_is_gone_waits_no_more_and_nobody_else_is_concerned() {
+    let mut store = Store::new(|_| {});
+    let collected = Arc::new(Collected::default());
+    store.caller.completions = Some(collected.clone());
+    let other = Caller { completions: Some(collected.clone()), ..store.engine.caller() };
+    let elsewhere = Caller { namespace: store.engine.namespace("4").unwrap(), ..store.caller.clone() };
+    let run = |caller: &Caller, token, name: &[u8], words: &[&str]| {
+        let args: Vec<Arg<'_>> = words.iter().map(|word| Arg::Untyped(word.as_bytes())).collect();
+        let call = table::by_name(name).unwrap().call(&args).unwrap();
+        let _ = store.engine.execute(caller, token, &call, &mut ReplyBuf::new());
+    };
+    // A number may be taken twice, for one key too.
+    for (token, key) in [(1, "a"), (1, "a"), (1, "b"), (u64::MAX, "c")] {
+        run(&store.caller, token, b"KV.WAIT", &[key]);
+        run(&elsewhere, token, b"KV.WAIT", &[key]);
+        run(&other, token, b"KV.WAIT", &[key]);
+    }
+    for caller in [&store.caller, &elsewhere, &other] {
+        run(caller, 7, b"KV.WATCH", &["KEY", "a"]);
+        run(caller, 7, b"KV.WATCH", &["PREFIX", "b"]);
+    }
+    assert_eq!(store.engine.stats().waiting, 12 + 3, "without those of a prefix");
+    store.engine.disconnect(&store.caller);
+    for caller in [&store.caller, &elsewhere, &other] {
+        ["a", "b", "c"].iter().for_each(|key| run(caller, 9, b"SET", &[key, "v"]));
+    }
+    let told: Vec<u64> = collected.0.lock().drain(..).map(|(token, _)| token).collect();
+    let (mut waits, events): (Vec<u64>, Vec<u64>) =
+        told.iter().partition(|token| [1, u64::MAX].contains(token));
+    waits.sort_unstable();
+    assert_eq!((waits, events.len()), (vec![1, 1, 1, u64::MAX], 4), "{told:?}");
+}
+
+#[test]
 fn a_key_that_went_before_the_wait_began_ends_it() {
     let mut store = Store::new(|_| {});
     store.caller.completions = Some(Arc::new(Collected::default()));

@@ -41,8 +41,7 @@ impl Core {
                 Ok(Progress::Done)
             }
             StateCommand::Unwatch { watch } => {
-                let ours = |watcher: &Watcher| watcher.caller == caller.id && watcher.watch == *watch;
-                self.drop_waiters(|_| false, ours);
+                self.drop_watches(caller, *watch..=*watch);
                 out.ok();
                 Ok(Progress::Done)
             }
@@ -62,6 +61,25 @@ impl Core {
         out: &mut ReplyBuf,
     ) -> Step<Progress> {
         let condition = condition(until)?;
+        self.mark_wait(caller, token, key.as_str());
+        let progress = self.wait_or_answer(caller, completions, token, key, condition, timeout_ms, out);
+        if !matches!(progress, Ok(Progress::Pending)) {
+            caller.pending.unmark_wait(token, caller.namespace, key.as_str());
+        }
+        progress
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "as above")]
+    fn wait_or_answer(
+        &self,
+        caller: &Caller,
+        completions: &Arc<dyn Completions>,
+        token: u64,
+        key: Key<'_>,
+        condition: Condition,
+        timeout_ms: Option<u64>,
+        out: &mut ReplyBuf,
+    ) -> Step<Progress> {
         let space = self.space(caller.namespace);
         let mut txn = self.begin_with(space, caller.waits, key)?;
         let place = txn.place(key);
@@ -100,6 +118,11 @@ impl Core {
         let space = self.space(caller.namespace);
         let watch = self.number();
         let watcher = Watcher { caller: caller.id, watch, completions: Arc::clone(completions) };
+        let key = match target {
+            Target::Key(key) => Some(Box::from(key.as_str())),
+            Target::Prefix(_) => None,
+        };
+        caller.pending.mark_watch(watch, caller.namespace, key);
         match target {
             Target::Prefix(prefix) => space.watch_prefix(prefix, watcher),
             // From now on: it does not matter what is there, or where.
@@ -110,7 +133,9 @@ impl Core {
                 caller.send(txn.finish());
             }
             Target::Key(key) => {
-                let mut txn = self.begin_with(space, caller.waits, key)?;
+                let begun = self.begin_with(space, caller.waits, key);
+                let mut txn = begun
+                    .inspect_err(|_| caller.pending.unmark_watch(watch, caller.namespace, key.as_str()))?;
                 let place = txn.place(key);
                 let version = txn.version(place);
                 txn.add_watcher(place, watcher);
@@ -124,23 +149,6 @@ impl Core {
         }
         out.version(watch);
         Ok(())
-    }
-
-    /// Takes out every waiter and watcher that these pick; nobody is told. Answers how many waiters.
-    pub(super) fn drop_waiters(
-        &self,
-        goes: impl Fn(&Waiter) -> bool,
-        drops: impl Fn(&Watcher) -> bool,
-    ) -> usize {
-        let mut dropped = 0;
-        for space in &self.spaces {
-            space.drop_prefix_watchers(&drops);
-            for index in (0..space.shard_count()).filter(|_| space.is_touched()) {
-                let taken = space.lock(index).waiters().take(&goes, &drops);
-                dropped += taken.len();
-            }
-        }
-        dropped
     }
 
     /// Answers `Timeout` to waits whose time has come.
@@ -179,7 +187,7 @@ impl Core {
         reply.error(&Error::new(ErrorKind::Closed, "the store is closed"));
         for space in self.spaces.iter().filter(|space| space.is_touched()) {
             for index in 0..space.shard_count() {
-                let waiters = space.lock(index).waiters().take(|_| true, |_| true);
+                let waiters = space.lock(index).waiters().take_all();
                 for waiter in waiters {
                     waiter.completions.complete(waiter.token, reply.as_bytes());
                 }

@@ -110,19 +110,17 @@ impl Waiters {
         }
     }
 
-    /// Takes out every waiter that `goes` picks, and drops every watcher that `drops` picks.
-    pub fn take(
-        &mut self,
-        mut goes: impl FnMut(&Waiter) -> bool,
-        mut drops: impl FnMut(&Watcher) -> bool,
-    ) -> Vec<Waiter> {
-        let mut taken = Vec::new();
-        self.by_key.retain(|_, party| {
-            taken.extend(party.waiters.extract_if(.., |waiter| goes(waiter)));
-            party.watchers.retain(|watcher| !drops(watcher));
-            !party.waiters.is_empty() || !party.watchers.is_empty()
-        });
-        taken
+    /// Drops the watchers of a key that `ours` picks.
+    pub fn drop_watchers(&mut self, key: &[u8], ours: impl Fn(&Watcher) -> bool) {
+        if let Some(party) = self.by_key.get_mut(key) {
+            party.watchers.retain(|watcher| !ours(watcher));
+            self.tidy(key);
+        }
+    }
+
+    /// Takes out every waiter, and drops every watcher.
+    pub fn take_all(&mut self) -> Vec<Waiter> {
+        self.by_key.drain().flat_map(|(_, party)| party.waiters).collect()
     }
 }
 

@@ -2,15 +2,22 @@
 //! what one thread allocated and another freed, so that a process would take much more than its tables do; what is given
 //! back here is the system's again, whoever gives it.
 //!
-//! A *chunk* is 1 MiB of address space that starts at a multiple of its size, in 64 *pages* of 16 KiB. A *run* is some
+//! A *chunk* is 2 MiB of address space that starts at a multiple of its size, in 128 *pages* of 16 KiB. A *run* is some
 //! pages of one chunk that stand together, and of a chunk's free pages only a bit each is kept, so that a freed run needs
 //! no memory. Runs are cut where the longest free run of a chunk is the shortest that suffices. An empty chunk goes back
-//! as a whole, but for one. Some single pages are kept as they are, since pages come and go in turns.
+//! as a whole, but for one. Some single pages are kept as they are, since pages come and go in turns. Pieces of a few KiB
+//! that have to stay where they are, are *cells* of a run ([`take_cell`]).
+//!
+//! Entries are read at random, and with pages of 4 KiB most of the reads would first have to look up where the page is.
+//! So the system is asked to put a chunk into one page of its size, but for the first few, and for those of which some
+//! went back: the system would fill them up again.
 //!
 //! A payload that is longer than a run is mapped by itself.
 //!
 //! A child of `fork` begins an arena of its own: another thread may have held the lock of this one just then. What it
 //! gives back of the old one is only emptied.
+
+mod cells;
 
 use std::collections::BTreeSet;
 use std::ops::Deref;
@@ -19,16 +26,21 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 
 use hashbrown::HashMap;
 use parking_lot::Mutex;
-use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
+
+use self::cells::Cells;
+pub(super) use self::cells::LENGTHS as CELL_LENGTHS;
 
 /// Bytes of a page.
 pub(super) const PAGE_BYTES: usize = 16 << 10;
-const CHUNK_PAGES: usize = u64::BITS as usize;
+const CHUNK_PAGES: usize = u128::BITS as usize;
 const CHUNK_BYTES: usize = PAGE_BYTES * CHUNK_PAGES;
 /// The longest run.
 const RUN_BYTES: usize = CHUNK_BYTES;
 /// What the system counts.
 const SYSTEM_PAGE: usize = 4 << 10;
+/// Chunks that are there before huge pages are asked for: a small store takes no more than it needs.
+const SMALL_CHUNKS: usize = 4;
 /// Single free pages that stay the process's.
 const KEPT_PAGES: usize = 32;
 
@@ -42,6 +54,20 @@ pub(super) fn take(len: usize) -> Option<NonNull<u8>> {
 pub(super) unsafe fn give(run: NonNull<u8>, len: usize) {
     // SAFETY: promised by the caller.
     unsafe { Arena::of_this_process().give(run, len.div_ceil(PAGE_BYTES)) }
+}
+
+/// A cell of `len` bytes, one of [`CELL_LENGTHS`]; `None` if the system has no memory.
+pub(super) fn take_cell(len: usize) -> Option<NonNull<u8>> {
+    let arena = Arena::of_this_process();
+    arena.cells.lock().take(len, arena)
+}
+
+/// # Safety
+/// The cell is from [`take_cell`] with this length, and is not used any more.
+pub(super) unsafe fn give_cell(cell: NonNull<u8>, len: usize) {
+    let arena = Arena::of_this_process();
+    // SAFETY: promised by the caller.
+    unsafe { arena.cells.lock().give(cell, len, arena) }
 }
 
 /// Bytes in memory of their own, which never change.
@@ -93,17 +119,26 @@ impl Drop for Extent {
 struct Arena {
     /// The process that made it.
     process: u32,
+    /// Locked before the chunks.
+    cells: Mutex<Cells>,
     chunks: Mutex<Chunks>,
 }
 
 /// The chunks by number: their address through their size.
 struct Chunks {
-    /// A bit for each page that is free.
-    free: HashMap<usize, u64, foldhash::fast::FixedState>,
+    known: HashMap<usize, Chunk, foldhash::fast::FixedState>,
     /// By the length of the longest free run: the chunks that have one.
     rooms: [BTreeSet<usize>; CHUNK_PAGES + 1],
     /// Free pages that were not given back, by address.
     kept: Vec<usize>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Chunk {
+    /// A bit for each page that is free.
+    free: u128,
+    /// Whether the system was asked for a huge page.
+    huge: bool,
 }
 
 impl Arena {
@@ -129,9 +164,10 @@ impl Arena {
     }
 
     fn new(process: u32) -> Arena {
-        let free = HashMap::with_hasher(foldhash::fast::FixedState::default());
+        let known = HashMap::with_hasher(foldhash::fast::FixedState::default());
         let rooms = std::array::from_fn(|_| BTreeSet::new());
-        Arena { process, chunks: Mutex::new(Chunks { free, rooms, kept: Vec::with_capacity(KEPT_PAGES) }) }
+        let chunks = Chunks { known, rooms, kept: Vec::with_capacity(KEPT_PAGES) };
+        Arena { process, cells: Mutex::default(), chunks: Mutex::new(chunks) }
     }
 
     fn take(&self, pages: usize) -> Option<NonNull<u8>> {
@@ -151,7 +187,7 @@ impl Arena {
         let address = run.as_ptr().expose_provenance();
         if pages == 1 {
             let mut chunks = self.chunks.lock();
-            if chunks.kept.len() < KEPT_PAGES && chunks.free.contains_key(&(address / CHUNK_BYTES)) {
+            if chunks.kept.len() < KEPT_PAGES && chunks.known.contains_key(&(address / CHUNK_BYTES)) {
                 return chunks.kept.push(address);
             }
         }
@@ -171,55 +207,67 @@ impl Chunks {
     /// Cuts a run from the chunk whose room fits best, or from a new one.
     fn cut(&mut self, pages: usize) -> Option<usize> {
         let fitting = self.rooms.iter().skip(pages).find_map(|chunks| chunks.first().copied());
-        let chunk = match fitting {
-            Some(chunk) => chunk,
+        let number = match fitting {
+            Some(number) => number,
             None => {
-                let chunk = map_chunk()?;
-                self.set(chunk, u64::MAX);
-                chunk
+                let number = map_chunk()?;
+                self.set(
+                    number,
+                    Chunk { free: u128::MAX, huge: self.is_large() && ask_for_huge(number, true) },
+                );
+                number
             }
         };
-        let free = self.free.get(&chunk).copied()?;
-        let first = first_run(free, pages);
-        self.set(chunk, free & !(mask(pages) << first));
-        Some(chunk * CHUNK_BYTES + first as usize * PAGE_BYTES)
+        let chunk = self.known.get(&number).copied()?;
+        let first = first_run(chunk.free, pages);
+        let free = chunk.free & !(mask(pages) << first);
+        let huge = chunk.huge || free == 0 && self.is_large() && ask_for_huge(number, true);
+        self.set(number, Chunk { free, huge });
+        Some(number * CHUNK_BYTES + first as usize * PAGE_BYTES)
     }
 
     /// Notes that a run is free; answers a chunk that is empty and not needed.
     fn note(&mut self, address: usize, pages: usize) -> Option<usize> {
-        let (chunk, first) = (address / CHUNK_BYTES, address % CHUNK_BYTES / PAGE_BYTES);
-        let free = *self.free.get(&chunk)?;
+        let (number, first) = (address / CHUNK_BYTES, address % CHUNK_BYTES / PAGE_BYTES);
+        let chunk = *self.known.get(&number)?;
         let run = mask(pages) << first;
-        assert!(free & run == 0, "a run that is free already");
-        self.set(chunk, free | run);
+        assert!(chunk.free & run == 0, "a run that is free already");
+        if chunk.huge {
+            ask_for_huge(number, false);
+        }
+        self.set(number, Chunk { free: chunk.free | run, huge: false });
         let empty = &self.rooms[CHUNK_PAGES];
         if empty.len() < 2 {
             return None;
         }
         let unused = *empty.last()?;
         self.rooms[CHUNK_PAGES].remove(&unused);
-        self.free.remove(&unused);
+        self.known.remove(&unused);
         Some(unused)
     }
 
-    fn set(&mut self, chunk: usize, free: u64) {
-        if let Some(before) = self.free.insert(chunk, free) {
-            self.rooms[longest_run(before)].remove(&chunk);
+    fn is_large(&self) -> bool {
+        self.known.len() >= SMALL_CHUNKS
+    }
+
+    fn set(&mut self, number: usize, chunk: Chunk) {
+        if let Some(before) = self.known.insert(number, chunk) {
+            self.rooms[longest_run(before.free)].remove(&number);
         }
-        let longest = longest_run(free);
+        let longest = longest_run(chunk.free);
         if longest > 0 {
-            self.rooms[longest].insert(chunk);
+            self.rooms[longest].insert(number);
         }
     }
 }
 
 /// The lowest `pages` bits.
-fn mask(pages: usize) -> u64 {
-    u64::MAX >> (CHUNK_PAGES - pages)
+fn mask(pages: usize) -> u128 {
+    u128::MAX >> (CHUNK_PAGES - pages)
 }
 
 /// How many bits stand together at most.
-fn longest_run(mut bits: u64) -> usize {
+fn longest_run(mut bits: u128) -> usize {
     let mut longest = 0;
     while bits != 0 {
         bits &= bits << 1;
@@ -229,7 +277,7 @@ fn longest_run(mut bits: u64) -> usize {
 }
 
 /// Where the first so many bits stand together.
-fn first_run(mut bits: u64, pages: usize) -> u32 {
+fn first_run(mut bits: u128, pages: usize) -> u32 {
     for _ in 1..pages {
         bits &= bits >> 1;
     }
@@ -255,6 +303,23 @@ fn map_chunk() -> Option<usize> {
         unmap(wide.add(before + CHUNK_BYTES), CHUNK_BYTES - before);
     }
     Some((address + before) / CHUNK_BYTES)
+}
+
+/// Whether the system puts the chunk into a huge page from now on, if it can; it is only asked.
+fn ask_for_huge(number: usize, huge: bool) -> bool {
+    #[cfg(target_os = "linux")]
+    {
+        let advice = if huge { Advice::LinuxHugepage } else { Advice::LinuxNoHugepage };
+        // SAFETY: what the memory holds stays as it is.
+        let asked =
+            unsafe { madvise(ptr::with_exposed_provenance_mut(number * CHUNK_BYTES), CHUNK_BYTES, advice) };
+        asked.is_ok() && huge
+    }
+    #[cfg(not(target_os = "linux"))]
+    {
+        let _ = (number, huge);
+        false
+    }
 }
 
 /// New memory; `None` if the system has none.
@@ -285,7 +350,6 @@ unsafe fn unmap(start: NonNull<u8>, bytes: usize) {
 unsafe fn empty(start: NonNull<u8>, bytes: usize) {
     #[cfg(target_os = "linux")]
     {
-        use rustix::mm::{Advice, madvise};
         // SAFETY: promised by the caller.
         let advised = unsafe { madvise(start.as_ptr().cast(), bytes, Advice::LinuxDontNeed) };
         debug_assert!(advised.is_ok());
@@ -327,7 +391,7 @@ mod tests {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let pick = (seed >> 33) as usize;
             if taken.len() < 200 && !pick.is_multiple_of(3) {
-                let pages = if pick.is_multiple_of(5) { 1 + pick / 8 % CHUNK_PAGES } else { 1 };
+                let pages = if pick.is_multiple_of(5) { 1 + pick / 8 % 32 } else { 1 };
                 let run = arena.take(pages).expect("there is memory");
                 let mark = round as u8;
                 // SAFETY: the run has so many pages, and is this test's.
@@ -347,9 +411,9 @@ mod tests {
             unsafe { arena.give(run, pages) };
         }
         let chunks = arena.chunks.lock();
-        let used: u32 = chunks.free.values().map(|free| free.count_zeros()).sum();
+        let used: u32 = chunks.known.values().map(|chunk| chunk.free.count_zeros()).sum();
         assert_eq!(used as usize, chunks.kept.len(), "all but what is kept is free");
-        assert!(chunks.free.len() <= chunks.kept.len() + 1, "{} chunks", chunks.free.len());
+        assert!(chunks.known.len() <= chunks.kept.len() + 1, "{} chunks", chunks.known.len());
     }
 
     #[test]
@@ -395,6 +459,40 @@ mod tests {
     }
 
     #[test]
+    #[cfg(target_os = "linux")]
+    fn a_large_arena_has_huge_pages_but_where_something_went_back() {
+        let arena = arena();
+        let runs: Vec<NonNull<u8>> =
+            (0..=SMALL_CHUNKS).map(|_| arena.take(CHUNK_PAGES).expect("there is memory")).collect();
+        let is_huge = |run: NonNull<u8>| {
+            let text = std::fs::read_to_string("/proc/self/smaps").expect("this is Linux");
+            let (mut inside, address) = (false, run.as_ptr().addr());
+            text.lines().any(|line| {
+                let range = line.split(' ').next().and_then(|range| range.split_once('-'));
+                if let Some((from, to)) = range {
+                    let number = |text| usize::from_str_radix(text, 16).unwrap_or(0);
+                    inside = number(from) <= address && address < number(to);
+                }
+                inside && line.starts_with("VmFlags:") && line.ends_with(" hg ")
+            })
+        };
+        let (first, last) = (runs[0], runs[SMALL_CHUNKS]);
+        if std::fs::exists("/sys/kernel/mm/transparent_hugepage").expect("this is Linux") {
+            assert_eq!((is_huge(first), is_huge(last)), (false, true));
+            // SAFETY: two of its pages, and nothing looks at them.
+            unsafe { arena.give(last, 2) };
+            assert!(!is_huge(last), "the system would fill up again what went back");
+            let again = arena.take(2).expect("there is memory");
+            assert_eq!((again, is_huge(last)), (last, true));
+        }
+        for run in runs {
+            // SAFETY: taken above.
+            unsafe { arena.give(run, CHUNK_PAGES) };
+        }
+        assert!(arena.chunks.lock().known.len() <= 1);
+    }
+
+    #[test]
     #[should_panic(expected = "free already")]
     fn a_run_goes_back_once() {
         let arena = arena();
@@ -418,9 +516,9 @@ mod tests {
 
     #[test]
     fn runs_of_bits() {
-        assert_eq!([0, 1, 0b1101_1100, u64::MAX].map(longest_run), [0, 1, 3, 64]);
+        assert_eq!([0, 1, 0b1101_1100, u128::MAX].map(longest_run), [0, 1, 3, 128]);
         assert_eq!((first_run(0b1101_1100, 2), first_run(0b1101_1100, 3)), (2, 2));
-        assert_eq!((first_run(0b1111_0110, 4), first_run(u64::MAX, 64)), (4, 0));
-        assert_eq!((mask(1), mask(64)), (1, u64::MAX));
+        assert_eq!((first_run(0b1111_0110, 4), first_run(u128::MAX, 128)), (4, 0));
+        assert_eq!((mask(1), mask(128)), (1, u128::MAX));
     }
 }

@@ -14,6 +14,7 @@ use std::ptr::NonNull;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
+use super::arena;
 use super::block::Block;
 use crate::footprint::block_bytes;
 use crate::hash::{KeyHash, KeyHasher};
@@ -202,8 +203,15 @@ impl Segment {
     /// # Safety
     /// No copy of the handle is used afterwards.
     pub(super) unsafe fn free(self) {
-        // SAFETY: allocated with the same layout; the caller promised that it is the last use.
-        unsafe { dealloc(self.groups.as_ptr().cast(), layout(self.group_count(), self.aligned)) }
+        let bytes = self.group_count() * size_of::<Group>();
+        // SAFETY: from [`allocate_groups`] with as many; the caller promised that it is the last use.
+        unsafe {
+            if arena::CELL_LENGTHS.contains(&bytes) {
+                arena::give_cell(self.groups.cast(), bytes);
+            } else {
+                dealloc(self.groups.as_ptr().cast(), layout(self.group_count(), self.aligned));
+            }
+        }
     }
 
     #[inline]
@@ -514,10 +522,18 @@ pub(super) fn home_of(tag: u16, group_count: usize) -> usize {
     (usize::from(tag) * group_count) >> 16
 }
 
-/// Zeroed groups, and whether they were asked for as aligned. Allocators give these sizes at cache line borders
-/// anyway; asking for it can cost the next size class (mimalloc 3 asks for `size + align - 1`), so that is only
-/// done where the plain request was not aligned.
+/// Zeroed groups, and whether they were asked for as aligned. Those of a large table stand where its entries do, in huge
+/// pages. Allocators give the smaller sizes at cache line borders anyway; asking for it can cost the next size class
+/// (mimalloc 3 asks for `size + align - 1`), so that is only done where the plain request was not aligned.
 fn allocate_groups(group_count: usize) -> (NonNull<Group>, bool) {
+    let bytes = group_count * size_of::<Group>();
+    if arena::CELL_LENGTHS.contains(&bytes) {
+        let Some(groups) = arena::take_cell(bytes) else { handle_alloc_error(layout(group_count, true)) };
+        let groups = groups.cast::<Group>();
+        // SAFETY: a cell is large enough, and aligned as any multiple of 512 bytes from a page on is; an empty slot is 0.
+        unsafe { groups.write_bytes(0, group_count) };
+        return (groups, true);
+    }
     for aligned in [false, true] {
         let layout = layout(group_count, aligned);
         // SAFETY: the layout is not empty.
