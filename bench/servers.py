@@ -158,15 +158,15 @@ def started(kind: Kind, cores: Sequence[int] | None = None) -> Iterator[Running 
 
 
 def answers(process: subprocess.Popen[bytes], port: int) -> bool:
-    """Waits until the server accepts connections; False if it ended or took too long."""
+    """Waits until the server has its data and answers; False if it ended or took too long."""
     give_up = time.monotonic() + READY_SECONDS
     while time.monotonic() < give_up and process.poll() is None:
         try:
-            ask(port, b"PING")
+            if not ask(port, b"EXISTS", b"key").startswith(b"-LOADING"):
+                return True
         except OSError:
-            time.sleep(0.02)
-        else:
-            return True
+            pass
+        time.sleep(0.02)
     return False
 
 

@@ -156,7 +156,11 @@ async fn checkpoints_and_the_length_of_the_log_are_told() {
     }
     let written = info.split(' ').find_map(|line| line.strip_prefix("checkpoint_written_bytes:"));
     assert!(written.and_then(|bytes| bytes.parse().ok()).is_some_and(|bytes: u64| bytes > 20), "{info}");
+    let syncs = info.split(' ').find_map(|line| line.strip_prefix("log_syncs:")?.parse().ok());
+    assert!(syncs.is_some_and(|count: u64| count > 0), "a durable write takes a sync: {info}");
     let (_, page) = http(server.admin_address().unwrap(), "/metrics").await;
+    let told = page.lines().find_map(|line| line.strip_prefix("kv_log_syncs_total ")?.parse().ok());
+    assert!(told >= syncs, "{told:?} syncs, {syncs:?} before: {page}");
     for figure in ["kv_log_limit_bytes 67108864", "kv_checkpoints_total 1", "kv_checkpoint_failures_total 0"]
     {
         assert!(page.lines().any(|line| line == figure), "{figure} in {page}");

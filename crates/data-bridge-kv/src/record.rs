@@ -13,6 +13,8 @@
 //! another segment nor one of another offset. A reader trusts no length inside before [`read`] accepted it.
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::arithmetic_side_effects))]
 
+mod crc;
+
 /// What is wrong with a file whose first record names a format that this version does not read, and what to do.
 pub const UNKNOWN_FORMAT: &str =
     "has a format that this version does not know: use the version that wrote it, or a newer one";
@@ -62,10 +64,11 @@ impl Record<'_> {
 
 /// Appends the front of a record; the payload is appended behind it, then [`finish`] called.
 pub fn begin(head: Head, out: &mut Vec<u8>) {
-    out.extend_from_slice(&[0; CHECKSUM_TO]);
-    out.extend_from_slice(&head.number.to_le_bytes());
-    out.extend_from_slice(&head.generation.to_le_bytes());
-    out.extend_from_slice(&[head.namespace, head.kind]);
+    let mut front = [0; HEAD_BYTES];
+    front[CHECKSUM_TO..16].copy_from_slice(&head.number.to_le_bytes());
+    front[16..20].copy_from_slice(&head.generation.to_le_bytes());
+    (front[20], front[21]) = (head.namespace, head.kind);
+    out.extend_from_slice(&front);
 }
 
 /// Notes the length of a record that is complete but for its checksum. `None` if it is too long for an envelope.
@@ -129,11 +132,11 @@ pub fn total_bytes(bytes: &[u8]) -> Option<usize> {
 /// The checksum of a record at its place, its own four bytes apart; or of the first part of one, for whoever keeps that
 /// too, so that the part can be trusted without the rest.
 pub fn checksum(record: &[u8], at: Position) -> Option<u32> {
-    let mut place = [0; 20];
-    let length = record.first_chunk::<4>()?;
-    let parts = at.segment.to_le_bytes().into_iter().chain(at.offset.to_le_bytes()).chain(*length);
-    place.iter_mut().zip(parts).for_each(|(to, from)| *to = from);
-    Some(crc32c::crc32c_append(crc32c::crc32c(&place), record.get(CHECKSUM_TO..)?))
+    let (mut place, length) = ([0; crc::PLACE_BYTES], record.first_chunk::<4>()?);
+    place[..8].copy_from_slice(&at.segment.to_le_bytes());
+    place[8..16].copy_from_slice(&at.offset.to_le_bytes());
+    place[16..].copy_from_slice(length);
+    Some(crc::of(&place, record.get(CHECKSUM_TO..)?))
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@
 //!
 //! The bytes are in `format.rs`, what survives a crash in `recovery.rs`. The log knows nothing of what its records mean.
 
+mod ahead;
 mod buffer;
 mod format;
 mod gather;
@@ -379,7 +380,7 @@ impl Wal {
         let (was_empty, bytes_before) = (buffer.is_empty(), buffer.bytes);
         let lsn = push(&mut buffer);
         self.state.last.store(lsn, Release);
-        self.state.backlog.fetch_add((buffer.bytes - bytes_before) as u64, AcqRel);
+        self.state.backlog.store(buffer.backlog(), Release);
         if urgent {
             self.state.urgent.fetch_max(lsn, AcqRel);
         }

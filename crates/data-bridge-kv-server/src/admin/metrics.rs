@@ -178,6 +178,10 @@ fn log_families(log: &LogStats, page: &mut Page) {
         u8::from(log.has_failed),
     );
     page.one("kv_log_replayed_records", "gauge", "Records read when the store was opened.", log.replayed);
+    page.one("kv_log_syncs_total", "counter", "Syncs of the log; each serves all who wait.", log.syncs);
+    let (all, longest) = (log.sync_us as f64 / 1e6, log.sync_us_max as f64 / 1e6);
+    page.one("kv_log_sync_seconds_total", "counter", "How long all syncs took.", all);
+    page.one("kv_log_sync_max_seconds", "gauge", "How long the longest sync took.", longest);
     let done = &log.checkpoints;
     page.one("kv_checkpoints_total", "counter", "Checkpoints written.", done.count);
     page.one("kv_checkpoint_failures_total", "counter", "Checkpoints that failed.", done.failures);

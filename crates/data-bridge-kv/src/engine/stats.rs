@@ -61,6 +61,12 @@ pub struct LogStats {
     pub last: u64,
     /// The last record that is on disk for good.
     pub durable: u64,
+    /// Syncs since the start.
+    pub syncs: u64,
+    /// Microseconds of all of them.
+    pub sync_us: u64,
+    /// Microseconds of the longest.
+    pub sync_us_max: u64,
     /// Whether it failed.
     pub has_failed: bool,
     /// The checkpoints.
@@ -161,12 +167,16 @@ impl Core {
         let Some(wal) = self.wal.get() else {
             return LogStats { limit: self.log_bytes, ..LogStats::default() };
         };
+        let log = wal.stats();
         LogStats {
             replayed: self.replayed.load(Relaxed),
-            bytes: wal.bytes(),
+            bytes: log.bytes,
             limit: self.log_bytes,
-            last: wal.last(),
-            durable: wal.durable(),
+            last: log.last,
+            durable: log.durable,
+            syncs: log.syncs,
+            sync_us: log.sync_us_sum,
+            sync_us_max: log.sync_us_max,
             has_failed: wal.failure().is_some(),
             checkpoints: self.checkpoints.stats(),
         }

@@ -84,16 +84,34 @@ pub fn encode(key: &[u8], version: u64, mutation: &Mutation<'_>, out: &mut Vec<u
 }
 
 /// Appends a put.
+#[inline]
 pub fn encode_put(key: &[u8], version: u64, value: &NewValue<'_>, deadline: Option<u64>, out: &mut Vec<u8>) {
-    put_front(PUT, key, version, out);
-    put_deadline(deadline, out);
+    put_key(PUT, key, out);
+    let mut numbers = [0; 16];
+    numbers[..8].copy_from_slice(&version.to_le_bytes());
+    numbers[8..].copy_from_slice(&deadline.unwrap_or(0).to_le_bytes());
+    out.extend_from_slice(&numbers);
     put_value(value, out);
 }
 
 fn put_front(number: u8, key: &[u8], version: u64, out: &mut Vec<u8>) {
-    out.push(number);
-    put_counted(key, out);
+    put_key(number, key, out);
     out.extend_from_slice(&version.to_le_bytes());
+}
+
+#[inline]
+fn put_key(number: u8, key: &[u8], out: &mut Vec<u8>) {
+    match u8::try_from(key.len()) {
+        // Its length is one byte.
+        Ok(length @ ..0x80) => {
+            out.extend_from_slice(&[number, length]);
+            out.extend_from_slice(key);
+        }
+        _ => {
+            out.push(number);
+            put_counted(key, out);
+        }
+    }
 }
 
 /// The most bytes that a value and its key take as a put, about.

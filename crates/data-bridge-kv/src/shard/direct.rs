@@ -83,9 +83,9 @@ impl Shard {
         let logged = if space.is_logged() { Some(self.log_put(space, key, &value, deadline)?) } else { None };
         self.carry_out(space, hash, key, Mutation::Put { value, deadline }, Change::Set);
         self.report(space.budget());
-        let (Some(lsn), Some(wal)) = (logged, space.wal()) else { return Some(0) };
+        let (Some(lsn), Some(wal)) = (logged, space.awaited()) else { return Some(0) };
         self.note(lsn, false, wal.durable());
-        Some(if space.awaited().is_some() { lsn } else { 0 })
+        Some(lsn)
     }
 
     /// Appends the record of a write that is about to be carried out.

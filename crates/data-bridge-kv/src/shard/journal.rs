@@ -1,4 +1,4 @@
-//! What a shard of a logged namespace knows of the log: which of its versions are not on disk yet.
+//! What a shard of a logged namespace knows of the log: which of its versions are not on disk yet, where answers wait for that.
 
 use std::collections::VecDeque;
 

@@ -5,6 +5,9 @@ use super::entry::EntryRef;
 use super::segment::Slot;
 use crate::hash::KeyHash;
 
+/// So many entries ahead of the one that is visited are asked for.
+const AHEAD: usize = 8;
+
 type Hashed<'a> = (KeyHash, EntryRef<'a>);
 
 impl Table {
@@ -23,8 +26,11 @@ impl Table {
         let (mut slots, mut entries) = (Vec::new(), Vec::new());
         loop {
             let last = self.window(start, left, &mut slots);
+            let mut ahead = slots.iter();
+            ahead.by_ref().take(AHEAD).for_each(|slot: &Slot| slot.prefetch());
             // Tags order the slots roughly; those of one tag are ordered by their whole hashes.
             for run in slots.chunk_by(|one: &Slot, other| one.tag() == other.tag()) {
+                ahead.by_ref().take(run.len()).for_each(|slot| slot.prefetch());
                 entries.clear();
                 entries.extend(run.iter().map(|slot| self.hashed(*slot)).filter(|(hash, _)| *hash >= start));
                 entries.sort_unstable_by_key(|(hash, _)| *hash);

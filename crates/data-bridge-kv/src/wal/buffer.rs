@@ -3,7 +3,7 @@
 
 use super::format::BATCH_BYTES;
 use super::gather::Crowd;
-use super::{Lsn, NewRecord};
+use super::{Lsn, NewRecord, ahead};
 use crate::record::{self, Head};
 
 /// Bytes of a chunk; a larger record has one of its own.
@@ -24,13 +24,15 @@ pub(super) struct Buffer {
     pub(super) last: Lsn,
     /// Bytes in the chunks.
     pub(super) bytes: usize,
+    /// Bytes that were taken and are not written yet.
+    taken: usize,
     /// Who waits for them.
     pub(super) crowd: Crowd,
 }
 
 impl Buffer {
     pub(super) fn new(last: Lsn) -> Buffer {
-        Buffer { chunks: Vec::new(), empty: Vec::new(), last, bytes: 0, crowd: Crowd::default() }
+        Buffer { chunks: Vec::new(), empty: Vec::new(), last, bytes: 0, taken: 0, crowd: Crowd::default() }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -48,6 +50,7 @@ impl Buffer {
         record::finish(&mut chunk[start..]);
         let bytes = chunk.len() - start;
         assert!(bytes <= most + record::HEAD_BYTES, "a record that is longer than it was said to be");
+        ahead::ask_behind(chunk);
         self.bytes += bytes;
         lsn
     }
@@ -87,11 +90,19 @@ impl Buffer {
         if !self.is_empty() || self.crowd.is_there() {
             self.crowd.go();
         }
-        (std::mem::take(&mut self.chunks), std::mem::take(&mut self.bytes))
+        let bytes = std::mem::take(&mut self.bytes);
+        self.taken += bytes;
+        (std::mem::take(&mut self.chunks), bytes)
     }
 
-    /// Takes chunks back that were written.
-    pub(super) fn recycle(&mut self, chunks: Vec<Chunk>) {
+    /// Bytes that are not written yet.
+    pub(super) fn backlog(&self) -> u64 {
+        (self.bytes + self.taken) as u64
+    }
+
+    /// Takes chunks back that were written, with so many bytes of records.
+    pub(super) fn recycle(&mut self, chunks: Vec<Chunk>, bytes: usize) {
+        self.taken -= bytes;
         for mut chunk in chunks {
             if chunk.capacity() == CHUNK_BYTES && self.empty.len() < KEPT_CHUNKS {
                 chunk.clear();
@@ -132,7 +143,9 @@ mod tests {
         assert_eq!(buffer.last, 4001);
         let (chunks, bytes) = buffer.take();
         assert!(chunks.len() > 60 && bytes > 17_000_000 && buffer.is_empty() && buffer.bytes == 0);
-        buffer.recycle(chunks);
+        assert_eq!(buffer.backlog(), bytes as u64, "taken is not written");
+        buffer.recycle(chunks, bytes);
+        assert_eq!(buffer.backlog(), 0);
         assert_eq!(buffer.empty.len(), KEPT_CHUNKS);
         assert!(buffer.empty.iter().all(|chunk| chunk.capacity() == CHUNK_BYTES));
     }

@@ -2,7 +2,7 @@
 //! tells how far the log is.
 
 use std::io;
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
+use std::sync::atomic::Ordering::{Acquire, Release};
 use std::thread;
 use std::time::Duration;
 
@@ -33,7 +33,7 @@ impl Wal {
                 tail.sync(around)?;
                 tail.finish(around)
             });
-            self.state.backlog.fetch_sub(bytes as u64, AcqRel);
+            self.recycle(chunks, bytes);
             self.settle(tail, written);
         }
         self.state.is_ended.store(true, Release);
@@ -111,8 +111,7 @@ impl Wal {
         });
         // The runway first: or what was written would look like room until everybody is told.
         self.publish(&tail);
-        self.state.backlog.fetch_sub(bytes as u64, AcqRel);
-        self.recycle(chunks);
+        self.recycle(chunks, bytes);
         self.settle(tail, written);
         wrote || synced
     }
@@ -158,9 +157,10 @@ impl Wal {
         got_further
     }
 
-    fn recycle(&self, chunks: Vec<Chunk>) {
+    fn recycle(&self, chunks: Vec<Chunk>, bytes: usize) {
         let mut buffer = self.buffer.lock();
-        buffer.recycle(chunks);
+        buffer.recycle(chunks, bytes);
+        self.state.backlog.store(buffer.backlog(), Release);
         self.room.notify_all();
     }
 
@@ -177,8 +177,8 @@ impl Wal {
         let mut buffer = self.buffer.lock();
         // What nobody will write need not be kept.
         let (chunks, bytes) = buffer.take();
-        self.state.backlog.fetch_sub(bytes as u64, AcqRel);
         drop((buffer, chunks));
+        self.recycle(Vec::new(), bytes);
         self.ring();
         if let Some(failure) = self.failure() {
             self.tell_all(&failure);

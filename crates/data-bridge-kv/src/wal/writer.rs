@@ -84,6 +84,7 @@ impl Tail {
     fn write_chunk(&mut self, chunk: &mut Chunk, around: &mut Surroundings<'_>) -> io::Result<()> {
         // Sealed and not written yet is what lies between the two.
         let (mut start, mut end) = (0, 0);
+        let before = self.written;
         while end < chunk.len() {
             let total = record::total_bytes(&chunk[end..]).ok_or(ErrorKind::InvalidData)?;
             let sealed = (end - start) as u64;
@@ -103,10 +104,10 @@ impl Tail {
                 assert_eq!(head.number, self.written + 1, "LSNs grow by one");
                 self.written = head.number;
                 self.before.chain = format::chain(self.before.chain, item);
-                around.counts.records.add(1);
             }
             end += total;
         }
+        around.counts.records.add(self.written - before);
         self.put(&chunk[start..], around)
     }
 

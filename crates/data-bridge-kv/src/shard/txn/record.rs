@@ -43,7 +43,7 @@ impl Txn<'_> {
 
     fn append_record(&mut self, effects: &[u8]) {
         let (space, removes) = (self.space, self.removes);
-        let (Some(wal), Some(lsn)) = (space.wal(), space.append(effects)) else { return };
+        let (Some(lsn), Some(wal)) = (space.append(effects), space.awaited()) else { return };
         let durable = wal.durable();
         match &mut self.guards {
             Guards::One(shard) => shard.note(lsn, removes, durable),
@@ -52,9 +52,7 @@ impl Txn<'_> {
             }
             Guards::Copy(_) => {}
         }
-        if space.awaited().is_some() {
-            self.rests_on = self.rests_on.max(lsn);
-        }
+        self.rests_on = self.rests_on.max(lsn);
     }
 
     /// Carries out an effect of the log, unless the entry has it already. The key is in memory, or its value does not matter.
