@@ -24,13 +24,15 @@ pub(super) struct Buffer {
     pub(super) last: Lsn,
     /// Bytes in the chunks.
     pub(super) bytes: usize,
+    /// What they weigh, see `admission.rs`.
+    pub(super) weight: u64,
     /// Who waits for them.
     pub(super) crowd: Crowd,
 }
 
 impl Buffer {
     pub(super) fn new(last: Lsn) -> Buffer {
-        Buffer { chunks: Vec::new(), empty: Vec::new(), last, bytes: 0, crowd: Crowd::default() }
+        Buffer { chunks: Vec::new(), empty: Vec::new(), last, bytes: 0, weight: 0, crowd: Crowd::default() }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -82,12 +84,13 @@ impl Buffer {
         &mut self.chunks[last]
     }
 
-    /// Everything so far, and the bytes of its records.
-    pub(super) fn take(&mut self) -> (Vec<Chunk>, usize) {
+    /// Everything so far, the bytes of its records, and what they weigh.
+    pub(super) fn take(&mut self) -> (Vec<Chunk>, usize, u64) {
         if !self.is_empty() || self.crowd.is_there() {
             self.crowd.go();
         }
-        (std::mem::take(&mut self.chunks), std::mem::take(&mut self.bytes))
+        let (bytes, weight) = (std::mem::take(&mut self.bytes), std::mem::take(&mut self.weight));
+        (std::mem::take(&mut self.chunks), bytes, weight)
     }
 
     /// Takes chunks back that were written.
@@ -130,7 +133,7 @@ mod tests {
         }
         buffer.push_large(large(NEW, &[8; 1 << 20]));
         assert_eq!(buffer.last, 4001);
-        let (chunks, bytes) = buffer.take();
+        let (chunks, bytes, _) = buffer.take();
         assert!(chunks.len() > 60 && bytes > 17_000_000 && buffer.is_empty() && buffer.bytes == 0);
         buffer.recycle(chunks);
         assert_eq!(buffer.empty.len(), KEPT_CHUNKS);
