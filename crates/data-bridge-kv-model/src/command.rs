@@ -61,6 +61,29 @@ pub struct Call<'a> {
     pub spec: &'static Spec,
     /// The command.
     pub command: Command<'a>,
+    /// How much it brings.
+    pub load: Load,
+}
+
+/// How much a request brings: how many arguments, and their bytes together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Arguments.
+    pub args: usize,
+    /// Their bytes.
+    pub bytes: usize,
+}
+
+impl Load {
+    /// Of these arguments.
+    #[inline]
+    pub fn of(args: &[Arg<'_>]) -> Load {
+        let bytes = args.iter().map(|arg| match arg {
+            Arg::Untyped(bytes) | Arg::Literal(_, bytes) => bytes.len(),
+            Arg::Value(value) => value.payload().len(),
+        });
+        Load { args: args.len(), bytes: bytes.sum() }
+    }
 }
 
 /// Several keys that were validated when the command was built.
@@ -124,7 +147,7 @@ impl Spec {
     /// Builds the command and keeps its row beside it.
     #[inline]
     pub fn call<'a>(&'static self, args: &'a [Arg<'a>]) -> Result<Call<'a>> {
-        Ok(Call { spec: self, command: self.build(args)? })
+        Ok(Call { spec: self, command: self.build(args)?, load: Load::of(args) })
     }
 
     /// The bytes of the key among the arguments, for a command that has exactly one at a fixed place.

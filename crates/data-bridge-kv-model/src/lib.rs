@@ -69,7 +69,7 @@ pub mod value;
 
 pub use arg::{Arg, Args};
 pub use codec::{Items, Reader, ValueRef};
-pub use command::{Call, Command, KeySet, Keys, Spec};
+pub use command::{Call, Command, KeySet, Keys, Load, Spec};
 pub use decimal::{Decimal, DecimalError};
 pub use error::{Error, ErrorKind, Found, Result};
 pub use glob::{Glob, PatternTooLong};

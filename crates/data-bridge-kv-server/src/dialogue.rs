@@ -18,7 +18,7 @@ use data_bridge_kv_model::limits::{
     ARGUMENTS, INLINE_BYTES, OUTPUT_BYTES_HARD, REQUEST_BYTES, UNAUTHENTICATED_ARGUMENTS,
     UNAUTHENTICATED_OUTPUT_BYTES, UNAUTHENTICATED_REQUEST_BYTES, VALUE_BYTES,
 };
-use data_bridge_kv_model::{Arg, Call, Command, ReplyBuf};
+use data_bridge_kv_model::{Arg, Call, Command, Load, ReplyBuf};
 
 use crate::clients::Client;
 use crate::commands::{self, Effect};
@@ -351,7 +351,8 @@ impl Dialogue {
                 Progress::Done
             }
             Ok(command) => {
-                let progress = shared.engine.execute_ahead(caller, spec, command, turn, replies);
+                let load = Load::of(request.args(args));
+                let progress = shared.engine.execute_ahead(caller, (spec, load), command, turn, replies);
                 if progress != Progress::Blocked {
                     encoder.reply(replies.as_bytes(), *skin, form_of(command), &mut self.out);
                     replies.reset(KEPT_BYTES);

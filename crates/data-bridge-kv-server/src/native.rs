@@ -7,7 +7,7 @@ use data_bridge_kv_model::command::{ConnectionCommand, StateCommand};
 use data_bridge_kv_model::error::{Error, ErrorKind};
 use data_bridge_kv_model::frame::{self, DURABLE, PUSH, RequestHead};
 use data_bridge_kv_model::limits::{ARGUMENTS, UNAUTHENTICATED_ARGUMENTS};
-use data_bridge_kv_model::{Arg, Command, Item, ReplyBuf, ReplyReader};
+use data_bridge_kv_model::{Arg, Command, Item, Load, ReplyBuf, ReplyReader};
 
 use crate::commands::{self, Effect};
 use crate::dialogue::{Dialogue, Next, ROOM_BYTES, Tally};
@@ -161,9 +161,11 @@ impl Dialogue {
         let Session { shared, caller, .. } = &self.session;
         let at = frame::start_response(one.head.id, 0, &mut self.out);
         let mut reply = ReplyBuf::onto(std::mem::take(&mut self.out));
-        match &spec.build(one.args(args)) {
+        let args = one.args(args);
+        match &spec.build(args) {
             Ok(command) => {
-                if shared.engine.execute_ahead(caller, spec, command, turn, &mut reply) == Progress::Blocked {
+                let row = (spec, Load::of(args));
+                if shared.engine.execute_ahead(caller, row, command, turn, &mut reply) == Progress::Blocked {
                     self.out = reply.into_bytes();
                     self.out.truncate(before);
                     return Progress::Blocked;

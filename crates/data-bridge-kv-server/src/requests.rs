@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use data_bridge_kv_model::command::table::{self, CONNECTION, KeyPositions, READ, Spec, opcode};
 use data_bridge_kv_model::error::{Error, ErrorKind};
-use data_bridge_kv_model::{Arg, Call, Command, Kind};
+use data_bridge_kv_model::{Arg, Call, Command, Kind, Load};
 
 use crate::resp::parse::{self, Intake, Limits, Placed, ProtocolError};
 
@@ -153,7 +153,9 @@ impl Request {
     /// Builds its command, to go with its row of the table.
     pub fn call<'a>(&self, args: &'a [Arg<'a>]) -> Result<Call<'a>, Error> {
         match self.spec {
-            Some(spec) => Ok(Call { spec, command: self.build(spec, args)? }),
+            Some(spec) => {
+                Ok(Call { spec, command: self.build(spec, args)?, load: Load::of(self.args(args)) })
+            }
             None => Err(self.unknown(args)),
         }
     }

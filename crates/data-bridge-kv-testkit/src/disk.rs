@@ -107,6 +107,11 @@ impl FaultyDisk {
         self.released.notify_all();
     }
 
+    /// Bytes of all files together.
+    pub fn used(&self) -> u64 {
+        self.state().used()
+    }
+
     /// Whether the system has all bytes in memory from now on: they are read at once, which is no operation.
     pub fn cache_reads(&self, is_cached: bool) {
         self.state().is_cached = is_cached;

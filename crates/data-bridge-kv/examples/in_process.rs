@@ -19,7 +19,7 @@ use data_bridge_kv::shard::put_value;
 use data_bridge_kv::table::Stored;
 use data_bridge_kv::{Caller, Engine, Settings};
 use data_bridge_kv_model::command::{Call, Expiry, ScalarCommand, SetOptions, table};
-use data_bridge_kv_model::{Arg, Command, Key, ReplyBuf, ValueRef};
+use data_bridge_kv_model::{Arg, Command, Key, Load, ReplyBuf, ValueRef};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -150,12 +150,20 @@ fn call(place: usize, digits: &[u8]) -> Call<'_> {
 }
 
 fn get(digits: &[u8]) -> Call<'_> {
-    Call { spec: *GET, command: Command::Scalar(ScalarCommand::Get { key: key(digits), any_kind: true }) }
+    Call {
+        spec: *GET,
+        command: Command::Scalar(ScalarCommand::Get { key: key(digits), any_kind: true }),
+        load: Load { args: 1, bytes: digits.len() },
+    }
 }
 
 fn set(digits: &[u8]) -> Call<'_> {
     let (value, options) = (Arg::Value(ValueRef::bytes(&[b'x'; 32])), SetOptions::PLAIN);
-    Call { spec: *SET, command: Command::Scalar(ScalarCommand::Set { key: key(digits), value, options }) }
+    Call {
+        spec: *SET,
+        command: Command::Scalar(ScalarCommand::Set { key: key(digits), value, options }),
+        load: Load { args: 2, bytes: digits.len() + 32 },
+    }
 }
 
 static GET: LazyLock<&table::Spec> = LazyLock::new(|| table::by_name(b"GET").expect("the table has it"));

@@ -68,7 +68,7 @@ fn threads(directory: &Path, seconds: f64, count: usize, durable: bool) {
                 let mut records = 0;
                 while !stop.load(Relaxed) {
                     wal.wait_room();
-                    wal.admit(false).expect("space");
+                    let _room = wal.reserve(false, BYTES).expect("space");
                     let lsn = wal.append(HEAD, &[7; BYTES], durable);
                     if durable {
                         wal.wait_durable(lsn).expect("durable");

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use data_bridge_kv_model::command::StateCommand;
 use data_bridge_kv_model::command::table::{FAST, GROWS, READ};
 use data_bridge_kv_model::limits::NAMESPACES;
-use data_bridge_kv_model::{Call, Command, Error, ErrorKind, Key, KeySet, ReplyBuf, Result, Spec};
+use data_bridge_kv_model::{Call, Command, Error, ErrorKind, Key, KeySet, Load, ReplyBuf, Result, Spec};
 use parking_lot::Mutex;
 
 use crate::budget::{Budget, Resident};
@@ -47,6 +47,7 @@ pub use lookahead::{Ahead, Lookahead, Pin, Turn};
 pub use pending::Pending;
 pub use stats::{CheckpointStats, FETCH_TIMES, LogStats, NamespaceStats, Stats, TierStats};
 
+use durable::Room;
 use halt::{Halt, Step};
 use open::LogToCome;
 use stats::Checkpoints;
@@ -54,6 +55,9 @@ use ticker::Ticker;
 use tier::Tier;
 use waiting::Timeouts;
 use warm::Warm;
+
+/// What an effect takes in a record beside the key and an argument, at most.
+const EFFECT_BYTES: usize = 32;
 
 /// A namespace by number, 0..=15.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -204,7 +208,7 @@ impl Engine {
     /// the caller's completions get the item with this `token` later.
     #[inline]
     pub fn execute(&self, caller: &Caller, token: u64, call: &Call<'_>, out: &mut ReplyBuf) -> Progress {
-        self.execute_in_turn(caller, token, call.spec, &call.command, None, out)
+        self.execute_in_turn(caller, token, (call.spec, call.load), &call.command, None, out)
     }
 
     #[inline]
@@ -212,13 +216,13 @@ impl Engine {
         &self,
         caller: &Caller,
         token: u64,
-        spec: &Spec,
+        row: (&Spec, Load),
         command: &Command<'_>,
         turn: Option<Turn<'_>>,
         out: &mut ReplyBuf,
     ) -> Progress {
         let mark = out.len();
-        let result = self.core.run(caller, token, spec, command, turn, out);
+        let result = self.core.run(caller, token, row, command, turn, out);
         self.core.show(caller, result).unwrap_or_else(|halt| halt.answer(mark, out))
     }
 
@@ -245,7 +249,7 @@ impl Engine {
         for (index, (token, call)) in (first_token..).zip(calls).enumerate() {
             let turn = || Some(ahead.turn(index));
             let run = |caller: &Caller, out: &mut ReplyBuf| {
-                self.execute_in_turn(caller, token, call.spec, &call.command, turn(), out)
+                self.execute_in_turn(caller, token, (call.spec, call.load), &call.command, turn(), out)
             };
             let mut progress = run(quick.as_ref().unwrap_or(&parking), out);
             if progress == Progress::Blocked && quick.take().is_some() {
@@ -422,16 +426,23 @@ impl Core {
 
     /// Lets a command begin in an open store: with room in memory for one that needs it, and in the log.
     #[inline]
-    fn make_way(&self, caller: &Caller, reads: bool, grows: bool) -> Step<&Space> {
+    fn make_way(
+        &self,
+        caller: &Caller,
+        reads: bool,
+        grows: bool,
+        record_bytes: impl FnOnce() -> usize,
+    ) -> Step<(&Space, Room<'_>)> {
         self.check_open()?;
         let space = self.space(caller.namespace);
-        if space.is_logged() {
-            self.admit(caller.waits, reads, grows)?;
-        }
+        let room = match space.is_logged() {
+            true => self.admit(caller.waits, reads, grows, record_bytes)?,
+            false => Room::default(),
+        };
         if grows && self.budget.is_near() {
             self.make_room(caller.namespace, caller.waits)?;
         }
-        Ok(space)
+        Ok((space, room))
     }
 
     #[inline]
@@ -439,12 +450,14 @@ impl Core {
         &self,
         caller: &Caller,
         token: u64,
-        spec: &Spec,
+        row: (&Spec, Load),
         command: &Command<'_>,
         turn: Option<Turn<'_>>,
         out: &mut ReplyBuf,
     ) -> Step<Progress> {
-        let space = self.make_way(caller, spec.has(READ), spec.has(GROWS))?;
+        let (spec, load) = row;
+        let bytes = || record_bytes(command, load);
+        let (space, room) = self.make_way(caller, spec.has(READ), spec.has(GROWS), bytes)?;
         match command {
             Command::State(
                 command @ (StateCommand::Wait { .. }
@@ -482,25 +495,54 @@ impl Core {
                     several if self.tier.is_none() => self.begin(space, lock_keys(space, several)),
                     several => self.begin_several(space, caller.waits, several, command)?,
                 };
+                if room.is_scarce() {
+                    txn.keep_undo();
+                }
                 let result = exec::run(&mut txn, command, out);
                 if !txn.has_rare() {
                     caller.send(txn.finish());
                     return Ok(result.map(|()| Progress::Done)?);
                 }
-                if result.is_err() {
-                    txn.roll_back();
-                }
-                let (copy, gaps) = (txn.take_copy(), txn.take_gaps());
-                caller.send(txn.finish());
-                match copy {
-                    None => result?,
-                    Some(copy) => exec::run(&mut Txn::on_copy(space, &*self.clock, copy), command, out)?,
-                }
-                gaps.fill(out);
+                self.end(caller, txn, &room, (spec, command), result, out)?;
             }
         }
         Ok(Progress::Done)
     }
+
+    /// Ends a step that may have to be taken back, has somebody to tell, or leaves something to a copy.
+    fn end(
+        &self,
+        caller: &Caller,
+        mut txn: Txn<'_>,
+        room: &Room<'_>,
+        (spec, command): (&Spec, &Command<'_>),
+        result: Result<()>,
+        out: &mut ReplyBuf,
+    ) -> Step<()> {
+        let space = txn.space();
+        let fits = room.for_record(&txn);
+        if result.is_err() || fits.is_err() {
+            txn.roll_back();
+        }
+        let (copy, gaps) = (txn.take_copy(), txn.take_gaps());
+        caller.send(txn.finish());
+        match copy {
+            None => result?,
+            Some(copy) => exec::run(&mut Txn::on_copy(space, &*self.clock, copy), command, out)?,
+        }
+        // What a read finds expired is gone, whether that is written down or not.
+        if !spec.has(READ) {
+            fits?;
+        }
+        gaps.fill(out);
+        Ok(())
+    }
+}
+
+/// The bytes of a command's record, about: each argument may be an effect of its own, which names the key.
+fn record_bytes(command: &Command<'_>, load: Load) -> usize {
+    let key = command.keys().only().map_or(0, <[u8]>::len);
+    load.bytes + load.args * (key + EFFECT_BYTES)
 }
 
 /// The hash of a command's only key; where it has a turn, what later commands need is asked for.

@@ -6,11 +6,13 @@
 //! without a lock.
 //!
 //! A write or sync that fails is final: what is on disk is in doubt, so nothing is acknowledged any more, and whoever
-//! waits is told the [`Failure`]. A full disk is met earlier: segments are zeroed before they are used, and when there is
-//! no space for the next one [`Wal::admit`] refuses records before they are made, at first those that free no space.
+//! waits is told the [`Failure`]. A full disk is met earlier: segments are zeroed before they are used, and a record gets
+//! its room by [`Wal::reserve`] before it is made, or is refused; some room is kept for those that free space. What was made
+//! without that, and finds no space, waits for it.
 //!
 //! The bytes are in `format.rs`, what survives a crash in `recovery.rs`. The log knows nothing of what its records mean.
 
+mod admission;
 mod ahead;
 mod buffer;
 mod format;
@@ -27,6 +29,7 @@ mod thread;
 mod waiters;
 mod writer;
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -37,6 +40,7 @@ use std::thread::JoinHandle;
 use data_bridge_kv_model::limits::LOG_RECORD_BYTES;
 use parking_lot::{Condvar, Mutex};
 
+pub use admission::Promise;
 pub use format::{is_cut_name as is_cut, is_mark, is_segment, is_start};
 pub use inspect::{Line, Verified, dump, verify};
 pub use recovery::{Cut, Recovered};
@@ -174,7 +178,10 @@ struct State {
     /// Up to which LSN somebody waits.
     urgent: AtomicU64,
     backlog: AtomicU64,
+    /// Bytes that can be written without asking for space, and how much of that is promised or accepted already.
     runway: AtomicU64,
+    taken: AtomicU64,
+    is_held: AtomicBool,
     active_bytes: AtomicU64,
     /// By the clock; 0 if everything written is durable.
     unsynced_since_ms: AtomicU64,
@@ -215,6 +222,9 @@ impl Wal {
             durable: last,
             is_short: false,
             unsynced_since_ms: None,
+            held: VecDeque::new(),
+            held_from: 0,
+            in_hand: (0, 0),
         };
         let start = Mark::renew(&*disk, MarkFile::Start, start.max(recovered.first))?;
         let wal = Wal {
@@ -246,12 +256,13 @@ impl Wal {
     /// Makes the first segment; whether there was space.
     fn begin(&self) -> io::Result<bool> {
         let mut tail = self.tail.lock();
-        let begun = self.around(|around| tail.rotate(around).and_then(|()| tail.sync(around)));
+        let begun = self.around(|around| {
+            let begun = tail.rotate(0, around)?;
+            tail.sync(around)?;
+            Ok(begun)
+        });
         self.publish(&tail);
-        match begun {
-            Err(error) if tail.is_short && is_full(&error) => Ok(false),
-            begun => begun.map(|()| true),
-        }
+        begun
     }
 
     /// Whether a directory has a log, or what is left of one.
@@ -285,60 +296,7 @@ impl Wal {
         wrote || made_space
     }
 
-    /// Asks, before any shard is locked, whether a command may append. One whose records free space passes longer.
-    pub fn admit(&self, frees: bool) -> Result<(), Refusal> {
-        if let Some(failure) = self.failure() {
-            return Err(Refusal::Failed(failure));
-        }
-        if self.state.is_closed.load(Acquire) {
-            return Err(Refusal::Closed);
-        }
-        if self.state.is_short.load(Acquire) && self.spare_room() < self.least_room(frees) {
-            return Err(Refusal::Full);
-        }
-        Ok(())
-    }
-
-    /// Asks the same for a command with a record of so many bytes, where that may be more than a few kilobytes; asks the
-    /// disk if it is much.
-    pub fn admit_bytes(&self, frees: bool, bytes: u64) -> Result<(), Refusal> {
-        self.admit(frees)?;
-        // Twice: what does not fit into the rest of a segment leaves that unused.
-        let needed = bytes.saturating_mul(2).saturating_add(self.least_room(frees));
-        if needed <= self.spare_room() {
-            return Ok(());
-        }
-        let free = self.disk.free_bytes().unwrap_or(0);
-        if needed.saturating_add(self.state.backlog.load(Acquire)) <= free {
-            Ok(())
-        } else {
-            Err(Refusal::Full)
-        }
-    }
-
-    /// Whether more can be accepted without waiting for what was accepted before.
-    pub fn has_room(&self) -> bool {
-        let is_over = || self.failure.get().is_some() || self.state.is_closed.load(Acquire);
-        let is_short = || self.state.is_short.load(Acquire);
-        let fits = self.state.backlog.load(Acquire) < self.policy.backlog_bytes as u64;
-        (fits && (self.spare_room() > self.least_room(false) || is_short())) || is_over()
-    }
-
-    /// Waits for that. A log that failed or is closed has room: it refuses.
-    pub fn wait_room(&self) {
-        if !self.state.has_thread.load(Acquire) {
-            while !self.has_room() {
-                self.step();
-            }
-            return;
-        }
-        let mut buffer = self.buffer.lock();
-        while !self.has_room() {
-            self.room.wait(&mut buffer);
-        }
-    }
-
-    /// Appends a record, after [`Wal::admit`]. Copies it and no more. `urgent` if somebody waits for its durability.
+    /// Appends a record, within a promise of [`Wal::reserve`]. Copies it and no more. `urgent` if somebody waits for its durability.
     ///
     /// # Panics
     /// If the payload is longer than [`LOG_RECORD_BYTES`] or the kind is one of the log's own.
@@ -381,6 +339,9 @@ impl Wal {
         let lsn = push(&mut buffer);
         self.state.last.store(lsn, Release);
         self.state.backlog.store(buffer.backlog(), Release);
+        let weight = self.weight((buffer.bytes - bytes_before) as u64);
+        buffer.weight += weight;
+        self.state.taken.fetch_add(weight, AcqRel);
         if urgent {
             self.state.urgent.fetch_max(lsn, AcqRel);
         }
@@ -534,17 +495,6 @@ impl Wal {
     /// From how many bytes on nothing is gathered any more.
     fn write_bytes(&self) -> usize {
         WRITE_BYTES.min(self.policy.backlog_bytes / 2)
-    }
-
-    /// Bytes that can be accepted and will find their space on disk.
-    fn spare_room(&self) -> u64 {
-        self.state.runway.load(Acquire).saturating_sub(self.state.backlog.load(Acquire))
-    }
-
-    /// How many of them are kept back.
-    fn least_room(&self, frees: bool) -> u64 {
-        let reserve = segment::reserve(self.policy.segment_bytes);
-        if frees { reserve / 4 } else { reserve }
     }
 }
 

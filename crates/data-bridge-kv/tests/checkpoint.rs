@@ -8,9 +8,9 @@ use std::sync::{Arc, Weak};
 
 use data_bridge_kv::disk::{DirectoryLock, Disk, File};
 use data_bridge_kv::settings::Durability;
-use data_bridge_kv::{Caller, Clock, DataDirectory, Engine, ManualClock, Settings};
+use data_bridge_kv::{Caller, Chore, Clock, DataDirectory, Engine, ManualClock, Settings};
 use data_bridge_kv_model::command::table;
-use data_bridge_kv_model::{Arg, Reply, ReplyBuf, ReplyReader};
+use data_bridge_kv_model::{Arg, Reply, ReplyBuf, ReplyReader, Value};
 use data_bridge_kv_testkit::disk::{Fault, FaultyDisk};
 use data_bridge_kv_testkit::random::{Random, setting};
 use parking_lot::Mutex;
@@ -140,12 +140,16 @@ impl File for InterruptingFile {
 }
 
 fn open(disk: Arc<dyn Disk>, clock: &Arc<ManualClock>) -> Engine {
+    open_with(disk, clock, 4 << 10)
+}
+
+fn open_with(disk: Arc<dyn Disk>, clock: &Arc<ManualClock>, log_bytes: u64) -> Engine {
     let mut settings = Settings {
         clock: Arc::clone(clock) as _,
         seed: Some(1),
         shards: Some(2),
         background: false,
-        log_bytes: 4 << 10,
+        log_bytes,
         data: Some(DataDirectory::on(disk, 32 << 20).expect("nobody else has it")),
         ..Settings::default()
     };
@@ -324,4 +328,49 @@ fn after_any_crash_there_is_a_state_that_was() {
     println!("{sequences} sequences of 200 steps: {all:?}");
     assert!(all.interrupts.load(Relaxed) > sequences * 5 && all.crashes > sequences * 5);
     assert!(all.lost > sequences && all.reclaimed > sequences << 18);
+}
+
+/// The record of a deleted key goes only once the delete is durable: a crash may take the delete back, and then the key is there.
+#[test]
+fn a_record_is_not_given_up_for_a_delete_that_a_crash_takes_back() {
+    let (disk, clock) = (FaultyDisk::new(), Arc::new(ManualClock::new(START_MS)));
+    let open = |disk: &FaultyDisk| {
+        // A log so long that no checkpoint of its own comes in between and syncs it.
+        let engine = open_with(Arc::new(disk.clone()), &clock, 256 << 20);
+        let caller = Caller { namespace: engine.namespace("tasks").unwrap(), ..engine.caller() };
+        let (random, is_quiet) = (Mutex::new(Random::new(1)), AtomicBool::new(true));
+        Client { engine, caller, random, is_quiet, states: Mutex::default() }
+    };
+    let client = open(&disk);
+    let value = "v".repeat(150_000);
+    for n in 0..40 {
+        assert_eq!(client.run(&format!("SET key:{n} {value}")), Reply::Ok);
+        client.engine.do_chore(Chore::Log);
+    }
+    assert_eq!(client.run("SET marker 1"), Reply::Ok);
+    assert!(client.engine.checkpoint());
+    client.engine.demote_all();
+    // Most of what is on disk dies, so that all segments are worth rewriting.
+    for n in (0..40).filter(|n| n % 8 != 0) {
+        assert_eq!(client.run(&format!("DEL key:{n}")), Reply::Integer(1));
+    }
+    assert!(client.engine.checkpoint());
+    let before = client.engine.stats().log.unwrap();
+    assert_eq!(before.durable, before.last);
+    assert!(before.bytes < 2 << 20, "the log has the first keys no more: {} bytes", before.bytes);
+    assert_eq!(client.run("SET marker 2"), Reply::Ok);
+    assert_eq!(client.run("DEL key:0"), Reply::Integer(1));
+    client.engine.do_chore(Chore::Tier);
+    let reclaimed = client.engine.stats().tier.unwrap().reclaimed_bytes;
+    assert!(reclaimed > 3 << 20, "{reclaimed} bytes are given back");
+    for seed in 0..30 {
+        let again = open(&disk.crash_image(seed));
+        let is_before = again.run("GET marker") == Reply::Value(Value::Bytes(b"1".as_slice().into()));
+        let is_there = again.run("EXISTS key:0") == Reply::Integer(1);
+        assert!(
+            is_there || !is_before,
+            "the delete is kept, and what was done before it is not: seed {seed}"
+        );
+        assert_eq!(again.run("EXISTS key:8 key:16 key:24 key:32 key:1"), Reply::Integer(4));
+    }
 }

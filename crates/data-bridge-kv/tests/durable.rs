@@ -1,5 +1,6 @@
 //! What answers rest on in the log.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use data_bridge_kv::wal::{self, Line};
@@ -7,8 +8,9 @@ use data_bridge_kv::{
     Caller, Completions, DataDirectory, Durability, Engine, ManualClock, Obstacle, Settings,
 };
 use data_bridge_kv_model::command::{Expiry, table};
-use data_bridge_kv_model::{Arg, Key, Reply, ReplyBuf, ReplyReader, ValueRef};
+use data_bridge_kv_model::{Arg, ErrorKind, Key, Reply, ReplyBuf, ReplyReader, Value, ValueRef};
 use data_bridge_kv_testkit::disk::FaultyDisk;
+use data_bridge_kv_testkit::random::Random;
 
 fn run(engine: &Engine, caller: &Caller, line: &str) -> Reply {
     let words: Vec<&str> = line.split(' ').collect();
@@ -46,8 +48,12 @@ impl Completions for Deaf {
 }
 
 fn tasks_on(disk: &FaultyDisk, durability: Durability) -> (Engine, Caller) {
+    tasks_at(disk, durability, &Arc::new(ManualClock::new(1_800_000_000_000)))
+}
+
+fn tasks_at(disk: &FaultyDisk, durability: Durability, clock: &Arc<ManualClock>) -> (Engine, Caller) {
     let data = DataDirectory::on(Arc::new(disk.clone()), 1 << 26).unwrap();
-    let clock = Arc::new(ManualClock::new(1_800_000_000_000));
+    let clock = Arc::clone(clock) as _;
     let mut settings =
         Settings { data: Some(data), background: false, shards: Some(2), clock, ..Settings::default() };
     settings.namespaces[1].durability = Some(durability);
@@ -162,4 +168,90 @@ fn an_error_that_tells_a_version_rests_on_its_record() {
     assert!(!engine.is_durable(1));
     assert!(matches!(run(&engine, &caller, "KV.SETV a 2 5"), Reply::Error(_)));
     assert!(engine.is_durable(1));
+}
+
+/// What is stored, as somebody knows who was answered.
+type Known = BTreeMap<String, Vec<u8>>;
+
+/// Runs a command that writes, and follows it unless it was refused because the disk is full; answers whether it was.
+fn write(engine: &Engine, caller: &Caller, line: &str, follow: impl FnOnce()) -> bool {
+    match run(engine, caller, line) {
+        Reply::Error(error) => {
+            assert_eq!(error.kind(), ErrorKind::ReadOnly, "{line:.60}: {error}");
+            true
+        }
+        _ => {
+            follow();
+            false
+        }
+    }
+}
+
+fn check(engine: &Engine, caller: &Caller, known: &Known, seed: u64) {
+    for (key, value) in known {
+        let found = run(engine, caller, &format!("GET {key}"));
+        assert!(found == Reply::Value(Value::Bytes(value.clone().into())), "{key}, seed {seed}");
+    }
+    assert_eq!(run(engine, caller, "DBSIZE"), Reply::Integer(known.len() as i64), "seed {seed}");
+}
+
+/// Values of some megabytes meet a disk that fills up: each is written or refused as a whole, and so is a command whose record is
+/// much longer than its request; deletes and reads work, the log never fails, and writes go on when there is space.
+#[test]
+fn large_values_on_a_full_disk_are_refused_and_deletes_work() {
+    let (mut refused, mut deleted) = (0, 0);
+    for seed in 0..6 {
+        let mut random = Random::new(seed);
+        let durability = [Durability::EverySecond, Durability::Always][seed as usize % 2];
+        let (disk, clock) = (FaultyDisk::new(), Arc::new(ManualClock::new(1_800_000_000_000)));
+        let (engine, caller) = tasks_at(&disk, durability, &clock);
+        let mut known = Known::new();
+        for (key, bytes) in [("large", 3 << 20), ("first", 10), ("second", 10)] {
+            let value = "l".repeat(bytes);
+            assert_eq!(run(&engine, &caller, &format!("SET {key} {value}")), Reply::Ok);
+            known.insert(key.to_owned(), value.into_bytes());
+        }
+        engine.tick();
+        disk.set_capacity(Some(disk.used() + (8 << 20) + random.below(24 << 20) as u64));
+        let mut is_full = false;
+        while !is_full {
+            let bytes = [20, 1000, 300_000, 2_500_000, 5_000_000][random.below(5)];
+            let value = format!("{:07}", random.below(10_000_000)).repeat(1 + random.below(bytes) / 7);
+            let key = format!("key:{}", random.below(300));
+            let put = || drop(known.insert(key.clone(), value.clone().into_bytes()));
+            let is_refused = write(&engine, &caller, &format!("SET {key} {value}"), put);
+            refused += usize::from(is_refused);
+            is_full = is_refused && value.len() < 100;
+            if random.one_in(5) {
+                clock.advance(300);
+                engine.tick();
+            }
+        }
+        assert_eq!(engine.log_failure(), None, "seed {seed}");
+        assert!(write(&engine, &caller, "RENAME large larger", || {}), "its record has the value");
+        assert!(write(&engine, &caller, "APPEND large x", || {}));
+        check(&engine, &caller, &known, seed);
+        let keys: Vec<String> = known.keys().filter(|key| key.starts_with("key")).cloned().collect();
+        for key in keys.iter().take(40) {
+            assert_eq!(run(&engine, &caller, &format!("DEL {key}")), Reply::Integer(1), "seed {seed}");
+            known.remove(key);
+            deleted += 1;
+        }
+        assert_eq!(run(&engine, &caller, "RENAME first third"), Reply::Ok, "a little one");
+        let first = known.remove("first").unwrap();
+        known.insert("third".to_owned(), first);
+        disk.set_capacity(None);
+        clock.advance(1000);
+        engine.tick();
+        assert!(!write(&engine, &caller, "RENAME large larger", || {}));
+        let large = known.remove("large").unwrap();
+        known.insert("larger".to_owned(), large);
+        check(&engine, &caller, &known, seed);
+        engine.sync().unwrap();
+        let image = disk.crash_image(seed);
+        let (engine, caller) = tasks_at(&image, durability, &clock);
+        check(&engine, &caller, &known, seed);
+    }
+    println!("{refused} writes refused, {deleted} keys deleted");
+    assert!(refused > 6 && deleted > 6 * 10);
 }

@@ -19,8 +19,10 @@ const WRITERS: usize = 4;
 const KEYS: usize = 120;
 /// Keys that are deleted while the disk is full.
 const DELETED: usize = 30;
-/// A value is its number and so many bytes more.
+/// A value is its number and so many bytes more, once in a while some megabytes.
 const VALUE_BYTES: usize = 24 << 10;
+const LARGE_BYTES: usize = 3 << 20;
+const LARGE_EVERY: u64 = 64;
 
 /// What fills the disk, and what happens then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,7 +138,11 @@ impl Ledger {
 
     /// Those of even numbers are large.
     fn value(number: u64) -> String {
-        let most = if number.is_multiple_of(2) { VALUE_BYTES } else { 100 };
+        let most = match number {
+            _ if number.is_multiple_of(LARGE_EVERY) => LARGE_BYTES,
+            _ if number.is_multiple_of(2) => VALUE_BYTES,
+            _ => 100,
+        };
         format!("{number}:{}", "v".repeat((number as usize * 7919) % most))
     }
 
@@ -159,9 +165,8 @@ impl Ledger {
         while !shared.stop.load(SeqCst) {
             let slot = self.random.below(KEYS);
             let key = self.key(slot);
-            // What is kept for deletes is for those of `round`, and is little: no large value may take it on its way.
             let is_full = shared.is_full.load(SeqCst);
-            self.number += 1 + u64::from(is_full && self.number % 2 == 1);
+            self.number += 1;
             let (next, words) = match self.random.below(10) {
                 0 if !is_full => (None, vec!["DEL".to_owned(), key]),
                 1 | 2 => {

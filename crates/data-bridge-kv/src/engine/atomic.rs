@@ -4,7 +4,7 @@ use data_bridge_kv_model::command::table::{GROWS, READ};
 use data_bridge_kv_model::{Call, Error, ErrorKind, Key, ReplyBuf, Result, Shape};
 
 use super::halt::Step;
-use super::{Caller, Core, Engine, Progress};
+use super::{Caller, Core, Engine, Progress, record_bytes};
 use crate::router::lock_calls;
 use crate::shard::{Txn, exec};
 
@@ -45,20 +45,30 @@ impl Core {
     ) -> Step<()> {
         let has = |flag| move |call: &Call<'_>| call.spec.has(flag);
         let (reads, grows) = (calls.iter().all(has(READ)), calls.iter().any(has(GROWS)));
-        let space = self.make_way(caller, reads, grows)?;
+        let bytes = || calls.iter().map(|call| record_bytes(&call.command, call.load)).sum();
+        let (space, room) = self.make_way(caller, reads, grows, bytes)?;
         let watched_shards = || watched.iter().map(|(key, _)| space.shard_of(space.hash(key.as_bytes())));
         let lock = || lock_calls(space, calls, watched_shards());
         let mut txn = self.begin_warm(space, caller.waits, lock, |visit| {
             watched.iter().for_each(|(key, _)| visit(*key));
             calls.iter().for_each(|call| call.command.keys().for_each(&mut *visit));
         })?;
+        // Whose parts are taken back one by one can't be taken back as a whole.
+        let is_whole = on_error == OnError::Abort || space.settings().graph.is_none();
+        if room.is_scarce() && is_whole {
+            txn.keep_undo();
+        }
         let result = run_calls(&mut txn, calls, on_error, watched, out);
-        if result.is_err() {
+        let fits = if is_whole { room.for_record(&txn) } else { Ok(None) };
+        if result.is_err() || fits.is_err() {
             txn.roll_back();
         }
         let gaps = txn.take_gaps();
         caller.send(txn.finish());
         result?;
+        if !reads {
+            fits?;
+        }
         gaps.fill(out);
         Ok(())
     }

@@ -8,7 +8,7 @@ use data_bridge_kv_model::command::Expiry;
 use data_bridge_kv_model::limits::LOCKED_ENCODE_BYTES;
 use data_bridge_kv_model::{Key, ValueRef};
 
-use super::{Caller, Core, Engine};
+use super::{Caller, Core, EFFECT_BYTES, Engine};
 use crate::hash::KeyHash;
 use crate::shard::Space;
 use crate::shard::exec::new_value;
@@ -67,9 +67,12 @@ impl Engine {
             return Err(Obstacle::Unusual);
         }
         let (space, hash) = core.find(caller, key)?;
-        if !is_from_now(expiry) || space.is_logged() && !core.may_log(space) {
+        if !is_from_now(expiry) {
             return Err(Obstacle::Unusual);
         }
+        let bytes = key.as_bytes().len() + value.payload().len() + EFFECT_BYTES;
+        let room = space.is_logged().then(|| core.may_log(space, bytes).ok_or(Obstacle::Unusual));
+        let _room = room.transpose()?;
         let deadline = deadline_at(space.settings(), expiry, None, || core.clock.unix_ms());
         let value = new_value(value).map_err(|_| Obstacle::Unusual)?;
         let mut shard = space.try_lock(space.shard_of(hash)).ok_or(Obstacle::Locked)?;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use data_bridge_kv_model::{Call, Error, ErrorKind, Key, ReplyBuf, Result, Shape};
 
-use super::{Caller, Core, Engine, Halt, NamespaceId, Progress, Step, Waits};
+use super::{Caller, Core, EFFECT_BYTES, Engine, Halt, NamespaceId, Progress, Step, Waits};
 use crate::disk::Disk;
 use crate::manifest::SEQUENCES;
 use crate::mutation::Mutation;
@@ -15,9 +15,12 @@ use crate::mutation::describe::describe;
 use crate::record::Record;
 use crate::shard::notice::Notices;
 use crate::shard::space::EFFECTS;
-use crate::shard::{Space, exec};
+use crate::shard::{Space, Txn, exec};
 use crate::snapshot::{self, Snapshot};
-use crate::wal::{Lsn, Refusal, Wal};
+use crate::wal::{Lsn, Promise, Refusal, Wal};
+
+/// What the record of an expired key takes, about.
+const EXPIRED_BYTES: usize = 64;
 
 /// What a caller's answers rest on: a record of the log. Clones are the same.
 #[derive(Clone, Debug, Default)]
@@ -28,6 +31,42 @@ impl Owed {
         if lsn > 0 {
             self.0.fetch_max(lsn, Relaxed);
         }
+    }
+}
+
+/// The room that a command has in the log.
+#[derive(Default)]
+pub(super) struct Room<'a> {
+    wal: Option<&'a Wal>,
+    _promise: Option<Promise<'a>>,
+    /// Bytes of the record that it was made for.
+    bytes: usize,
+    frees: bool,
+    is_scarce: bool,
+}
+
+impl<'a> Room<'a> {
+    /// Whether a step is to be taken back when its record turns out to need more than there is.
+    pub(super) fn is_scarce(&self) -> bool {
+        self.is_scarce
+    }
+
+    /// Room for what a step has become; it is to live until that is finished.
+    pub(super) fn for_record(&self, txn: &Txn<'_>) -> Result<Option<Promise<'a>>> {
+        let more = txn.record_bytes().saturating_sub(self.bytes);
+        let Some(wal) = self.wal.filter(|_| self.is_scarce && more > 0) else { return Ok(None) };
+        wal.try_reserve(self.frees, more).map_err(refused)?.map(Some).ok_or_else(|| refused(Refusal::Full))
+    }
+}
+
+fn refused(refusal: Refusal) -> Error {
+    match refusal {
+        Refusal::Failed(failure) => failure.into(),
+        Refusal::Full => Error::new(
+            ErrorKind::ReadOnly,
+            "the disk is full: what frees space still works, writes will once there is space",
+        ),
+        Refusal::Closed => Error::new(ErrorKind::Closed, "the store is closed"),
     }
 }
 
@@ -107,7 +146,7 @@ impl Engine {
             return Progress::Done;
         }
         let mark = out.len();
-        let result = self.core.run(caller, token, call.spec, &call.command, None, out);
+        let result = self.core.run(caller, token, (call.spec, call.load), &call.command, None, out);
         self.owe_everything(caller);
         self.core.show(caller, result).unwrap_or_else(|halt| halt.answer(mark, out))
     }
@@ -152,32 +191,63 @@ pub fn describe_record(record: &Record<'_>) -> Option<String> {
 }
 
 impl Core {
-    /// Whether a command may begin in a namespace that is logged; waits for room in the log.
-    pub(super) fn admit(&self, waits: Waits, reads: bool, grows: bool) -> Step<()> {
+    /// Lets a command begin in a namespace that is logged, with room in the log for what it writes; waits for that.
+    pub(super) fn admit(
+        &self,
+        waits: Waits,
+        reads: bool,
+        grows: bool,
+        record_bytes: impl FnOnce() -> usize,
+    ) -> Step<Room<'_>> {
         let wal = match self.wal.get() {
             Some(wal) => wal,
             // Nothing was ever written.
-            None if reads => return Ok(()),
+            None if reads => return Ok(Room::default()),
             None => self.block(waits, || self.begin_log())??,
         };
-        wal.admit(!grows).map_err(|refusal| match refusal {
-            Refusal::Failed(failure) => failure.into(),
-            Refusal::Full => Error::new(
-                ErrorKind::ReadOnly,
-                "the disk is full: what frees space still works, writes will once there is space",
-            ),
-            Refusal::Closed => Error::new(ErrorKind::Closed, "the store is closed"),
-        })?;
-        if !reads && !wal.has_room() {
+        let room = Room { wal: Some(wal), frees: !grows, is_scarce: wal.is_short(), ..Room::default() };
+        if reads {
+            wal.check().map_err(refused)?;
+            return Ok(room);
+        }
+        let bytes = record_bytes();
+        let promise = self.reserve(wal, waits, !grows, bytes)?;
+        if !wal.has_room() {
             self.block(waits, || wal.wait_room())?;
         }
-        Ok(())
+        Ok(Room { _promise: Some(promise), bytes, ..room })
     }
 
-    /// Whether a write that nobody waits for may be logged right now.
-    pub(super) fn may_log(&self, space: &Space) -> bool {
-        let may = |wal: &Arc<Wal>| space.awaited().is_none() && wal.admit(false).is_ok() && wal.has_room();
-        self.wal.get().is_some_and(may)
+    fn reserve<'a>(&self, wal: &'a Wal, waits: Waits, frees: bool, bytes: usize) -> Step<Promise<'a>> {
+        match wal.try_reserve(frees, bytes).map_err(refused)? {
+            Some(promise) => Ok(promise),
+            None => Ok(self.block(waits, || wal.reserve(frees, bytes))?.map_err(refused)?),
+        }
+    }
+
+    /// Room in the log to delete keys with names of so many bytes together.
+    pub(super) fn room_to_delete(
+        &self,
+        space: &Space,
+        waits: Waits,
+        (keys, bytes): (usize, usize),
+    ) -> Step<Option<Promise<'_>>> {
+        let wal = self.wal.get().filter(|_| space.is_logged());
+        wal.map(|wal| self.reserve(wal, waits, true, bytes + keys * EFFECT_BYTES)).transpose()
+    }
+
+    /// Whether keys may expire before somebody asks for them; where that is logged, with room for it.
+    pub(super) fn room_to_expire(&self, space: &Space, keys: usize) -> Option<Room<'_>> {
+        let wal = self.wal.get().filter(|_| space.is_logged());
+        let Some(wal) = wal else { return Some(Room::default()) };
+        let promise = wal.try_reserve(false, keys * EXPIRED_BYTES).ok()??;
+        Some(Room { _promise: Some(promise), ..Room::default() })
+    }
+
+    /// Room for a write of so many bytes that nobody waits for, if it may be logged right now.
+    pub(super) fn may_log(&self, space: &Space, bytes: usize) -> Option<Promise<'_>> {
+        let wal = self.wal.get().filter(|wal| space.awaited().is_none() && wal.has_room())?;
+        wal.try_reserve(false, bytes).ok()?
     }
 
     /// Answers a sync: it rests on everything that was done so far. Without a log nothing is ever on disk, and nothing is

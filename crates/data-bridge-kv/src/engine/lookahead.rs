@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::ops::Range;
 
 use crossbeam_epoch::Guard;
-use data_bridge_kv_model::{Command, Key, ReplyBuf, Spec};
+use data_bridge_kv_model::{Command, Key, Load, ReplyBuf, Spec};
 
 use super::{Caller, Engine, Progress};
 use crate::hash::KeyHash;
@@ -190,19 +190,19 @@ impl Engine {
         space.lock(space.shard_of(hash)).read(space, hash, key.as_bytes(), now, use_entry)
     }
 
-    /// Executes a command in its turn of a batch. It must be one that is answered at once: exactly one reply item is
+    /// Executes a command, with its row of the table and what it brings, in its turn of a batch. It must be one that is answered at once: exactly one reply item is
     /// appended, errors included.
     #[inline]
     pub fn execute_ahead(
         &self,
         caller: &Caller,
-        spec: &Spec,
+        row: (&Spec, Load),
         command: &Command<'_>,
         turn: Turn<'_>,
         out: &mut ReplyBuf,
     ) -> Progress {
         // The token is for answers that come later.
-        self.execute_in_turn(caller, 0, spec, command, Some(turn), out)
+        self.execute_in_turn(caller, 0, row, command, Some(turn), out)
     }
 }
 

@@ -66,6 +66,7 @@ impl Core {
         for space in self.spaces.iter().filter(|space| space.is_touched()) {
             for index in 0..space.shard_count() {
                 loop {
+                    let Some(_room) = self.room_to_expire(space, EXPIRE_AT_ONCE) else { break };
                     let mut txn = self.begin_at(space, index);
                     let more = txn.expire_due(EXPIRE_AT_ONCE);
                     txn.finish().send();

@@ -244,6 +244,8 @@ impl Core {
                     }
                 };
                 from = self.names(space, waits, (shard, at, LOOKED_AT_ONCE), &mut pick)?;
+                let bytes = names.iter().map(|name| name.len()).sum();
+                let _room = self.room_to_delete(space, waits, (names.len(), bytes))?;
                 let mut txn = self.begin_at(space, shard);
                 for key in names.iter().filter_map(|name| Key::new(name).ok()) {
                     let place = txn.place(key);

@@ -24,6 +24,8 @@ pub(super) struct Buffer {
     pub(super) last: Lsn,
     /// Bytes in the chunks.
     pub(super) bytes: usize,
+    /// What they weigh, see `admission.rs`.
+    pub(super) weight: u64,
     /// Bytes that were taken and are not written yet.
     taken: usize,
     /// Who waits for them.
@@ -32,7 +34,8 @@ pub(super) struct Buffer {
 
 impl Buffer {
     pub(super) fn new(last: Lsn) -> Buffer {
-        Buffer { chunks: Vec::new(), empty: Vec::new(), last, bytes: 0, taken: 0, crowd: Crowd::default() }
+        let (chunks, empty) = (Vec::new(), Vec::new());
+        Buffer { chunks, empty, last, bytes: 0, weight: 0, taken: 0, crowd: Crowd::default() }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -85,14 +88,14 @@ impl Buffer {
         &mut self.chunks[last]
     }
 
-    /// Everything so far, and the bytes of its records.
-    pub(super) fn take(&mut self) -> (Vec<Chunk>, usize) {
+    /// Everything so far, the bytes of its records, and what they weigh.
+    pub(super) fn take(&mut self) -> (Vec<Chunk>, usize, u64) {
         if !self.is_empty() || self.crowd.is_there() {
             self.crowd.go();
         }
-        let bytes = std::mem::take(&mut self.bytes);
+        let (bytes, weight) = (std::mem::take(&mut self.bytes), std::mem::take(&mut self.weight));
         self.taken += bytes;
-        (std::mem::take(&mut self.chunks), bytes)
+        (std::mem::take(&mut self.chunks), bytes, weight)
     }
 
     /// Bytes that are not written yet.
@@ -141,7 +144,7 @@ mod tests {
         }
         buffer.push_large(large(NEW, &[8; 1 << 20]));
         assert_eq!(buffer.last, 4001);
-        let (chunks, bytes) = buffer.take();
+        let (chunks, bytes, _) = buffer.take();
         assert!(chunks.len() > 60 && bytes > 17_000_000 && buffer.is_empty() && buffer.bytes == 0);
         assert_eq!(buffer.backlog(), bytes as u64, "taken is not written");
         buffer.recycle(chunks, bytes);

@@ -35,8 +35,36 @@ pub(super) struct Spare {
     pub(super) size: u64,
 }
 
+/// Why a spare did not become longer.
+pub(super) enum Lengthening {
+    /// It is as it was.
+    Undone,
+    /// What is in it is in doubt.
+    InDoubt,
+}
+
+impl Spare {
+    /// Lengthens it by so many bytes of zeros, on disk.
+    pub(super) fn lengthen(&mut self, bytes: u64) -> Result<(), Lengthening> {
+        let size = self.size.saturating_add(bytes);
+        if self.file.allocate(size).is_err() {
+            // What can't be cut off is no more than space.
+            drop(self.file.set_size(self.size));
+            return Err(Lengthening::Undone);
+        }
+        self.file.sync_data().map_err(|_| Lengthening::InDoubt)?;
+        self.size = size;
+        Ok(())
+    }
+}
+
+/// Removes a spare. What can't be removed is when the log is opened again.
+pub(super) fn discard(disk: &dyn Disk, spare: &Spare) {
+    drop(disk.remove(&format::segment_name(spare.number)));
+}
+
 /// Zeroed at a time, and synced, so that the device is never busy with zeros for long.
-const STEP_BYTES: u64 = 2 << 20;
+pub(super) const STEP_BYTES: u64 = 2 << 20;
 /// After a failure, when to try again.
 const RETRY_MS: u64 = 500;
 
@@ -76,7 +104,7 @@ impl Maker {
     pub(super) fn step(&mut self, disk: &dyn Disk, now_ms: u64) -> io::Result<Option<Spare>> {
         let stepped = self.advance(disk);
         if stepped.is_err() {
-            self.retry_ms = now_ms.saturating_add(RETRY_MS);
+            self.rest(now_ms);
             self.next_size = smallest(self.segment_bytes);
             self.abandon(disk);
         }
@@ -92,11 +120,19 @@ impl Maker {
         }
     }
 
-    /// Removes what is not complete. What can't be removed is when the log is opened again.
+    /// Tries nothing for a while.
+    pub(super) fn rest(&mut self, now_ms: u64) {
+        self.retry_ms = now_ms.saturating_add(RETRY_MS);
+    }
+
+    /// Tries again at once.
+    pub(super) fn rest_no_more(&mut self) {
+        self.retry_ms = 0;
+    }
+
+    /// Removes what is not complete.
     pub(super) fn abandon(&mut self, disk: &dyn Disk) {
-        if let Some(spare) = self.making.take() {
-            drop(disk.remove(&format::segment_name(spare.number)));
-        }
+        self.making.take().iter().for_each(|spare| discard(disk, spare));
     }
 
     fn advance(&mut self, disk: &dyn Disk) -> io::Result<Option<Spare>> {

@@ -2,7 +2,7 @@
 //! tells how far the log is.
 
 use std::io;
-use std::sync::atomic::Ordering::{Acquire, Release};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 use std::thread;
 use std::time::Duration;
 
@@ -21,19 +21,18 @@ impl Wal {
     pub(super) fn finish(&self) {
         if !self.state.is_ended.load(Acquire) && self.failure.get().is_none() {
             let mut tail = self.tail.lock();
-            let (mut chunks, bytes) = {
+            let (chunks, bytes, weight) = {
                 let mut buffer = self.buffer.lock();
                 self.state.is_finished.store(true, Release);
                 buffer.take()
             };
             let written = self.around(|around| {
-                if !chunks.is_empty() {
-                    tail.write(&mut chunks, around)?;
-                }
+                tail.write_last(chunks, around)?;
                 tail.sync(around)?;
                 tail.finish(around)
             });
-            self.recycle(chunks, bytes);
+            let (held, held_weight) = std::mem::take(&mut tail.in_hand);
+            self.recycle(Vec::new(), bytes + held, weight + held_weight);
             self.settle(tail, written);
         }
         self.state.is_ended.store(true, Release);
@@ -59,6 +58,14 @@ impl Wal {
                 continue;
             }
             let now_ms = self.clock.unix_ms();
+            if self.state.is_held.load(Acquire) {
+                let due = self.state.space_due_ms.load(Acquire);
+                if now_ms >= due {
+                    return true;
+                }
+                self.work.wait_for(&mut buffer, Duration::from_millis((due - now_ms).min(1000)));
+                continue;
+            }
             let has_records = !buffer.is_empty();
             if has_records && (lingered || buffer.bytes >= self.write_bytes()) || self.is_due(now_ms) {
                 return true;
@@ -95,29 +102,39 @@ impl Wal {
         if self.failure.get().is_some() || self.state.is_finished.load(Acquire) {
             return false;
         }
-        let (mut chunks, bytes) = self.buffer.lock().take();
-        let (wrote, mut synced) = (!chunks.is_empty(), false);
+        let was_held = tail.is_held();
+        let mut chunks = Vec::new();
+        if !was_held {
+            let (taken, bytes, weight) = self.buffer.lock().take();
+            (chunks, tail.in_hand) = (taken, (bytes, weight));
+        }
+        let (has_records, mut synced, mut empty) = (!chunks.is_empty(), false, Vec::new());
         let written = self.around(|around| {
-            if wrote {
-                tail.write(&mut chunks, around)?;
+            if was_held {
+                empty = tail.go_on(around)?;
+            } else if has_records {
+                empty = tail.write(chunks, around)?;
             }
             let due = tail.unsynced_since_ms.map(|since| since.saturating_add(self.policy.sync_every_ms));
             let somebody_waits = self.state.urgent.load(Acquire).min(tail.written) > tail.durable;
             if somebody_waits || due.is_some_and(|due| around.now_ms >= due) {
-                synced = true;
+                synced = tail.unsynced_since_ms.is_some();
                 tail.sync(around)?;
             }
             Ok(())
         });
         // The runway first: or what was written would look like room until everybody is told.
         self.publish(&tail);
-        self.recycle(chunks, bytes);
+        let wrote = has_records || !empty.is_empty();
+        let is_over = written.is_err() || !tail.is_held();
+        let (bytes, weight) = if is_over { std::mem::take(&mut tail.in_hand) } else { (0, 0) };
+        self.recycle(empty, bytes, weight);
         self.settle(tail, written);
         wrote || synced
     }
 
     /// Lets everybody know how far the log is now, or that it failed.
-    fn settle(&self, tail: MutexGuard<'_, Tail>, written: io::Result<()>) {
+    pub(super) fn settle(&self, tail: MutexGuard<'_, Tail>, written: io::Result<()>) {
         self.publish(&tail);
         let durable = tail.durable;
         drop(tail);
@@ -134,9 +151,11 @@ impl Wal {
         state.durable.store(tail.durable, Release);
         state.runway.store(tail.runway(), Release);
         state.active_bytes.store(tail.active_bytes(), Release);
-        state.is_short.store(tail.is_short, Release);
+        state.is_short.store(tail.is_short || tail.is_held(), Release);
         state.unsynced_since_ms.store(tail.unsynced_since_ms.map_or(0, |since| since.max(1)), Release);
-        let space_due = if tail.spare.is_some() { u64::MAX } else { tail.maker.retry_ms() };
+        state.is_held.store(tail.is_held(), Release);
+        let is_content = tail.spare.is_some() && !tail.is_held();
+        let space_due = if is_content { u64::MAX } else { tail.maker.retry_ms() };
         state.space_due_ms.store(space_due, Release);
     }
 
@@ -157,10 +176,12 @@ impl Wal {
         got_further
     }
 
-    fn recycle(&self, chunks: Vec<Chunk>, bytes: usize) {
+    /// Notes that records of so many bytes and such a weight are written, or never will be.
+    fn recycle(&self, chunks: Vec<Chunk>, bytes: usize, weight: u64) {
         let mut buffer = self.buffer.lock();
         buffer.recycle(chunks, bytes);
         self.state.backlog.store(buffer.backlog(), Release);
+        self.state.taken.fetch_sub(weight, AcqRel);
         self.room.notify_all();
     }
 
@@ -176,9 +197,9 @@ impl Wal {
         let _ = self.failure.set(Failure::new(error, self.durable()));
         let mut buffer = self.buffer.lock();
         // What nobody will write need not be kept.
-        let (chunks, bytes) = buffer.take();
+        let (chunks, bytes, weight) = buffer.take();
         drop((buffer, chunks));
-        self.recycle(Vec::new(), bytes);
+        self.recycle(Vec::new(), bytes, weight);
         self.ring();
         if let Some(failure) = self.failure() {
             self.tell_all(&failure);

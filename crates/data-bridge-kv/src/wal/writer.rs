@@ -1,13 +1,17 @@
 //! Writing what was appended: one batch at a time, sealed for the place where it comes to stand, and synced.
+//!
+//! What finds no segment, because the disk is full, is held: nothing of it was tried, so nothing is in doubt, and it goes on
+//! when there is space.
 
+use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 
-use super::Lsn;
 use super::buffer::Chunk;
 use super::format::{self, BATCH, BATCH_BYTES, Before, END, HEADER_BYTES, Header};
 use super::mark::Mark;
-use super::segment::{Closed, Maker, Spare};
+use super::segment::{self, Closed, Maker, Spare};
 use super::stats::Counts;
+use super::{Lsn, is_full};
 use crate::clock::Stopwatch;
 use crate::disk::{Disk, File};
 use crate::record::{self, Position};
@@ -44,6 +48,11 @@ pub(super) struct Tail {
     pub(super) is_short: bool,
     /// Since when something written is not durable, by the clock.
     pub(super) unsynced_since_ms: Option<u64>,
+    /// What is still to be written of the batch, and from where on in the first chunk.
+    pub(super) held: VecDeque<Chunk>,
+    pub(super) held_from: usize,
+    /// Bytes of the batch that is being written, and its weight.
+    pub(super) in_hand: (usize, u64),
 }
 
 /// What a tail needs of the log around it.
@@ -67,34 +76,72 @@ impl Tail {
         self.active.as_ref().map_or(0, |active| active.end)
     }
 
-    /// Writes a batch. After an error nothing may be written any more.
-    pub(super) fn write(&mut self, chunks: &mut [Chunk], around: &mut Surroundings<'_>) -> io::Result<()> {
-        self.unsynced_since_ms.get_or_insert(around.now_ms);
+    /// Writes a batch, and answers the chunks that are written. After an error nothing may be written any more.
+    pub(super) fn write(
+        &mut self,
+        mut chunks: Vec<Chunk>,
+        around: &mut Surroundings<'_>,
+    ) -> io::Result<Vec<Chunk>> {
+        assert!(self.held.is_empty(), "one batch after the other");
         if let Some(front) = chunks.first_mut().and_then(|chunk| chunk.first_chunk_mut::<BATCH_BYTES>()) {
             *front = format::batch(BATCH, self.durable, self.written + 1);
         }
-        for chunk in chunks.iter_mut() {
-            self.write_chunk(chunk, around)?;
-        }
+        self.held = chunks.into();
         around.counts.batches.add(1);
-        Ok(())
+        self.go_on(around)
     }
 
-    /// Seals and writes a chunk, in one go unless the segment is full in between.
-    fn write_chunk(&mut self, chunk: &mut Chunk, around: &mut Surroundings<'_>) -> io::Result<()> {
+    /// Goes on with what is held, if there is space by now.
+    pub(super) fn go_on(&mut self, around: &mut Surroundings<'_>) -> io::Result<Vec<Chunk>> {
+        let mut written = Vec::new();
+        while let Some(mut chunk) = self.held.pop_front() {
+            let from = std::mem::take(&mut self.held_from);
+            let end = self.write_chunk(&mut chunk, from, around)?;
+            if end < chunk.len() {
+                self.held.push_front(chunk);
+                self.held_from = end;
+                break;
+            }
+            written.push(chunk);
+        }
+        Ok(written)
+    }
+
+    /// Whether something waits for space.
+    pub(super) fn is_held(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    /// The same where nothing may be left: at the end.
+    pub(super) fn write_last(&mut self, chunks: Vec<Chunk>, around: &mut Surroundings<'_>) -> io::Result<()> {
+        self.maker.rest_no_more();
+        self.go_on(around)?;
+        if !self.is_held() && !chunks.is_empty() {
+            self.write(chunks, around)?;
+        }
+        if self.is_held() { Err(ErrorKind::StorageFull.into()) } else { Ok(()) }
+    }
+
+    /// Seals and writes a chunk from a record on, in one go unless the segment is full in between; answers up to where there was
+    /// space.
+    fn write_chunk(
+        &mut self,
+        chunk: &mut Chunk,
+        from: usize,
+        around: &mut Surroundings<'_>,
+    ) -> io::Result<usize> {
         // Sealed and not written yet is what lies between the two.
-        let (mut start, mut end) = (0, 0);
+        let (mut start, mut end) = (from, from);
         let before = self.written;
         while end < chunk.len() {
             let total = record::total_bytes(&chunk[end..]).ok_or(ErrorKind::InvalidData)?;
             let sealed = (end - start) as u64;
-            let fits = |active: &Active| {
-                sealed + total as u64 <= active.rest() || active.end + sealed == HEADER_BYTES as u64
-            };
-            if !self.active.as_ref().is_some_and(fits) {
+            if self.active.as_ref().is_none_or(|active| sealed + total as u64 > active.rest()) {
                 self.put(&chunk[start..end], around)?;
                 start = end;
-                self.rotate(around)?;
+                if !self.rotate(total as u64, around)? {
+                    break;
+                }
             }
             let active = self.active.as_ref().ok_or(ErrorKind::StorageFull)?;
             let at = Position { segment: active.number, offset: active.end + (end - start) as u64 };
@@ -108,13 +155,15 @@ impl Tail {
             end += total;
         }
         around.counts.records.add(self.written - before);
-        self.put(&chunk[start..], around)
+        self.put(&chunk[start..end], around)?;
+        Ok(end)
     }
 
     fn put(&mut self, bytes: &[u8], around: &Surroundings<'_>) -> io::Result<()> {
         if bytes.is_empty() {
             return Ok(());
         }
+        self.unsynced_since_ms.get_or_insert(around.now_ms);
         let active = self.active.as_mut().ok_or(ErrorKind::StorageFull)?;
         active.file.write_at(bytes, active.end)?;
         active.end += bytes.len() as u64;
@@ -137,21 +186,12 @@ impl Tail {
         self.watermark.set(self.durable)
     }
 
-    /// Goes on in the next segment. The full one is synced before the header of the next is written: so a header proves
-    /// that everything before it is durable.
-    pub(super) fn rotate(&mut self, around: &mut Surroundings<'_>) -> io::Result<()> {
+    /// Goes on in the next segment, which has room for a record of so many bytes; false if there is no space for it. The full
+    /// one is synced before the header of the next is written: so a header proves that everything before it is durable.
+    pub(super) fn rotate(&mut self, record: u64, around: &mut Surroundings<'_>) -> io::Result<bool> {
         let was_unsynced = self.unsynced_since_ms;
         self.sync(around)?;
-        let spare = match self.spare.take() {
-            Some(spare) => spare,
-            None => {
-                let made = self.maker.make(around.disk, around.now_ms);
-                self.is_short = made.is_err();
-                let spare = made?;
-                around.disk.sync_names()?;
-                spare
-            }
-        };
+        let Some(spare) = self.next(record + HEADER_BYTES as u64, around)? else { return Ok(false) };
         self.close_active(around);
         let Spare { number, file, size } = spare;
         let header = format::header(number, Header { fingerprint: self.fingerprint, before: self.before });
@@ -159,7 +199,51 @@ impl Tail {
         self.before = Before { chain: format::chain(self.before.chain, &header), ..self.before };
         self.active = Some(Active { number, file, size, end: HEADER_BYTES as u64 });
         self.unsynced_since_ms = was_unsynced.or(Some(around.now_ms));
-        Ok(())
+        Ok(true)
+    }
+
+    /// The segment to come, of at least this size; `None` if there is no space for it.
+    fn next(&mut self, size: u64, around: &mut Surroundings<'_>) -> io::Result<Option<Spare>> {
+        if self.spare.is_none() {
+            if !self.maker.may_try(around.now_ms) {
+                return Ok(None);
+            }
+            let made = self.maker.make(around.disk, around.now_ms);
+            self.is_short = made.is_err();
+            match made {
+                Err(error) if is_full(&error) => return Ok(None),
+                made => self.spare = Some(made?),
+            }
+            around.disk.sync_names()?;
+        }
+        while let Some(lacks) = self.spare.as_ref().and_then(|spare| size.checked_sub(spare.size + 1)) {
+            if !self.lengthen(lacks + 1, around) {
+                self.maker.rest(around.now_ms);
+                return Ok(None);
+            }
+        }
+        Ok(self.spare.take())
+    }
+
+    /// Lengthens the spare segment by a step on the way to so many bytes more; false if there is no space for them all.
+    pub(super) fn lengthen(&mut self, bytes: u64, around: &Surroundings<'_>) -> bool {
+        let Some(spare) = self.spare.as_mut().filter(|_| self.maker.may_try(around.now_ms)) else {
+            return false;
+        };
+        if around.disk.free_bytes().is_ok_and(|free| free < bytes) {
+            return false;
+        }
+        match spare.lengthen(bytes.min(segment::STEP_BYTES)) {
+            Ok(()) => return true,
+            Err(segment::Lengthening::Undone) => {}
+            Err(segment::Lengthening::InDoubt) => {
+                let spare = self.spare.take();
+                spare.iter().for_each(|spare| segment::discard(around.disk, spare));
+                self.is_short = true;
+            }
+        }
+        self.maker.rest(around.now_ms);
+        false
     }
 
     /// Takes leave of the active segment, whose bytes are synced.
@@ -186,7 +270,7 @@ impl Tail {
             around.disk.sync_names()?;
             (self.spare, self.is_short) = (made, false);
             if self.active.is_none() {
-                self.rotate(around)?;
+                self.rotate(0, around)?;
             }
         }
         Ok(true)
@@ -205,10 +289,7 @@ impl Tail {
         self.watermark.set_for_good(self.durable)?;
         self.close_active(around);
         self.maker.abandon(around.disk);
-        if let Some(spare) = self.spare.take() {
-            // What can't be removed is when the log is opened again.
-            drop(around.disk.remove(&format::segment_name(spare.number)));
-        }
+        self.spare.take().iter().for_each(|spare| segment::discard(around.disk, spare));
         Ok(())
     }
 }

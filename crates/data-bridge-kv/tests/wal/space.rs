@@ -3,22 +3,22 @@
 
 use data_bridge_kv::wal::{Refusal, WalPolicy};
 use data_bridge_kv_testkit::disk::FaultyDisk;
+use data_bridge_kv_testkit::random::Random;
 
-use crate::rig::{Rig, head, image, policy};
-
-fn used(disk: &FaultyDisk) -> u64 {
-    image(disk).values().map(|bytes| bytes.len() as u64).sum()
-}
+use crate::rig::{Rig, disk_of, head, image, policy};
 
 /// Writes small records as long as they are admitted; how many were.
 fn write(rig: &Rig, frees: bool) -> usize {
     for count in 0..10_000 {
         rig.clock.advance(10);
         rig.wal.step();
-        if let Err(refusal) = rig.wal.admit(frees) {
-            assert_eq!(refusal, Refusal::Full);
-            return count;
-        }
+        let _room = match rig.wal.reserve(frees, 20) {
+            Ok(room) => room,
+            Err(refusal) => {
+                assert_eq!(refusal, Refusal::Full);
+                return count;
+            }
+        };
         let lsn = rig.wal.append(head(0, 0), &[7; 20], true);
         rig.wal.wait_durable(lsn).expect("what is admitted is written");
     }
@@ -52,11 +52,11 @@ fn a_full_disk_refuses_records_before_it_fails() {
         deletes += write(&rig, true);
         assert_eq!(rig.wal.failure(), None, "capacity {capacity}");
         // Not enough to end it, then enough.
-        disk.set_capacity(Some(used(&disk) + 1000));
+        disk.set_capacity(Some(disk.used() + 1000));
         rig.clock.advance(1000);
         rig.wal.step();
         assert_eq!(rig.wal.admit(false), Err(Refusal::Full));
-        disk.set_capacity(Some(used(&disk) + 40_000));
+        disk.set_capacity(Some(disk.used() + 40_000));
         rig.clock.advance(1000);
         while rig.wal.step() {}
         assert_eq!(rig.wal.admit(false), Ok(()), "capacity {capacity}");
@@ -137,9 +137,105 @@ fn rig_policy() -> &'static WalPolicy {
 fn many_bytes_are_asked_of_the_disk() {
     let disk = FaultyDisk::new();
     let rig = open(&disk);
-    disk.set_capacity(Some(used(&disk) + 50_000));
-    assert_eq!(rig.wal.admit_bytes(false, 100), Ok(()));
-    assert_eq!(rig.wal.admit_bytes(false, 20_000), Ok(()));
-    assert_eq!(rig.wal.admit_bytes(false, 60_000), Err(Refusal::Full));
-    assert_eq!(rig.wal.admit(false), Ok(()), "small ones go on");
+    disk.set_capacity(Some(disk.used() + 50_000));
+    let reserve = |bytes| rig.wal.reserve(false, bytes).map(drop);
+    assert_eq!(reserve(100), Ok(()));
+    assert_eq!(reserve(20_000), Ok(()));
+    assert_eq!(reserve(60_000), Err(Refusal::Full));
+    assert_eq!(reserve(100), Ok(()), "small ones go on");
+}
+
+/// Lets everything be written and synced that can be.
+fn settle(rig: &Rig) {
+    for _ in 0..2 {
+        while rig.wal.step() {}
+        rig.clock.advance(1000);
+    }
+    while rig.wal.step() {}
+}
+
+/// Many records of any size are promised at once, more than there is space for: each that was promised is written, whatever
+/// order they come in, and what frees space goes on.
+#[test]
+fn what_is_promised_is_written_and_the_rest_is_refused() {
+    let (mut written, mut refused, mut deletes) = (0, 0, 0);
+    for seed in 0..300 {
+        let mut random = Random::new(seed);
+        let disk = FaultyDisk::new();
+        disk.set_capacity(Some(30_000 + random.below(400_000) as u64));
+        let rig = open(&disk);
+        let mut promised = Vec::new();
+        let mut is_full = false;
+        while !is_full {
+            for _ in 0..1 + random.below(12) {
+                let size = [20, 300, 3000, 40_000, 150_000][random.below(5)];
+                let size = random.below(size);
+                match rig.wal.reserve(false, size) {
+                    Ok(room) => promised.push((size, room)),
+                    Err(refusal) => {
+                        assert_eq!(refusal, Refusal::Full);
+                        (is_full, refused) = (is_full || size < 20, refused + 1);
+                    }
+                }
+            }
+            while !promised.is_empty() {
+                let (size, _room) = promised.swap_remove(random.below(promised.len()));
+                rig.wal.append(head(0, 0), &vec![7; size], random.one_in(2));
+                written += 1;
+                if random.one_in(4) {
+                    rig.wal.step();
+                }
+            }
+            settle(&rig);
+            assert_eq!((rig.wal.durable(), rig.wal.failure()), (rig.wal.last(), None), "seed {seed}");
+        }
+        deletes += write(&rig, true);
+        let last = rig.wal.last();
+        rig.wal.close();
+        assert_eq!(rig.wal.failure(), None, "seed {seed}");
+        assert_eq!(open(&disk).recovered.last, last);
+    }
+    println!("{written} written, {refused} refused, {deletes} deletes");
+    assert!(written > 10_000 && refused > 1000 && deletes > 300 * 5);
+}
+
+/// What was made without room waits for it: the log does not fail, and what is on disk stays a part of what was written, up to
+/// where it was said to be durable.
+#[test]
+fn what_has_no_room_waits_for_space() {
+    let mut held = 0;
+    for seed in 0..200 {
+        let mut random = Random::new(seed);
+        let disk = FaultyDisk::new();
+        let rig = Rig::open(&disk, policy()).unwrap();
+        rig.fill(random.below(20));
+        disk.set_capacity(Some(disk.used() + random.below(9000) as u64));
+        for _ in 0..10 + random.below(40) {
+            rig.append(random.one_in(2));
+            if random.one_in(3) {
+                rig.wal.step();
+                rig.clock.advance(random.below(400) as u64);
+            }
+        }
+        settle(&rig);
+        let (durable, last) = (rig.wal.durable(), rig.wal.last());
+        assert_eq!(rig.wal.failure(), None, "seed {seed}");
+        if durable < last {
+            held += 1;
+            assert!(rig.wal.stats().is_short_of_space);
+            assert_eq!(rig.wal.reserve(true, 1).map(drop), Err(Refusal::Full));
+            rig.append(true);
+        }
+        let cut = Rig::open(&disk_of(&image(&disk.crash_image(seed))), policy()).unwrap();
+        assert!((durable..=last).contains(&cut.recovered.last), "seed {seed}");
+        disk.set_capacity(None);
+        rig.clock.advance(1000);
+        let last = rig.append(true);
+        while rig.wal.step() {}
+        assert_eq!((rig.wal.durable(), rig.wal.failure()), (last, None), "seed {seed}");
+        rig.wal.close();
+        assert_eq!(Rig::open(&disk, policy()).unwrap().recovered.last, last);
+    }
+    println!("{held} of 200 logs were held");
+    assert!(held > 100);
 }

@@ -42,8 +42,8 @@ fn an_image_taken_at_any_time_has_what_was_acknowledged() {
             scope.spawn(move || {
                 for n in 1..=EACH {
                     wal.wait_room();
-                    wal.admit(false).unwrap();
                     let payload = format!("{thread} {n} {}", "x".repeat(n as usize * 3 % 100));
+                    let _room = wal.reserve(false, payload.len()).unwrap();
                     let lsn = wal.append(NEW, payload.as_bytes(), n % 2 == 0);
                     wal.wait_durable(lsn).unwrap();
                     known.store(n, SeqCst);
@@ -94,13 +94,13 @@ fn whoever_waits_is_told_once_also_when_the_disk_fails_or_the_log_is_closed() {
                 scope.spawn(|| {
                     while !stop.load(SeqCst) && asked.load(SeqCst) < 400 {
                         wal.wait_room();
-                        match wal.admit(false) {
-                            Ok(()) => {}
+                        let _room = match wal.reserve(false, b"payload".len()) {
+                            Ok(room) => room,
                             // A disk that goes on failing never has space again.
                             Err(Refusal::Full) if round % 4 == 0 => break,
                             Err(Refusal::Full) => continue,
                             Err(_) => break,
-                        }
+                        };
                         asked.fetch_add(1, SeqCst);
                         let lsn = wal.append(NEW, b"payload", false);
                         let (good, bad) = (Arc::clone(&good), Arc::clone(&bad));
@@ -139,8 +139,8 @@ fn waiting_for_room_ends_when_the_disk_is_full() {
             let full = scope.spawn(|| {
                 loop {
                     wal.wait_room();
-                    match wal.admit(false) {
-                        Ok(()) => drop(wal.append(NEW, &[7; 100], false)),
+                    match wal.reserve(false, 100) {
+                        Ok(_room) => drop(wal.append(NEW, &[7; 100], false)),
                         Err(refusal) => break refusal,
                     }
                 }

@@ -7,7 +7,7 @@ use data_bridge_kv::table::Stored;
 use data_bridge_kv::{Caller, Engine, Obstacle, Progress};
 use data_bridge_kv_model::command::table::{self, Spec, opcode};
 use data_bridge_kv_model::command::{Expiry, ScalarCommand, SetOptions};
-use data_bridge_kv_model::{Arg, Call, Command, Key, Kind, ReplyBuf, ValueRef};
+use data_bridge_kv_model::{Arg, Call, Command, Key, Kind, Load, ReplyBuf, ValueRef};
 use pyo3::prelude::*;
 use pyo3::types::PyInt;
 
@@ -68,7 +68,7 @@ impl Door<'_> {
             Ok(Copied::Long(scratch)) => scratch,
             Err(obstacle) => {
                 let command = ScalarCommand::Get { key, any_kind: true };
-                match self.execute(py, get_row(), command, obstacle == Obstacle::Locked) {
+                match self.execute(py, get_row(), (command, Load::default()), obstacle == Obstacle::Locked) {
                     Some(scratch) => scratch,
                     None => return Err(deferred_get(py, key, missing)),
                 }
@@ -109,8 +109,9 @@ impl Door<'_> {
         };
         let options = SetOptions { expiry, ..SetOptions::PLAIN };
         let command = ScalarCommand::Set { key, value: Arg::Value(value), options };
+        let load = Load { args: 2, bytes: key.as_bytes().len() + value.payload().len() };
         let outside = obstacle == Obstacle::Locked || value.payload().len() > LARGE_BYTES;
-        let Some(scratch) = self.execute(py, set_row(), command, outside) else {
+        let Some(scratch) = self.execute(py, set_row(), (command, load), outside) else {
             return Err(deferred_set(py, key, value, expiry));
         };
         let done = Shaping::default().result(py, scratch.reply.as_bytes(), &None);
@@ -125,11 +126,11 @@ impl Door<'_> {
         self,
         py: Python<'_>,
         spec: &'static Spec,
-        command: ScalarCommand<'_>,
+        (command, load): (ScalarCommand<'_>, Load),
         outside: bool,
     ) -> Option<Box<Scratch>> {
         let mut scratch = Scratch::take();
-        let call = Call { spec, command: Command::Scalar(command) };
+        let call = Call { spec, command: Command::Scalar(command), load };
         let run = |reply: &mut ReplyBuf| self.engine.execute(self.caller, 0, &call, reply);
         let progress =
             if outside { doorway::outside(py, || run(&mut scratch.reply)) } else { run(&mut scratch.reply) };

@@ -17,6 +17,11 @@ impl Txn<'_> {
         before
     }
 
+    /// Bytes of the step's record so far.
+    pub fn record_bytes(&self) -> usize {
+        self.effects.len()
+    }
+
     /// Takes an effect back that changed nothing.
     pub(super) fn unlog(&mut self, before: Option<usize>) {
         if let Some(before) = before {

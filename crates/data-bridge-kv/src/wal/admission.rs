@@ -1,0 +1,136 @@
+//! Who may append: a record gets its room on disk before it is made.
+//!
+//! Room is what is left of the active segment and the spare one, zeroed, less what is promised or accepted already. Records
+//! stand in it one behind the other and none is cut in two, so a large one may leave as much as it takes unused at the end of
+//! the active segment: it weighs twice. A part is kept back for small ones, and for those that free space.
+
+use std::sync::atomic::Ordering::{AcqRel, Acquire};
+
+use super::format::BATCH_BYTES;
+use super::{Refusal, Wal, segment};
+use crate::record::HEAD_BYTES;
+
+/// A record that is no larger than this part of what is kept back weighs once: one in so many.
+const SMALL: u64 = 8;
+
+/// Room for a record that is about to be made; it ends when this is dropped, when the record has taken its place.
+#[derive(Debug)]
+#[must_use]
+pub struct Promise<'a> {
+    wal: &'a Wal,
+    weight: u64,
+}
+
+impl Drop for Promise<'_> {
+    fn drop(&mut self) {
+        self.wal.state.taken.fetch_sub(self.weight, AcqRel);
+    }
+}
+
+impl Wal {
+    /// Whether records are taken at all; those that free space longer than others.
+    pub fn admit(&self, frees: bool) -> Result<(), Refusal> {
+        self.check()?;
+        if self.is_short() && self.spare_room() < self.least_room(frees) {
+            return Err(Refusal::Full);
+        }
+        Ok(())
+    }
+
+    /// Whether the log is neither failed nor closed.
+    pub fn check(&self) -> Result<(), Refusal> {
+        if let Some(failure) = self.failure() {
+            return Err(Refusal::Failed(failure));
+        }
+        if self.state.is_closed.load(Acquire) {
+            return Err(Refusal::Closed);
+        }
+        Ok(())
+    }
+
+    /// Whether space was asked for in vain: what is left is all there is for now.
+    pub fn is_short(&self) -> bool {
+        self.state.is_short.load(Acquire)
+    }
+
+    /// Promises room for a record with a payload of at most so many bytes, if there is some right now.
+    pub fn try_reserve(&self, frees: bool, bytes: usize) -> Result<Option<Promise<'_>>, Refusal> {
+        self.check()?;
+        let weight = self.weight((bytes + HEAD_BYTES) as u64);
+        let (runway, kept) = (&self.state.runway, self.least_room(frees));
+        let take = |taken: u64| {
+            let taken = taken.saturating_add(weight);
+            (taken.saturating_add(kept) <= runway.load(Acquire)).then_some(taken)
+        };
+        let taken = self.state.taken.fetch_update(AcqRel, Acquire, take);
+        Ok(taken.is_ok().then(|| Promise { wal: self, weight }))
+    }
+
+    /// The same; has space made if there is not enough, which blocks. Nothing is refused but what does not fit.
+    pub fn reserve(&self, frees: bool, bytes: usize) -> Result<Promise<'_>, Refusal> {
+        let needed = self.weight((bytes + HEAD_BYTES) as u64).saturating_add(self.least_room(frees));
+        loop {
+            if let Some(promise) = self.try_reserve(frees, bytes)? {
+                return Ok(promise);
+            }
+            if !self.extend(needed) && self.spare_room() < needed {
+                self.check()?;
+                return Err(Refusal::Full);
+            }
+        }
+    }
+
+    /// Goes on a step with the segment to come, until there is so much room; whether it got further.
+    fn extend(&self, needed: u64) -> bool {
+        let mut tail = self.tail.lock();
+        let lacks = needed.saturating_sub(self.spare_room());
+        if lacks == 0 || self.check().is_err() {
+            return lacks == 0;
+        }
+        let made = self.around(|around| match tail.spare {
+            Some(_) => Ok(tail.lengthen(lacks, around)),
+            None => tail.make_space(around),
+        });
+        let got_further = matches!(made, Ok(true));
+        self.settle(tail, made.map(drop));
+        self.ring();
+        got_further
+    }
+
+    /// Whether what was accepted and is not written is little enough for more.
+    pub fn has_room(&self) -> bool {
+        let is_over = || self.failure.get().is_some() || self.state.is_closed.load(Acquire);
+        self.state.backlog.load(Acquire) < self.policy.backlog_bytes as u64 || is_over()
+    }
+
+    /// Waits for that. A log that failed or is closed has room: it refuses.
+    pub fn wait_room(&self) {
+        if !self.state.has_thread.load(Acquire) {
+            while !self.has_room() {
+                self.step();
+            }
+            return;
+        }
+        let mut buffer = self.buffer.lock();
+        while !self.has_room() {
+            self.room.wait(&mut buffer);
+        }
+    }
+
+    /// What a record of so many bytes weighs, with the head of a batch before it.
+    pub(super) fn weight(&self, bytes: u64) -> u64 {
+        let once = bytes.saturating_add(BATCH_BYTES as u64);
+        if bytes <= self.least_room(true) * 4 / SMALL { once } else { once.saturating_mul(2) }
+    }
+
+    /// Bytes that can be accepted and will find their space on disk.
+    fn spare_room(&self) -> u64 {
+        self.state.runway.load(Acquire).saturating_sub(self.state.taken.load(Acquire))
+    }
+
+    /// How many of them are kept back.
+    fn least_room(&self, frees: bool) -> u64 {
+        let reserve = segment::reserve(self.policy.segment_bytes);
+        if frees { reserve / 4 } else { reserve }
+    }
+}
