@@ -29,8 +29,9 @@ TITLE = (
 PLAIN, LMDB = "plain pread", "lmdb"
 REDIS = "redis 7.0, allkeys-lru"
 FACTORS = (2, 5, 10)
-SIZE = 1000
-OVERHEAD = 70
+SIZE = 4000
+"""Bytes of a value: so large that a cache of the budget is through with its entries several times in one run."""
+OVERHEAD = 100
 """Bytes of a key and what every store adds, to say how many keys are so many budgets."""
 CACHE = 1.5
 """Budgets that the process may take with its page cache."""
@@ -183,8 +184,8 @@ def on_server(server: Running, sizes: Sizes, keys: int, how: dict[str, str]) -> 
         except RefusedError as refused:
             print(f"    {refused}", flush=True)
         traffic = skew.Traffic(f"port:{server.port}", keys, SIZE, sizes.seconds)
-        # A first run warms, and is not counted.
-        skew.measured(replace(traffic, seconds=sizes.seconds / 2), skew.CLIENTS)
+        # A first run, until a cache holds what it will hold, is not counted.
+        skew.measured(replace(traffic, seconds=1.5 * sizes.seconds), skew.CLIENTS)
         seen = skew.measured(traffic, skew.CLIENTS)
     return seen, Sample.of([memory.peak / sizes.budget])
 
