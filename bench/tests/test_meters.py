@@ -47,3 +47,20 @@ def test_the_machine_fits_one_line() -> None:
 def test_a_missing_server_says_what_would_bring_it() -> None:
     with started(Kind("peer", lambda: None, lambda _: [], "apt-get install peer")) as server:
         assert server == "missing (apt-get install peer)"
+
+
+def test_memory_is_sampled_while_it_is_watched() -> None:
+    code = "kept = b'x' * (60 << 20)\nprint(1, flush=True)\ninput()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        with meters.Memory(process.pid) as memory:
+            assert process.stdout.readline() == "1\n"
+            seen = len(memory.samples)
+            while len(memory.samples) < seen + 2:
+                time.sleep(meters.SAMPLE_SECONDS)
+        process.communicate("end\n")
+        taken = len(memory.samples)
+    assert taken == len(memory.samples)
+    assert memory.peak == max(memory.samples) > 60 << 20 > memory.samples[0]

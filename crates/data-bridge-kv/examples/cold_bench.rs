@@ -7,6 +7,8 @@
 
 #[path = "cold_bench/churn.rs"]
 mod churn;
+#[path = "cold_bench/reads.rs"]
+mod reads;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -129,14 +131,19 @@ fn main() {
     let memory: usize = shards.0.iter().map(|index| index.lock().memory_bytes()).sum();
     println!("index: {:.1} bytes a key", memory as f64 / entries as f64);
 
-    let reads = 200_000.min(entries);
-    let (start, cpu) = (Instant::now(), cpu_us());
-    for n in 0..reads {
-        let key = key(n.wrapping_mul(7_919_993) % entries);
+    let read = |n: usize| {
+        let key = key(n);
         let id = hasher.id(key.as_bytes());
         let spot = shards.of(id).get(id).expect("there");
         let fetched = log.source(spot.locator).expect("there").read(Part::Whole).expect("whole");
         assert_eq!(fetched.entry(0, key.as_bytes()).expect("this key").value.len(), value_bytes);
+    };
+    reads::run(&directory, entries, value_bytes, read);
+
+    let reads = 200_000.min(entries);
+    let (start, cpu) = (Instant::now(), cpu_us());
+    for n in 0..reads {
+        read(n.wrapping_mul(7_919_993) % entries);
     }
     let per_read = |total: f64| total / reads as f64;
     println!(
