@@ -20,6 +20,7 @@ use crate::settings::{NamespaceSettings, Settings};
 use crate::shard::notice::Completions;
 use crate::shard::txn::{Guards, Large};
 use crate::shard::{Space, Txn, exec};
+use crate::table::OwnedEntry;
 use crate::wal::Wal;
 
 mod atomic;
@@ -41,11 +42,11 @@ mod warm;
 pub use atomic::OnError;
 pub use direct::Obstacle;
 pub use durable::{Owed, describe_record};
-pub use halt::Waits;
+pub use halt::{Needs, Waits};
 pub use lookahead::{Ahead, Lookahead, Pin, Turn};
 pub use stats::{CheckpointStats, FETCH_TIMES, LogStats, NamespaceStats, Stats, TierStats};
 
-use halt::{Halt, Step};
+use halt::{Halt, Means, Step};
 use open::LogToCome;
 use stats::Checkpoints;
 use ticker::Ticker;
@@ -79,6 +80,11 @@ pub struct Caller {
     pub id: u64,
     /// What it does when the disk is slow.
     pub waits: Waits,
+    /// Most bytes of values that a command may read from disk at a time, or answer with if it only reads. One that would
+    /// need more is [`Progress::Blocked`], and [`Caller::needs`] says how many.
+    pub most_bytes: u64,
+    /// What it needed that was blocked; shared by its clones.
+    pub needs: Needs,
     /// Where answers of waits and events go; without it waits are refused.
     pub completions: Option<Arc<dyn Completions>>,
     /// Whether it sees to it itself that no answer is shown too early.
@@ -95,7 +101,8 @@ pub enum Progress {
     Done,
     /// Nothing was appended: the answer comes to the caller's completions.
     Pending,
-    /// Nothing was appended and nothing done: a caller that [`Waits::Never`] has to execute it where it may wait.
+    /// Nothing was appended and nothing done: a caller that [`Waits::Never`] has to execute it where it may wait, and one that
+    /// limits what a command holds has to allow what it [`Needs`].
     Blocked,
 }
 
@@ -176,6 +183,8 @@ impl Engine {
             namespace: NamespaceId::DEFAULT,
             id: self.core.number(),
             waits: Waits::Here,
+            most_bytes: u64::MAX,
+            needs: Needs::default(),
             completions: None,
             parks: false,
             owed: Owed::default(),
@@ -214,7 +223,7 @@ impl Engine {
     ) -> Progress {
         let mark = out.len();
         let result = self.core.run(caller, token, spec, command, turn, out);
-        self.core.show(caller, result).unwrap_or_else(|halt| halt.answer(mark, out))
+        self.core.show(caller, result).unwrap_or_else(|halt| halt.answer(caller, mark, out))
     }
 
     /// Executes commands in order, after asking the processor for the entries that they need. `answers` gets for each
@@ -289,7 +298,7 @@ impl Engine {
     /// `Corruption` or `Unavailable` if the key is on disk and can't be read; `Unavailable` too if the caller
     /// [`Waits::Never`] and would have to.
     pub fn version(&self, caller: &Caller, key: Key<'_>) -> Result<u64> {
-        self.try_version(caller, key)?.ok_or_else(|| Halt::Blocked.into_error())
+        self.try_version(caller, key)?.ok_or_else(|| Halt::Blocked(0).into_error())
     }
 
     /// The same; `None` if the caller [`Waits::Never`] and would have to.
@@ -298,9 +307,12 @@ impl Engine {
     /// `Corruption` or `Unavailable` if the key is on disk and can't be read.
     pub fn try_version(&self, caller: &Caller, key: Key<'_>) -> Result<Option<u64>> {
         let space = self.core.space(caller.namespace);
-        let mut txn = match self.core.begin_with(space, caller.waits, key) {
+        let mut txn = match self.core.begin_with(space, caller.means(), key) {
             Ok(txn) => txn,
-            Err(Halt::Blocked) => return Ok(None),
+            Err(halt @ Halt::Blocked(_)) => {
+                caller.note(&halt);
+                return Ok(None);
+            }
             Err(Halt::Error(error)) => return Err(error),
         };
         let place = txn.place(key);
@@ -313,6 +325,12 @@ impl Engine {
     /// Whether writers wait for entries to leave memory just now.
     pub fn holds_writers(&self) -> bool {
         self.core.tier.as_ref().is_some_and(|tier| tier.held().is_begun()) && self.core.budget.excess() > 0
+    }
+
+    /// Tells the memory that somebody takes beside the store, which is to count against the budget: so many bytes, after he
+    /// told of `before`.
+    pub fn count_beside(&self, before: usize, after: usize) {
+        self.core.budget.count_beside(before, after);
     }
 
     /// Calls `then` once that is over, or known not to end: at once, or later from the engine's thread, which it must not
@@ -403,9 +421,9 @@ impl Core {
     }
 
     /// Begins a step on one key that is in memory or nowhere.
-    fn begin_with<'a>(&'a self, space: &'a Space, waits: Waits, key: Key<'_>) -> Step<Txn<'a>> {
+    fn begin_with<'a>(&'a self, space: &'a Space, means: Means, key: Key<'_>) -> Step<Txn<'a>> {
         let index = space.shard_of(space.hash(key.as_bytes()));
-        self.begin_warm(space, waits, || lock_one(space, index), |visit| visit(key))
+        self.begin_warm(space, means, || lock_one(space, index), |visit| visit(key))
     }
 
     fn check_open(&self) -> Result<()> {
@@ -440,6 +458,7 @@ impl Core {
         out: &mut ReplyBuf,
     ) -> Step<Progress> {
         let space = self.make_way(caller, spec.has(READ), spec.has(GROWS))?;
+        let mark = out.len();
         match command {
             Command::State(
                 command @ (StateCommand::Wait { .. }
@@ -462,12 +481,10 @@ impl Core {
                         let mut txn = self.begin(space, Guards::One(shard));
                         txn.know(key, hash);
                         if self.tier.is_some() {
-                            match self.warm_one(txn, caller.waits, key, command, spec.has(READ))? {
+                            match self.warm_one(txn, caller.means(), key, command, spec.has(READ))? {
                                 Warm::Ready(ready) => txn = ready,
                                 Warm::Copy(fetched) => {
-                                    let mut txn = Txn::on_copy(space, &*self.clock, fetched.into_copy());
-                                    exec::run(&mut txn, command, out)?;
-                                    return Ok(Progress::Done);
+                                    return self.run_on_copy(caller, command, fetched.into_copy(), out);
                                 }
                             }
                         }
@@ -475,11 +492,14 @@ impl Core {
                         txn
                     }
                     several if self.tier.is_none() => self.begin(space, lock_keys(space, several)),
-                    several => self.begin_several(space, caller.waits, several, command)?,
+                    several => self.begin_several(space, caller.means(), several, command)?,
                 };
                 let result = exec::run(&mut txn, command, out);
                 if !txn.has_rare() {
                     caller.send(txn.finish());
+                    if spec.has(READ) {
+                        caller.means().check((out.len() - mark) as u64)?;
+                    }
                     return Ok(result.map(|()| Progress::Done)?);
                 }
                 if result.is_err() {
@@ -489,11 +509,32 @@ impl Core {
                 caller.send(txn.finish());
                 match copy {
                     None => result?,
-                    Some(copy) => exec::run(&mut Txn::on_copy(space, &*self.clock, copy), command, out)?,
+                    Some(copy) => return self.run_on_copy(caller, command, copy, out),
+                }
+                if spec.has(READ) {
+                    caller.means().check(gaps.bytes_after(mark, out))?;
                 }
                 gaps.fill(out);
             }
         }
+        Ok(Progress::Done)
+    }
+}
+
+impl Core {
+    /// Runs a command that reads on a copy of the entry that it reads, without a lock.
+    fn run_on_copy(
+        &self,
+        caller: &Caller,
+        command: &Command<'_>,
+        copy: (KeyHash, OwnedEntry),
+        out: &mut ReplyBuf,
+    ) -> Step<Progress> {
+        let bytes = exec::reply_bytes(command, copy.1.entry().value());
+        caller.means().check(bytes as u64)?;
+        // What doubles as it grows would take up to three times as much.
+        out.bytes_mut().reserve_exact(bytes);
+        exec::run(&mut Txn::on_copy(self.space(caller.namespace), &*self.clock, copy), command, out)?;
         Ok(Progress::Done)
     }
 }

@@ -30,7 +30,7 @@ impl Engine {
     ) -> Progress {
         let mark = out.len();
         let result = self.core.run_atomic(caller, calls, on_error, watched, out);
-        self.core.show(caller, result).map_or_else(|halt| halt.answer(mark, out), |()| Progress::Done)
+        self.core.show(caller, result).map_or_else(|halt| halt.answer(caller, mark, out), |()| Progress::Done)
     }
 }
 
@@ -44,11 +44,12 @@ impl Core {
         out: &mut ReplyBuf,
     ) -> Step<()> {
         let has = |flag| move |call: &Call<'_>| call.spec.has(flag);
+        let mark = out.len();
         let (reads, grows) = (calls.iter().all(has(READ)), calls.iter().any(has(GROWS)));
         let space = self.make_way(caller, reads, grows)?;
         let watched_shards = || watched.iter().map(|(key, _)| space.shard_of(space.hash(key.as_bytes())));
         let lock = || lock_calls(space, calls, watched_shards());
-        let mut txn = self.begin_warm(space, caller.waits, lock, |visit| {
+        let mut txn = self.begin_warm(space, caller.means(), lock, |visit| {
             watched.iter().for_each(|(key, _)| visit(*key));
             calls.iter().for_each(|call| call.command.keys().for_each(&mut *visit));
         })?;
@@ -59,6 +60,10 @@ impl Core {
         let gaps = txn.take_gaps();
         caller.send(txn.finish());
         result?;
+        // Whoever shows the answers holds them twice for a moment. What was written can't begin again.
+        if reads {
+            caller.means().check(2 * gaps.bytes_after(mark, out))?;
+        }
         gaps.fill(out);
         Ok(())
     }

@@ -63,7 +63,7 @@ impl Core {
     ) -> Step<Progress> {
         let condition = condition(until)?;
         let space = self.space(caller.namespace);
-        let mut txn = self.begin_with(space, caller.waits, key)?;
+        let mut txn = self.begin_with(space, caller.means(), key)?;
         let place = txn.place(key);
         let state = txn.find(place).map(|entry| (entry.value(), space.version(entry.sequence())));
         let holds = condition.holds(state, false);
@@ -110,7 +110,7 @@ impl Core {
                 caller.send(txn.finish());
             }
             Target::Key(key) => {
-                let mut txn = self.begin_with(space, caller.waits, key)?;
+                let mut txn = self.begin_with(space, caller.means(), key)?;
                 let place = txn.place(key);
                 let version = txn.version(place);
                 txn.add_watcher(place, watcher);

@@ -6,7 +6,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use data_bridge_kv_model::command::{KeyCommand, ScalarCommand, SetOptions};
 use data_bridge_kv_model::{Command, Key, KeySet};
 
-use super::{Caller, Core, NamespaceId, Step, Waits};
+use super::halt::Means;
+use super::{Caller, Core, NamespaceId, Step};
 use crate::cold::{Ahead, Source};
 use crate::router::{lock_keys, lock_one};
 use crate::shard::txn::{Fetched, Guards};
@@ -49,7 +50,7 @@ impl Core {
     pub(super) fn begin_warm<'a>(
         &'a self,
         space: &'a Space,
-        waits: Waits,
+        means: Means,
         lock: impl Fn() -> Guards<'a>,
         keys: impl Fn(&mut dyn FnMut(Key<'_>)),
     ) -> Step<Txn<'a>> {
@@ -75,9 +76,9 @@ impl Core {
             txn.finish().send();
             // What comes in is to leave again: whoever reads waits for that as writers do, but never twice for one command.
             if round == 1 && self.budget.excess() > 0 {
-                self.demote_excess(NamespaceId(space.number()), waits)?;
+                self.demote_excess(NamespaceId(space.number()), means.waits)?;
             }
-            fetched = tier.fetch(space, wanted, waits)?;
+            fetched = tier.fetch(space, wanted, means)?;
         }
     }
 
@@ -85,12 +86,12 @@ impl Core {
     pub(super) fn begin_several<'a>(
         &'a self,
         space: &'a Space,
-        waits: Waits,
+        means: Means,
         keys: KeySet<'_>,
         command: &Command<'_>,
     ) -> Step<Txn<'a>> {
         if looks_at_values(space, command) {
-            return self.begin_warm(space, waits, || lock_keys(space, keys), |visit| keys.for_each(visit));
+            return self.begin_warm(space, means, || lock_keys(space, keys), |visit| keys.for_each(visit));
         }
         let mut txn = self.begin(space, lock_keys(space, keys));
         keys.for_each(|key| {
@@ -104,7 +105,7 @@ impl Core {
     pub(super) fn warm_one<'a>(
         &'a self,
         mut txn: Txn<'a>,
-        waits: Waits,
+        means: Means,
         key: Key<'_>,
         command: &Command<'_>,
         may_copy: bool,
@@ -117,7 +118,7 @@ impl Core {
         txn.finish().send();
         let index = space.shard_of(place.hash);
         if may_copy {
-            for fetched in tier.fetch(space, vec![wanted], waits)? {
+            for fetched in tier.fetch(space, vec![wanted], means)? {
                 let mut txn = self.begin_at(space, index);
                 if txn.is_current(&fetched) {
                     // Where memory is short, nothing comes in that has not to.
@@ -134,7 +135,7 @@ impl Core {
                 }
             }
         }
-        let mut txn = self.begin_warm(space, waits, || lock_one(space, index), |visit| visit(key))?;
+        let mut txn = self.begin_warm(space, means, || lock_one(space, index), |visit| visit(key))?;
         txn.know(key, place.hash);
         Ok(Warm::Ready(txn))
     }
