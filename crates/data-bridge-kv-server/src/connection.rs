@@ -392,7 +392,7 @@ impl Connection {
     }
 
     fn note_output(&self) {
-        let unread = self.dialogue.out.len().saturating_sub(self.sent);
+        let unread = self.dialogue.unsent().saturating_sub(self.sent);
         mark(&self.client.full_since, unread > OUTPUT_BYTES_SOFT, self.shared.seconds());
         self.client.output_bytes.store(self.dialogue.bytes(), Relaxed);
     }
