@@ -497,9 +497,7 @@ impl Core {
                 let result = exec::run(&mut txn, command, out);
                 if !txn.has_rare() {
                     caller.send(txn.finish());
-                    if spec.has(READ) {
-                        caller.means().check((out.len() - mark) as u64)?;
-                    }
+                    caller.check_answer(spec, (out.len() - mark) as u64)?;
                     return Ok(result.map(|()| Progress::Done)?);
                 }
                 if result.is_err() {
@@ -511,9 +509,7 @@ impl Core {
                     None => result?,
                     Some(copy) => return self.run_on_copy(caller, command, copy, out),
                 }
-                if spec.has(READ) {
-                    caller.means().check(gaps.bytes_after(mark, out))?;
-                }
+                caller.check_answer(spec, gaps.bytes_after(mark, out))?;
                 gaps.fill(out);
             }
         }

@@ -4,7 +4,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use data_bridge_kv_model::{Error, ErrorKind, ReplyBuf};
+use data_bridge_kv_model::command::table::READ;
+use data_bridge_kv_model::{Error, ErrorKind, ReplyBuf, Spec};
 
 use super::{Caller, Progress};
 
@@ -55,6 +56,12 @@ impl Needs {
 impl Caller {
     pub(super) fn means(&self) -> Means {
         Means { waits: self.waits, most_bytes: self.most_bytes }
+    }
+
+    /// Stops a command that only reads and would answer with more than it may: it can begin again.
+    #[inline]
+    pub(super) fn check_answer(&self, spec: &Spec, bytes: u64) -> Step<()> {
+        if spec.has(READ) { self.means().check(bytes) } else { Ok(()) }
     }
 
     /// Remembers what a command that stopped short needs.
