@@ -94,6 +94,12 @@ pub fn split(buffer: &[u8], limit: usize) -> Result<Option<(&[u8], usize)>> {
     Ok(rest.get(..length).map(|body| (body, length.saturating_add(4))))
 }
 
+/// How many bytes the frame has that `buffer` begins with, whether it is whole or not.
+pub fn expected_bytes(buffer: &[u8]) -> usize {
+    let length = buffer.first_chunk::<4>().map_or(0, |length| u32::from_le_bytes(*length) as usize);
+    length.saturating_add(4)
+}
+
 /// Reads a request's body; its values are appended to `args`, at most `limit` of them.
 pub fn read_request<'a>(body: &'a [u8], limit: usize, args: &mut Vec<Arg<'a>>) -> Result<RequestHead> {
     let (head, values) = read_head(body)?;

@@ -33,6 +33,10 @@ pub const OUTPUT_BYTES_HARD: usize = 64 << 20;
 pub const OUTPUT_BYTES_SOFT: usize = 16 << 20;
 /// How long a connection may stay above [`OUTPUT_BYTES_SOFT`].
 pub const OUTPUT_SOFT_SECONDS: u64 = 60;
+/// A connection whose replies take memory that others wait for has so long until it must take [`OUTPUT_HELD_RATE`].
+pub const OUTPUT_HELD_SECONDS: u64 = 10;
+/// Bytes a second of its replies that such a connection has to take.
+pub const OUTPUT_HELD_RATE: u64 = 64 << 10;
 /// Before authentication: most arguments of a command.
 pub const UNAUTHENTICATED_ARGUMENTS: usize = 16;
 /// Before authentication: largest request.

@@ -47,6 +47,12 @@ pub struct Client {
     pub incomplete_since: AtomicU32,
     /// Second since which the output is above the soft limit, plus one; 0 = it is not.
     pub full_since: AtomicU32,
+    /// Second since which it holds a part of the allowance for answers that were not taken, plus one; 0 = it does not.
+    pub holding_since: AtomicU32,
+    /// What `taken` was then.
+    pub held_from: AtomicU64,
+    /// Bytes that the client took until the last look, while it holds such a part.
+    pub taken: AtomicU64,
     /// Memory of its input buffer.
     pub input_bytes: AtomicUsize,
     /// Memory of its output buffer.
@@ -197,6 +203,9 @@ impl Clients {
             active_at: AtomicU32::new(now),
             incomplete_since: AtomicU32::new(0),
             full_since: AtomicU32::new(0),
+            holding_since: AtomicU32::new(0),
+            held_from: AtomicU64::new(0),
+            taken: AtomicU64::new(0),
             input_bytes: AtomicUsize::new(0),
             output_bytes: AtomicUsize::new(0),
             commands: AtomicU64::new(0),

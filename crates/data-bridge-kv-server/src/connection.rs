@@ -12,6 +12,7 @@ use data_bridge_kv_model::limits::OUTPUT_BYTES_SOFT;
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::oneshot;
 
+use crate::allowance::Grant;
 use crate::clients::Client;
 use crate::dialogue::{Dialogue, Next};
 use crate::disk;
@@ -19,6 +20,10 @@ use crate::held;
 use crate::mailbox::{DRAIN, DURABLE, END, LETTER, LOST, TRIM};
 use crate::server::Shared;
 use crate::stream::Stream;
+
+mod turns;
+
+use turns::Counted;
 
 /// Room for one read at first.
 const SMALL_READ: usize = 16 << 10;
@@ -53,8 +58,8 @@ impl Input {
         }
         self.used = 0;
         self.room = self.room.clamp(SMALL_READ, LARGE_READ);
-        if self.bytes.is_empty() && self.bytes.capacity() > 4 * LARGE_READ {
-            self.bytes = Vec::new();
+        if self.bytes.capacity() > 4 * LARGE_READ && self.bytes.len() < self.bytes.capacity() / 4 {
+            self.bytes.shrink_to_fit();
         }
         self.bytes.reserve(self.room);
     }
@@ -91,6 +96,15 @@ struct Connection {
     /// Output from here on may not be shown yet: it rests on a record that the log does not have on disk.
     held: Option<usize>,
     draining: bool,
+    /// There are letters that were not read.
+    has_letters: bool,
+    /// What the next command is known to need of the allowance.
+    needs: u64,
+    /// The part of the allowance that the last command holds.
+    grant: Option<Grant>,
+    /// The part of what there is for requests that the one which is just coming takes.
+    intake: Option<Grant>,
+    counted: Counted,
 }
 
 /// Serves a connection until it ends; `unread` was received before.
@@ -105,6 +119,11 @@ pub async fn serve(stream: Stream, unread: Vec<u8>, shared: Arc<Shared>, client:
         sent: 0,
         held: None,
         draining: false,
+        has_letters: false,
+        needs: 0,
+        grant: None,
+        intake: None,
+        counted: Counted::new(Arc::clone(&shared)),
     };
     let by_limit = connection.run().await;
     if by_limit {
@@ -120,13 +139,10 @@ impl Connection {
         loop {
             let mut next = self.feed();
             // What rests on the log is shown first: the rest is carried out when it may be.
-            if next == Next::Disk && self.held.is_none() && self.shared.engine.holds_writers() {
-                self.wait_for_room().await;
-                next = self.feed();
-            }
             if next == Next::Disk && self.held.is_none() {
-                next = self.feed_slowly().await;
+                next = self.feed_on().await;
             }
+            self.read_kept_letters();
             if matches!(next, Next::End(_)) || self.draining {
                 self.settle().await;
             }
@@ -147,6 +163,9 @@ impl Connection {
             if self.draining && self.may_end(next) {
                 self.farewell().await;
                 return false;
+            }
+            if next == Next::Input && !self.get_intake().await {
+                return true;
             }
             match poll_fn(|cx| self.poll(cx, next)).await {
                 Event::Read(count) => {
@@ -181,6 +200,15 @@ impl Connection {
         next
     }
 
+    /// Reads the letters that came while an answer was being written.
+    fn read_kept_letters(&mut self) {
+        if self.has_letters && !self.dialogue.is_answering() {
+            self.has_letters = false;
+            let letters = self.client.mailbox.take();
+            self.dialogue.read_letters(&letters);
+        }
+    }
+
     /// Waits until entries have left memory: that takes no thread.
     async fn wait_for_room(&mut self) {
         // An error is met again by whoever sends the rest.
@@ -211,7 +239,14 @@ impl Connection {
     /// Notes what was carried out, and holds its output from here on if that rests on what the log does not have on disk.
     fn take_fed(&mut self, before: usize, used: usize, next: Next) {
         self.input.used = self.input.used.saturating_add(used);
+        if used > 0 {
+            self.intake = None;
+        }
         self.note(used, next);
+        // A command that stopped short has what it holds still to come.
+        if next != Next::Disk {
+            self.settle_grant();
+        }
         if let Some(lsn) = self.shared.engine.owed(&self.dialogue.session.caller) {
             self.held = Some(before);
             held::hold(&self.shared, lsn, Arc::clone(&self.client));
@@ -262,6 +297,9 @@ impl Connection {
             return Poll::Pending;
         }
         self.input.prepare();
+        if self.counted.is_any() {
+            self.count();
+        }
         match pin!(self.stream.read_buf(&mut self.input.bytes)).poll(cx) {
             Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Event::Gone),
             Poll::Ready(Ok(count)) => Poll::Ready(Event::Read(count)),
@@ -282,6 +320,7 @@ impl Connection {
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => {
                     self.forget_sent();
+                    self.note_holding();
                     return Poll::Pending;
                 }
             }
@@ -292,6 +331,9 @@ impl Connection {
         self.count_sent();
         self.dialogue.out.clear();
         self.dialogue.out.shrink_to(KEPT_BYTES);
+        if self.grant.is_some() {
+            self.settle_grant();
+        }
         Poll::Ready(Ok(true))
     }
 
@@ -303,6 +345,7 @@ impl Connection {
             self.held = self.held.map(|from| from.saturating_sub(self.sent));
             self.count_sent();
             self.note_output();
+            self.settle_grant();
         }
     }
 
@@ -314,8 +357,8 @@ impl Connection {
 
     fn obey(&mut self, signals: u8) {
         if signals & LETTER != 0 {
-            let letters = self.client.mailbox.take();
-            self.dialogue.read_letters(&letters);
+            self.has_letters = true;
+            self.read_kept_letters();
         }
         if signals & DRAIN != 0 {
             self.draining = true;
@@ -349,7 +392,7 @@ impl Connection {
     }
 
     fn note_output(&self) {
-        let unread = self.dialogue.out.len().saturating_sub(self.sent);
+        let unread = self.dialogue.unsent().saturating_sub(self.sent);
         mark(&self.client.full_since, unread > OUTPUT_BYTES_SOFT, self.shared.seconds());
         self.client.output_bytes.store(self.dialogue.bytes(), Relaxed);
     }

@@ -13,7 +13,7 @@ use data_bridge_kv::{Lookahead, Pin, Progress, Turn, Waits};
 use data_bridge_kv_model::command::ScalarCommand;
 use data_bridge_kv_model::command::table::{BLOCKING, CONNECTION, NO_AUTH, STREAM, Spec};
 use data_bridge_kv_model::error::{Error, ErrorKind};
-use data_bridge_kv_model::frame::PREFACE;
+use data_bridge_kv_model::frame::{self, PREFACE};
 use data_bridge_kv_model::limits::{
     ARGUMENTS, INLINE_BYTES, OUTPUT_BYTES_HARD, REQUEST_BYTES, UNAUTHENTICATED_ARGUMENTS,
     UNAUTHENTICATED_OUTPUT_BYTES, UNAUTHENTICATED_REQUEST_BYTES, VALUE_BYTES,
@@ -23,6 +23,7 @@ use data_bridge_kv_model::{Arg, Call, Command, Load, ReplyBuf};
 use crate::clients::Client;
 use crate::commands::{self, Effect};
 use crate::mailbox::{Letter, Letters};
+use crate::pending::Pending;
 use crate::recycle::recycle;
 use crate::requests::{self, Request, Scratch, Tail};
 use crate::resp::encode::{Encoder, Form, content, form_of, put_error};
@@ -44,13 +45,13 @@ const BATCH: usize = 128;
 pub enum Next {
     /// Everything whole was carried out: more input is needed.
     Input,
-    /// The client has to read its replies first.
+    /// The client has to read its replies first; there may be more of the last one.
     Room,
     /// A RESP client waits for an answer that comes later; what it sent meanwhile is held.
     Answer,
     /// Nothing more for this long, then on.
     Pause(Duration),
-    /// The next command has to wait for the disk: on with [`Dialogue::feed_slowly`].
+    /// The next command has to wait for the disk, on with [`Dialogue::feed_slowly`], or for what its caller needs.
     Disk,
     /// The connection ends when the output is sent; `true` = because a limit was broken.
     End(bool),
@@ -72,6 +73,8 @@ pub struct Dialogue {
     protocol: Protocol,
     pub(crate) memory: Memory,
     scan: Option<Scan>,
+    /// The answer that is being written: nothing else is carried out before it is done.
+    pending: Option<Pending>,
     /// The token of the answer that holds a RESP client, and how to write it.
     awaited: Option<(u64, Form)>,
     last_token: u64,
@@ -124,6 +127,7 @@ impl Dialogue {
             protocol: Protocol::Unknown,
             memory: Memory::default(),
             scan: None,
+            pending: None,
             awaited: None,
             last_token: 0,
             unasked: 0,
@@ -138,6 +142,10 @@ impl Dialogue {
         }
         if self.awaited.is_some() {
             return (0, Next::Answer);
+        }
+        if self.is_answering() {
+            self.go_on();
+            return (0, Next::Room);
         }
         let mut used: usize = 0;
         loop {
@@ -169,6 +177,21 @@ impl Dialogue {
         let fed = self.feed(input);
         self.session.caller.waits = before;
         fed
+    }
+
+    /// Whether an answer is being written: nothing else may come between.
+    pub fn is_answering(&self) -> bool {
+        self.pending.is_some()
+    }
+
+    /// Goes on with the answer that is being written, as far as there is room; answers whether there is none any more.
+    fn go_on(&mut self) -> bool {
+        let Some(pending) = &mut self.pending else { return true };
+        let is_done = pending.go_on(&mut self.memory.encoder, ROOM_BYTES, &mut self.out);
+        if is_done {
+            self.pending = None;
+        }
+        is_done
     }
 
     /// Ends the wait that holds a RESP client: the server shuts down.
@@ -307,6 +330,10 @@ impl Dialogue {
                     return (before, Some(Next::Disk));
                 }
                 plain.add(spec);
+                if !self.go_on() {
+                    plain.report(&self.session);
+                    return (used, Some(Next::Room));
+                }
             } else if !request.is_empty() {
                 plain.report(&self.session);
                 let next = self.apart(request, args, input);
@@ -354,9 +381,14 @@ impl Dialogue {
                 let load = Load::of(request.args(args));
                 let progress = shared.engine.execute_ahead(caller, (spec, load), command, turn, replies);
                 if progress != Progress::Blocked {
+                    if replies.len() > ROOM_BYTES {
+                        let items = std::mem::take(replies).into_bytes();
+                        self.pending = Some(Pending::begin(items, *skin, form_of(command), &mut self.out));
+                        return progress;
+                    }
                     encoder.reply(replies.as_bytes(), *skin, form_of(command), &mut self.out);
-                    replies.reset(KEPT_BYTES);
                 }
+                replies.reset(KEPT_BYTES);
                 progress
             }
             Err(error) => {
@@ -485,6 +517,7 @@ impl Dialogue {
     /// protocol by the end of the connection.
     pub fn give_up(&mut self, from: usize) {
         self.out.truncate(from);
+        self.pending = None;
         if self.protocol == Protocol::Resp {
             let text = "the log failed: whether this command lasts is unknown";
             put_error(&Error::new(ErrorKind::Durability, text), &mut self.out);
@@ -505,10 +538,28 @@ impl Dialogue {
         }
     }
 
+    /// How many bytes the request is likely to have that `input` begins with, but does not hold whole.
+    pub fn expected_bytes(&self, input: &[u8]) -> usize {
+        match (self.protocol, &self.scan) {
+            (Protocol::Native, _) => frame::expected_bytes(input),
+            (_, Some(scan)) => scan.expected_bytes(input),
+            (_, None) => input.len(),
+        }
+    }
+
+    /// Bytes of answers that were not taken.
+    pub fn unsent(&self) -> usize {
+        self.out.len().saturating_add(self.pending_bytes())
+    }
+
+    fn pending_bytes(&self) -> usize {
+        self.pending.as_ref().map_or(0, Pending::bytes)
+    }
+
     /// Memory of everything but the input, in bytes.
     pub fn bytes(&self) -> usize {
         let queued = self.session.transaction.as_ref().map_or(0, |transaction| transaction.bytes());
-        self.out.capacity().saturating_add(queued)
+        self.out.capacity().saturating_add(queued).saturating_add(self.pending_bytes())
     }
 }
 

@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use data_bridge_kv_model::limits::{OUTPUT_SOFT_SECONDS, UNAUTHENTICATED_SECONDS};
+use data_bridge_kv_model::limits::{
+    OUTPUT_HELD_RATE, OUTPUT_HELD_SECONDS, OUTPUT_SOFT_SECONDS, UNAUTHENTICATED_SECONDS,
+};
 
 use crate::clients::Client;
 use crate::mailbox::{END, TRIM};
@@ -36,7 +38,7 @@ pub async fn look_after(shared: Arc<Shared>) {
         let clients = shared.clients.list();
         let now = shared.seconds();
         for client in &clients {
-            if let Some(reason) = overdue(client, now) {
+            if let Some(reason) = overdue(client, now, shared.allowance.waiting() > 0) {
                 tracing::info!(address = %client.address, id = client.id, reason, "ending a connection");
                 client.mailbox.signal(END);
             } else if is_idle(client, now) {
@@ -51,7 +53,7 @@ pub async fn look_after(shared: Arc<Shared>) {
 }
 
 /// Why a connection must end now.
-fn overdue(client: &Client, now: u32) -> Option<&'static str> {
+fn overdue(client: &Client, now: u32, others_wait: bool) -> Option<&'static str> {
     let longer_than = |since: u32, limit: u32| since > 0 && now >= since.saturating_add(limit);
     let soft = u32::try_from(OUTPUT_SOFT_SECONDS).unwrap_or(u32::MAX);
     if !client.authenticated.load(Relaxed) && client.since.elapsed().as_secs() >= UNAUTHENTICATED_SECONDS {
@@ -60,9 +62,19 @@ fn overdue(client: &Client, now: u32) -> Option<&'static str> {
         Some("a request was not completed in time")
     } else if longer_than(client.full_since.load(Relaxed), soft) {
         Some("replies were not read in time")
+    } else if others_wait && is_holding_up(client, now) {
+        Some("replies were not read while others waited for their memory")
     } else {
         None
     }
+}
+
+/// Whether it takes the answers that it holds memory of the allowance for too slowly.
+fn is_holding_up(client: &Client, now: u32) -> bool {
+    let since = client.holding_since.load(Relaxed);
+    let seconds = u64::from(now.saturating_add(1).saturating_sub(since));
+    let taken = client.taken.load(Relaxed).saturating_sub(client.held_from.load(Relaxed));
+    since > 0 && seconds >= OUTPUT_HELD_SECONDS && taken / seconds < OUTPUT_HELD_RATE
 }
 
 fn is_idle(client: &Client, now: u32) -> bool {
@@ -94,14 +106,28 @@ mod tests {
     fn time_limits_count_from_their_beginning() {
         let clients = Clients::new(10, 10);
         let client = client(&clients);
-        assert_eq!(overdue(&client, 1000), None);
+        assert_eq!(overdue(&client, 1000, true), None);
         client.incomplete_since.store(11, Relaxed);
-        assert_eq!(overdue(&client, 40), None);
-        assert_eq!(overdue(&client, 41), Some("a request was not completed in time"));
+        assert_eq!(overdue(&client, 40, true), None);
+        assert_eq!(overdue(&client, 41, true), Some("a request was not completed in time"));
         client.incomplete_since.store(0, Relaxed);
         client.full_since.store(1, Relaxed);
-        assert_eq!(overdue(&client, 60), None);
-        assert_eq!(overdue(&client, 61), Some("replies were not read in time"));
+        assert_eq!(overdue(&client, 60, true), None);
+        assert_eq!(overdue(&client, 61, true), Some("replies were not read in time"));
+    }
+
+    #[test]
+    fn who_takes_answers_slowly_is_ended_only_if_others_wait_for_it() {
+        let clients = Clients::new(10, 10);
+        let client = client(&clients);
+        client.held_from.store(1 << 20, Relaxed);
+        client.taken.store(2 << 20, Relaxed);
+        client.holding_since.store(11, Relaxed);
+        let reason = Some("replies were not read while others waited for their memory");
+        assert_eq!((overdue(&client, 19, true), overdue(&client, 26, true)), (None, None));
+        assert_eq!((overdue(&client, 27, false), overdue(&client, 27, true)), (None, reason));
+        client.holding_since.store(0, Relaxed);
+        assert_eq!(overdue(&client, 27, true), None);
     }
 
     #[test]

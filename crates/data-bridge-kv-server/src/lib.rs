@@ -23,6 +23,7 @@
 #![forbid(unsafe_code)]
 
 mod admin;
+pub mod allowance;
 pub mod auth;
 pub mod cli;
 pub mod clients;
@@ -41,6 +42,7 @@ mod listener;
 mod loading;
 pub mod mailbox;
 mod native;
+mod pending;
 mod process;
 mod program;
 mod recycle;

@@ -1,9 +1,15 @@
 //! Keeps the memory of a vector whose elements borrow, from one batch to the next.
 
+/// Elements whose memory is kept.
+const KEPT: usize = 2048;
+
 /// Empties the vector and gives its memory to elements of another lifetime: collecting a vector's own iterator
 /// happens in place when the elements have the same size.
 pub fn recycle<A, B>(mut used: Vec<A>) -> Vec<B> {
     used.clear();
+    if used.capacity() > KEPT {
+        used = Vec::new();
+    }
     used.into_iter().map(|_| unreachable!("the vector is empty")).collect()
 }
 

@@ -9,6 +9,8 @@ use data_bridge_kv_model::{Arg, Call, Command, Kind, Load};
 
 use crate::resp::parse::{self, Intake, Limits, Placed, ProtocolError};
 
+/// Memory that is kept from one batch to the next, and as many places.
+const KEPT_BYTES: usize = 4096;
 /// Longest piece of a client's input that an error repeats.
 const QUOTED_BYTES: usize = 128;
 
@@ -53,7 +55,9 @@ impl Scratch {
     /// Forgets the batch and keeps the memory.
     pub fn clear(&mut self) {
         self.bytes.clear();
+        self.bytes.shrink_to(KEPT_BYTES);
         self.placed.clear();
+        self.placed.shrink_to(KEPT_BYTES);
         self.names_kinds = false;
     }
 }

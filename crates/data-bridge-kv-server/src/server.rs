@@ -12,6 +12,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::admin;
+use crate::allowance::Allowance;
 use crate::auth::Gate;
 use crate::clients::Clients;
 use crate::config::{Config, ConfigError};
@@ -61,6 +62,10 @@ pub struct Shared {
     pub run_id: String,
     /// Worker threads.
     pub threads: usize,
+    /// Memory for what large commands hold.
+    pub allowance: Allowance,
+    /// Memory for large requests until they were carried out.
+    pub intake: Allowance,
     /// One for each connection that may wait for the disk.
     pub disk: Semaphore,
     endpoints: OnceLock<Vec<Endpoint>>,
@@ -76,10 +81,13 @@ impl Shared {
         let gate = Gate::open(&config.password)?;
         let clients = Clients::new(config.max_clients, config.max_clients_per_address);
         let snapshots = Snapshots::new(config.snapshot_dest.clone(), config.snapshot_keep);
+        let max_memory = engine.stats().max_memory;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Shared {
             threads: config.threads.unwrap_or(cores),
-            disk: Semaphore::new(disk::waiting(engine.stats().max_memory)),
+            allowance: Allowance::of(max_memory),
+            intake: Allowance::of(max_memory),
+            disk: Semaphore::new(disk::waiting(max_memory)),
             run_id: run_id(),
             engine,
             config,

@@ -7,6 +7,7 @@ use data_bridge_kv::{Caller, NamespaceId, Waits};
 use data_bridge_kv_model::command::table::{BLOCKING, STREAM, WRITE, opcode};
 use data_bridge_kv_model::{Error, Key, Result, Spec};
 
+use crate::allowance::FREE_BYTES;
 use crate::clients::Client;
 use crate::resp::encode::Skin;
 use crate::server::Shared;
@@ -49,6 +50,7 @@ impl Session {
         caller.completions = Some(Arc::clone(&client) as _);
         caller.parks = true;
         caller.waits = Waits::Never;
+        caller.most_bytes = FREE_BYTES;
         let authenticated = !shared.gate.is_closed();
         Session {
             shared,

@@ -158,19 +158,33 @@ fn steps(
     encoder: &mut Encoder,
     out: &mut Vec<u8>,
 ) -> Outcome {
-    let mut watched = watched;
-    let mut rest = built;
-    let mut replies = ReplyBuf::new();
-    if rest.is_empty() {
-        return locked_step(session, &[], watched, encoder, out);
-    }
     let stops =
         |one: &Result<Call<'_>>| one.as_ref().is_ok_and(|call| call.spec.has(CONNECTION) || !is_keyed(call));
-    if session.caller.waits == Waits::Never && session.shared.engine.may_block() && built.iter().any(stops) {
+    let in_parts = built.iter().any(stops);
+    if session.caller.waits == Waits::Never && session.shared.engine.may_block() && in_parts {
         return Outcome::Blocked;
     }
+    if in_parts {
+        let most_bytes = std::mem::replace(&mut session.caller.most_bytes, u64::MAX);
+        let outcome = steps_in_parts(session, built, watched, encoder, out, stops);
+        session.caller.most_bytes = most_bytes;
+        return outcome;
+    }
+    locked_step(session, built, watched, encoder, out)
+}
+
+/// Runs the parts one after the other.
+fn steps_in_parts(
+    session: &mut Session,
+    built: &[Result<Call<'_>>],
+    watched: &[(Key<'_>, u64)],
+    encoder: &mut Encoder,
+    out: &mut Vec<u8>,
+    stops: impl Fn(&Result<Call<'_>>) -> bool,
+) -> Outcome {
+    let (mut watched, mut rest, mut replies) = (watched, built, ReplyBuf::new());
     while !rest.is_empty() {
-        let until = rest.iter().position(stops).unwrap_or(rest.len());
+        let until = rest.iter().position(&stops).unwrap_or(rest.len());
         let (step, after) = rest.split_at_checked(until).unwrap_or((rest, &[]));
         if !step.is_empty() || !watched.is_empty() {
             let outcome = locked_step(session, step, watched, encoder, out);

@@ -1,11 +1,13 @@
 //! The memory account of one engine: what shards report, against the limit; and the limit against what the system counts
 //! for the process.
 //!
-//! Shards report what they hold. What else a process takes (buffers, stacks, what its allocator keeps) is *slack*: known
-//! only by the difference to what the system counts. [`Budget::follow`] is told that a hundred times a second and moves the
+//! Shards report what they hold, and a server the large buffers of its connections. What else a process takes (small buffers,
+//! stacks, what its allocator keeps) is *slack*: known only by the difference to what the system counts. [`Budget::follow`] is told that a hundred times a second and moves the
 //! *target*, up to which the account may grow: down at once by what is too much, up again slowly.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use parking_lot::Mutex;
 
 /// How far a shard's report may lag behind, in bytes: it keeps writers from meeting on one counter.
 pub const REPORT_STEP: usize = 4096;
@@ -30,11 +32,21 @@ pub trait Resident: Send + Sync {
 pub struct Budget {
     limit: u64,
     used: AtomicI64,
+    /// What `used` holds that is not of the shards.
+    beside: Mutex<Beside>,
     /// Up to where the account may grow; the limit or less.
     target: AtomicU64,
     /// What was too much when the target was last lowered, and looks until it is lowered by as much again.
     lowered_by: AtomicU64,
     patience: AtomicU64,
+}
+
+/// Memory beside the shards.
+#[derive(Debug, Default)]
+struct Beside {
+    bytes: u64,
+    /// What of it is in the account.
+    counted: u64,
 }
 
 impl Budget {
@@ -43,6 +55,7 @@ impl Budget {
         Budget {
             limit,
             used: AtomicI64::new(0),
+            beside: Mutex::default(),
             target: AtomicU64::new(limit),
             lowered_by: AtomicU64::new(0),
             patience: AtomicU64::new(0),
@@ -84,6 +97,17 @@ impl Budget {
         self.used.fetch_add(change, Ordering::Relaxed);
     }
 
+    /// Takes over memory beside the shards. What is more than a share of the limit does not count: entries could not make
+    /// room for it.
+    pub fn count_beside(&self, before: usize, after: usize) {
+        let mut beside = self.beside.lock();
+        beside.bytes = beside.bytes.saturating_sub(before as u64).saturating_add(after as u64);
+        let counted = beside.bytes.min(most_beside(self.limit));
+        let change = counted as i64 - std::mem::replace(&mut beside.counted, counted) as i64;
+        self.used.fetch_add(change, Ordering::Relaxed);
+        self.target.fetch_max(least(self.limit, counted), Ordering::Relaxed);
+    }
+
     /// Moves the target by what the system counts for the process. Not to be called by two at once.
     pub fn follow(&self, resident: u64) {
         let (limit, target) = (self.limit, self.target());
@@ -96,7 +120,8 @@ impl Budget {
                 target.saturating_add(((aim - resident.min(aim)) / 2).min(limit / GROWTH)).min(limit)
             }
         };
-        self.target.store(moved.max(least(limit)), Ordering::Relaxed);
+        let beside = self.beside.lock().counted;
+        self.target.store(moved.max(least(limit, beside)), Ordering::Relaxed);
     }
 
     /// The target for a process that takes so much too much. From what is in use: what was asked for before may still be
@@ -117,8 +142,14 @@ fn margin(limit: u64) -> u64 {
     limit / MARGIN + (limit / MARGIN).min(BURST)
 }
 
-/// The least target. Whatever else takes more than the rest is not the store's, or will be gone soon.
-fn least(limit: u64) -> u64 {
+/// The least target, with so much of the account beside the shards. Whatever else takes more than the rest is not the
+/// store's, or will be gone soon.
+fn least(limit: u64, beside: u64) -> u64 {
+    (limit / 8 * 3).max(beside + limit / 4)
+}
+
+/// Most memory beside the shards that they make room for.
+fn most_beside(limit: u64) -> u64 {
     limit / 8 * 3
 }
 
@@ -187,6 +218,24 @@ mod tests {
             budget.follow(1 << 40);
         }
         assert_eq!(budget.target(), 300);
+    }
+
+    #[test]
+    fn what_stands_beside_the_shards_counts_up_to_its_share() {
+        let budget = Budget::new(800);
+        budget.report(0, 700);
+        budget.count_beside(0, 100);
+        assert_eq!((budget.used(), budget.excess()), (800, 0));
+        budget.count_beside(0, 1000);
+        assert_eq!(budget.used(), 1000);
+        // Some room is always left for entries.
+        (0..100).for_each(|_| budget.follow(1 << 40));
+        assert_eq!(budget.target(), 500);
+        budget.count_beside(1000, 100);
+        assert_eq!(budget.used(), 900);
+        budget.count_beside(100, 0);
+        budget.count_beside(100, 0);
+        assert_eq!(budget.used(), 700);
     }
 
     #[test]

@@ -20,7 +20,7 @@ use crate::settings::{NamespaceSettings, Settings};
 use crate::shard::notice::Completions;
 use crate::shard::txn::{Guards, Large};
 use crate::shard::{Space, Txn, exec};
-use crate::wal::Wal;
+use crate::wal::{Promise, Wal};
 
 mod atomic;
 mod checkpoint;
@@ -42,13 +42,13 @@ mod warm;
 pub use atomic::OnError;
 pub use direct::Obstacle;
 pub use durable::{Owed, describe_record};
-pub use halt::Waits;
+pub use halt::{Needs, Waits};
 pub use lookahead::{Ahead, Lookahead, Pin, Turn};
 pub use pending::Pending;
 pub use stats::{CheckpointStats, FETCH_TIMES, LogStats, NamespaceStats, Stats, TierStats};
 
 use durable::Room;
-use halt::{Halt, Step};
+use halt::{Halt, Means, Step};
 use open::LogToCome;
 use stats::Checkpoints;
 use ticker::Ticker;
@@ -85,6 +85,11 @@ pub struct Caller {
     pub id: u64,
     /// What it does when the disk is slow.
     pub waits: Waits,
+    /// Most bytes of values that a command may read from disk at a time, or answer with if it only reads. One that would
+    /// need more is [`Progress::Blocked`], and [`Caller::needs`] says how many.
+    pub most_bytes: u64,
+    /// What it needed that was blocked; shared by its clones.
+    pub needs: Needs,
     /// Where answers of waits and events go; without it waits are refused.
     pub completions: Option<Arc<dyn Completions>>,
     /// Whether it sees to it itself that no answer is shown too early.
@@ -103,7 +108,8 @@ pub enum Progress {
     Done,
     /// Nothing was appended: the answer comes to the caller's completions.
     Pending,
-    /// Nothing was appended and nothing done: a caller that [`Waits::Never`] has to execute it where it may wait.
+    /// Nothing was appended and nothing done: a caller that [`Waits::Never`] has to execute it where it may wait, and one that
+    /// limits what a command holds has to allow what it [`Needs`].
     Blocked,
 }
 
@@ -184,6 +190,8 @@ impl Engine {
             namespace: NamespaceId::DEFAULT,
             id: self.core.number(),
             waits: Waits::Here,
+            most_bytes: u64::MAX,
+            needs: Needs::default(),
             completions: None,
             parks: false,
             owed: Owed::default(),
@@ -223,7 +231,7 @@ impl Engine {
     ) -> Progress {
         let mark = out.len();
         let result = self.core.run(caller, token, row, command, turn, out);
-        self.core.show(caller, result).unwrap_or_else(|halt| halt.answer(mark, out))
+        self.core.show(caller, result).unwrap_or_else(|halt| halt.answer(caller, mark, out))
     }
 
     /// Executes commands in order, after asking the processor for the entries that they need. `answers` gets for each
@@ -298,7 +306,7 @@ impl Engine {
     /// `Corruption` or `Unavailable` if the key is on disk and can't be read; `Unavailable` too if the caller
     /// [`Waits::Never`] and would have to.
     pub fn version(&self, caller: &Caller, key: Key<'_>) -> Result<u64> {
-        self.try_version(caller, key)?.ok_or_else(|| Halt::Blocked.into_error())
+        self.try_version(caller, key)?.ok_or_else(|| Halt::Blocked(0).into_error())
     }
 
     /// The same; `None` if the caller [`Waits::Never`] and would have to.
@@ -307,9 +315,12 @@ impl Engine {
     /// `Corruption` or `Unavailable` if the key is on disk and can't be read.
     pub fn try_version(&self, caller: &Caller, key: Key<'_>) -> Result<Option<u64>> {
         let space = self.core.space(caller.namespace);
-        let mut txn = match self.core.begin_with(space, caller.waits, key) {
+        let mut txn = match self.core.begin_with(space, caller.means(), key) {
             Ok(txn) => txn,
-            Err(Halt::Blocked) => return Ok(None),
+            Err(halt @ Halt::Blocked(_)) => {
+                caller.note(&halt);
+                return Ok(None);
+            }
             Err(Halt::Error(error)) => return Err(error),
         };
         let place = txn.place(key);
@@ -322,6 +333,12 @@ impl Engine {
     /// Whether writers wait for entries to leave memory just now.
     pub fn holds_writers(&self) -> bool {
         self.core.tier.as_ref().is_some_and(|tier| tier.held().is_begun()) && self.core.budget.excess() > 0
+    }
+
+    /// Tells the memory that somebody takes beside the store, which is to count against the budget: so many bytes, after he
+    /// told of `before`.
+    pub fn count_beside(&self, before: usize, after: usize) {
+        self.core.budget.count_beside(before, after);
     }
 
     /// Calls `then` once that is over, or known not to end: at once, or later from the engine's thread, which it must not
@@ -412,9 +429,9 @@ impl Core {
     }
 
     /// Begins a step on one key that is in memory or nowhere.
-    fn begin_with<'a>(&'a self, space: &'a Space, waits: Waits, key: Key<'_>) -> Step<Txn<'a>> {
+    fn begin_with<'a>(&'a self, space: &'a Space, means: Means, key: Key<'_>) -> Step<Txn<'a>> {
         let index = space.shard_of(space.hash(key.as_bytes()));
-        self.begin_warm(space, waits, || lock_one(space, index), |visit| visit(key))
+        self.begin_warm(space, means, || lock_one(space, index), |visit| visit(key))
     }
 
     fn check_open(&self) -> Result<()> {
@@ -458,6 +475,7 @@ impl Core {
         let (spec, load) = row;
         let bytes = || record_bytes(command, load);
         let (space, room) = self.make_way(caller, spec.has(READ), spec.has(GROWS), bytes)?;
+        let mark = out.len();
         match command {
             Command::State(
                 command @ (StateCommand::Wait { .. }
@@ -480,12 +498,10 @@ impl Core {
                         let mut txn = self.begin(space, Guards::One(shard));
                         txn.know(key, hash);
                         if self.tier.is_some() {
-                            match self.warm_one(txn, caller.waits, key, command, spec.has(READ))? {
+                            match self.warm_one(txn, caller.means(), key, command, spec.has(READ))? {
                                 Warm::Ready(ready) => txn = ready,
                                 Warm::Copy(fetched) => {
-                                    let mut txn = Txn::on_copy(space, &*self.clock, fetched.into_copy());
-                                    exec::run(&mut txn, command, out)?;
-                                    return Ok(Progress::Done);
+                                    return self.run_on_copy(caller, command, fetched.into_copy(), out);
                                 }
                             }
                         }
@@ -493,7 +509,7 @@ impl Core {
                         txn
                     }
                     several if self.tier.is_none() => self.begin(space, lock_keys(space, several)),
-                    several => self.begin_several(space, caller.waits, several, command)?,
+                    several => self.begin_several(space, caller.means(), several, command)?,
                 };
                 if room.is_scarce() {
                     txn.keep_undo();
@@ -501,9 +517,14 @@ impl Core {
                 let result = exec::run(&mut txn, command, out);
                 if !txn.has_rare() {
                     caller.send(txn.finish());
+                    caller.check_answer(spec, (out.len() - mark) as u64)?;
                     return Ok(result.map(|()| Progress::Done)?);
                 }
-                self.end(caller, txn, &room, (spec, command), result, out)?;
+                let fits = room.for_record(&txn);
+                if result.is_err() || fits.is_err() {
+                    txn.roll_back();
+                }
+                self.end(caller, txn, (spec, command), (result, fits), (mark, out))?;
             }
         }
         Ok(Progress::Done)
@@ -514,26 +535,21 @@ impl Core {
         &self,
         caller: &Caller,
         mut txn: Txn<'_>,
-        room: &Room<'_>,
         (spec, command): (&Spec, &Command<'_>),
-        result: Result<()>,
-        out: &mut ReplyBuf,
+        (result, fits): (Result<()>, Result<Option<Promise<'_>>>),
+        (mark, out): (usize, &mut ReplyBuf),
     ) -> Step<()> {
-        let space = txn.space();
-        let fits = room.for_record(&txn);
-        if result.is_err() || fits.is_err() {
-            txn.roll_back();
-        }
         let (copy, gaps) = (txn.take_copy(), txn.take_gaps());
         caller.send(txn.finish());
         match copy {
             None => result?,
-            Some(copy) => exec::run(&mut Txn::on_copy(space, &*self.clock, copy), command, out)?,
+            Some(copy) => return self.run_on_copy(caller, command, copy, out).map(drop),
         }
         // What a read finds expired is gone, whether that is written down or not.
         if !spec.has(READ) {
             fits?;
         }
+        caller.check_answer(spec, gaps.bytes_after(mark, out))?;
         gaps.fill(out);
         Ok(())
     }

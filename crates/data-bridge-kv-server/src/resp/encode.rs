@@ -113,24 +113,39 @@ impl Encoder {
         form: Form,
         out: &mut Vec<u8>,
     ) {
+        self.go_on(&mut Walk::over(count), reader, (skin, form), usize::MAX, out);
+    }
+
+    /// Goes on with a walk until `out` is longer than `room`; answers whether it came to its end. `reader` stands where it
+    /// stood before.
+    pub fn go_on(
+        &mut self,
+        walk: &mut Walk,
+        reader: &mut ReplyReader<'_>,
+        (skin, form): (Skin, Form),
+        room: usize,
+        out: &mut Vec<u8>,
+    ) -> bool {
         // Containers only announce how many items follow, so a walk needs no stack; pairs that become arrays of
         // two get their heads when their turn comes.
-        let mut open: Vec<Open> = Vec::new();
-        let mut left = count;
+        let Walk { open, left } = walk;
         loop {
-            while left == 0 {
-                let Some(outer) = open.pop() else { return };
-                left = outer.left;
+            while *left == 0 {
+                let Some(outer) = open.pop() else { return true };
+                *left = outer.left;
+            }
+            if out.len() > room {
+                return false;
             }
             if open.last().is_some_and(|innermost| innermost.paired && left.is_multiple_of(2)) {
                 out.extend_from_slice(b"*2\r\n");
             }
-            left = left.saturating_sub(1);
-            let Ok(item) = reader.item() else { return };
+            *left = left.saturating_sub(1);
+            let Ok(item) = reader.item() else { return true };
             if let Item::Container(shape, count) = item {
                 let paired = container(shape, count, skin, form, out);
-                open.push(Open { left, paired });
-                left = items_of(shape, count);
+                open.push(Open { left: *left, paired });
+                *left = items_of(shape, count);
             } else {
                 self.leaf(item, skin, form, out);
             }
@@ -244,7 +259,24 @@ impl Encoder {
     }
 }
 
+/// How far reply items were written.
+#[derive(Debug)]
+pub struct Walk {
+    /// Containers around the next item.
+    open: Vec<Open>,
+    /// Items of the innermost one that are still to come.
+    left: usize,
+}
+
+impl Walk {
+    /// A walk that begins in front of so many items.
+    pub fn over(count: usize) -> Walk {
+        Walk { open: Vec::new(), left: count }
+    }
+}
+
 /// A container whose inside is being written.
+#[derive(Debug)]
 struct Open {
     /// Items of the container around it that are still to come.
     left: usize,

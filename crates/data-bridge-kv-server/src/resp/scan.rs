@@ -12,11 +12,12 @@ use super::parse::{Limits, ProtocolError, length, text_line};
 pub struct Scan {
     at: usize,
     left: usize,
+    seen: usize,
 }
 
 impl Default for Scan {
     fn default() -> Scan {
-        Scan { at: 0, left: 1 }
+        Scan { at: 0, left: 1, seen: 0 }
     }
 }
 
@@ -32,8 +33,20 @@ impl Scan {
             let Some((more, next)) = head(rest, limits)? else { return Ok(false) };
             self.at = request.len().saturating_sub(next.len());
             self.left = self.left.saturating_sub(1).saturating_add(more);
+            self.seen = self.seen.saturating_add(1);
         }
         Ok(true)
+    }
+
+    /// How many bytes the request is likely to have: the element that is just coming says how long it is, the others are
+    /// taken to be as long as those before.
+    pub fn expected_bytes(&self, request: &[u8]) -> usize {
+        let rest = request.get(self.at..).unwrap_or_default();
+        let next = rest.strip_prefix(b"$").and_then(|rest| length(rest, "").ok().flatten());
+        let next = next.map_or(0, |(length, _)| usize::try_from(length).unwrap_or(0));
+        let mean = self.at.checked_div(self.seen).unwrap_or(0);
+        let others = mean.saturating_mul(self.left.saturating_sub(1));
+        self.at.saturating_add(next).saturating_add(others).max(request.len())
     }
 }
 
@@ -65,6 +78,25 @@ mod tests {
     use super::*;
 
     const LIMITS: Limits = Limits { arguments: 1000, bulk_bytes: 1000, inline_bytes: 1000 };
+
+    #[test]
+    fn what_comes_is_expected_to_be_like_what_came() {
+        let limits = Limits { bulk_bytes: 1 << 20, ..LIMITS };
+        let mut scan = Scan::default();
+        let one = b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$1000000\r\nvvv";
+        assert_eq!(scan.is_whole(one, &limits), Ok(false));
+        assert_eq!(scan.expected_bytes(one), 1_000_020);
+        let mut many = b"*101\r\n$4\r\nMSET\r\n".to_vec();
+        for _ in 0..10 {
+            many.extend_from_slice(b"$1\r\nk\r\n$500\r\n");
+            many.extend_from_slice(&[b'v'; 500]);
+            many.extend_from_slice(b"\r\n");
+        }
+        let mut scan = Scan::default();
+        assert_eq!(scan.is_whole(&many, &limits), Ok(false));
+        let expected = scan.expected_bytes(&many);
+        assert!((22_000..28_000).contains(&expected), "{expected}");
+    }
 
     #[test]
     fn a_request_in_pieces_is_whole_at_its_last_byte() {

@@ -30,7 +30,7 @@ impl Engine {
     ) -> Progress {
         let mark = out.len();
         let result = self.core.run_atomic(caller, calls, on_error, watched, out);
-        self.core.show(caller, result).map_or_else(|halt| halt.answer(mark, out), |()| Progress::Done)
+        self.core.show(caller, result).map_or_else(|halt| halt.answer(caller, mark, out), |()| Progress::Done)
     }
 }
 
@@ -44,12 +44,13 @@ impl Core {
         out: &mut ReplyBuf,
     ) -> Step<()> {
         let has = |flag| move |call: &Call<'_>| call.spec.has(flag);
+        let mark = out.len();
         let (reads, grows) = (calls.iter().all(has(READ)), calls.iter().any(has(GROWS)));
         let bytes = || calls.iter().map(|call| record_bytes(&call.command, call.load)).sum();
         let (space, room) = self.make_way(caller, reads, grows, bytes)?;
         let watched_shards = || watched.iter().map(|(key, _)| space.shard_of(space.hash(key.as_bytes())));
         let lock = || lock_calls(space, calls, watched_shards());
-        let mut txn = self.begin_warm(space, caller.waits, lock, |visit| {
+        let mut txn = self.begin_warm(space, caller.means(), lock, |visit| {
             watched.iter().for_each(|(key, _)| visit(*key));
             calls.iter().for_each(|call| call.command.keys().for_each(&mut *visit));
         })?;
@@ -66,7 +67,10 @@ impl Core {
         let gaps = txn.take_gaps();
         caller.send(txn.finish());
         result?;
-        if !reads {
+        if reads {
+            // Whoever shows the answers holds them twice for a moment. What was written can't begin again.
+            caller.means().check(2 * gaps.bytes_after(mark, out))?;
+        } else {
             fits?;
         }
         gaps.fill(out);

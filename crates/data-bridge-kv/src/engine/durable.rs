@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use data_bridge_kv_model::{Call, Error, ErrorKind, Key, ReplyBuf, Result, Shape};
 
+use super::halt::Means;
 use super::{Caller, Core, EFFECT_BYTES, Engine, Halt, NamespaceId, Progress, Step, Waits};
 use crate::disk::Disk;
 use crate::manifest::SEQUENCES;
@@ -148,7 +149,7 @@ impl Engine {
         let mark = out.len();
         let result = self.core.run(caller, token, (call.spec, call.load), &call.command, None, out);
         self.owe_everything(caller);
-        self.core.show(caller, result).unwrap_or_else(|halt| halt.answer(mark, out))
+        self.core.show(caller, result).unwrap_or_else(|halt| halt.answer(caller, mark, out))
     }
 
     /// Why the log failed, if it did: nothing is acknowledged any more, and the store is to be opened anew.
@@ -314,7 +315,7 @@ impl Core {
             let shard = space.shard_of(space.hash(key.as_bytes()));
             let mut txn = match mutation {
                 Mutation::Put { .. } | Mutation::Delete => self.begin_at(space, shard),
-                _ => self.begin_with(space, Waits::Alone, key).map_err(Halt::into_error)?,
+                _ => self.begin_with(space, Means::all(Waits::Alone), key).map_err(Halt::into_error)?,
             };
             let place = txn.place(key);
             txn.replay(place, space.sequence_of(version), mutation);

@@ -1,8 +1,13 @@
-//! How a command stops short: by an error, or since it would have to wait and its caller does not.
+//! How a command stops short: by an error, or since it would have to wait and its caller does not, or would hold more bytes
+//! than its caller lets it.
 
-use data_bridge_kv_model::{Error, ErrorKind, ReplyBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use super::Progress;
+use data_bridge_kv_model::command::table::READ;
+use data_bridge_kv_model::{Error, ErrorKind, ReplyBuf, Spec};
+
+use super::{Caller, Progress};
 
 /// What a caller does when a command has to wait for the disk: for a value that left memory, or for room in it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -16,11 +21,63 @@ pub enum Waits {
     Never,
 }
 
+/// What a caller lets a command do.
+#[derive(Clone, Copy)]
+pub(super) struct Means {
+    pub(super) waits: Waits,
+    /// Most bytes that it may hold, see [`Caller::most_bytes`].
+    pub(super) most_bytes: u64,
+}
+
+impl Means {
+    /// Whatever it takes.
+    pub(super) fn all(waits: Waits) -> Means {
+        Means { waits, most_bytes: u64::MAX }
+    }
+
+    /// Stops a command that would hold more than it may.
+    pub(super) fn check(self, bytes: u64) -> Step<()> {
+        if bytes > self.most_bytes { Err(Halt::Blocked(bytes)) } else { Ok(()) }
+    }
+}
+
+/// How many bytes the last command of a caller that was [`Progress::Blocked`] would have held, if that was the reason; 0 if
+/// not.
+#[derive(Clone, Debug, Default)]
+pub struct Needs(Arc<AtomicU64>);
+
+impl Needs {
+    /// Takes the number.
+    pub fn take(&self) -> u64 {
+        self.0.swap(0, Relaxed)
+    }
+}
+
+impl Caller {
+    pub(super) fn means(&self) -> Means {
+        Means { waits: self.waits, most_bytes: self.most_bytes }
+    }
+
+    /// Stops a command that only reads and would answer with more than it may: it can begin again.
+    #[inline]
+    pub(super) fn check_answer(&self, spec: &Spec, bytes: u64) -> Step<()> {
+        if spec.has(READ) { self.means().check(bytes) } else { Ok(()) }
+    }
+
+    /// Remembers what a command that stopped short needs.
+    #[cold]
+    pub(super) fn note(&self, halt: &Halt) {
+        if let Halt::Blocked(bytes) = halt {
+            self.needs.0.store(*bytes, Relaxed);
+        }
+    }
+}
+
 /// Why a command has not run, or not to its end.
 pub(super) enum Halt {
     Error(Error),
-    /// The caller would have to wait; nothing was changed.
-    Blocked,
+    /// The caller would have to wait, or to let it hold so many bytes if that is not 0; nothing was changed.
+    Blocked(u64),
 }
 
 impl From<Error> for Halt {
@@ -34,18 +91,19 @@ impl Halt {
     pub(super) fn into_error(self) -> Error {
         match self {
             Halt::Error(error) => error,
-            Halt::Blocked => {
+            Halt::Blocked(_) => {
                 Error::new(ErrorKind::Unavailable, "the key is on disk, and its reader never waits")
             }
         }
     }
 
-    /// Takes back what stands in `out` behind this mark; an error is the answer.
+    /// Takes back what stands in `out` behind this mark; an error is the answer, and what the caller must allow is noted.
     #[cold]
-    pub(super) fn answer(self, mark: usize, out: &mut ReplyBuf) -> Progress {
+    pub(super) fn answer(self, caller: &Caller, mark: usize, out: &mut ReplyBuf) -> Progress {
+        caller.note(&self);
         out.truncate(mark);
         match self {
-            Halt::Blocked => Progress::Blocked,
+            Halt::Blocked(_) => Progress::Blocked,
             Halt::Error(error) => {
                 out.error(&error);
                 Progress::Done

@@ -9,6 +9,7 @@ use data_bridge_kv_model::limits::COLD_BATCH_BYTES;
 use data_bridge_kv_model::{Error, ErrorKind, Result};
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
+use super::halt::Means;
 use super::held::Held;
 use super::open::refused;
 use super::room::ORDER_AT_ONCE;
@@ -211,7 +212,7 @@ impl Tier {
     /// Does what may block, as the caller does that.
     pub(super) fn block<R: Send>(&self, waits: Waits, act: impl FnOnce() -> R + Send) -> Step<R> {
         match waits {
-            Waits::Never => Err(Halt::Blocked),
+            Waits::Never => Err(Halt::Blocked(0)),
             Waits::Alone => Ok(act()),
             Waits::Here => {
                 let (mut act, mut result) = (Some(act), None);
@@ -235,17 +236,20 @@ impl Tier {
     }
 
     /// Reads this part of what is wanted, in order.
-    fn read(&self, wanted: &[Wanted], part: Part, waits: Waits) -> Step<Vec<Outcome>> {
+    fn read(&self, wanted: &[Wanted], part: Part, means: Means) -> Step<Vec<Outcome>> {
+        let waits = means.waits;
         let mut reading = Reading::new(wanted.iter().map(Wanted::source), part);
         check_size(&reading, wanted.len())?;
+        means.check(reading.bytes())?;
         let watch = Stopwatch::start();
         let is_short = waits != Waits::Never || reading.bytes() <= AT_ONCE_BYTES;
         if !(is_short && reading.at_once()) {
             self.block(waits, || {
                 reading.measure();
                 check_size(&reading, wanted.len())?;
+                means.check(reading.bytes())?;
                 self.reads.finish(&mut reading);
-                Ok::<(), Error>(())
+                Step::Ok(())
             })??;
         }
         let count = wanted.len() as u64;
@@ -276,8 +280,8 @@ impl Tier {
     }
 
     /// Reads what a command needs.
-    pub(super) fn fetch(&self, space: &Space, wanted: Vec<Wanted>, waits: Waits) -> Step<Vec<Fetched>> {
-        let outcomes = self.read(&wanted, Part::Whole, waits)?;
+    pub(super) fn fetch(&self, space: &Space, wanted: Vec<Wanted>, means: Means) -> Step<Vec<Fetched>> {
+        let outcomes = self.read(&wanted, Part::Whole, means)?;
         let fetched =
             wanted.into_iter().zip(outcomes).map(|(wanted, outcome)| wanted.fetched(space, outcome));
         Ok(fetched.collect::<Result<_>>()?)
@@ -285,7 +289,7 @@ impl Tier {
 
     /// Reads the names of entries. One whose record is damaged has none any more: it is left out, and counted.
     pub(super) fn names(&self, space: &Space, wanted: Vec<Wanted>, waits: Waits) -> Step<Vec<Named>> {
-        let outcomes = self.read(&wanted, Part::Front, waits)?;
+        let outcomes = self.read(&wanted, Part::Front, Means::all(waits))?;
         let named = wanted.into_iter().zip(outcomes).map(|(wanted, outcome)| wanted.named(space, outcome));
         let has_name =
             |named: &Result<Named>| !named.as_ref().is_err_and(|error| error.kind() == ErrorKind::Corruption);

@@ -81,7 +81,7 @@ impl Core {
         out: &mut ReplyBuf,
     ) -> Step<Progress> {
         let space = self.space(caller.namespace);
-        let mut txn = self.begin_with(space, caller.waits, key)?;
+        let mut txn = self.begin_with(space, caller.means(), key)?;
         let place = txn.place(key);
         let state = txn.find(place).map(|entry| (entry.value(), space.version(entry.sequence())));
         let holds = condition.holds(state, false);
@@ -133,7 +133,7 @@ impl Core {
                 caller.send(txn.finish());
             }
             Target::Key(key) => {
-                let begun = self.begin_with(space, caller.waits, key);
+                let begun = self.begin_with(space, caller.means(), key);
                 let mut txn = begun
                     .inspect_err(|_| caller.pending.unmark_watch(watch, caller.namespace, key.as_str()))?;
                 let place = txn.place(key);

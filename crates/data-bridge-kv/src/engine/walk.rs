@@ -4,6 +4,7 @@ use data_bridge_kv_model::command::{KeyCommand, ScanOptions};
 use data_bridge_kv_model::limits::KEYS_COMMAND_KEYS;
 use data_bridge_kv_model::{Error, ErrorKind, Glob, Key, Kind, ReplyBuf, Shape, ValueRef};
 
+use super::halt::Means;
 use super::{Caller, Core, Halt, Step, Waits};
 use crate::cold::Part;
 use crate::hash::KeyHash;
@@ -52,7 +53,7 @@ impl Core {
             KeyCommand::Flush { .. } | KeyCommand::Clear { .. }
                 if waits == Waits::Never && self.spaces.iter().any(has_cold) =>
             {
-                Err(Halt::Blocked)
+                Err(Halt::Blocked(0))
             }
             KeyCommand::Flush { all } => self.flush(space, waits, *all, out),
             KeyCommand::Clear { prefix } => {
@@ -146,7 +147,7 @@ impl Core {
                     names.iter().for_each(|named| visit(named.key().as_bytes(), None));
                 }
                 Part::Whole => {
-                    for fetched in tier.fetch(space, wanted, waits)? {
+                    for fetched in tier.fetch(space, wanted, Means::all(waits))? {
                         visit(fetched.entry().key(), Some(fetched.entry()));
                     }
                 }

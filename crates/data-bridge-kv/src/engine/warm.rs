@@ -4,13 +4,16 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use data_bridge_kv_model::command::{KeyCommand, ScalarCommand, SetOptions};
-use data_bridge_kv_model::{Command, Key, KeySet};
+use data_bridge_kv_model::{Command, Key, KeySet, ReplyBuf};
 
-use super::{Caller, Core, NamespaceId, Step, Waits};
+use super::halt::Means;
+use super::{Caller, Core, NamespaceId, Progress, Step};
 use crate::cold::{Ahead, Source};
+use crate::hash::KeyHash;
 use crate::router::{lock_keys, lock_one};
 use crate::shard::txn::{Fetched, Guards};
-use crate::shard::{Space, Txn};
+use crate::shard::{Space, Txn, exec};
+use crate::table::OwnedEntry;
 
 /// Rounds after which a command keeps entries from leaving memory until it has run: others may have made its keys cold
 /// again each time.
@@ -45,11 +48,27 @@ pub(super) enum Warm<'a> {
 }
 
 impl Core {
+    /// Runs a command that reads on a copy of the entry that it reads, without a lock.
+    pub(super) fn run_on_copy(
+        &self,
+        caller: &Caller,
+        command: &Command<'_>,
+        copy: (KeyHash, OwnedEntry),
+        out: &mut ReplyBuf,
+    ) -> Step<Progress> {
+        let bytes = exec::reply_bytes(command, copy.1.entry().value());
+        caller.means().check(bytes as u64)?;
+        // What doubles as it grows would take up to three times as much.
+        out.bytes_mut().reserve_exact(bytes);
+        exec::run(&mut Txn::on_copy(self.space(caller.namespace), &*self.clock, copy), command, out)?;
+        Ok(Progress::Done)
+    }
+
     /// Begins a step all of whose keys are in memory or nowhere; `keys` names them.
     pub(super) fn begin_warm<'a>(
         &'a self,
         space: &'a Space,
-        waits: Waits,
+        means: Means,
         lock: impl Fn() -> Guards<'a>,
         keys: impl Fn(&mut dyn FnMut(Key<'_>)),
     ) -> Step<Txn<'a>> {
@@ -75,9 +94,9 @@ impl Core {
             txn.finish().send();
             // What comes in is to leave again: whoever reads waits for that as writers do, but never twice for one command.
             if round == 1 && self.budget.excess() > 0 {
-                self.demote_excess(NamespaceId(space.number()), waits)?;
+                self.demote_excess(NamespaceId(space.number()), means.waits)?;
             }
-            fetched = tier.fetch(space, wanted, waits)?;
+            fetched = tier.fetch(space, wanted, means)?;
         }
     }
 
@@ -85,12 +104,12 @@ impl Core {
     pub(super) fn begin_several<'a>(
         &'a self,
         space: &'a Space,
-        waits: Waits,
+        means: Means,
         keys: KeySet<'_>,
         command: &Command<'_>,
     ) -> Step<Txn<'a>> {
         if looks_at_values(space, command) {
-            return self.begin_warm(space, waits, || lock_keys(space, keys), |visit| keys.for_each(visit));
+            return self.begin_warm(space, means, || lock_keys(space, keys), |visit| keys.for_each(visit));
         }
         let mut txn = self.begin(space, lock_keys(space, keys));
         keys.for_each(|key| {
@@ -104,7 +123,7 @@ impl Core {
     pub(super) fn warm_one<'a>(
         &'a self,
         mut txn: Txn<'a>,
-        waits: Waits,
+        means: Means,
         key: Key<'_>,
         command: &Command<'_>,
         may_copy: bool,
@@ -117,7 +136,7 @@ impl Core {
         txn.finish().send();
         let index = space.shard_of(place.hash);
         if may_copy {
-            for fetched in tier.fetch(space, vec![wanted], waits)? {
+            for fetched in tier.fetch(space, vec![wanted], means)? {
                 let mut txn = self.begin_at(space, index);
                 if txn.is_current(&fetched) {
                     // Where memory is short, nothing comes in that has not to.
@@ -134,7 +153,7 @@ impl Core {
                 }
             }
         }
-        let mut txn = self.begin_warm(space, waits, || lock_one(space, index), |visit| visit(key))?;
+        let mut txn = self.begin_warm(space, means, || lock_one(space, index), |visit| visit(key))?;
         txn.know(key, place.hash);
         Ok(Warm::Ready(txn))
     }

@@ -1,18 +1,21 @@
 //! Executors: one file per family of commands, each a function from a command and a running step to reply items.
 //! An error means that the command changed nothing.
 
+use data_bridge_kv_model::command::{HashCommand, ListCommand, RangeBy, SetCommand, ZSetCommand};
 use data_bridge_kv_model::limits::VALUE_BYTES;
 use data_bridge_kv_model::{Arg, Command, Error, ErrorKind, Kind, ReplyBuf, Result, ValueRef, show};
 
-use super::{Shard, Space, Txn};
+use super::{Shard, Space, Txn, encoded_len};
 use crate::clock::Clock;
 use crate::collections::{Collection, Packed};
 use crate::hash::KeyHash;
-use crate::table::{NewValue, is_kept_whole};
+use crate::table::{NewValue, Stored, is_kept_whole};
 use crate::wal::Lsn;
 
 /// What an element takes beside its bytes when it is encoded, at most.
 const ELEMENT_BYTES: usize = 8;
+/// What a reply takes beside its elements.
+const REPLY_HEAD: usize = 64;
 
 pub mod hash;
 pub mod key;
@@ -60,6 +63,26 @@ pub fn run_short(
         | Command::State(_)
         | Command::Connection(_) => None,
     }
+}
+
+/// About how many bytes a reading command answers with about this value, the only one that it reads.
+pub fn reply_bytes(command: &Command<'_>, stored: Stored<'_>) -> usize {
+    let whole = encoded_len(stored);
+    let Stored::Collection(collection) = stored else { return whole };
+    let length = collection.len();
+    let elements = match command {
+        Command::List(ListCommand::Range { start, end, .. }) => scalar::range(*start, *end, length).len(),
+        Command::ZSet(ZSetCommand::Range { by: RangeBy::Rank { start, end }, .. }) => {
+            scalar::range(*start, *end, length).len()
+        }
+        Command::Hash(HashCommand::MultiGet { fields, .. }) => fields.len(),
+        Command::Set(SetCommand::Scan { options, .. })
+        | Command::Hash(HashCommand::Scan { options, .. })
+        | Command::ZSet(ZSetCommand::Scan { options, .. }) => options.count,
+        _ => length,
+    };
+    // As if all were equally long.
+    whole / length.max(1) * elements.min(length) + REPLY_HEAD
 }
 
 /// A value that a command brings, in the form that the table stores. Short collections stand as they come, since their

@@ -31,6 +31,11 @@ impl Gaps {
         self.bytes = self.bytes.saturating_sub(forgotten);
     }
 
+    /// About how many bytes a reply that began at `mark` has with them.
+    pub fn bytes_after(&self, mark: usize, out: &ReplyBuf) -> u64 {
+        out.len().saturating_sub(mark).saturating_add(self.bytes) as u64
+    }
+
     /// Puts the values in.
     pub fn fill(self, out: &mut ReplyBuf) {
         let Some((first, _)) = self.list.first() else { return };
