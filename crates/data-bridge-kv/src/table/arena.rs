@@ -9,8 +9,9 @@
 //! that have to stay where they are, are *cells* of a run ([`take_cell`]).
 //!
 //! Entries are read at random, and with pages of 4 KiB most of the reads would first have to look up where the page is.
-//! So the system is asked to put a chunk into one page of its size, but for the first few, and for those of which some
-//! went back: the system would fill them up again.
+//! So the system is asked to put a chunk of tables' pages into one page of its size, but for the first few, and for those
+//! of which some went back: the system would fill them up again. Payloads have chunks of their own, without that: what is
+//! behind one in its last page takes no memory.
 //!
 //! A payload that is longer than a run is mapped by itself.
 //!
@@ -46,20 +47,20 @@ const KEPT_PAGES: usize = 32;
 
 /// A run of `len` bytes, from 1 to [`RUN_BYTES`]; `None` if the system has no memory.
 pub(super) fn take(len: usize) -> Option<NonNull<u8>> {
-    Arena::of_this_process().take(len.div_ceil(PAGE_BYTES))
+    Arena::of_this_process().tables.take(len.div_ceil(PAGE_BYTES))
 }
 
 /// # Safety
 /// The run is from [`take`] with a length of as many pages, and is not used any more.
 pub(super) unsafe fn give(run: NonNull<u8>, len: usize) {
     // SAFETY: promised by the caller.
-    unsafe { Arena::of_this_process().give(run, len.div_ceil(PAGE_BYTES)) }
+    unsafe { Arena::of_this_process().tables.give(run, len.div_ceil(PAGE_BYTES)) }
 }
 
 /// A cell of `len` bytes, one of [`CELL_LENGTHS`]; `None` if the system has no memory.
 pub(super) fn take_cell(len: usize) -> Option<NonNull<u8>> {
     let arena = Arena::of_this_process();
-    arena.cells.lock().take(len, arena)
+    arena.cells.lock().take(len, &arena.tables)
 }
 
 /// # Safety
@@ -67,13 +68,13 @@ pub(super) fn take_cell(len: usize) -> Option<NonNull<u8>> {
 pub(super) unsafe fn give_cell(cell: NonNull<u8>, len: usize) {
     let arena = Arena::of_this_process();
     // SAFETY: promised by the caller.
-    unsafe { arena.cells.lock().give(cell, len, arena) }
+    unsafe { arena.cells.lock().give(cell, len, &arena.tables) }
 }
 
 /// Bytes in memory of their own, which never change.
 #[derive(Debug)]
 pub(super) struct Extent {
-    /// From [`take`], or from [`map`] if they are more than fit there; owned.
+    /// From the arena's payloads, or from [`map`] if they are more than fit there; owned.
     start: NonNull<u8>,
     len: usize,
 }
@@ -87,7 +88,8 @@ impl Extent {
     /// A copy of these bytes, which are some; `None` if the system has no memory.
     pub(super) fn copy_of(bytes: &[u8]) -> Option<Extent> {
         let len = bytes.len();
-        let start = if len > RUN_BYTES { map(len)? } else { take(len)? };
+        let payloads = &Arena::of_this_process().payloads;
+        let start = if len > RUN_BYTES { map(len)? } else { payloads.take(len.div_ceil(PAGE_BYTES))? };
         // SAFETY: new memory of this length.
         unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), start.as_ptr(), len) };
         Some(Extent { start, len })
@@ -112,7 +114,13 @@ impl Deref for Extent {
 impl Drop for Extent {
     fn drop(&mut self) {
         // SAFETY: taken or mapped with this length, and nobody has a reference into it any more.
-        unsafe { if self.len > RUN_BYTES { unmap(self.start, self.len) } else { give(self.start, self.len) } }
+        unsafe {
+            if self.len > RUN_BYTES {
+                unmap(self.start, self.len);
+            } else {
+                Arena::of_this_process().payloads.give(self.start, self.len.div_ceil(PAGE_BYTES));
+            }
+        }
     }
 }
 
@@ -121,6 +129,12 @@ struct Arena {
     process: u32,
     /// Locked before the chunks.
     cells: Mutex<Cells>,
+    tables: Region,
+    payloads: Region,
+}
+
+/// Chunks of one use.
+struct Region {
     chunks: Mutex<Chunks>,
 }
 
@@ -131,6 +145,8 @@ struct Chunks {
     rooms: [BTreeSet<usize>; CHUNK_PAGES + 1],
     /// Free pages that were not given back, by address.
     kept: Vec<usize>,
+    /// Whether huge pages are asked for.
+    is_dense: bool,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -164,10 +180,16 @@ impl Arena {
     }
 
     fn new(process: u32) -> Arena {
+        let [tables, payloads] = [true, false].map(Region::new);
+        Arena { process, cells: Mutex::default(), tables, payloads }
+    }
+}
+
+impl Region {
+    fn new(is_dense: bool) -> Region {
         let known = HashMap::with_hasher(foldhash::fast::FixedState::default());
         let rooms = std::array::from_fn(|_| BTreeSet::new());
-        let chunks = Chunks { known, rooms, kept: Vec::with_capacity(KEPT_PAGES) };
-        Arena { process, cells: Mutex::default(), chunks: Mutex::new(chunks) }
+        Region { chunks: Mutex::new(Chunks { known, rooms, kept: Vec::with_capacity(KEPT_PAGES), is_dense }) }
     }
 
     fn take(&self, pages: usize) -> Option<NonNull<u8>> {
@@ -182,7 +204,7 @@ impl Arena {
     }
 
     /// # Safety
-    /// As of [`give`].
+    /// The run is from [`Region::take`] of this region with as many pages, and is not used any more.
     unsafe fn give(&self, run: NonNull<u8>, pages: usize) {
         let address = run.as_ptr().expose_provenance();
         if pages == 1 {
@@ -247,7 +269,7 @@ impl Chunks {
     }
 
     fn is_large(&self) -> bool {
-        self.known.len() >= SMALL_CHUNKS
+        self.is_dense && self.known.len() >= SMALL_CHUNKS
     }
 
     fn set(&mut self, number: usize, chunk: Chunk) {
@@ -362,9 +384,9 @@ unsafe fn empty(start: NonNull<u8>, bytes: usize) {
 mod tests {
     use super::*;
 
-    /// An arena of this test alone.
-    fn arena() -> Arena {
-        Arena::new(0)
+    /// Chunks of this test alone.
+    fn region() -> Region {
+        Region::new(true)
     }
 
     fn resident_pages(run: NonNull<u8>, bytes: usize) -> usize {
@@ -384,7 +406,7 @@ mod tests {
 
     #[test]
     fn runs_are_apart_and_go_back() {
-        let arena = arena();
+        let region = region();
         let mut taken: Vec<(NonNull<u8>, usize, u8)> = Vec::new();
         let mut seed = 7_u64;
         for round in 0..20_000_u32 {
@@ -392,7 +414,7 @@ mod tests {
             let pick = (seed >> 33) as usize;
             if taken.len() < 200 && !pick.is_multiple_of(3) {
                 let pages = if pick.is_multiple_of(5) { 1 + pick / 8 % 32 } else { 1 };
-                let run = arena.take(pages).expect("there is memory");
+                let run = region.take(pages).expect("there is memory");
                 let mark = round as u8;
                 // SAFETY: the run has so many pages, and is this test's.
                 unsafe { run.write_bytes(mark, pages * PAGE_BYTES) };
@@ -403,14 +425,14 @@ mod tests {
                 let bytes = unsafe { std::slice::from_raw_parts(run.as_ptr(), pages * PAGE_BYTES) };
                 assert!(bytes.iter().all(|byte| *byte == mark), "somebody else wrote here");
                 // SAFETY: taken above, with so many pages.
-                unsafe { arena.give(run, pages) };
+                unsafe { region.give(run, pages) };
             }
         }
         for (run, pages, _) in taken {
             // SAFETY: as above.
-            unsafe { arena.give(run, pages) };
+            unsafe { region.give(run, pages) };
         }
-        let chunks = arena.chunks.lock();
+        let chunks = region.chunks.lock();
         let used: u32 = chunks.known.values().map(|chunk| chunk.free.count_zeros()).sum();
         assert_eq!(used as usize, chunks.kept.len(), "all but what is kept is free");
         assert!(chunks.known.len() <= chunks.kept.len() + 1, "{} chunks", chunks.known.len());
@@ -419,8 +441,8 @@ mod tests {
     #[test]
     #[cfg(target_os = "linux")]
     fn what_is_given_back_is_the_systems() {
-        let arena = arena();
-        let run = arena.take(CHUNK_PAGES).expect("there is memory");
+        let region = region();
+        let run = region.take(CHUNK_PAGES).expect("there is memory");
         let [first, second] = [0, 1].map(|half| {
             // SAFETY: within the run.
             unsafe { run.add(half * RUN_BYTES / 2) }
@@ -430,40 +452,40 @@ mod tests {
         let full = resident_pages(run, RUN_BYTES);
         assert!(full >= RUN_BYTES / SYSTEM_PAGE);
         // SAFETY: half of what was taken, and nothing looks at it again.
-        unsafe { arena.give(first, CHUNK_PAGES / 2) };
+        unsafe { region.give(first, CHUNK_PAGES / 2) };
         let left = resident_pages(second, RUN_BYTES / 2);
         assert_eq!(full - left, RUN_BYTES / SYSTEM_PAGE / 2);
         // SAFETY: the other half is still this test's.
         assert!(unsafe { second.read() } == 1);
         // SAFETY: as above.
-        unsafe { arena.give(second, CHUNK_PAGES / 2) };
+        unsafe { region.give(second, CHUNK_PAGES / 2) };
     }
 
     #[test]
     fn a_run_is_cut_where_it_fits_best() {
-        let arena = arena();
-        let all = arena.take(CHUNK_PAGES).expect("there is memory");
-        let other = arena.take(CHUNK_PAGES).expect("there is memory");
+        let region = region();
+        let all = region.take(CHUNK_PAGES).expect("there is memory");
+        let other = region.take(CHUNK_PAGES).expect("there is memory");
         let part = |run: NonNull<u8>, page: usize| {
             // SAFETY: within the chunk.
             unsafe { run.add(page * PAGE_BYTES) }
         };
         // SAFETY: parts of what was taken.
         unsafe {
-            arena.give(part(all, 8), 8);
-            arena.give(part(other, 40), 3);
+            region.give(part(all, 8), 8);
+            region.give(part(other, 40), 3);
         }
-        assert_eq!(arena.take(3), Some(part(other, 40)));
-        assert_eq!(arena.take(3), Some(part(all, 8)));
-        assert_eq!(arena.take(5), Some(part(all, 11)));
+        assert_eq!(region.take(3), Some(part(other, 40)));
+        assert_eq!(region.take(3), Some(part(all, 8)));
+        assert_eq!(region.take(5), Some(part(all, 11)));
     }
 
     #[test]
     #[cfg(target_os = "linux")]
-    fn a_large_arena_has_huge_pages_but_where_something_went_back() {
-        let arena = arena();
+    fn a_large_region_has_huge_pages_but_where_something_went_back() {
+        let region = region();
         let runs: Vec<NonNull<u8>> =
-            (0..=SMALL_CHUNKS).map(|_| arena.take(CHUNK_PAGES).expect("there is memory")).collect();
+            (0..=SMALL_CHUNKS).map(|_| region.take(CHUNK_PAGES).expect("there is memory")).collect();
         let is_huge = |run: NonNull<u8>| {
             let text = std::fs::read_to_string("/proc/self/smaps").expect("this is Linux");
             let (mut inside, address) = (false, run.as_ptr().addr());
@@ -480,27 +502,27 @@ mod tests {
         if std::fs::exists("/sys/kernel/mm/transparent_hugepage").expect("this is Linux") {
             assert_eq!((is_huge(first), is_huge(last)), (false, true));
             // SAFETY: two of its pages, and nothing looks at them.
-            unsafe { arena.give(last, 2) };
+            unsafe { region.give(last, 2) };
             assert!(!is_huge(last), "the system would fill up again what went back");
-            let again = arena.take(2).expect("there is memory");
+            let again = region.take(2).expect("there is memory");
             assert_eq!((again, is_huge(last)), (last, true));
         }
         for run in runs {
             // SAFETY: taken above.
-            unsafe { arena.give(run, CHUNK_PAGES) };
+            unsafe { region.give(run, CHUNK_PAGES) };
         }
-        assert!(arena.chunks.lock().known.len() <= 1);
+        assert!(region.chunks.lock().known.len() <= 1);
     }
 
     #[test]
     #[should_panic(expected = "free already")]
     fn a_run_goes_back_once() {
-        let arena = arena();
-        let run = arena.take(2).expect("there is memory");
+        let region = region();
+        let run = region.take(2).expect("there is memory");
         // SAFETY: the second time it is refused.
         unsafe {
-            arena.give(run, 2);
-            arena.give(run, 2);
+            region.give(run, 2);
+            region.give(run, 2);
         }
     }
 

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ptr::{self, NonNull};
 
-use super::{Arena, PAGE_BYTES};
+use super::{PAGE_BYTES, Region};
 
 /// The shortest cell, and how far the lengths are apart.
 const SHORTEST: usize = 2 << 10;
@@ -48,14 +48,14 @@ struct Runs {
 
 impl Cells {
     /// A cell of this length, which is one of [`LENGTHS`].
-    pub(super) fn take(&mut self, len: usize, arena: &Arena) -> Option<NonNull<u8>> {
+    pub(super) fn take(&mut self, len: usize, region: &Region) -> Option<NonNull<u8>> {
         let runs = &mut self.by_length[index_of(len)];
         let run = match runs.roomy.first() {
             Some(run) => *run,
             None => {
                 let run = match self.kept.pop() {
                     Some(run) => run,
-                    None => arena.take(RUN_PAGES)?.as_ptr().expose_provenance(),
+                    None => region.take(RUN_PAGES)?.as_ptr().expose_provenance(),
                 };
                 runs.free.insert(run, all_of(len));
                 runs.roomy.insert(run);
@@ -73,7 +73,7 @@ impl Cells {
 
     /// # Safety
     /// The cell is from [`Cells::take`] with this length, and is not used any more.
-    pub(super) unsafe fn give(&mut self, cell: NonNull<u8>, len: usize, arena: &Arena) {
+    pub(super) unsafe fn give(&mut self, cell: NonNull<u8>, len: usize, region: &Region) {
         let address = cell.as_ptr().addr();
         let runs = &mut self.by_length[index_of(len)];
         let below = runs.free.range_mut(..=address).next_back();
@@ -92,7 +92,7 @@ impl Cells {
             self.kept.push(run);
         } else if let Some(start) = NonNull::new(ptr::with_exposed_provenance_mut(run)) {
             // SAFETY: none of its cells is used any more.
-            unsafe { arena.give(start, RUN_PAGES) }
+            unsafe { region.give(start, RUN_PAGES) }
         }
     }
 }
@@ -114,7 +114,7 @@ mod tests {
 
     #[test]
     fn cells_are_apart_and_their_runs_go_back() {
-        let arena = Arena::new(0);
+        let region = Region::new(true);
         let mut cells = Cells::default();
         let mut taken: Vec<(NonNull<u8>, usize, u8)> = Vec::new();
         let mut seed = 11_u64;
@@ -123,7 +123,7 @@ mod tests {
             let pick = (seed >> 33) as usize;
             if taken.len() < 2_000 && !pick.is_multiple_of(3) {
                 let (len, mark) = (LENGTHS[pick / 8 % COUNT], round as u8);
-                let cell = cells.take(len, &arena).expect("there is memory");
+                let cell = cells.take(len, &region).expect("there is memory");
                 assert!(cell.as_ptr().addr().is_multiple_of(64), "{len} bytes");
                 // SAFETY: the cell has so many bytes, and is this test's.
                 unsafe { cell.write_bytes(mark, len) };
@@ -134,52 +134,52 @@ mod tests {
                 let bytes = unsafe { std::slice::from_raw_parts(cell.as_ptr(), len) };
                 assert!(bytes.iter().all(|byte| *byte == mark), "somebody else wrote here");
                 // SAFETY: taken above, with this length.
-                unsafe { cells.give(cell, len, &arena) };
+                unsafe { cells.give(cell, len, &region) };
             }
         }
         for (cell, len, _) in taken {
             // SAFETY: as above.
-            unsafe { cells.give(cell, len, &arena) };
+            unsafe { cells.give(cell, len, &region) };
         }
         assert_eq!(cells.kept.len(), KEPT_RUNS, "what is kept");
         assert!(cells.by_length.iter().all(|runs| runs.free.is_empty() && runs.roomy.is_empty()));
-        let used: u32 = arena.chunks.lock().known.values().map(|chunk| chunk.free.count_zeros()).sum();
+        let used: u32 = region.chunks.lock().known.values().map(|chunk| chunk.free.count_zeros()).sum();
         assert_eq!(used as usize, KEPT_RUNS * RUN_PAGES, "all others went back");
     }
 
     #[test]
     fn the_lowest_run_with_room_is_taken_from() {
-        let (arena, mut cells) = (Arena::new(0), Cells::default());
-        let mut all: Vec<NonNull<u8>> = (0..48).map(|_| cells.take(4096, &arena).expect("memory")).collect();
+        let (region, mut cells) = (Region::new(true), Cells::default());
+        let mut all: Vec<NonNull<u8>> = (0..48).map(|_| cells.take(4096, &region).expect("memory")).collect();
         all.sort_unstable();
         for index in [40, 3] {
             // SAFETY: taken above, once.
-            unsafe { cells.give(all[index], 4096, &arena) };
+            unsafe { cells.give(all[index], 4096, &region) };
         }
-        assert_eq!(cells.take(4096, &arena), Some(all[3]));
-        assert_eq!(cells.take(4096, &arena), Some(all[40]));
+        assert_eq!(cells.take(4096, &region), Some(all[3]));
+        assert_eq!(cells.take(4096, &region), Some(all[40]));
     }
 
     #[test]
     #[should_panic(expected = "free already")]
     fn a_cell_goes_back_once() {
-        let (arena, mut cells) = (Arena::new(0), Cells::default());
-        let cell = cells.take(2048, &arena).expect("there is memory");
+        let (region, mut cells) = (Region::new(true), Cells::default());
+        let cell = cells.take(2048, &region).expect("there is memory");
         // SAFETY: the second time it is refused.
         unsafe {
-            let _other = cells.take(2048, &arena);
-            cells.give(cell, 2048, &arena);
-            cells.give(cell, 2048, &arena);
+            let _other = cells.take(2048, &region);
+            cells.give(cell, 2048, &region);
+            cells.give(cell, 2048, &region);
         }
     }
 
     #[test]
     fn a_cell_of_the_process_before_a_fork_is_left() {
-        let (before, mut cells_before) = (Arena::new(1), Cells::default());
+        let (before, mut cells_before) = (Region::new(true), Cells::default());
         let cell = cells_before.take(2048, &before).expect("there is memory");
-        let (arena, mut cells) = (Arena::new(0), Cells::default());
+        let (region, mut cells) = (Region::new(true), Cells::default());
         // SAFETY: nobody uses the cell, and these cells do not know it.
-        unsafe { cells.give(cell, 2048, &arena) };
-        assert!(cells.kept.is_empty() && arena.chunks.lock().known.is_empty());
+        unsafe { cells.give(cell, 2048, &region) };
+        assert!(cells.kept.is_empty() && region.chunks.lock().known.is_empty());
     }
 }
