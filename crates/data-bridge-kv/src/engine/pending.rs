@@ -21,6 +21,8 @@ pub struct Pending(Arc<Mutex<Marks>>);
 struct Marks {
     /// By token. A mark may outlive its wait.
     waits: BTreeSet<Mark>,
+    /// Those whose waiter is perhaps not there yet.
+    begun: Vec<Mark>,
     /// By number of the watch.
     watches: BTreeSet<Mark>,
     /// How many waits there were after the last look for those that are over.
@@ -40,8 +42,13 @@ impl Pending {
         self.0.lock().watches.remove(&(watch, namespace, Some(key.into())));
     }
 
-    pub(super) fn unmark_wait(&self, token: u64, namespace: NamespaceId, key: &str) {
-        self.0.lock().waits.remove(&(token, namespace, Some(key.into())));
+    /// To be called when a marked wait has its waiter, or ended at once. The mark stays: another wait may have the same.
+    pub(super) fn has_begun(&self, token: u64, namespace: NamespaceId, key: &str) {
+        let mut marks = self.0.lock();
+        let ours = |mark: &Mark| (mark.0, mark.1, mark.2.as_deref()) == (token, namespace, Some(key));
+        if let Some(index) = marks.begun.iter().position(ours) {
+            marks.begun.swap_remove(index);
+        }
     }
 }
 
@@ -50,8 +57,13 @@ impl Core {
     /// twice as many as at the last look.
     pub(super) fn mark_wait(&self, caller: &Caller, token: u64, key: &str) {
         let mut marks = caller.pending.0.lock();
+        let marks = &mut *marks;
         if marks.waits.len() >= FIRST_LOOK.max(2 * marks.looked_at) {
-            marks.waits.retain(|(token, namespace, key)| {
+            marks.waits.retain(|mark| {
+                let (token, namespace, key) = mark;
+                if marks.begun.contains(mark) {
+                    return true;
+                }
                 let key = key.as_deref().unwrap_or_default().as_bytes();
                 let space = self.space(*namespace);
                 let mut shard = space.lock(space.shard_of(space.hash(key)));
@@ -60,7 +72,9 @@ impl Core {
             });
             marks.looked_at = marks.waits.len();
         }
-        marks.waits.insert((token, caller.namespace, Some(key.into())));
+        let mark = (token, caller.namespace, Some(Box::from(key)));
+        marks.begun.push(mark.clone());
+        marks.waits.insert(mark);
     }
 
     /// Takes the caller's waits with these tokens out; nobody is told. Answers how many there were.
@@ -144,6 +158,22 @@ mod tests {
         assert!(!engine.cancel(&caller, 100), "it is over");
         engine.disconnect(&caller);
         assert_eq!(waits(), 0);
+    }
+
+    #[test]
+    fn a_wait_that_is_only_just_beginning_keeps_its_mark() {
+        let engine = Engine::open(Settings::default()).unwrap();
+        let caller = engine.caller();
+        let waits = || caller.pending.0.lock().waits.len();
+        engine.core.mark_wait(&caller, 1_000, "slow");
+        for token in 0..200 {
+            engine.core.mark_wait(&caller, token, "k");
+            caller.pending.has_begun(token, caller.namespace, "k");
+        }
+        assert!(waits() <= FIRST_LOOK);
+        assert!(caller.pending.0.lock().waits.iter().any(|mark| mark.0 == 1_000));
+        caller.pending.has_begun(1_000, caller.namespace, "slow");
+        assert!(caller.pending.0.lock().begun.is_empty());
     }
 
     #[test]

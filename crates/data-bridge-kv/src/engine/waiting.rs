@@ -63,9 +63,7 @@ impl Core {
         let condition = condition(until)?;
         self.mark_wait(caller, token, key.as_str());
         let progress = self.wait_or_answer(caller, completions, token, key, condition, timeout_ms, out);
-        if !matches!(progress, Ok(Progress::Pending)) {
-            caller.pending.unmark_wait(token, caller.namespace, key.as_str());
-        }
+        caller.pending.has_begun(token, caller.namespace, key.as_str());
         progress
     }
 

@@ -69,6 +69,8 @@ fn whoever_is_gone_waits_no_more_and_nobody_else_is_concerned() {
         run(&elsewhere, token, b"KV.WAIT", &[key]);
         run(&other, token, b"KV.WAIT", &[key]);
     }
+    // And once more for one that is answered at once.
+    run(&store.caller, 1, b"KV.WAIT", &["a", "TIMEOUT", "0"]);
     for caller in [&store.caller, &elsewhere, &other] {
         run(caller, 7, b"KV.WATCH", &["KEY", "a"]);
         run(caller, 7, b"KV.WATCH", &["PREFIX", "b"]);
