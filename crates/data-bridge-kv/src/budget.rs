@@ -2,8 +2,9 @@
 //! for the process.
 //!
 //! Shards report what they hold, and a server the large buffers of its connections. What else a process takes (small buffers,
-//! stacks, what its allocator keeps) is *slack*: known only by the difference to what the system counts. [`Budget::follow`] is told that a hundred times a second and moves the
-//! *target*, up to which the account may grow: down at once by what is too much, up again slowly.
+//! stacks, what its allocator keeps) is *slack*: known only by the difference to what the system counts. [`Budget::follow`]
+//! is told that a hundred times a second and moves the *target*, up to which the account may grow: down at once by what is
+//! too much, up again slowly.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
