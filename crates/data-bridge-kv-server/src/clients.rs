@@ -43,6 +43,8 @@ pub struct Client {
     pub last_opcode: AtomicU16,
     /// Second of the server's life in which it was last heard of.
     pub active_at: AtomicU32,
+    /// The one in which it last had to wait for the log.
+    pub held_at: AtomicU32,
     /// Second since which a request is incomplete, plus one; 0 = none is.
     pub incomplete_since: AtomicU32,
     /// Second since which the output is above the soft limit, plus one; 0 = it is not.
@@ -200,6 +202,7 @@ impl Clients {
             protocol: AtomicU8::new(2),
             namespace: AtomicU8::new(0),
             last_opcode: AtomicU16::new(0),
+            held_at: AtomicU32::new(0),
             active_at: AtomicU32::new(now),
             incomplete_since: AtomicU32::new(0),
             full_since: AtomicU32::new(0),

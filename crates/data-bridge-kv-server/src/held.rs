@@ -1,16 +1,23 @@
-//! Connections whose output is held until the log has what it rests on. The log calls once for a sync, however many wait,
-//! and one task wakes them all from a worker, which costs less than from a thread beside the runtime.
+//! Connections whose output is held until the log has what it rests on. One task commits for all of them: it lets everybody
+//! carry out what has come in, writes and syncs that on its worker if it can, or has the log's thread do it, and wakes
+//! those who waited.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Acquire, Ordering::Release};
+use std::sync::atomic::{AtomicBool, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 
 use data_bridge_kv_model::Result;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use tokio::task::yield_now;
 
 use crate::clients::Client;
 use crate::mailbox::{DURABLE, LOST};
 use crate::server::Shared;
+
+/// So many connections are waited for by a worker. The log's thread has more of them come together for a sync.
+const MOST: usize = 1;
+/// Most rounds of the runtime that are given to others before a commit.
+const ROUNDS: usize = 16;
 
 /// Who waits for the log.
 #[derive(Debug, Default)]
@@ -19,30 +26,93 @@ pub struct Held {
     bell: Notify,
     /// The log failed: what is not durable never will be.
     is_lost: AtomicBool,
+    /// A worker may commit.
+    commits_here: AtomicBool,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
     /// Each with the record that its output rests on.
     waiting: Vec<(u64, Arc<Client>)>,
-    /// Whether the log will call.
-    is_armed: bool,
+    /// Whether the task knows that somebody waits.
+    is_told: bool,
 }
 
 /// Signals a connection once this record is durable, or is known not to become it.
 pub fn hold(shared: &Arc<Shared>, lsn: u64, client: Arc<Client>) {
-    let was_armed = {
+    client.held_at.store(shared.seconds(), Relaxed);
+    let was_told = {
         let mut queue = shared.held.queue.lock();
         queue.waiting.push((lsn, client));
-        std::mem::replace(&mut queue.is_armed, true)
+        std::mem::replace(&mut queue.is_told, true)
     };
-    if !was_armed {
-        arm(shared, lsn);
+    if !was_told {
+        shared.held.bell.notify_one();
     }
 }
 
-/// Lets the log ring the bell. No lock is held: it may do so at once.
-fn arm(shared: &Arc<Shared>, lsn: u64) {
+/// Once a second: decides who commits. A worker may if the others are enough for the connections that do not wait for the
+/// log: those would wait for the disk with it.
+pub fn decide(shared: &Shared, clients: &[Arc<Client>]) {
+    let last_second = shared.seconds().saturating_sub(1);
+    let does_else = |client: &&Arc<Client>| {
+        client.active_at.load(Relaxed) >= last_second && client.held_at.load(Relaxed) < last_second
+    };
+    let others = clients.iter().filter(does_else).count();
+    shared.held.commits_here.store(shared.threads > 1 && others < shared.threads, Relaxed);
+}
+
+/// Commits, and signals those whose time has come, for the server's life.
+pub async fn release(shared: Arc<Shared>) {
+    let mut due = Vec::new();
+    loop {
+        shared.held.bell.notified().await;
+        while let Some(lsn) = signal_due(&shared, &mut due) {
+            let here = shared.held.commits_here.load(Relaxed) && gather(&shared.held).await <= MOST;
+            if !here {
+                shared.engine.leave_commits();
+            }
+            if !here || !shared.engine.commit(lsn) {
+                call_back(&shared, lsn);
+                break;
+            }
+        }
+    }
+}
+
+/// Signals those whose time has come; answers the first record that somebody still waits for.
+fn signal_due(shared: &Shared, due: &mut Vec<(u64, Arc<Client>)>) -> Option<u64> {
+    let next = {
+        let mut queue = shared.held.queue.lock();
+        let is_lost = shared.held.is_lost.load(Acquire);
+        let is_due = |lsn: u64| is_lost || shared.engine.is_durable(lsn);
+        due.extend(queue.waiting.extract_if(.., |(lsn, _)| is_due(*lsn)));
+        let next = queue.waiting.iter().map(|(lsn, _)| *lsn).min();
+        queue.is_told = next.is_some();
+        next
+    };
+    for (lsn, client) in due.drain(..) {
+        client.mailbox.signal(if shared.engine.is_durable(lsn) { DURABLE } else { LOST });
+    }
+    next
+}
+
+/// Lets everybody who has something to do go first, as long as that makes more wait; answers how many do.
+async fn gather(held: &Held) -> usize {
+    let mut seen = 0;
+    for _ in 0..ROUNDS {
+        let waiting = held.queue.lock().waiting.len();
+        if waiting == seen {
+            break;
+        }
+        seen = waiting;
+        yield_now().await;
+    }
+    seen
+}
+
+/// Lets the log's thread ring the bell. No lock is held: it may do so at once.
+fn call_back(shared: &Arc<Shared>, lsn: u64) {
     let sharing = Arc::clone(shared);
     let ring = move |outcome: Result<()>| {
         if outcome.is_err() {
@@ -51,27 +121,4 @@ fn arm(shared: &Arc<Shared>, lsn: u64) {
         sharing.held.bell.notify_one();
     };
     shared.engine.when_durable(lsn, Box::new(ring));
-}
-
-/// Signals those whose time has come whenever the log calls, for the server's life.
-pub async fn release(shared: Arc<Shared>) {
-    let mut due = Vec::new();
-    loop {
-        shared.held.bell.notified().await;
-        let next = {
-            let mut queue = shared.held.queue.lock();
-            let is_lost = shared.held.is_lost.load(Acquire);
-            let is_due = |lsn: u64| is_lost || shared.engine.is_durable(lsn);
-            due.extend(queue.waiting.extract_if(.., |(lsn, _)| is_due(*lsn)));
-            let next = queue.waiting.iter().map(|(lsn, _)| *lsn).min();
-            queue.is_armed = next.is_some();
-            next
-        };
-        for (lsn, client) in due.drain(..) {
-            client.mailbox.signal(if shared.engine.is_durable(lsn) { DURABLE } else { LOST });
-        }
-        if let Some(lsn) = next {
-            arm(&shared, lsn);
-        }
-    }
 }

@@ -9,6 +9,7 @@ use data_bridge_kv_model::limits::{
 };
 
 use crate::clients::Client;
+use crate::held;
 use crate::mailbox::{END, TRIM};
 use crate::server::Shared;
 
@@ -36,6 +37,7 @@ pub async fn look_after(shared: Arc<Shared>) {
         shared.set_rate(total.saturating_sub(commands));
         commands = total;
         let clients = shared.clients.list();
+        held::decide(&shared, &clients);
         let now = shared.seconds();
         for client in &clients {
             if let Some(reason) = overdue(client, now, shared.allowance.waiting() > 0) {

@@ -15,6 +15,7 @@
 mod admission;
 mod ahead;
 mod buffer;
+mod commit;
 mod format;
 mod gather;
 mod inspect;
@@ -189,6 +190,8 @@ struct State {
     space_due_ms: AtomicU64,
     is_short: AtomicBool,
     has_thread: AtomicBool,
+    /// Somebody commits what is urgent.
+    has_committer: AtomicBool,
     /// Takes no more records.
     is_closed: AtomicBool,
     /// What is appended from now on will not be written.
@@ -347,7 +350,9 @@ impl Wal {
         }
         let is_much = bytes_before < self.write_bytes() && buffer.bytes >= self.write_bytes();
         let is_first = was_empty && !buffer.crowd.is_gathering();
-        let wakes = urgent && buffer.crowd.come() || is_first || is_much;
+        let is_complete = urgent && buffer.crowd.come();
+        let is_others = urgent && self.state.has_committer.load(Relaxed);
+        let wakes = (is_complete || is_first) && !is_others || is_much;
         drop(buffer);
         if wakes {
             self.work.notify_one();
@@ -389,9 +394,9 @@ impl Wal {
         None
     }
 
-    /// Waits until an LSN is durable.
+    /// Waits until an LSN is durable, and sees to that on the caller's thread where it can.
     pub fn wait_durable(&self, lsn: Lsn) -> Result<(), Failure> {
-        if self.durable() >= lsn {
+        if self.durable() >= lsn || self.has_thread() && self.commit(lsn) {
             return Ok(());
         }
         let (waiting, outcome) = (std::thread::current(), Arc::new(OnceLock::new()));
@@ -407,12 +412,16 @@ impl Wal {
             if let Some(outcome) = outcome.get() {
                 return outcome.clone();
             }
-            if self.state.has_thread.load(Acquire) {
+            if self.has_thread() {
                 std::thread::park();
             } else {
                 self.step();
             }
         }
+    }
+
+    fn has_thread(&self) -> bool {
+        self.state.has_thread.load(Acquire)
     }
 
     /// Why the log is final, if it is.
@@ -487,7 +496,9 @@ impl Wal {
 
     /// Asks the writer to make an LSN durable soon.
     fn hurry(&self, lsn: Lsn) {
-        if self.state.urgent.fetch_max(lsn, AcqRel) < lsn && self.buffer.lock().crowd.come() {
+        let is_new = self.state.urgent.fetch_max(lsn, AcqRel) < lsn;
+        let is_overslept = self.state.has_committer.load(Acquire);
+        if (is_new || is_overslept) && self.buffer.lock().crowd.come() {
             self.work.notify_one();
         }
     }

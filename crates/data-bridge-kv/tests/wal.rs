@@ -1,6 +1,8 @@
 //! The log on a disk that fails, tears and forgets: what was acknowledged is there again, in order and unchanged, or the
 //! log refuses to open.
 
+#[path = "wal/commits.rs"]
+mod commits;
 #[path = "wal/crashes.rs"]
 mod crashes;
 #[path = "wal/cuts.rs"]

@@ -104,6 +104,19 @@ impl Engine {
         }
     }
 
+    /// Makes this record of the log and all before it durable on the caller's thread. False if that is for the log's thread to
+    /// do, which is told to: see [`Wal::commit`].
+    pub fn commit(&self, lsn: u64) -> bool {
+        self.core.wal.get().is_none_or(|wal| wal.commit(lsn))
+    }
+
+    /// Leaves all commits to the log's thread, until the next call of [`Engine::commit`].
+    pub fn leave_commits(&self) {
+        if let Some(wal) = self.core.wal.get() {
+            wal.leave_to_thread();
+        }
+    }
+
     /// Whether an answer in the caller's namespace can be told to wait until what the command wrote is on disk, see
     /// [`Engine::owe_everything`].
     ///

@@ -69,7 +69,12 @@ impl Core {
                     let Some(_room) = self.room_to_expire(space, EXPIRE_AT_ONCE) else { break };
                     let mut txn = self.begin_at(space, index);
                     let more = txn.expire_due(EXPIRE_AT_ONCE);
-                    txn.finish().send();
+                    let notices = txn.finish();
+                    // Nobody waits for these.
+                    if let Some(wal) = self.wal.get().filter(|_| notices.rests_on() > 0) {
+                        wal.leave_to_thread();
+                    }
+                    notices.send();
                     if !more {
                         break;
                     }

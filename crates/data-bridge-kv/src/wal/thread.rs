@@ -98,7 +98,11 @@ impl Wal {
 
     /// Writes what has come in, and syncs if somebody waits or it is time; whether there was anything to do.
     pub(super) fn write_and_sync(&self) -> bool {
-        let mut tail = self.tail.lock();
+        self.write_and_sync_from(self.tail.lock())
+    }
+
+    /// The same for who has the tail.
+    pub(super) fn write_and_sync_from(&self, mut tail: MutexGuard<'_, Tail>) -> bool {
         if self.failure.get().is_some() || self.state.is_finished.load(Acquire) {
             return false;
         }
@@ -220,13 +224,13 @@ impl Wal {
     }
 }
 
-/// Makes a panic of the thread a failure of the log, so that nobody waits for ever.
-struct PanicGuard<'a>(&'a Wal);
+/// Makes a panic of who writes a failure of the log, so that nobody waits for ever.
+pub(super) struct PanicGuard<'a>(pub(super) &'a Wal);
 
 impl Drop for PanicGuard<'_> {
     fn drop(&mut self) {
         if thread::panicking() {
-            self.0.fail(&io::Error::other("its thread panicked"));
+            self.0.fail(&io::Error::other("its writer panicked"));
         }
     }
 }

@@ -71,6 +71,13 @@ impl Tail {
         self.active.as_ref().map_or(0, Active::rest) + spare
     }
 
+    /// Whether a batch of so many bytes of records can be written without making a segment first.
+    pub(super) fn has_place_for(&self, bytes: u64) -> bool {
+        let is_near_the_end =
+            || self.active.as_ref().is_none_or(|active| bytes + BATCH_BYTES as u64 > active.rest());
+        !self.is_held() && (self.spare.is_some() || !is_near_the_end())
+    }
+
     /// Bytes of the active segment that are of use.
     pub(super) fn active_bytes(&self) -> u64 {
         self.active.as_ref().map_or(0, |active| active.end)

@@ -44,7 +44,8 @@ impl Run {
     fn step(&mut self) {
         match self.random.below(20) {
             0..6 => self.append(),
-            6..11 => drop(self.rig.wal.step()),
+            6..9 => drop(self.rig.wal.step()),
+            9..11 => drop(self.rig.wal.commit(self.rig.wal.last())),
             11..13 => self.wait(),
             13 => self.rig.clock.advance(self.random.below(1500) as u64),
             14 => self.trim(),

@@ -9,13 +9,13 @@ use data_bridge_kv::SystemClock;
 use data_bridge_kv::wal::{NewRecord, Refusal, Wal, WalPolicy};
 use data_bridge_kv_testkit::disk::{Fault, FaultyDisk};
 
-const NEW: NewRecord = NewRecord { namespace: 1, generation: 2, kind: 3 };
+pub const NEW: NewRecord = NewRecord { namespace: 1, generation: 2, kind: 3 };
 
 fn policy() -> WalPolicy {
     WalPolicy { segment_bytes: 32_768, backlog_bytes: 4096, sync_every_ms: 20, fingerprint: 5 }
 }
 
-fn open(disk: &FaultyDisk) -> (Arc<Wal>, Vec<Vec<u8>>) {
+pub fn open(disk: &FaultyDisk) -> (Arc<Wal>, Vec<Vec<u8>>) {
     let mut found = Vec::new();
     let clock = Arc::new(SystemClock::new());
     let (wal, _) = Wal::open(Arc::new(disk.clone()), clock, policy(), &mut |_, record| {
