@@ -24,6 +24,7 @@ use crate::wal::{Promise, Wal};
 
 mod atomic;
 mod checkpoint;
+mod clear;
 mod direct;
 mod durable;
 mod halt;

@@ -12,10 +12,11 @@ use crate::disk::Disk;
 use crate::manifest::SEQUENCES;
 use crate::mutation::Mutation;
 use crate::mutation::bytes::{self, Effect};
+use crate::mutation::clear;
 use crate::mutation::describe::describe;
 use crate::record::Record;
 use crate::shard::notice::Notices;
-use crate::shard::space::EFFECTS;
+use crate::shard::space::{CLEAR, EFFECTS};
 use crate::shard::{Space, Txn, exec};
 use crate::snapshot::{self, Snapshot};
 use crate::wal::{Lsn, Promise, Refusal, Wal};
@@ -178,6 +179,9 @@ impl Engine {
 
 /// The effects of a record of the log in words; `None` if it has none that this version knows.
 pub fn describe_record(record: &Record<'_>) -> Option<String> {
+    if record.head.kind == CLEAR {
+        return Some(clear::describe(&clear::decode(record.payload).ok()?));
+    }
     if record.head.kind != EFFECTS {
         return None;
     }
@@ -219,7 +223,13 @@ impl Core {
         Ok(Room { _promise: Some(promise), bytes, ..room })
     }
 
-    fn reserve<'a>(&self, wal: &'a Wal, waits: Waits, frees: bool, bytes: usize) -> Step<Promise<'a>> {
+    pub(super) fn reserve<'a>(
+        &self,
+        wal: &'a Wal,
+        waits: Waits,
+        frees: bool,
+        bytes: usize,
+    ) -> Step<Promise<'a>> {
         match wal.try_reserve(frees, bytes).map_err(refused)? {
             Some(promise) => Ok(promise),
             None => Ok(self.block(waits, || wal.reserve(frees, bytes))?.map_err(refused)?),
@@ -302,6 +312,9 @@ impl Core {
     /// Carries out a record of the log.
     pub(super) fn replay(&self, record: &Record<'_>) -> Result<()> {
         self.replayed.fetch_add(1, Relaxed);
+        if record.head.kind == CLEAR {
+            return self.replay_clear(record.payload);
+        }
         let number = record.head.namespace;
         let space = self.spaces.get(usize::from(number)).filter(|_| record.head.kind == EFFECTS);
         let unknown = || Error::new(ErrorKind::Corruption, "a record of the log is of an unknown kind");

@@ -20,6 +20,8 @@ use crate::wal::{Lsn, NewRecord, Wal};
 
 /// Records of this kind have the effects of a step: see `mutation/bytes.rs`.
 pub const EFFECTS: u8 = 1;
+/// Records of this kind empty namespaces: see `mutation/clear.rs`.
+pub const CLEAR: u8 = 2;
 
 /// What the namespaces of an engine begin with.
 #[derive(Clone, Copy, Debug)]
@@ -131,14 +133,27 @@ impl Space {
         self.append_by(|wal, head, is_awaited| wal.append_with(head, most, is_awaited, write))
     }
 
+    /// Appends the record that empties this namespace and perhaps others, whose shards are all locked.
+    pub fn append_clear(&self, payload: &[u8], is_awaited: bool) -> Option<Lsn> {
+        let head = NewRecord { namespace: self.number, generation: 0, kind: CLEAR };
+        let lsn = self.wal()?.append(head, payload, is_awaited);
+        self.note_record(lsn);
+        Some(lsn)
+    }
+
+    /// Notes that a record has changes of this namespace.
+    pub fn note_record(&self, lsn: Lsn) {
+        if let Some(journal) = self.journal.as_ref().filter(|journal| journal.is_awaited) {
+            journal.last.fetch_max(lsn, Ordering::Relaxed);
+        }
+    }
+
     #[inline]
     fn append_by(&self, append: impl FnOnce(&Wal, NewRecord, bool) -> Lsn) -> Option<Lsn> {
         let journal = self.journal.as_ref()?;
         let head = NewRecord { namespace: self.number, generation: 0, kind: EFFECTS };
         let lsn = append(journal.wal.get()?, head, journal.is_awaited);
-        if journal.is_awaited {
-            journal.last.fetch_max(lsn, Ordering::Relaxed);
-        }
+        self.note_record(lsn);
         Some(lsn)
     }
 

@@ -20,12 +20,14 @@ use crate::random::Random;
 use crate::table::{EntryRef, Look, NewValue, OwnedEntry, Position, Stored};
 use crate::wal::Lsn;
 
+mod clear;
 mod eviction;
 mod gaps;
 mod graph;
 mod record;
 mod tier;
 
+pub use clear::Removed;
 pub use gaps::Gaps;
 pub use tier::{Departures, Fetched, Named, Wanted};
 
