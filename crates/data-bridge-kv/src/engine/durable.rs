@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use data_bridge_kv_model::{Call, Error, ErrorKind, Key, ReplyBuf, Result, Shape};
 
 use super::halt::Means;
-use super::{Caller, Core, EFFECT_BYTES, Engine, Halt, NamespaceId, Progress, Step, Waits};
+use super::{Caller, Core, Engine, Halt, NamespaceId, Progress, Step, Waits};
 use crate::disk::Disk;
 use crate::manifest::SEQUENCES;
 use crate::mutation::Mutation;
-use crate::mutation::bytes::{self, Effect};
+use crate::mutation::bytes::{self, EFFECT_BYTES, Effect};
 use crate::mutation::clear;
 use crate::mutation::describe::describe;
 use crate::record::Record;
@@ -199,9 +199,9 @@ impl Core {
     /// Lets a command begin in a namespace that is logged, with room in the log for what it writes; waits for that.
     pub(super) fn admit(
         &self,
+        space: &Space,
         waits: Waits,
-        reads: bool,
-        grows: bool,
+        (reads, grows): (bool, bool),
         record_bytes: impl FnOnce() -> usize,
     ) -> Step<Room<'_>> {
         let wal = match self.wal.get() {
@@ -216,6 +216,7 @@ impl Core {
             return Ok(room);
         }
         let bytes = record_bytes();
+        space.check_record(bytes)?;
         let promise = self.reserve(wal, waits, !grows, bytes)?;
         if !wal.has_room() {
             self.block(waits, || wal.wait_room())?;

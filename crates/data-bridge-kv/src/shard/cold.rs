@@ -228,8 +228,9 @@ impl ColdKeys {
         }
     }
 
-    /// Tells that changes up to this version are durable: what they deleted is buried with the next batch.
-    pub fn settle(&mut self, version: u64) {
+    /// Tells that changes up to this version are durable: what they deleted is buried with the next batch, once the answer is
+    /// done, which takes no lock.
+    pub fn settle(&mut self, version: u64) -> Settled {
         while self.graves.front().is_some_and(|grave| grave.version <= version)
             && let Some(grave) = self.graves.pop_front()
         {
@@ -239,13 +240,12 @@ impl ColdKeys {
             self.graves = VecDeque::new();
         }
         // While the log is carried out again, keys may come back out of a pit.
-        while !self.is_replaying()
-            && self.pits.front().is_some_and(|pit| pit.version <= version)
-            && let Some(pit) = self.pits.pop_front()
-        {
-            for (id, spot) in pit.index.all_from(KeyHash::from_bits(0)) {
-                self.log.forget(self.namespace, 0, id, pit.version, spot.locator);
-            }
+        let is_due = |pit: &Pit| pit.version <= version;
+        let count = if self.is_replaying() { 0 } else { self.pits.partition_point(is_due) };
+        Settled {
+            log: Arc::clone(&self.log),
+            namespace: self.namespace,
+            pits: self.pits.drain(..count).collect(),
         }
     }
 
@@ -393,6 +393,25 @@ pub enum Resting<'a> {
     Departing(&'a OwnedEntry),
     /// On disk.
     Cold(Spot),
+}
+
+/// Records whose keys were cleared for good.
+#[must_use]
+pub struct Settled {
+    log: Arc<Log>,
+    namespace: u8,
+    pits: Vec<Pit>,
+}
+
+impl Settled {
+    /// Buries them with the next batch. Whoever writes the tier holds its lock all along: until then nobody knows of them.
+    pub fn bury(self) {
+        for Pit { index, version } in self.pits {
+            for (id, spot) in index.all_from(KeyHash::from_bits(0)) {
+                self.log.forget(self.namespace, 0, id, version, spot.locator);
+            }
+        }
+    }
 }
 
 /// What a clear leaves to be done once the shard is unlocked.
