@@ -97,7 +97,7 @@ impl Store {
 
 /// The start of a reply.
 fn shown(reply: &Reply) -> String {
-    format!("{}", shown(&reply)).chars().take(200).collect()
+    format!("{reply:?}").chars().take(200).collect()
 }
 
 fn is_limit(reply: &Reply) -> bool {
