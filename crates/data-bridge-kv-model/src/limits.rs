@@ -63,6 +63,8 @@ pub const LOCKED_ENCODE_BYTES: usize = 64 << 10;
 pub const COLD_BATCH_BYTES: usize = 4 << 20;
 /// Largest payload of one record of the log (1 GiB): everything that one command or transaction changes.
 pub const LOG_RECORD_BYTES: usize = 1 << 30;
+/// What is kept of that for what is not reckoned before: versions, kinds, a number that grew.
+pub const LOG_RECORD_SPARE_BYTES: usize = 64 << 10;
 /// Number of namespaces.
 pub const NAMESPACES: usize = 16;
 /// Commands of one atomic pipeline.

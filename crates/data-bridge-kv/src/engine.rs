@@ -15,6 +15,7 @@ use crate::clock::Clock;
 use crate::cold::{self, Job};
 use crate::hash::KeyHash;
 use crate::manifest::Manifest;
+use crate::mutation::bytes::EFFECT_BYTES;
 use crate::router::{lock_keys, lock_one};
 use crate::settings::{NamespaceSettings, Settings};
 use crate::shard::notice::Completions;
@@ -24,6 +25,7 @@ use crate::wal::{Promise, Wal};
 
 mod atomic;
 mod checkpoint;
+mod clear;
 mod direct;
 mod durable;
 mod halt;
@@ -55,9 +57,6 @@ use ticker::Ticker;
 use tier::Tier;
 use waiting::Timeouts;
 use warm::Warm;
-
-/// What an effect takes in a record beside the key and an argument, at most.
-const EFFECT_BYTES: usize = 32;
 
 /// A namespace by number, 0..=15.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -453,7 +452,7 @@ impl Core {
         self.check_open()?;
         let space = self.space(caller.namespace);
         let room = match space.is_logged() {
-            true => self.admit(caller.waits, reads, grows, record_bytes)?,
+            true => self.admit(space, caller.waits, (reads, grows), record_bytes)?,
             false => Room::default(),
         };
         if grows && self.budget.is_near() {

@@ -148,6 +148,14 @@ impl Order {
         }
     }
 
+    /// Every entry is gone. What was evicted before is still remembered.
+    pub fn clear(&mut self) {
+        (self.small, self.main, self.departed) = (Ring::default(), Ring::default(), Departed::default());
+        self.sweep = (Queue::Small, 0);
+        self.publish(Queue::Small);
+        self.publish(Queue::Main);
+    }
+
     /// Evicts one entry from `queue`, if one of its next slots (at most 32) allows it. Returns the bytes freed; zero says
     /// that touched or departed entries were in the way, and that [`Balance::victim`] should be asked again.
     pub fn evict(&mut self, queue: Queue, residents: &mut impl Residents) -> usize {

@@ -2,6 +2,7 @@
 //! recovery, on replicas and in restore. An effect is absolute; applying it asks no clock.
 
 pub mod bytes;
+pub mod clear;
 pub mod describe;
 
 use data_bridge_kv_model::ValueRef;

@@ -31,6 +31,11 @@ pub fn lock_one(space: &Space, index: usize) -> Guards<'_> {
     Guards::One(space.lock(index))
 }
 
+/// Locks every shard.
+pub fn lock_all(space: &Space) -> Guards<'_> {
+    Guards::Many((0..space.shard_count()).map(|index| (index, space.lock(index))).collect())
+}
+
 fn lock_many(space: &Space, mut indexes: Vec<usize>) -> Guards<'_> {
     indexes.sort_unstable();
     indexes.dedup();

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use data_bridge_kv_model::limits::NAMESPACES;
+use data_bridge_kv_model::limits::{LOG_RECORD_BYTES, NAMESPACES};
 use data_bridge_kv_model::{Error, ErrorKind, Result};
 
 use crate::budget::Resident;
@@ -285,6 +285,8 @@ pub struct Settings {
     pub data: Option<DataDirectory>,
     /// Bytes of the log of task namespaces after which what they hold is written to the cold tier, so that it can be cut.
     pub log_bytes: u64,
+    /// Most bytes of a record of the log, which has everything that one command or atomic step changes; 1 MiB to 1 GiB.
+    pub record_bytes: usize,
     /// Where others see how far opening the directory is.
     pub opening: Arc<Opening>,
     /// How a caller's thread may block while it reads from there.
@@ -306,6 +308,7 @@ impl Default for Settings {
             namespaces: (0..NAMESPACES).map(NamespaceSettings::preset).collect(),
             data: None,
             log_bytes: 256 << 20,
+            record_bytes: LOG_RECORD_BYTES,
             opening: Arc::default(),
             blocking: |act| act(),
             clock: Arc::new(SystemClock::default()),
@@ -323,6 +326,9 @@ impl Settings {
         }
         if self.shards.is_some_and(|shards| !shards.is_power_of_two() || shards > 4096) {
             return Err(Error::invalid("the number of shards must be a power of two, at most 4096"));
+        }
+        if !(1 << 20..=LOG_RECORD_BYTES).contains(&self.record_bytes) {
+            return Err(Error::invalid("a record of the log has at most 1 MiB to 1 GiB"));
         }
         for (number, namespace) in self.namespaces.iter().enumerate() {
             namespace.check_durability(self.data.is_some())?;

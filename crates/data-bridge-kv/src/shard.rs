@@ -17,7 +17,7 @@ pub mod txn;
 mod undo;
 pub mod waiters;
 
-pub use cold::{ColdKeys, Resting};
+pub use cold::{ColdKeys, Resting, Settled};
 pub use space::Space;
 pub use txn::{Gaps, Txn};
 

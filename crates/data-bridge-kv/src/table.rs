@@ -198,6 +198,14 @@ impl Table {
         Some(deadline)
     }
 
+    /// Takes every entry out at once; the table goes on empty, and those who look ahead follow it. What the entries took is
+    /// freed with the answer.
+    pub fn take(&mut self) -> Table {
+        let mut empty = Table::new(self.hasher.clone());
+        empty.directory.succeed(&mut self.directory);
+        std::mem::replace(self, empty)
+    }
+
     /// All entries, in no order that outlives a change.
     pub fn iter(&self) -> impl Iterator<Item = EntryRef<'_>> {
         self.directory.slots().map(|slot| EntryRef::new(slot.block()))

@@ -154,6 +154,7 @@ fn open_with(disk: Arc<dyn Disk>, clock: &Arc<ManualClock>, log_bytes: u64) -> E
         ..Settings::default()
     };
     settings.namespaces[1].durability = Some(Durability::EverySecond);
+    settings.namespaces[1].allow_flush = true;
     Engine::open(settings).expect("it opens")
 }
 
@@ -210,14 +211,15 @@ impl Client {
         let key = KEYS[random.below(6)];
         let large = random.one_in(2);
         let value = format!("{:06}", random.below(1_000_000)).repeat(if large { 30_000 } else { 20 });
-        match random.below(12) {
-            0..4 => format!("SET {key} {value}"),
-            4 => format!("SET {key} {value} PX {}", 100 + random.below(5000)),
-            5 | 6 => format!("DEL {key}"),
-            7 => format!("INCR n{}", 1 + random.below(2)),
-            8 => format!("RPUSH l1 {}", random.below(100)),
-            9 => format!("HSET h1 f{} {}", random.below(5), random.below(100)),
-            10 => format!("DEL {}", KEYS[6 + random.below(4)]),
+        match random.below(25) {
+            0..8 => format!("SET {key} {value}"),
+            8 | 9 => format!("SET {key} {value} PX {}", 100 + random.below(5000)),
+            10..14 => format!("DEL {key}"),
+            14 | 15 => format!("INCR n{}", 1 + random.below(2)),
+            16 | 17 => format!("RPUSH l1 {}", random.below(100)),
+            18 | 19 => format!("HSET h1 f{} {}", random.below(5), random.below(100)),
+            20 | 21 => format!("DEL {}", KEYS[6 + random.below(4)]),
+            22 => "FLUSHDB".to_owned(),
             _ => format!("GETDEL {key}"),
         }
     }

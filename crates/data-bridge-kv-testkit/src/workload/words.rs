@@ -83,7 +83,7 @@ impl Generator<'_> {
                 self.bytes(text)
             }
             "prefix" => {
-                let prefix = *self.random.pick(&["key:", "a", "nothing"]);
+                let prefix = *self.random.pick(&["key:", "a", "nothing", ""]);
                 self.name(prefix)
             }
             "state" => {

@@ -103,7 +103,9 @@ fn run_calls(
             txn.begin_part();
         }
         let (mark, gaps) = (out.len(), txn.gap_count());
-        let result = exec::run(txn, &call.command, out).and_then(|()| txn.check_reply(out));
+        let fits = txn.check_record(record_bytes(&call.command, call.load));
+        let result =
+            fits.and_then(|()| exec::run(txn, &call.command, out)).and_then(|()| txn.check_reply(out));
         if let Err(error) = result {
             if on_error == OnError::Abort {
                 return Err(error);

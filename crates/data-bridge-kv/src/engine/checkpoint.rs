@@ -11,7 +11,7 @@ use crate::clock::Stopwatch;
 use crate::cold::Log;
 use crate::disk::Disk;
 use crate::hash::KeyHash;
-use crate::shard::Space;
+use crate::shard::{Settled, Space};
 use crate::snapshot::{Captured, Progress, Snapshot};
 use crate::wal::{Lsn, Wal};
 
@@ -152,9 +152,8 @@ impl Core {
         }
         departures.encode_large();
         for (space, shard, began) in &walk.passed {
-            if let Some(cold) = space.lock(*shard).cold_mut() {
-                cold.settle(space.version(*began));
-            }
+            let settled = space.lock(*shard).cold_mut().map(|cold| cold.settle(space.version(*began)));
+            settled.into_iter().for_each(Settled::bury);
         }
         let bytes = departures.batch.bytes() as u64;
         self.put(tier, log, &mut departures).then_some(())?;
@@ -188,9 +187,8 @@ impl Core {
             self.sync_log()?;
         }
         for (space, index, version) in due {
-            if let Some(cold) = space.lock(index).cold_mut() {
-                cold.settle(version);
-            }
+            let settled = space.lock(index).cold_mut().map(|cold| cold.settle(version));
+            settled.into_iter().for_each(Settled::bury);
         }
         Some(())
     }

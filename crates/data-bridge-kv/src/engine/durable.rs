@@ -7,15 +7,16 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use data_bridge_kv_model::{Call, Error, ErrorKind, Key, ReplyBuf, Result, Shape};
 
 use super::halt::Means;
-use super::{Caller, Core, EFFECT_BYTES, Engine, Halt, NamespaceId, Progress, Step, Waits};
+use super::{Caller, Core, Engine, Halt, NamespaceId, Progress, Step, Waits};
 use crate::disk::Disk;
 use crate::manifest::SEQUENCES;
 use crate::mutation::Mutation;
-use crate::mutation::bytes::{self, Effect};
+use crate::mutation::bytes::{self, EFFECT_BYTES, Effect};
+use crate::mutation::clear;
 use crate::mutation::describe::describe;
 use crate::record::Record;
 use crate::shard::notice::Notices;
-use crate::shard::space::EFFECTS;
+use crate::shard::space::{CLEAR, EFFECTS};
 use crate::shard::{Space, Txn, exec};
 use crate::snapshot::{self, Snapshot};
 use crate::wal::{Lsn, Promise, Refusal, Wal};
@@ -191,6 +192,9 @@ impl Engine {
 
 /// The effects of a record of the log in words; `None` if it has none that this version knows.
 pub fn describe_record(record: &Record<'_>) -> Option<String> {
+    if record.head.kind == CLEAR {
+        return Some(clear::describe(&clear::decode(record.payload).ok()?));
+    }
     if record.head.kind != EFFECTS {
         return None;
     }
@@ -208,9 +212,9 @@ impl Core {
     /// Lets a command begin in a namespace that is logged, with room in the log for what it writes; waits for that.
     pub(super) fn admit(
         &self,
+        space: &Space,
         waits: Waits,
-        reads: bool,
-        grows: bool,
+        (reads, grows): (bool, bool),
         record_bytes: impl FnOnce() -> usize,
     ) -> Step<Room<'_>> {
         let wal = match self.wal.get() {
@@ -225,6 +229,7 @@ impl Core {
             return Ok(room);
         }
         let bytes = record_bytes();
+        space.check_record(bytes)?;
         let promise = self.reserve(wal, waits, !grows, bytes)?;
         if !wal.has_room() {
             self.block(waits, || wal.wait_room())?;
@@ -232,7 +237,13 @@ impl Core {
         Ok(Room { _promise: Some(promise), bytes, ..room })
     }
 
-    fn reserve<'a>(&self, wal: &'a Wal, waits: Waits, frees: bool, bytes: usize) -> Step<Promise<'a>> {
+    pub(super) fn reserve<'a>(
+        &self,
+        wal: &'a Wal,
+        waits: Waits,
+        frees: bool,
+        bytes: usize,
+    ) -> Step<Promise<'a>> {
         match wal.try_reserve(frees, bytes).map_err(refused)? {
             Some(promise) => Ok(promise),
             None => Ok(self.block(waits, || wal.reserve(frees, bytes))?.map_err(refused)?),
@@ -315,6 +326,9 @@ impl Core {
     /// Carries out a record of the log.
     pub(super) fn replay(&self, record: &Record<'_>) -> Result<()> {
         self.replayed.fetch_add(1, Relaxed);
+        if record.head.kind == CLEAR {
+            return self.replay_clear(record.payload);
+        }
         let number = record.head.namespace;
         let space = self.spaces.get(usize::from(number)).filter(|_| record.head.kind == EFFECTS);
         let unknown = || Error::new(ErrorKind::Corruption, "a record of the log is of an unknown kind");

@@ -53,7 +53,7 @@ impl Core {
             .data
             .map(|data| Tier::open(data, beginning.seed, settings.max_memory, settings.blocking))
             .transpose()?;
-        let wal = Arc::new(OnceLock::new());
+        let (wal, record_bytes) = (Arc::new(OnceLock::new()), settings.record_bytes);
         let make = |(number, settings): (u8, NamespaceSettings)| {
             let (mode, durability) = (settings.mode, settings.durability_with(tier.is_some()));
             let new = |hasher| Space::new(settings, hasher, beginning, Arc::clone(&budget));
@@ -66,7 +66,9 @@ impl Core {
             };
             match durability {
                 Durability::None => space,
-                durability => space.with_wal(Arc::clone(&wal), durability == Durability::Always),
+                durability => {
+                    space.with_wal(Arc::clone(&wal), durability == Durability::Always, record_bytes)
+                }
             }
         };
         let core = Arc::new(Core {

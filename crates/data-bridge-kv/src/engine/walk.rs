@@ -1,4 +1,4 @@
-//! Commands over a whole namespace: scans, counts, clearing. They lock one shard at a time and are not atomic.
+//! Commands over a whole namespace: scans, counts, clearing a prefix. They lock one shard at a time and are not atomic.
 
 use data_bridge_kv_model::command::{KeyCommand, ScanOptions};
 use data_bridge_kv_model::limits::KEYS_COMMAND_KEYS;
@@ -49,13 +49,17 @@ impl Core {
                 out.count(size(space));
                 Ok(())
             }
-            // What has begun to delete could not begin again.
+            // What has begun to delete could not begin again, and much of it takes a while.
             KeyCommand::Flush { .. } | KeyCommand::Clear { .. }
                 if waits == Waits::Never && self.spaces.iter().any(has_cold) =>
             {
                 Err(Halt::Blocked(0))
             }
-            KeyCommand::Flush { all } => self.flush(space, waits, *all, out),
+            KeyCommand::Flush { all } => self.flush(caller, space, *all, out),
+            KeyCommand::Clear { prefix: [] } => {
+                out.count(self.clear(caller, &[space])?);
+                Ok(())
+            }
             KeyCommand::Clear { prefix } => {
                 out.count(self.delete_where(space, waits, |key| key.starts_with(prefix))?);
                 Ok(())
@@ -218,16 +222,14 @@ impl Core {
     }
 
     /// Empties the namespace, or all; refused as a whole where one of them holds keys and may not be flushed.
-    fn flush(&self, space: &Space, waits: Waits, all: bool, out: &mut ReplyBuf) -> Step<()> {
+    fn flush(&self, caller: &Caller, space: &Space, all: bool, out: &mut ReplyBuf) -> Step<()> {
         let meant = |other: &&Space| all || std::ptr::eq(*other, space);
         let refuses = |other: &&Space| !other.settings().allow_flush && (!all || size(other) > 0);
         if let Some(other) = self.spaces.iter().filter(meant).find(refuses) {
             let message = format!("namespace '{}' may not be flushed", other.settings().name);
             return Err(Error::new(ErrorKind::Unavailable, message).into());
         }
-        for other in self.spaces.iter().filter(meant) {
-            self.empty(other, waits)?;
-        }
+        self.clear(caller, &self.spaces.iter().filter(meant).collect::<Vec<_>>())?;
         out.ok();
         Ok(())
     }
@@ -257,17 +259,6 @@ impl Core {
             }
         }
         Ok(deleted)
-    }
-
-    /// Deletes every key; what is on disk is not read where nobody is told of it.
-    fn empty(&self, space: &Space, waits: Waits) -> Step<()> {
-        for shard in (0..space.shard_count()).filter(|_| space.is_touched()) {
-            let mut txn = self.begin_at(space, shard);
-            txn.forget_all_cold();
-            txn.finish().send();
-        }
-        self.delete_where(space, waits, |_| true)?;
-        Ok(())
     }
 }
 

@@ -296,3 +296,17 @@ proptest! {
         prop_assert!(order.is_empty());
     }
 }
+
+#[test]
+fn an_order_that_was_cleared_goes_on_with_what_comes() {
+    let (mut order, mut model) = (order(Eviction::Lru), Model::default());
+    (0..1000).for_each(|reference| insert(&mut order, &mut model, reference));
+    (0..10).for_each(|reference| order.remove(reference));
+    order.clear();
+    assert!(order.is_empty() && order.balance.victim().is_none());
+    model = Model::default();
+    (0..100).for_each(|reference| insert(&mut order, &mut model, reference));
+    assert_eq!(order.len(), 100);
+    evict(&mut order, &mut model, 100);
+    assert!(order.is_empty());
+}

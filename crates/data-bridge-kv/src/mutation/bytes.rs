@@ -20,6 +20,8 @@ use super::Mutation;
 use crate::collections::{Packed, Score};
 use crate::table::NewValue;
 
+/// What an effect takes in a record beside the key and an argument, at most.
+pub const EFFECT_BYTES: usize = 32;
 /// What a put has beside its key and its value's payload, at most: lengths, version, deadline and kind.
 const PUT_BESIDE: usize = 48;
 

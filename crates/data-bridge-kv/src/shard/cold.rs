@@ -6,7 +6,8 @@
 //! In a log that lasts, the disk is the checkpoint of what is logged. A key in memory may have a record there too, its own or
 //! an older one: it stays when the entry is promoted or changed, because the changes in the log build on it, until a newer
 //! record arrives. When such a key is deleted, the record is buried, but not before the delete is durable: a grave waits here
-//! for [`ColdKeys::settle`]. So the records on disk never know more than the log, and with the log they tell everything.
+//! for [`ColdKeys::settle`]. So the records on disk never know more than the log, and with the log they tell everything. When
+//! all keys go at once, the whole index becomes one grave.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -24,6 +25,13 @@ struct Grave {
     spot: Spot,
 }
 
+/// The records of all keys that were there when they were cleared.
+struct Pit {
+    index: Index,
+    /// The change that cleared them.
+    version: u64,
+}
+
 /// The part of a namespace's keys that one shard has outside its table.
 pub struct ColdKeys {
     log: Arc<Log>,
@@ -33,6 +41,8 @@ pub struct ColdKeys {
     departing_bytes: usize,
     /// In the order of versions.
     graves: VecDeque<Grave>,
+    /// The same for those that were cleared.
+    pits: VecDeque<Pit>,
     /// Entries in memory with a sequence number up to this have their record on disk.
     checkpointed: u64,
     /// While the log is carried out again, the keys that it deleted: their records may be newer than the delete, if the log
@@ -52,6 +62,7 @@ impl ColdKeys {
             departing: BTreeMap::new(),
             departing_bytes: 0,
             graves: VecDeque::new(),
+            pits: VecDeque::new(),
             checkpointed: floor,
             replayed: None,
             swept: KeyHash::from_bits(0),
@@ -85,7 +96,8 @@ impl ColdKeys {
 
     /// Bytes in memory.
     pub fn memory_bytes(&self) -> usize {
-        self.index.memory_bytes() + self.departing_bytes + self.graves.capacity() * size_of::<Grave>()
+        let pits: usize = self.pits.iter().map(|pit| pit.index.memory_bytes()).sum();
+        self.index.memory_bytes() + self.departing_bytes + self.graves.capacity() * size_of::<Grave>() + pits
     }
 
     /// The place of a cold key.
@@ -98,9 +110,17 @@ impl ColdKeys {
         self.index.get(id).is_some_and(|spot| spot.locator == at)
     }
 
+    /// Where a key is that is not in the table.
+    pub fn find(&self, id: KeyId) -> Option<Resting<'_>> {
+        let departing = self.departing.get(&id).map(Resting::Departing);
+        departing.or_else(|| self.get(id).map(Resting::Cold))
+    }
+
     /// Whether a record of the key is, or may be, the last word of the disk on it.
     pub fn knows(&self, id: KeyId) -> bool {
-        self.index.get(id).is_some() || self.graves.iter().any(|grave| grave.id == id)
+        self.index.get(id).is_some()
+            || self.graves.iter().any(|grave| grave.id == id)
+            || self.pits.iter().any(|pit| pit.index.get(id).is_some())
     }
 
     /// Notes that a key was read; answers whether it had been before.
@@ -126,7 +146,9 @@ impl ColdKeys {
     /// A key is in the table from now on, by a change of this version or because it was read.
     pub fn come_in(&mut self, id: KeyId, version: u64) {
         if self.lasts() {
-            self.index.set_resident(id, true);
+            if self.index.set_resident(id, true).is_none() {
+                self.dig_out(id);
+            }
             if let Some(deleted) = &mut self.replayed {
                 deleted.remove(&id);
             }
@@ -155,17 +177,42 @@ impl ColdKeys {
         true
     }
 
-    /// Forgets all cold keys, because of a change of this version, where nothing is logged; answers how many, or `None`
-    /// where it is.
-    pub fn forget_all(&mut self, version: u64) -> Option<usize> {
-        if self.lasts() {
-            return None;
+    /// While the log is carried out again, a key that was cleared comes back: its record may be newer than the clear.
+    fn dig_out(&mut self, id: KeyId) {
+        if self.replayed.is_some()
+            && let Some(spot) = self.pits.iter_mut().rev().find_map(|pit| pit.index.remove(id))
+        {
+            self.index.insert(id, Spot { is_resident: true, ..spot });
         }
-        let index = std::mem::take(&mut self.index);
-        for (id, spot) in index.from(KeyHash::from_bits(0)) {
-            self.log.forget(self.namespace, 0, id, version, spot.locator);
+    }
+
+    /// Forgets every key but the `kept` ones, which are in the table, because of a change of this version. Answers what is
+    /// left to do without a lock.
+    pub fn clear(&mut self, version: u64, kept: impl Iterator<Item = KeyId>) -> Remains {
+        let departing = std::mem::take(&mut self.departing);
+        self.departing_bytes = 0;
+        self.swept = KeyHash::from_bits(0);
+        let mut index = std::mem::take(&mut self.index);
+        for id in kept {
+            if let Some(spot) = index.remove(id) {
+                self.index.insert(id, spot);
+            }
         }
-        Some(index.len())
+        let mut remains = Remains { departing, forgotten: None };
+        if !self.lasts() {
+            remains.forgotten = Some((Arc::clone(&self.log), index));
+        } else if index.len() + index.residents() > 0 {
+            self.pits.push_back(Pit { index, version });
+        }
+        remains
+    }
+
+    /// How many keys that are not in the table have not expired.
+    pub fn count_live(&mut self, now: u64) -> usize {
+        let is_live = |entry: &&OwnedEntry| entry.entry().deadline().is_none_or(|deadline| deadline > now);
+        let mut expired = 0;
+        self.index.expired(KeyHash::from_bits(0), now, usize::MAX, |_, _| expired += 1);
+        self.departing.values().filter(is_live).count() + self.index.len() - expired
     }
 
     /// Takes back what changes behind this version did to the record of a key that is in the table again, or (`None`) was
@@ -181,8 +228,9 @@ impl ColdKeys {
         }
     }
 
-    /// Tells that changes up to this version are durable: what they deleted is buried with the next batch.
-    pub fn settle(&mut self, version: u64) {
+    /// Tells that changes up to this version are durable: what they deleted is buried with the next batch, once the answer is
+    /// done, which takes no lock.
+    pub fn settle(&mut self, version: u64) -> Settled {
         while self.graves.front().is_some_and(|grave| grave.version <= version)
             && let Some(grave) = self.graves.pop_front()
         {
@@ -191,11 +239,19 @@ impl ColdKeys {
         if self.graves.is_empty() {
             self.graves = VecDeque::new();
         }
+        // While the log is carried out again, keys may come back out of a pit.
+        let is_due = |pit: &Pit| pit.version <= version;
+        let count = if self.is_replaying() { 0 } else { self.pits.partition_point(is_due) };
+        Settled {
+            log: Arc::clone(&self.log),
+            namespace: self.namespace,
+            pits: self.pits.drain(..count).collect(),
+        }
     }
 
     /// Whether graves wait for [`ColdKeys::settle`].
     pub fn has_graves(&self) -> bool {
-        !self.graves.is_empty()
+        !self.graves.is_empty() || !self.pits.is_empty() && !self.is_replaying()
     }
 
     /// Whether an entry in memory is on disk as it is, so that it can leave memory as if it had just been written.
@@ -224,7 +280,14 @@ impl ColdKeys {
             }
             found.push((id, spot));
         }
-        found.extend(self.graves.iter().rev().map(|grave| (grave.id, grave.spot)));
+        let mut graves = self.graves.iter().rev().peekable();
+        for pit in self.pits.iter().rev() {
+            while let Some(grave) = graves.next_if(|grave| grave.version > pit.version) {
+                found.push((grave.id, grave.spot));
+            }
+            found.extend(pit.index.all_from(KeyHash::from_bits(0)));
+        }
+        found.extend(graves.map(|grave| (grave.id, grave.spot)));
         None
     }
 
@@ -330,4 +393,45 @@ pub enum Resting<'a> {
     Departing(&'a OwnedEntry),
     /// On disk.
     Cold(Spot),
+}
+
+/// Records whose keys were cleared for good.
+#[must_use]
+pub struct Settled {
+    log: Arc<Log>,
+    namespace: u8,
+    pits: Vec<Pit>,
+}
+
+impl Settled {
+    /// Buries them with the next batch. Whoever writes the tier holds its lock all along: until then nobody knows of them.
+    pub fn bury(self) {
+        for Pit { index, version } in self.pits {
+            for (id, spot) in index.all_from(KeyHash::from_bits(0)) {
+                self.log.forget(self.namespace, 0, id, version, spot.locator);
+            }
+        }
+    }
+}
+
+/// What a clear leaves to be done once the shard is unlocked.
+#[derive(Default)]
+pub struct Remains {
+    departing: BTreeMap<KeyId, OwnedEntry>,
+    /// The records that nobody points at any more, where that is all.
+    forgotten: Option<(Arc<Log>, Index)>,
+}
+
+impl Remains {
+    /// The entries that were on their way to disk.
+    pub fn departing(&self) -> impl Iterator<Item = &OwnedEntry> {
+        self.departing.values()
+    }
+
+    /// Lets the space of the records be given back.
+    pub fn retire(self) {
+        if let Some((log, index)) = self.forgotten {
+            index.all_from(KeyHash::from_bits(0)).for_each(|(_, spot)| log.retire(spot.locator));
+        }
+    }
 }

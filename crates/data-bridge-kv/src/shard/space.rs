@@ -3,6 +3,8 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use data_bridge_kv_model::limits::LOG_RECORD_SPARE_BYTES;
+use data_bridge_kv_model::{Error, ErrorKind, Result};
 use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use super::notice::{Change, Notices, event_item};
@@ -20,6 +22,8 @@ use crate::wal::{Lsn, NewRecord, Wal};
 
 /// Records of this kind have the effects of a step: see `mutation/bytes.rs`.
 pub const EFFECTS: u8 = 1;
+/// Records of this kind empty namespaces: see `mutation/clear.rs`.
+pub const CLEAR: u8 = 2;
 
 /// What the namespaces of an engine begin with.
 #[derive(Clone, Copy, Debug)]
@@ -67,8 +71,17 @@ struct Journaling {
     wal: Arc<OnceLock<Arc<Wal>>>,
     /// Whether answers wait for what they rest on.
     is_awaited: bool,
+    /// Most bytes of a record.
+    record_bytes: usize,
     /// The last record of this namespace, where answers wait.
     last: AtomicU64,
+}
+
+#[cold]
+fn too_long(most: usize) -> Error {
+    let message =
+        format!("the changes of one command or atomic step may take {most} bytes in the log: use several");
+    Error::new(ErrorKind::Limit, message)
 }
 
 /// A shard behind its lock, and what may be read without it.
@@ -91,8 +104,8 @@ impl Space {
 
     /// Lets every change be logged, once the log is there; with `is_awaited` answers wait until what they rest on is on
     /// disk. Before the first write.
-    pub fn with_wal(self, wal: Arc<OnceLock<Arc<Wal>>>, is_awaited: bool) -> Space {
-        Space { journal: Some(Journaling { wal, is_awaited, last: AtomicU64::new(0) }), ..self }
+    pub fn with_wal(self, wal: Arc<OnceLock<Arc<Wal>>>, is_awaited: bool, record_bytes: usize) -> Space {
+        Space { journal: Some(Journaling { wal, is_awaited, record_bytes, last: AtomicU64::new(0) }), ..self }
     }
 
     /// Whether changes are logged.
@@ -120,6 +133,17 @@ impl Space {
         journal.wal.get()
     }
 
+    /// Refuses a step whose record would have so many bytes, where that is more than a record may have.
+    #[inline]
+    pub fn check_record(&self, bytes: usize) -> Result<()> {
+        match &self.journal {
+            Some(journal) if bytes.saturating_add(LOG_RECORD_SPARE_BYTES) > journal.record_bytes => {
+                Err(too_long(journal.record_bytes))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Appends the effects of a step; its shards are locked.
     pub fn append(&self, effects: &[u8]) -> Option<Lsn> {
         self.append_by(|wal, head, is_awaited| wal.append(head, effects, is_awaited))
@@ -131,14 +155,27 @@ impl Space {
         self.append_by(|wal, head, is_awaited| wal.append_with(head, most, is_awaited, write))
     }
 
+    /// Appends the record that empties this namespace and perhaps others, whose shards are all locked.
+    pub fn append_clear(&self, payload: &[u8], is_awaited: bool) -> Option<Lsn> {
+        let head = NewRecord { namespace: self.number, generation: 0, kind: CLEAR };
+        let lsn = self.wal()?.append(head, payload, is_awaited);
+        self.note_record(lsn);
+        Some(lsn)
+    }
+
+    /// Notes that a record has changes of this namespace.
+    pub fn note_record(&self, lsn: Lsn) {
+        if let Some(journal) = self.journal.as_ref().filter(|journal| journal.is_awaited) {
+            journal.last.fetch_max(lsn, Ordering::Relaxed);
+        }
+    }
+
     #[inline]
     fn append_by(&self, append: impl FnOnce(&Wal, NewRecord, bool) -> Lsn) -> Option<Lsn> {
         let journal = self.journal.as_ref()?;
         let head = NewRecord { namespace: self.number, generation: 0, kind: EFFECTS };
         let lsn = append(journal.wal.get()?, head, journal.is_awaited);
-        if journal.is_awaited {
-            journal.last.fetch_max(lsn, Ordering::Relaxed);
-        }
+        self.note_record(lsn);
         Some(lsn)
     }
 

@@ -15,17 +15,19 @@ use crate::clock::Clock;
 use crate::collections::Collection;
 use crate::expire::{REFERENCE_BITS, Wheel};
 use crate::hash::KeyHash;
-use crate::mutation::{Applied, Mutation};
+use crate::mutation::{Applied, Mutation, bytes};
 use crate::random::Random;
 use crate::table::{EntryRef, Look, NewValue, OwnedEntry, Position, Stored};
 use crate::wal::Lsn;
 
+mod clear;
 mod eviction;
 mod gaps;
 mod graph;
 mod record;
 mod tier;
 
+pub use clear::Removed;
 pub use gaps::Gaps;
 pub use tier::{Departures, Fetched, Named, Wanted};
 
@@ -331,6 +333,9 @@ impl<'a> Txn<'a> {
     /// hash with a state, this must be a step that the namespace's transition graph allows.
     pub fn put(&mut self, place: Place<'_>, value: NewValue<'_>, deadline: Option<u64>) -> Result<u64> {
         self.check_put(place, &value)?;
+        if self.space.is_logged() {
+            self.check_record(bytes::most_bytes_of_put(place.key.as_bytes(), &value))?;
+        }
         Ok(self
             .carry_out(place, Mutation::Put { value, deadline }, Change::Set)
             .map_or(0, |(version, _)| version))

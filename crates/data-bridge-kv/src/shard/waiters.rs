@@ -84,6 +84,11 @@ impl Waiters {
         self.by_key.values().map(|party| party.waiters.len() + party.watchers.len()).sum()
     }
 
+    /// The keys that somebody waits for.
+    pub fn keys(&self) -> impl Iterator<Item = &[u8]> {
+        self.by_key.keys().map(|key| &**key)
+    }
+
     /// Takes the waiter of a key that `ours` picks.
     pub fn take_one(&mut self, key: &[u8], ours: impl Fn(&Waiter) -> bool) -> Option<Waiter> {
         let party = self.by_key.get_mut(key)?;

@@ -55,6 +55,14 @@ impl Directory {
         Arc::clone(outline)
     }
 
+    /// Publishes this directory where another one was, which nobody finds any more; its slots still wait for those who did.
+    pub(super) fn succeed(&mut self, other: &mut Directory) {
+        let Some(outline) = other.outline.take() else { return };
+        other.outline = Some(Arc::new(Outline::new()));
+        outline.publish(self.depth, &self.segments);
+        self.outline = Some(outline);
+    }
+
     pub(super) fn memory_bytes(&self) -> usize {
         self.slot_bytes + block_bytes(self.segments.capacity() * size_of::<Segment>())
     }

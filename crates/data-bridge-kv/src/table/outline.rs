@@ -185,6 +185,21 @@ mod tests {
     }
 
     #[test]
+    fn it_goes_on_with_a_table_that_was_emptied_at_once() {
+        let hasher = KeyHasher::new(7);
+        let mut table = Table::new(hasher.clone());
+        let (outline, empty) = (table.outline(), table.memory_bytes());
+        (0..10_000).for_each(|number| write(&mut table, &hasher, number));
+        let taken = table.take();
+        assert_eq!((table.len(), table.memory_bytes(), taken.len()), (0, empty, 10_000));
+        assert_eq!(found(&outline, &hasher, 0..10_000), 0, "what was taken is not shown");
+        (0..5_000).for_each(|number| write(&mut table, &hasher, number));
+        drop(taken);
+        let shown = found(&outline, &hasher, 0..5_000);
+        assert!(shown > 4_750, "{shown} of 5,000 at home or next to it");
+    }
+
+    #[test]
     fn who_looks_ahead_meets_no_freed_memory() {
         let hasher = KeyHasher::new(6);
         let mut table = Table::new(hasher.clone());
@@ -208,6 +223,9 @@ mod tests {
                 }
                 for number in 500..5_000 + round {
                     remove(&mut table, &hasher, number);
+                }
+                if round % 4 == 3 {
+                    drop(table.take());
                 }
             }
             done.store(true, Relaxed);

@@ -147,6 +147,7 @@ fn pop(txn: &mut Txn<'_>, key: Key<'_>, end: End, count: Option<usize>, out: &mu
         return Ok(());
     };
     let taken = count.min(length);
+    txn.check_effects(key, taken, 0)?;
     out.container(Shape::Array, taken);
     for left in (length - taken + 1..=length).rev() {
         let index = if end == End::Head { 0 } else { left - 1 };
@@ -201,6 +202,7 @@ fn remove(txn: &mut Txn<'_>, key: Key<'_>, count: i64, value: Arg<'_>, out: &mut
     let limit = usize::try_from(count.unsigned_abs()).unwrap_or(usize::MAX);
     let limit = if limit == 0 { indexes.len() } else { limit.min(indexes.len()) };
     let chosen = if count < 0 { &indexes[indexes.len() - limit..] } else { &indexes[..limit] };
+    txn.check_effects(key, chosen.len(), 0)?;
     for index in chosen.iter().rev() {
         txn.change(place, Mutation::ListRemove(*index));
     }
@@ -284,6 +286,7 @@ fn move_element(
     let list = read(txn, to)?;
     let target_is_there = list.is_some();
     check_growth(list.map_or(0, List::encoded_len), &[Arg::Value(element.value())])?;
+    txn.check_record(element.as_bytes().len())?;
     out.value(ValueRef::from_parts(element.kind(), element.value().payload()));
     let at = if put == End::Head { 0 } else { usize::MAX };
     if from == to {

@@ -169,9 +169,9 @@ fn remove(txn: &mut Txn<'_>, key: Key<'_>, members: &[Arg<'_>], out: &mut ReplyB
 
 fn pop(txn: &mut Txn<'_>, key: Key<'_>, count: Option<usize>, out: &mut ReplyBuf) -> Result<()> {
     let place = txn.place(key);
-    let length = read(txn, key)?.map(Set::len);
+    let found = read(txn, key)?.map(|set| (set.len(), set.encoded_len()));
     // A set that was stored empty has no member to answer, as no set has.
-    let Some(length) = length.filter(|length| *length > 0) else {
+    let Some((length, bytes)) = found.filter(|(length, _)| *length > 0) else {
         match count {
             Some(_) => out.container(Shape::Members, 0),
             None => out.missing(),
@@ -179,6 +179,7 @@ fn pop(txn: &mut Txn<'_>, key: Key<'_>, count: Option<usize>, out: &mut ReplyBuf
         return Ok(());
     };
     let taken = count.unwrap_or(1).min(length);
+    txn.check_effects(key, taken, bytes)?;
     if count.is_some() {
         out.container(Shape::Members, taken);
     }
@@ -255,6 +256,7 @@ fn move_member(
         return Ok(());
     };
     if from != to {
+        txn.check_record(2 * found.as_bytes().len())?;
         if !target_is_there {
             ensure(txn, target)?;
         }

@@ -157,6 +157,9 @@ fn transition(txn: &mut Txn<'_>, step: &Transition<'_>, out: &mut ReplyBuf) -> R
     }
     let mut update = update;
     update.extend(history(txn, step, &to)?);
+    let bytes: usize =
+        update.iter().map(|(field, value)| field.as_bytes().len() + value.as_bytes().len()).sum();
+    txn.check_effects(step.key, 1 + update.len(), to.as_bytes().len() + bytes)?;
     let version = take_step(txn, place, step.expiry, (field, to), update)?;
     out.container(Shape::Array, 2);
     match &previous {

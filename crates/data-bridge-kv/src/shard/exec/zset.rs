@@ -378,6 +378,8 @@ fn remove_ranks(
     let Some(set) = read(txn, key)? else { return Ok(Vec::new()) };
     let members: Vec<(Packed, Score)> =
         set.range(ranks.start, ranks.end).map(|(member, score)| (member.clone(), score)).collect();
+    let bytes = members.iter().map(|(member, _)| member.as_bytes().len()).sum();
+    txn.check_effects(key, members.len(), bytes)?;
     for (member, _) in &members {
         txn.change(place, Mutation::ScoreRemove(member.value()));
     }

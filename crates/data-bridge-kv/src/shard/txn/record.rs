@@ -1,6 +1,9 @@
 //! The record of a step: its effects in the order in which they were carried out, and how they are carried out again.
 
+use data_bridge_kv_model::{Key, Result};
+
 use super::{Guards, Place, Txn};
+use crate::mutation::bytes::EFFECT_BYTES;
 use crate::mutation::{Mutation, bytes};
 use crate::table::EntryRef;
 
@@ -20,6 +23,18 @@ impl Txn<'_> {
     /// Bytes of the step's record so far.
     pub fn record_bytes(&self) -> usize {
         self.effects.len()
+    }
+
+    /// Refuses what would make the step's record so many bytes longer, where that is too long; to be called before anything of
+    /// it is done.
+    #[inline]
+    pub fn check_record(&self, more: usize) -> Result<()> {
+        self.space.check_record(self.effects.len().saturating_add(more))
+    }
+
+    /// The same for so many effects on a key, on elements of so many bytes together.
+    pub fn check_effects(&self, key: Key<'_>, effects: usize, bytes: usize) -> Result<()> {
+        self.check_record(effects.saturating_mul(key.as_bytes().len() + EFFECT_BYTES).saturating_add(bytes))
     }
 
     /// Takes an effect back that changed nothing.

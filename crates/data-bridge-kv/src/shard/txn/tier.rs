@@ -14,7 +14,7 @@ use crate::hash::KeyHash;
 use crate::hash::stable::KeyId;
 use crate::mutation::{Applied, Mutation};
 use crate::shard::notice::Change;
-use crate::shard::{Resting, Shard, Space, exec};
+use crate::shard::{ColdKeys, Resting, Shard, Space, exec};
 use crate::table::{Blob, EntryRef, INLINE_BYTES, NewEntry, NewValue, OwnedEntry, Stored};
 
 /// Bytes of large entries that are encoded together.
@@ -98,6 +98,17 @@ fn unreadable(error: ReadError) -> Error {
 }
 
 impl Wanted {
+    /// Every key of a shard that is on disk and has not expired: their names are wanted.
+    pub(super) fn all_of(cold: &ColdKeys, now: u64) -> Vec<Wanted> {
+        let found = cold.from(KeyHash::from_bits(0)).filter_map(|(id, resting)| match resting {
+            Resting::Cold(spot) if !spot.is_expired(now) => {
+                Some(Wanted { key: None, id, source: cold.source(spot)? })
+            }
+            Resting::Cold(_) | Resting::Departing(_) => None,
+        });
+        found.collect()
+    }
+
     /// What is to be read, without any lock.
     pub fn source(&self) -> Source {
         self.source.clone()
@@ -350,23 +361,6 @@ impl Txn<'_> {
         let before_end = |hash: KeyHash| end.is_none_or(|end| hash < end);
         met.into_iter().filter(|(hash, _)| before_end(*hash)).for_each(|(_, entry)| visit(entry));
         end
-    }
-
-    /// Forgets every key on disk of the one locked shard; answers how many, or `None` where somebody wants to know their
-    /// names, each removal is logged, or entries are on their way.
-    pub fn forget_all_cold(&mut self) -> Option<usize> {
-        self.changed = true;
-        let space = self.space;
-        if space.has_prefix_watchers() || space.wal().is_some() {
-            return None;
-        }
-        let shard = self.only_shard().filter(|shard| shard.waiters.is_empty())?;
-        let version = space.version(shard.next_sequence());
-        let Some(cold) = &mut shard.cold else { return Some(0) };
-        if cold.any_departing().is_some() {
-            return None;
-        }
-        cold.forget_all(version)
     }
 
     /// Lets the next entry in order leave the one locked shard, if it may; answers its bytes.
