@@ -242,6 +242,7 @@ async def log_fails_for_a_queue(directory: Path) -> None:
 
 async def forked(directory: Path) -> None:
     async with opened(directory) as store:
+        await store.set("first", 1)  # begins the log
         write = store.set("key", 1)
         assert waits(write)
         child = os.fork()
