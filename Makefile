@@ -72,6 +72,6 @@ fuzz: ## libFuzzer on every decoder, FUZZ_SECONDS (60) each
 	@scripts/preflight rust linker
 	@scripts/fuzz
 
-torture: ## the reliability tests with fresh seeds for BUDGET (10m): docs/reliability/RESULTS.md
+torture: wheel ## the reliability tests with fresh seeds for BUDGET (10m): docs/reliability/RESULTS.md
 	@scripts/preflight rust linker
 	@scripts/torture $(or $(BUDGET),10m)

@@ -171,11 +171,17 @@ def answers(process: subprocess.Popen[bytes], port: int) -> bool:
 
 
 def ask(port: int, *words: bytes) -> bytes:
-    """One command over a connection of its own; the first 64 KiB of the reply."""
+    """One command over a connection of its own; the whole reply, which is one line or one text."""
     request = b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words)
     with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
         connection.sendall(request)
-        return connection.recv(65536)
+        with connection.makefile("rb") as replies:
+            line = replies.readline()
+            length = int(line[1:]) + 2 if line.startswith(b"$") and line != b"$-1\r\n" else 0
+            text = replies.read(length)
+    if not line.endswith(b"\n") or len(text) < length:
+        raise ConnectionError(f"port {port} closed the connection in the middle of a reply")
+    return line + text
 
 
 def reported_version(port: int) -> str:

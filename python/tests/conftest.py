@@ -29,10 +29,14 @@ class Server:
             env={**os.environ, **(environment or {})},
         )
         assert self.process.stdout is not None
-        self.start_line = self.process.stdout.readline()
-        found = re.search(r"on 127\.0\.0\.1:(\d+)", self.start_line)
-        assert found, self.start_line
-        self.port = int(found[1])
+        said = ""
+        for line in self.process.stdout:  # one that loads for long tells how far it is
+            said += line
+            if found := re.search(r"on 127\.0\.0\.1:(\d+)", line):
+                self.start_line, self.port = line, int(found[1])
+                break
+        else:
+            pytest.fail(f"the server ended with {self.process.wait()}: {said}")
 
     def url(self, namespace: str = "") -> str:
         """The URL of a namespace."""

@@ -314,6 +314,9 @@ def test_results_of_a_set_come_as_they_are_ready(app: Celery) -> None:
     assert results.get(timeout=20) == list(range(50))
     assert dict(app.backend.get_many(ids, max_iterations=1)).keys() == set(ids)
     missing = [*ids, "later"]
+    for most in (None, 3):
+        with pytest.raises(celery_exceptions.TimeoutError):
+            dict(app.backend.get_many(missing, timeout=0, max_iterations=most))
     later(lambda: app.backend.store_result("later", 0, states.FAILURE))
     assert {task_id for task_id, _ in app.backend.get_many(missing, timeout=20)} == set(missing)
 

@@ -63,13 +63,17 @@ class Storm:
         self.server = self._start(port=0)
         self.kills = 0
         self._over = threading.Event()
+        self._failed: BaseException | None = None
         self._thread = threading.Thread(target=self._rage)
 
     def _rage(self) -> None:
-        while not self._over.wait(SECONDS):
-            self.server.kill()
-            self.server = self._start(port=self.server.port)
-            self.kills += 1
+        try:
+            while not self._over.wait(SECONDS):
+                self.server.kill()
+                self.server = self._start(port=self.server.port)
+                self.kills += 1
+        except BaseException as error:  # the end of a storm that is not over is a failure
+            self._failed = error
 
     @contextmanager
     def raging(self) -> Iterator[None]:
@@ -80,6 +84,8 @@ class Storm:
         finally:
             self._over.set()
             self._thread.join()
+        if self._failed is not None:
+            raise self._failed
 
 
 class Workers:

@@ -78,8 +78,21 @@ def test_a_failure_is_told_with_the_line_that_shows_it_again(torture: Any, tmp_p
     assert "- 12 sim: reproduce" in torture.block(run, "10m", 60)
 
 
+def test_a_python_test_says_what_it_did(torture: Any, tmp_path: Path) -> None:
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    python = Path(program(tmp_path, "2457 tasks ran, 16 kills\n.\n1 passed in 130.43s (0:02:10)", 0))
+    python.rename(tmp_path / ".venv/bin/python")
+    run = torture.Run(tmp_path / "state.json")
+    torture.run_queues(run, 100)
+    told = run.done["queues"]
+    assert (told["count"], told["failed"], told["said"]) == (2000, 0, "2457 tasks ran, 16 kills")
+    assert "| 21 | queues | 1 | 2000 |" in torture.block(run, "10m", 60)
+
+
 def test_every_row_names_a_test_that_is_there(torture: Any) -> None:
     root = SCRIPT.parent.parent
+    queues = root / torture.QUEUES.test
+    assert torture.QUEUES.count in queues.read_text()
     for row in torture.ROWS:
         files = [
             *(root / "crates" / row.crate / "tests").glob(f"{row.binary}.rs"),

@@ -121,7 +121,9 @@ class AsyncStore(AsyncMethods):
     """A namespace of a store in this process. What is in memory is ready when it is awaited; waits wake the loop.
 
     What is on disk is read on another thread while the loop goes on, and a write that needs room is done there: then
-    calls that are not awaited one after the other may take effect in any order.
+    calls that are not awaited one after the other may take effect in any order. A change that is to be on disk first
+    is made at once, and its answer comes when it is there: the loop goes on, and one sync serves all who wait. Who is
+    cancelled meanwhile has made the change all the same.
     """
 
     __slots__ = ("_bell", "_loop", "_store")
@@ -218,12 +220,17 @@ class AsyncStore(AsyncMethods):
         return loop, self._bell
 
     async def aclose(self) -> None:
-        """Ends the store with all its namespaces."""
-        self._store.close()
-        if self._bell is not None and self._loop is not None and not self._loop.is_closed():
-            self._loop.remove_reader(self._bell.fileno())
-            self._bell.close()
-        self._bell = None
+        """Ends the store with all its namespaces. With a path the loop goes on while the rest goes to disk."""
+        try:
+            if self._store._may_block:
+                await asyncio.to_thread(self._store.close)
+            else:
+                self._store.close()
+        finally:
+            if self._bell is not None and self._loop is not None and not self._loop.is_closed():
+                self._loop.remove_reader(self._bell.fileno())
+                self._bell.close()
+            self._bell = None
 
     async def snapshot(self, destination: str | os.PathLike[str]) -> None:
         """Copies the task namespaces of the store to an empty directory; see `kv.Store.snapshot`."""
@@ -252,7 +259,7 @@ def open(  # noqa: A001 - reads as kv.aio.open()
 ) -> AsyncStore:
     """Opens a store in this process, in memory or with a directory; the options are those of `kv.open`.
 
-    With durability `always` a change holds the event loop up for one sync of the disk; `everysec` and a server do not.
+    The event loop goes on while a change waits for the disk, and all that wait share one sync.
     """
     engine = open_engine(path, max_disk, mode, eviction, max_memory, namespaces, durability)
     return AsyncStore(Store(engine, "0", fallback, False))

@@ -26,7 +26,8 @@ class Notes(Middleware):
 broker = RedisBroker(url=os.environ["BROKER"])
 broker.add_middleware(Notes())
 broker.add_middleware(CurrentMessage())
-broker.add_middleware(Results(backend=ResultBackend(url=os.environ["BACKEND"])))
+# Dramatiq keeps a result for ten minutes; a storm may be longer, and looks at all of them in the end.
+broker.add_middleware(Results(backend=ResultBackend(url=os.environ["BACKEND"]), result_ttl=86_400_000))
 dramatiq.set_broker(broker)
 limits = RateLimiterBackend(url=os.environ["BACKEND"])
 

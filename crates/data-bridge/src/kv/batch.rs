@@ -67,6 +67,16 @@ pub fn go_on(
     .map(drop)
 }
 
+/// The answers to a whole queue as one reply item: an Array of `parts` unless it is one already.
+pub fn one_item(answers: &[u8], parts: Option<usize>) -> Box<[u8]> {
+    let mut reply = ReplyBuf::new();
+    if let Some(parts) = parts {
+        reply.container(Shape::Array, parts);
+    }
+    reply.bytes_mut().extend_from_slice(answers);
+    reply.as_bytes().into()
+}
+
 /// Does it, and waits until it is on disk if one of the commands is to be. Where nothing is ever on disk it is not begun.
 fn durably<T>(
     engine: &Engine,

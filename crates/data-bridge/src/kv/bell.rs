@@ -1,4 +1,4 @@
-//! Waits and watches of an embedded store in an event loop, and its commands that have to wait for the disk: the engine's
+//! Waits and watches of an embedded store in an event loop, and what of its commands has to wait for the disk: the engine's
 //! threads put letters into a box and ring a bell, one byte on a socket that the loop watches. The loop then takes all
 //! letters at once.
 
@@ -8,14 +8,15 @@ use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use data_bridge_kv::{Caller, Completions, Engine, NamespaceId, Progress, Waits};
+use data_bridge_kv::{Caller, Completions, Engine, NamespaceId, Owed, Progress, Waits};
 use data_bridge_kv_model::ReplyBuf;
 use data_bridge_kv_model::command::table::opcode;
 use pyo3::exceptions::PyStopIteration;
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
-use super::deferred::{Deferred, Receipt, Work};
+use super::deferred::{Deferred, Held, Receipt, Work, held_by};
+use super::lifetime::Generation;
 use super::request::{Fallback, Scratch, Shaping};
 use super::store::{Embedded, lost};
 use super::{batch, doorway, errors};
@@ -80,16 +81,28 @@ impl Letters {
         self.mail.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs work on a thread that may wait for the disk.
-    fn answer(&self, engine: &Engine, caller: &Caller, token: u64, work: &Work) {
+    /// Runs work on a thread that may wait for the disk. It does not wait for the log.
+    fn answer(self: &Arc<Letters>, engine: &Engine, caller: &Caller, token: u64, work: &Work) {
         let mut reply = ReplyBuf::new();
         let progress = work.run(engine, caller, token, &mut reply);
         let is_awaited = self.lock().aside.remove(&token);
         match progress {
-            Progress::Done | Progress::Blocked => self.put(token, reply.as_bytes()),
+            Progress::Done | Progress::Blocked => {
+                self.hold(engine, token, work.held(&reply, held_by(engine, caller).unwrap_or(0)));
+            }
             Progress::Pending if is_awaited => {}
             Progress::Pending => drop(engine.cancel(caller, token)),
         }
+    }
+
+    /// Puts an answer here once it may be shown: at once, or from the log's thread.
+    fn hold(self: &Arc<Letters>, engine: &Engine, token: u64, held: Held) {
+        let (letters, rests_on) = (Arc::clone(self), held.rests_on);
+        let then = move |outcome: Result<(), _>| match outcome {
+            Ok(()) => letters.put(token, &held.reply),
+            Err(error) => letters.put(token, held.failed(&error).as_bytes()),
+        };
+        engine.when_durable(rests_on, Box::new(then));
     }
 
     fn put(&self, token: u64, item: &[u8]) {
@@ -127,6 +140,7 @@ const WATCH: u64 = 1 << 63;
 #[pyclass(frozen, module = "data_bridge._native")]
 pub struct Bell {
     engine: Arc<Engine>,
+    generation: Generation,
     caller: Caller,
     letters: Arc<Letters>,
     ears: UnixStream,
@@ -153,9 +167,9 @@ impl Bell {
         bell.set_nonblocking(true)?;
         let letters = Arc::new(Letters { mail: Mutex::default(), bell });
         let completions: Arc<dyn Completions> = letters.clone();
-        let waits = Waits::Never;
-        let caller = Caller { namespace, waits, completions: Some(completions), ..engine.caller() };
-        Ok(Bell { engine, caller, letters, ears, fallback, state: Mutex::default() })
+        let caller = Caller { namespace, parks: true, completions: Some(completions), ..engine.caller() };
+        let (generation, state) = (Generation::current(), Mutex::default());
+        Ok(Bell { engine, generation, caller, letters, ears, fallback, state })
     }
 
     /// The socket that becomes readable when letters are there.
@@ -179,11 +193,17 @@ impl Bell {
         scratch.request.fill(opcode, args, &self.fallback)?;
         let token = self.expect(future.unbind(), Receipt::One(shaping));
         let mut reply = ReplyBuf::new();
-        let run =
-            scratch.request.call_with(|call| self.engine.execute(&self.caller, token, call, &mut reply));
+        let runner = self.runner(Waits::Never);
+        let run = scratch.request.call_with(|call| self.engine.execute(&runner, token, call, &mut reply));
         match run {
             Ok(Progress::Pending) => scratch.keep(),
-            Ok(Progress::Done) => self.deliver(py, token, Some(reply.as_bytes()))?,
+            Ok(Progress::Done) => match held_by(&self.engine, &runner) {
+                None => self.deliver(py, token, Some(reply.as_bytes()))?,
+                Some(rests_on) => {
+                    let held = Work::Command(scratch.request).held(&reply, rests_on);
+                    self.letters.hold(&self.engine, token, held);
+                }
+            },
             Ok(Progress::Blocked) => self.run_aside(py, token, Work::Command(scratch.request)),
             Err(error) => {
                 let mut failed = ReplyBuf::new();
@@ -194,12 +214,16 @@ impl Bell {
         Ok(token)
     }
 
-    /// Lets a thread of the engine run a command that has to wait for the disk; its result goes to the future.
+    /// Lets a thread of the engine run a command that has to wait for the disk, or the log's thread let go of an answer that
+    /// has; the result goes to the future.
     fn defer(&self, future: Bound<'_, PyAny>, deferred: &Bound<'_, Deferred>) {
         let py = future.py();
         if let Some((work, receipt)) = deferred.get().take() {
             let token = self.expect(future.unbind(), receipt);
-            self.run_aside(py, token, work);
+            match work {
+                Work::Nothing(held) => self.letters.hold(&self.engine, token, held),
+                work @ (Work::Command(_) | Work::Queue { .. }) => self.run_aside(py, token, work),
+            }
         }
     }
 
@@ -218,9 +242,9 @@ impl Bell {
         let mut reply = ReplyBuf::new();
         // The lock is held over the start, so that no event comes before its receiver is known.
         let mut state = self.lock();
-        // It reads from disk only to compare versions, and then right here.
-        let caller = Caller { waits: Waits::Here, ..self.caller.clone() };
-        let run = scratch.request.call_with(|call| self.engine.execute(&caller, 0, call, &mut reply));
+        // It reads from disk only to compare versions, and then right here. Its answer is a number that shows nothing.
+        let runner = self.runner(Waits::Here);
+        let run = scratch.request.call_with(|call| self.engine.execute(&runner, 0, call, &mut reply));
         run.map(drop).map_err(|error| errors::from_model(py, &error))?;
         scratch.keep();
         let number: u64 = Shaping::default().result(py, reply.as_bytes(), &None)?.extract()?;
@@ -301,11 +325,16 @@ impl Bell {
         token
     }
 
+    /// Who runs one command; its answer rests on what it shows itself.
+    fn runner(&self, waits: Waits) -> Caller {
+        Caller { waits, owed: Owed::default(), ..self.caller.clone() }
+    }
+
     fn run_aside(&self, py: Python<'_>, token: u64, work: Work) {
         self.letters.lock().aside.insert(token);
         let (engine, letters) = (Arc::clone(&self.engine), Arc::clone(&self.letters));
-        let caller = Caller { waits: Waits::Alone, ..self.caller.clone() };
-        let job = Box::new(move || letters.answer(&engine, &caller, token, &work));
+        let runner = self.runner(Waits::Alone);
+        let job = Box::new(move || letters.answer(&engine, &runner, token, &work));
         if let Err(job) = self.engine.aside(job) {
             // No thread could be started: the loop waits.
             doorway::outside(py, job);
@@ -315,7 +344,10 @@ impl Bell {
 
 impl Drop for Bell {
     fn drop(&mut self) {
-        self.engine.disconnect(&self.caller);
+        // In a forked child a thread that is not there may hold the locks.
+        if self.generation.is_current() {
+            self.engine.disconnect(&self.caller);
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyInt;
 
 use super::convert::{self, Decoder};
-use super::deferred::{Deferred, Receipt, Work};
+use super::deferred::{Deferred, Receipt, Work, held_by, runner};
 use super::doorway;
 use super::lifetime::Generation;
 use super::request::{Fallback, LARGE_BYTES, Request, Scratch, Shape, Shaping};
@@ -45,6 +45,15 @@ enum Copied {
     Long(Box<Scratch>),
 }
 
+/// What came of a command that was executed; the reply is in the buffers.
+enum Executed {
+    Done(Box<Scratch>),
+    /// It may be shown once this record of the log is durable.
+    Held(Box<Scratch>, u64),
+    /// The caller never waits and would have to; nothing was done.
+    Blocked,
+}
+
 impl Door<'_> {
     /// The value of a key. The engine's lock is gone before a Python object is made. `missing` is what becomes of an answer
     /// that comes later.
@@ -69,8 +78,12 @@ impl Door<'_> {
             Err(obstacle) => {
                 let command = ScalarCommand::Get { key, any_kind: true };
                 match self.execute(py, get_row(), (command, Load::default()), obstacle == Obstacle::Locked) {
-                    Some(scratch) => scratch,
-                    None => return Err(deferred_get(py, key, missing)),
+                    Executed::Done(scratch) => scratch,
+                    Executed::Held(scratch, rests_on) => {
+                        let shaping = Shaping::of(missing.cloned(), None);
+                        return Err(Deferred::hold(py, scratch, rests_on, shaping));
+                    }
+                    Executed::Blocked => return Err(deferred_get(py, key, missing)),
                 }
             }
         };
@@ -111,16 +124,19 @@ impl Door<'_> {
         let command = ScalarCommand::Set { key, value: Arg::Value(value), options };
         let load = Load { args: 2, bytes: key.as_bytes().len() + value.payload().len() };
         let outside = obstacle == Obstacle::Locked || value.payload().len() > LARGE_BYTES;
-        let Some(scratch) = self.execute(py, set_row(), (command, load), outside) else {
-            return Err(deferred_set(py, key, value, expiry));
+        let scratch = match self.execute(py, set_row(), (command, load), outside) {
+            Executed::Done(scratch) => scratch,
+            Executed::Held(scratch, rests_on) => {
+                return Err(Deferred::hold(py, scratch, rests_on, nothing()));
+            }
+            Executed::Blocked => return Err(deferred_set(py, key, value, expiry)),
         };
         let done = Shaping::default().result(py, scratch.reply.as_bytes(), &None);
         scratch.keep();
         done.map(drop)
     }
 
-    /// Executes a command, `outside` without the interpreter lock; the reply is in the buffers. `None` if a caller that
-    /// never waits would have to.
+    /// Executes a command, `outside` without the interpreter lock.
     #[cold]
     fn execute(
         self,
@@ -128,13 +144,20 @@ impl Door<'_> {
         spec: &'static Spec,
         (command, load): (ScalarCommand<'_>, Load),
         outside: bool,
-    ) -> Option<Box<Scratch>> {
+    ) -> Executed {
         let mut scratch = Scratch::take();
         let call = Call { spec, command: Command::Scalar(command), load };
-        let run = |reply: &mut ReplyBuf| self.engine.execute(self.caller, 0, &call, reply);
+        let runner = runner(self.caller);
+        let run = |reply: &mut ReplyBuf| self.engine.execute(&runner, 0, &call, reply);
         let progress =
             if outside { doorway::outside(py, || run(&mut scratch.reply)) } else { run(&mut scratch.reply) };
-        (progress != Progress::Blocked).then_some(scratch)
+        if progress == Progress::Blocked {
+            return Executed::Blocked;
+        }
+        match held_by(self.engine, &runner) {
+            Some(rests_on) => Executed::Held(scratch, rests_on),
+            None => Executed::Done(scratch),
+        }
     }
 
     #[inline]
@@ -192,8 +215,12 @@ fn deferred_set(py: Python<'_>, key: Key<'_>, value: ValueRef<'_>, expiry: Expir
         request.word("PX");
         request.int(ms.cast_signed());
     }
-    let receipt = Receipt::One(Shaping { missing: None, shape: Shape::Nothing });
-    Deferred::raise(py, Work::Command(request), receipt)
+    Deferred::raise(py, Work::Command(request), Receipt::One(nothing()))
+}
+
+/// A plain write has no result.
+fn nothing() -> Shaping {
+    Shaping { missing: None, shape: Shape::Nothing }
 }
 
 fn get_row() -> &'static Spec {

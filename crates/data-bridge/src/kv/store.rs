@@ -14,7 +14,7 @@ use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 
 use super::batch::{self, Answers};
 use super::bell::Parts;
-use super::deferred::{Deferred, Receipt, Work};
+use super::deferred::{Deferred, Held, Receipt, Work, held_by, runner};
 use super::direct::Door;
 use super::lifetime::{self, Generation};
 use super::queue::Queue;
@@ -94,7 +94,8 @@ pub struct Embedded {
 
 #[pymethods]
 impl Embedded {
-    /// With `waits=False` a command that has to wait for the disk raises `Blocked` and has done nothing.
+    /// With `waits=False` a command that has to wait for the disk raises `Blocked`: it has done nothing, or its answer has to
+    /// wait for the log.
     #[new]
     #[pyo3(signature = (engine, namespace, fallback=None, waits=true))]
     fn new(
@@ -110,6 +111,7 @@ impl Embedded {
         caller.namespace =
             shared.engine.namespace(namespace).map_err(|error| errors::from_model(py, &error))?;
         caller.waits = if waits { Waits::Here } else { Waits::Never };
+        caller.parks = !waits && shared.engine.may_block();
         Ok(Embedded { generation: shared.generation, shared: engine.unbind(), caller, fallback })
     }
 
@@ -265,14 +267,22 @@ impl Embedded {
         self.generation.check(py)?;
         let queued = queue.borrow_mut().take();
         let mut scratch = Scratch::take();
-        let answers =
-            batch::run(py, &self.shared.get().engine, &self.caller, &queued, atomic, &mut scratch.reply)?;
-        if answers.len() < queued.commands().count() {
+        let (engine, runner) = (&self.shared.get().engine, runner(&self.caller));
+        let answers = batch::run(py, engine, &runner, &queued, atomic, &mut scratch.reply)?;
+        let (rests_on, count) = (held_by(engine, &runner), queued.commands().count());
+        if answers.len() < count {
             let commands = queued.commands().map(|command| (command.opcode, command.args.into())).collect();
             let done = Answers { reply: scratch.reply.as_bytes().to_vec(), places: answers };
             scratch.keep();
-            let work = Work::Queue { commands, atomic, done };
+            let work = Work::Queue { commands, atomic, done, rests_on: rests_on.unwrap_or(0) };
             return Err(Deferred::raise(py, work, Receipt::Queue(queued)));
+        }
+        if let Some(rests_on) = rests_on {
+            let parts = (!atomic).then_some(count);
+            let reply = batch::one_item(scratch.reply.as_bytes(), parts);
+            scratch.keep();
+            let held = Held { reply, rests_on, parts };
+            return Err(Deferred::raise(py, Work::Nothing(held), Receipt::Queue(queued)));
         }
         let results = batch::results(py, &queued, scratch.reply.as_bytes(), &answers, &self.fallback);
         scratch.keep();
@@ -282,6 +292,12 @@ impl Embedded {
     /// A result that needs no command.
     fn _ready(&self, result: Py<PyAny>) -> Py<PyAny> {
         result
+    }
+
+    /// Whether commands and the end of the store may have to wait for the disk.
+    #[getter]
+    fn _may_block(&self) -> bool {
+        self.shared.get().engine.may_block()
     }
 
     /// The engine, for another namespace of it.
@@ -333,8 +349,12 @@ impl Embedded {
         mut scratch: Box<Scratch>,
         shaping: Shaping,
     ) -> PyResult<Bound<'py, PyAny>> {
-        if self.run(py, &self.caller, &mut scratch)? == Progress::Blocked {
+        let runner = runner(&self.caller);
+        if self.run(py, &runner, &mut scratch)? == Progress::Blocked {
             return Err(Deferred::raise(py, Work::Command(scratch.request), Receipt::One(shaping)));
+        }
+        if let Some(rests_on) = held_by(&self.shared.get().engine, &runner) {
+            return Err(Deferred::hold(py, scratch, rests_on, shaping));
         }
         let result = shaping.result(py, scratch.reply.as_bytes(), &self.fallback);
         scratch.keep();

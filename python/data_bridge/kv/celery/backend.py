@@ -181,7 +181,10 @@ class DataBridgeBackend(Chords, BaseKeyValueStoreBackend, AsyncBackendMixin):
         max_iterations: int | None = None,
         READY_STATES: frozenset[str] = states.READY_STATES,  # noqa: N803 - Celery's name
     ) -> Any:
-        """Ids and results as they are there; with `max_iterations` only what is there now."""
+        """Ids and results as they are there; with `max_iterations` only what is there now.
+
+        A timeout of 0 that finds one missing is `TimeoutError` in any case, as with Celery's other backends.
+        """
         ids = {bytes_to_str(task_id) for task_id in task_ids}
         keys = {self._key(task_id): task_id for task_id in ids}
         for key, meta in self._filter_ready(self.mget(list(keys)).items(), READY_STATES):
@@ -191,7 +194,7 @@ class DataBridgeBackend(Chords, BaseKeyValueStoreBackend, AsyncBackendMixin):
             if on_message is not None:
                 on_message(meta)
             yield task_id, meta
-        if ids and not max_iterations:
+        if ids and (not max_iterations or (timeout is not None and timeout <= 0)):
             rest = ResultSet([self.app.AsyncResult(task_id, backend=self) for task_id in ids], app=self.app)
             yield from rest.iter_native(timeout=timeout, on_message=on_message, on_interval=on_interval)
 
