@@ -31,6 +31,7 @@ mod held;
 mod lookahead;
 mod open;
 mod pending;
+mod replay;
 mod room;
 mod stats;
 mod ticker;
