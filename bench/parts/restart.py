@@ -125,7 +125,7 @@ def ours(keys: int, rounds: int, log_bytes: int, stopped: Found, killed: Found) 
             stopped.setdefault(OURS, []).append(server.start(middle(keys), keys))
         written = 0
         while server.info("persistence")["log_bytes"] < LOG_SHARE * log_bytes:
-            written += overwrite(server, keys, 0.1)
+            written += overwrite(server, keys, 0.05)
         for _ in range(rounds):
             server.kill()
             killed.setdefault(OURS, []).append(server.start(middle(keys), keys))
