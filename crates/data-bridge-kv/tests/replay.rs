@@ -105,7 +105,8 @@ fn threads_leave_what_one_leaves() {
             let log = engine.stats().log.unwrap();
             assert!(log.replayed > 1000 && log.bytes > LONG_BYTES, "{log:?}");
             for (expected, found) in expected.iter().zip(state(&engine, &caller)) {
-                assert_eq!(found, *expected, "KV_SEED={seed}, background: {background}");
+                let key = &found.0;
+                assert!(found == *expected, "KV_SEED={seed}, background: {background}: {key} differs");
             }
         }
     }

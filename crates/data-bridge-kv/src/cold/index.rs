@@ -652,7 +652,7 @@ mod tests {
                 <[u8; ENTRY_BYTES]>::try_from(bytes).unwrap()
             };
             let entries: Vec<[u8; ENTRY_BYTES]> = all.iter().map(entry).collect();
-            let is_kept = |locator: Locator| locator.slot % 3 != 0;
+            let is_kept = |locator: Locator| !locator.slot.is_multiple_of(3);
             let (built, mut inserted) = (Index::build(&entries, is_kept), Index::new());
             let kept: Vec<(KeyId, Spot)> =
                 all.into_iter().filter(|(_, spot)| is_kept(spot.locator)).collect();
