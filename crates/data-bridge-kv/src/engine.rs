@@ -33,6 +33,7 @@ mod held;
 mod lookahead;
 mod open;
 mod pending;
+mod replay;
 mod room;
 mod stats;
 mod ticker;

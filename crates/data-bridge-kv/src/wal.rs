@@ -209,10 +209,22 @@ impl Wal {
         policy: WalPolicy,
         replay: &mut dyn FnMut(Lsn, Record<'_>) -> Result<(), OpenError>,
     ) -> Result<(Wal, Recovered), OpenError> {
+        Wal::open_checked(disk, clock, policy, replay, &mut || Ok(()))
+    }
+
+    /// The same for a `replay` that only hands records on: `finish` is called when it has all, and may still refuse them, before
+    /// anything on disk is changed.
+    pub fn open_checked(
+        disk: Arc<dyn Disk>,
+        clock: Arc<dyn Clock>,
+        policy: WalPolicy,
+        replay: &mut dyn FnMut(Lsn, Record<'_>) -> Result<(), OpenError>,
+        finish: &mut dyn FnMut() -> Result<(), OpenError>,
+    ) -> Result<(Wal, Recovered), OpenError> {
         let policy = WalPolicy { segment_bytes: policy.segment_bytes.max(SEGMENT_BYTES_MIN), ..policy };
         let survey = Survey::of(&*disk, Some(policy.fingerprint))?;
         let (highest, start) = (survey.highest, survey.start);
-        let Reached { recovered, closed, before, empty } = recovery::recover(&*disk, survey, replay)?;
+        let Reached { recovered, closed, before, empty } = recovery::recover(&*disk, survey, replay, finish)?;
         let last = recovered.last;
         let tail = Tail {
             fingerprint: policy.fingerprint,

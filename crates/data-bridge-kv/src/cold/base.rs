@@ -21,12 +21,11 @@ use std::sync::mpsc::sync_channel;
 use parking_lot::Mutex;
 
 use super::format::{HEADER_BYTES, Input, KeyLine, KeyState};
-use super::index::{Index, SPOT_BYTES, Spot};
+use super::index::{ENTRY_BYTES, Index, Spot, high_of};
 use super::recovery::OpenError;
 use super::segment::Locator;
 use super::writer::{Log, Policy};
 use crate::disk::{Disk, File};
-use crate::hash::KeyHash;
 use crate::hash::stable::KeyId;
 use crate::opening::{Opening, Stage};
 use crate::record::{self, HEAD_BYTES, Head, Position};
@@ -35,7 +34,6 @@ const MAGIC: &[u8; 8] = b"DBKVBASE";
 const FORMAT: u16 = 1;
 const HEAD: u8 = 4;
 const PART: u8 = 5;
-const ENTRY_BYTES: usize = KeyId::BYTES + SPOT_BYTES;
 const FRONT_BYTES: usize = HEAD_BYTES + 8 + 2 + 1 + 8 + 1 + 8 + 4 + 4;
 const SEGMENT_BYTES: usize = 2 + 8 + 8 + 8 + 8 + 1;
 const PART_BYTES: usize = 8 + 8 + 1 + 4;
@@ -126,21 +124,15 @@ impl Base {
         id < self.number && self.covered(id).is_none()
     }
 
-    /// The keys of a part. `None` if it is damaged.
-    fn entries(&self, part: Part) -> Option<Vec<(KeyId, Spot)>> {
-        let bytes = read(&*self.file, part.offset, part.bytes)?;
-        let record = record::read(&bytes, at(part.offset))?;
+    /// The keys of a part whose record this is, ascending. `None` if it is damaged.
+    fn entries<'b>(&self, part: Part, bytes: &'b [u8]) -> Option<&'b [[u8; ENTRY_BYTES]]> {
+        let record = record::read(bytes, at(part.offset))?;
         let Head { number, namespace, kind, .. } = record.head;
         let is_it = (number, namespace, kind) == (self.number, part.namespace, PART);
-        let entries = record.payload.chunks_exact(ENTRY_BYTES);
-        let is_whole = is_it && entries.remainder().is_empty();
-        let entry = |bytes: &[u8]| {
-            let (id, spot) = bytes.split_first_chunk()?;
-            Some((KeyId::from_bytes(*id), Spot::from_bytes(spot)))
-        };
-        let entries = entries.map(entry).collect::<Option<Vec<_>>>().filter(|_| is_whole)?;
-        let shard = |(id, _): &(KeyId, Spot)| id.hash().shard(self.shard_bits.into()) == part.shard as usize;
-        (entries.is_sorted_by(|one, other| one.0 < other.0) && entries.iter().all(shard)).then_some(entries)
+        let (entries, rest) = record.payload.as_chunks();
+        let shard = |entry| high_of(entry).shard(self.shard_bits.into()) == part.shard as usize;
+        let is_whole = is_it && rest.is_empty() && entries.iter().all(shard);
+        (is_whole && entries.is_sorted_by(|one, other| identity(one) < identity(other))).then_some(entries)
     }
 
     /// Reads parts, on all cores if they are large, and hands over the index of each beside what is live in it by slot;
@@ -151,16 +143,11 @@ impl Base {
         ends: &[u64],
         mut found: impl FnMut(Part, Option<(Index, Vec<u64>)>),
     ) {
-        let is_there = |(_, spot): &(KeyId, Spot)| {
-            let end = ends.get(usize::from(spot.locator.slot));
-            end.is_some_and(|end| u64::from(spot.locator.offset) < *end)
-        };
-        let load = |(part, lines): (Part, Vec<Line>)| {
-            let entries = self.entries(part).map(|mut entries| {
-                entries.retain(is_there);
-                index_of(&entries, lines, ends.len())
-            });
-            (part, entries)
+        // A buffer that was used has its pages from the system already.
+        let load = |(part, lines): (Part, Vec<Line>), buffer: &mut Vec<u8>| {
+            let is_read = read_into(&*self.file, part.offset, part.bytes, buffer);
+            let entries = is_read.and_then(|()| self.entries(part, buffer));
+            (part, entries.map(|entries| index_of(entries, lines, ends)))
         };
         let is_large = parts.iter().map(|(part, _)| part.bytes).sum::<u64>() >= LARGE_BYTES;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -172,7 +159,10 @@ impl Base {
             std::thread::scope(|scope| {
                 for _ in 0..cores {
                     let (send, load, next) = (send.clone(), &load, &next);
-                    let work = move || while next().is_some_and(|one| send.send(load(one)).is_ok()) {};
+                    let work = move || {
+                        let mut buffer = Vec::new();
+                        while next().is_some_and(|one| send.send(load(one, &mut buffer)).is_ok()) {}
+                    };
                     // Without a thread the others, or the caller below, do its part.
                     let _ = std::thread::Builder::new().name("kv-open".to_owned()).spawn_scoped(scope, work);
                 }
@@ -180,8 +170,9 @@ impl Base {
                 loaded.iter().for_each(|(part, index)| found(part, index));
             });
         }
+        let mut buffer = Vec::new();
         while let Some(one) = next() {
-            let (part, index) = load(one);
+            let (part, index) = load(one, &mut buffer);
             found(part, index);
         }
     }
@@ -192,10 +183,15 @@ fn at(offset: u64) -> Position {
 }
 
 fn read(file: &dyn File, offset: u64, count: u64) -> Option<Vec<u8>> {
-    let is_there = offset.checked_add(count)? <= file.size().ok()?;
-    let mut bytes = vec![0; usize::try_from(count).ok().filter(|_| is_there)?];
-    file.read_at(&mut bytes, offset).ok()?;
+    let mut bytes = Vec::new();
+    read_into(file, offset, count, &mut bytes)?;
     Some(bytes)
+}
+
+fn read_into(file: &dyn File, offset: u64, count: u64, bytes: &mut Vec<u8>) -> Option<()> {
+    let is_there = offset.checked_add(count)? <= file.size().ok()?;
+    bytes.resize(usize::try_from(count).ok().filter(|_| is_there)?, 0);
+    file.read_at(bytes, offset).ok()
 }
 
 fn covered(input: &mut Input<'_>) -> Option<Covered> {
@@ -247,7 +243,7 @@ impl Log {
             opening.advance(part.bytes);
         });
         for (shard, lines) in tail {
-            let (index, live) = index_of(&[], lines, ends.len());
+            let (index, live) = index_of(&[], lines, &ends);
             count(live);
             found(shard.0, shard.1, index);
         }
@@ -358,27 +354,43 @@ impl Log {
     }
 }
 
-/// The index of a shard: what a base says, and the last words behind it. Beside it what is live by slot.
-fn index_of(entries: &[(KeyId, Spot)], mut lines: Vec<Line>, slots: usize) -> (Index, Vec<u64>) {
+/// The index of a shard: what a base says, and the last words behind it. Beside it what is live by slot. `ends`: by slot,
+/// where the segments end that the base may mean.
+fn index_of(entries: &[[u8; ENTRY_BYTES]], mut lines: Vec<Line>, ends: &[u64]) -> (Index, Vec<u64>) {
+    let mut live = vec![0_u64; ends.len()];
+    let mut index = Index::build(entries, |locator| {
+        let slot = usize::from(locator.slot);
+        let is_there = ends.get(slot).is_some_and(|end| u64::from(locator.offset) < *end);
+        if let Some(live) = live.get_mut(slot).filter(|_| is_there) {
+            *live = live.saturating_add(locator.weight());
+        }
+        is_there
+    });
+    let mut count = |locator: Locator, change: fn(u64, u64) -> u64| {
+        if let Some(live) = live.get_mut(usize::from(locator.slot)) {
+            *live = change(*live, locator.weight());
+        }
+    };
     // Stable: of two records of one version the later one is the truth.
     lines.sort_by_key(|(line, _)| (line.id, line.version));
-    let mut index = Index::build(entries);
     for of_key in lines.chunk_by(|(one, _), (other, _)| one.id == other.id) {
-        match of_key.last() {
+        let before = match of_key.last() {
             Some((KeyLine { id, what: KeyState::Entry { kind, deadline, .. }, .. }, Some(locator))) => {
-                index.insert(*id, Spot::new(*locator, *deadline, *kind));
+                count(*locator, u64::saturating_add);
+                index.insert(*id, Spot::new(*locator, *deadline, *kind))
             }
-            Some((line, _)) => drop(index.remove(line.id)),
-            None => {}
-        }
-    }
-    let mut live = vec![0_u64; slots];
-    for (_, Spot { locator, .. }) in index.all_from(KeyHash::from_bits(0)) {
-        if let Some(weight) = live.get_mut(usize::from(locator.slot)) {
-            *weight = weight.saturating_add(locator.weight());
-        }
+            Some((line, _)) => index.remove(line.id),
+            None => None,
+        };
+        before.into_iter().for_each(|spot| count(spot.locator, u64::saturating_sub));
     }
     (index, live)
+}
+
+/// The identity of an entry, as a number that orders as it does.
+fn identity(entry: &[u8; ENTRY_BYTES]) -> (u64, u32) {
+    let low = entry.get(8..).and_then(<[u8]>::first_chunk).map_or(0, |low| u32::from_be_bytes(*low));
+    (high_of(entry).bits(), low)
 }
 
 /// A base that is being written.

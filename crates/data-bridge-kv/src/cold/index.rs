@@ -24,6 +24,8 @@ const BUILT_ENTRIES: usize = 96;
 /// Pages do not split further than this: keys that still meet share a page, however long it gets.
 const MAX_DEPTH: u8 = 24;
 pub(super) const SPOT_BYTES: usize = 12;
+/// An entry in full, as it stands in a base.
+pub(super) const ENTRY_BYTES: usize = KeyId::BYTES + SPOT_BYTES;
 /// The last deadline that an entry can say, in 2109; a later one is [`Spot::FAR`].
 const MAX_DEADLINE: u64 = (1 << 42) - 1;
 /// Bytes of the smallest page.
@@ -69,14 +71,14 @@ impl Spot {
             | u128::from(self.kind) << 90
             | u128::from(self.is_touched) << 95;
         let mut bytes = [0; SPOT_BYTES];
-        bytes.iter_mut().zip(bits.to_le_bytes()).for_each(|(to, from)| *to = from);
+        bytes.copy_from_slice(bits.to_le_bytes().first_chunk::<SPOT_BYTES>().unwrap_or(&[0; SPOT_BYTES]));
         bytes
     }
 
     pub(super) fn from_bytes(bytes: &[u8]) -> Spot {
-        let mut wide = [0; 16];
-        wide.iter_mut().zip(bytes.iter().take(SPOT_BYTES)).for_each(|(to, from)| *to = *from);
-        let bits = u128::from_le_bytes(wide);
+        let low = bytes.first_chunk().map_or(0, |low| u64::from_le_bytes(*low));
+        let high = bytes.get(8..).and_then(<[u8]>::first_chunk).map_or(0, |high| u32::from_le_bytes(*high));
+        let bits = u128::from(high) << 64 | u128::from(low);
         let part =
             |shift: u32, width: u32| (bits >> shift) as u64 & (u64::MAX >> 64_u32.saturating_sub(width));
         let deadline = part(48, 42);
@@ -195,6 +197,11 @@ impl Page {
     }
 }
 
+/// The hash in an entry's identity.
+pub(super) fn high_of(entry: &[u8; ENTRY_BYTES]) -> KeyHash {
+    KeyHash::from_bits(entry.first_chunk().map_or(0, |high| u64::from_be_bytes(*high)))
+}
+
 /// The capacity of a page for so many bytes: a quarter of an octave apart.
 fn page_bytes(bytes: usize) -> usize {
     let bytes = bytes.max(MIN_PAGE_BYTES);
@@ -234,27 +241,38 @@ impl Index {
         }
     }
 
-    /// Of keys in ascending order. Takes about as much memory as inserting them one by one, but much less time.
-    pub(super) fn build(entries: &[(KeyId, Spot)]) -> Index {
+    /// Of entries in ascending order, each an identity and a spot as they stand in a base; without those that `keeps` refuses.
+    /// Takes about as much memory as inserting them one by one, but much less time.
+    pub(super) fn build(entries: &[[u8; ENTRY_BYTES]], mut keeps: impl FnMut(Locator) -> bool) -> Index {
         let mut depth = 0_u8;
         while depth < MAX_DEPTH && entries.len() >> depth > BUILT_ENTRIES {
             depth = depth.saturating_add(1);
         }
         let mut index = Index { pages: Vec::new(), directory: Vec::new(), depth, ..Index::new() };
+        index.pages.reserve_exact(1 << depth);
+        index.directory.reserve_exact(1 << depth);
         let mut rest = entries;
         for place in 0..1_u32 << depth {
-            let is_of_it = |(id, _): &(KeyId, Spot)| id.hash().prefix(depth.into()) == place as usize;
-            let (of_it, others) = rest.split_at_checked(rest.partition_point(is_of_it)).unwrap_or_default();
+            let is_of_it = |entry: &&[u8; ENTRY_BYTES]| high_of(entry).prefix(depth.into()) == place as usize;
+            let count = rest.iter().take_while(is_of_it).count();
+            let (of_it, others) = rest.split_at_checked(count).unwrap_or_default();
             rest = others;
             let mut page = Page::new(depth);
             page.bytes.reserve_exact(page_bytes(of_it.len().saturating_mul(page.width())));
-            of_it.iter().for_each(|(id, spot)| page.push(*id, *spot));
+            let implied = page.implied();
+            for entry in of_it {
+                let spot = Spot::from_bytes(entry.get(KeyId::BYTES..).unwrap_or_default());
+                if keeps(spot.locator) {
+                    page.bytes.extend_from_slice(entry.get(implied..).unwrap_or_default());
+                    page.earliest = page.earliest.min(seconds(spot.deadline));
+                    index.residents = index.residents.saturating_add(usize::from(spot.is_resident));
+                }
+            }
+            index.count = index.count.saturating_add(page.len());
             index.page_bytes = index.page_bytes.saturating_add(page.bytes.capacity());
             index.pages.push(page);
             index.directory.push(place);
         }
-        index.count = entries.len();
-        index.residents = entries.iter().filter(|(_, spot)| spot.is_resident).count();
         index
     }
 
@@ -614,6 +632,39 @@ mod tests {
                 index.remove(*id);
             }
             assert_eq!((index.count, index.residents, index.pages.len()), (0, 0, 1));
+        }
+    }
+
+    #[test]
+    fn built_at_once_it_is_as_if_inserted_one_by_one() {
+        for (keys, kept) in [(0, u64::MAX), (1, u64::MAX), (96, u64::MAX), (20_000, u64::MAX), (3000, 0xff)] {
+            let mut random = Random::new(keys);
+            let all: BTreeMap<KeyId, Spot> = (0..keys)
+                .map(|_| {
+                    (
+                        KeyId::new(KeyHash::from_bits(random.bits() & kept), random.bits() as u32),
+                        spot(&mut random),
+                    )
+                })
+                .collect();
+            let entry = |(id, spot): (&KeyId, &Spot)| {
+                let bytes = [&id.to_bytes()[..], &spot.to_bytes()].concat();
+                <[u8; ENTRY_BYTES]>::try_from(bytes).unwrap()
+            };
+            let entries: Vec<[u8; ENTRY_BYTES]> = all.iter().map(entry).collect();
+            let is_kept = |locator: Locator| !locator.slot.is_multiple_of(3);
+            let (built, mut inserted) = (Index::build(&entries, is_kept), Index::new());
+            let kept: Vec<(KeyId, Spot)> =
+                all.into_iter().filter(|(_, spot)| is_kept(spot.locator)).collect();
+            for (id, spot) in &kept {
+                inserted.insert(*id, *spot);
+            }
+            assert!(built.all_from(KeyHash::from_bits(0)).eq(kept.iter().copied()), "{keys} keys");
+            assert!(kept.iter().all(|(id, spot)| built.get(*id) == Some(*spot)));
+            assert_eq!((built.len(), built.residents()), (inserted.len(), inserted.residents()));
+            assert_eq!(built.page_bytes, built.pages.iter().map(|page| page.bytes.capacity()).sum::<usize>());
+            let earliest = |index: &Index| index.pages.iter().map(|page| page.earliest).min();
+            assert_eq!(earliest(&built), earliest(&inserted));
         }
     }
 

@@ -1,17 +1,14 @@
-//! What the log means for commands: which may begin, which answers have to wait for it, and how its records are carried out
-//! again.
+//! What the log means for commands: which may begin, and which answers have to wait for it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use data_bridge_kv_model::{Call, Error, ErrorKind, Key, ReplyBuf, Result, Shape};
+use data_bridge_kv_model::{Call, Error, ErrorKind, ReplyBuf, Result, Shape};
 
-use super::halt::Means;
-use super::{Caller, Core, Engine, Halt, NamespaceId, Progress, Step, Waits};
+use super::{Caller, Core, Engine, Halt, Progress, Step, Waits};
 use crate::disk::Disk;
 use crate::manifest::SEQUENCES;
-use crate::mutation::Mutation;
-use crate::mutation::bytes::{self, EFFECT_BYTES, Effect};
+use crate::mutation::bytes::{self, EFFECT_BYTES};
 use crate::mutation::clear;
 use crate::mutation::describe::describe;
 use crate::record::Record;
@@ -321,34 +318,6 @@ impl Core {
             Some(tier) => tier.block(waits, act),
             None => Ok(act()),
         }
-    }
-
-    /// Carries out a record of the log.
-    pub(super) fn replay(&self, record: &Record<'_>) -> Result<()> {
-        self.replayed.fetch_add(1, Relaxed);
-        if record.head.kind == CLEAR {
-            return self.replay_clear(record.payload);
-        }
-        let number = record.head.namespace;
-        let space = self.spaces.get(usize::from(number)).filter(|_| record.head.kind == EFFECTS);
-        let unknown = || Error::new(ErrorKind::Corruption, "a record of the log is of an unknown kind");
-        let space = space.ok_or_else(unknown)?;
-        for effect in bytes::decode(record.payload, exec::new_value) {
-            if self.budget.is_near() {
-                self.make_room(NamespaceId(number), Waits::Alone).map_err(Halt::into_error)?;
-            }
-            let Effect { key, version, mutation } = effect?;
-            let key = Key::new(key)?;
-            let shard = space.shard_of(space.hash(key.as_bytes()));
-            let mut txn = match mutation {
-                Mutation::Put { .. } | Mutation::Delete => self.begin_at(space, shard),
-                _ => self.begin_with(space, Means::all(Waits::Alone), key).map_err(Halt::into_error)?,
-            };
-            let place = txn.place(key);
-            txn.replay(place, space.sequence_of(version), mutation);
-            txn.finish().send();
-        }
-        Ok(())
     }
 
     /// Keeps the manifest's ceiling above the sequence numbers that shards give, and writes the log.

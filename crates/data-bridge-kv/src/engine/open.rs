@@ -1,5 +1,6 @@
 //! Opening: what the directory says, what the log has, and then the threads.
 
+use std::cell::RefCell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -7,6 +8,7 @@ use data_bridge_kv_model::{Error, ErrorKind, Result};
 use parking_lot::Mutex;
 
 use super::Core;
+use super::replay::{LONG_BYTES, Replay, Threads};
 use super::stats::Checkpoints;
 use super::tier::Tier;
 use super::waiting::Timeouts;
@@ -134,13 +136,19 @@ impl Core {
             };
             let (disk, clock) = (Arc::clone(data.disk()), Arc::clone(&self.clock));
             let known = *known;
-            opening.enter(Stage::Log, Wal::stored_bytes(&*disk).map_err(|error| unavailable(&error))?);
-            let mut replay = |lsn, record: Record<'_>| {
-                opening.advance(record.total_bytes() as u64);
-                let replayed = if lsn > known { self.replay(&record) } else { Ok(()) };
-                replayed.map_err(|why| wal::OpenError::Refused { lsn, why: why.to_string() })
-            };
-            let (wal, _) = Wal::open(disk, clock, policy, &mut replay).map_err(|error| match &error {
+            let log_bytes = Wal::stored_bytes(&*disk).map_err(|error| unavailable(&error))?;
+            opening.enter(Stage::Log, log_bytes);
+            let threads = Threads::default();
+            let opened = std::thread::scope(|scope| {
+                let mut replay = Replay::new(self, known, opening, &threads);
+                if *background && log_bytes >= LONG_BYTES {
+                    replay.spread(scope);
+                }
+                let replay = RefCell::new(replay);
+                let mut take = |lsn, record: Record<'_>| replay.borrow_mut().take(lsn, &record);
+                Wal::open_checked(disk, clock, policy, &mut take, &mut || replay.borrow_mut().finish())
+            });
+            let (wal, _) = opened.map_err(|error| match &error {
                 wal::OpenError::Disk(_) | wal::OpenError::Foreign { .. } => unavailable(&error),
                 wal::OpenError::Damaged { .. } | wal::OpenError::Refused { .. } => {
                     Error::new(ErrorKind::Corruption, format!("the data directory: {error}"))

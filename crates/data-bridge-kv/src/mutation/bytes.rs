@@ -180,6 +180,21 @@ pub fn decode<'a>(
     })
 }
 
+/// The key and the bytes of each effect of a record, in order; after an error there are none.
+pub fn split(payload: &[u8]) -> impl Iterator<Item = Result<(&[u8], &[u8])>> {
+    let mut reader = Reader::new(payload);
+    let mut failed = false;
+    std::iter::from_fn(move || {
+        let before = reader.rest();
+        if failed || before.is_empty() {
+            return None;
+        }
+        let effect = read(&mut reader, |value| Ok(NewValue::from(value)));
+        failed = effect.is_err();
+        Some(effect.map(|effect| (effect.key, &before[..before.len() - reader.rest().len()])))
+    })
+}
+
 fn read<'a>(
     reader: &mut Reader<'a>,
     store: impl Fn(ValueRef<'a>) -> Result<NewValue<'a>>,
@@ -272,6 +287,23 @@ mod tests {
             assert_eq!(effect.version, at as u64 + 1);
             assert_eq!(format!("{:?}", effect.mutation), format!("{mutation:?}"));
         }
+    }
+
+    #[test]
+    fn a_record_falls_into_its_effects() {
+        let (mut bytes, mut parts) = (Vec::new(), Vec::new());
+        for (at, mutation) in samples().iter().enumerate() {
+            let mut part = Vec::new();
+            encode(format!("key {at}").as_bytes(), at as u64 + 1, mutation, &mut part);
+            bytes.extend_from_slice(&part);
+            parts.push((format!("key {at}").into_bytes(), part));
+        }
+        let owned = |(key, part): (&[u8], &[u8])| (key.to_vec(), part.to_vec());
+        let back: Result<Vec<_>> = split(&bytes).map(|effect| effect.map(owned)).collect();
+        assert_eq!(back.unwrap(), parts);
+        bytes.push(200);
+        assert_eq!(split(&bytes).filter(Result::is_ok).count(), parts.len());
+        assert!(split(&bytes).last().unwrap().is_err());
     }
 
     #[test]

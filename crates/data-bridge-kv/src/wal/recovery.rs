@@ -58,13 +58,15 @@ pub(super) struct Reached {
     pub(super) empty: Option<u64>,
 }
 
-/// Reads everything, hands the records on, and cuts off what a crash left behind the end.
+/// Reads everything, hands the records on, and cuts off what a crash left behind the end, once `finish` has agreed.
 pub(super) fn recover(
     disk: &dyn Disk,
     survey: Survey,
     replay: &mut Replay<'_>,
+    finish: &mut dyn FnMut() -> Result<(), OpenError>,
 ) -> Result<Reached, OpenError> {
     let reading = survey.read(replay, &mut |_| {})?;
+    finish()?;
     let mut recovered = Recovered {
         first: reading.first,
         last: reading.last,
