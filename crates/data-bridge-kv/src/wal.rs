@@ -32,13 +32,9 @@ mod writer;
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::atomic::{Ordering::AcqRel, Ordering::Acquire, Ordering::Release};
 use std::sync::{Arc, OnceLock};
-use std::thread::JoinHandle;
 
 use data_bridge_kv_model::limits::LOG_RECORD_BYTES;
-use parking_lot::{Condvar, Mutex};
 
 pub use admission::Promise;
 pub use format::{is_cut_name as is_cut, is_mark, is_segment, is_start};
@@ -51,6 +47,10 @@ pub use survey::OpenError;
 use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::record::{self, Record};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use crate::sync::atomic::{Ordering::AcqRel, Ordering::Acquire, Ordering::Release};
+use crate::sync::thread::{self as threads, JoinHandle};
+use crate::sync::{Condvar, Mutex};
 use buffer::{Buffer, LARGE_BYTES};
 use format::MarkFile;
 use mark::Mark;
@@ -282,7 +282,7 @@ impl Wal {
         let mut thread = self.thread.lock();
         if thread.is_none() && !self.state.is_closed.load(Acquire) {
             let wal = Arc::clone(self);
-            *thread = Some(std::thread::Builder::new().name("kv-log".to_owned()).spawn(move || wal.run())?);
+            *thread = Some(threads::Builder::new().name("kv-log".to_owned()).spawn(move || wal.run())?);
             self.state.has_thread.store(true, Release);
         }
         Ok(())
@@ -394,7 +394,7 @@ impl Wal {
         if self.durable() >= lsn {
             return Ok(());
         }
-        let (waiting, outcome) = (std::thread::current(), Arc::new(OnceLock::new()));
+        let (waiting, outcome) = (threads::current(), Arc::new(OnceLock::new()));
         let told = Arc::clone(&outcome);
         self.when_durable(
             lsn,
@@ -408,7 +408,7 @@ impl Wal {
                 return outcome.clone();
             }
             if self.state.has_thread.load(Acquire) {
-                std::thread::park();
+                threads::park();
             } else {
                 self.step();
             }

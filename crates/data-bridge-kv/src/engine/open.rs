@@ -1,10 +1,9 @@
 //! Opening: what the directory says, what the log has, and then the threads.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use data_bridge_kv_model::{Error, ErrorKind, Result};
-use parking_lot::Mutex;
 
 use super::Core;
 use super::stats::Checkpoints;
@@ -21,6 +20,8 @@ use crate::record::Record;
 use crate::settings::{DataDirectory, Durability, Mode, NamespaceSettings, Settings};
 use crate::shard::Space;
 use crate::shard::space::Beginning;
+use crate::sync::Mutex;
+use crate::sync::atomic::AtomicBool;
 use crate::wal::{self, Lsn, Wal, WalPolicy};
 
 /// The log's segments, and the most that one may take of the directory: one in so many parts.

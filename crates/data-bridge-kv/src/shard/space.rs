@@ -3,8 +3,6 @@
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use parking_lot::{Mutex, MutexGuard, RwLock};
-
 use super::notice::{Change, Notices, event_item};
 use super::waiters::Watcher;
 use super::{ColdKeys, Shard};
@@ -15,6 +13,7 @@ use crate::hash::stable::KeyId;
 use crate::hash::{KeyHash, KeyHasher};
 use crate::random::Random;
 use crate::settings::{Eviction, NamespaceSettings};
+use crate::sync::{Mutex, MutexGuard, RwLock};
 use crate::table::Outline;
 use crate::wal::{Lsn, NewRecord, Wal};
 

@@ -1,0 +1,105 @@
+//! Entries that leave memory, are checkpointed and come back while others read, write and delete them: at each moment a key
+//! has one value, and that is the last one that was written.
+
+use std::sync::Arc;
+
+use data_bridge_kv::Chore;
+use shuttle::thread;
+
+use crate::rig::{Meeting, Store, number_on, schedules};
+
+/// Runs all of them at once.
+fn together(acts: Vec<Box<dyn FnOnce() + Send>>) {
+    let threads: Vec<_> = acts.into_iter().map(thread::spawn).collect();
+    threads.into_iter().for_each(|thread| thread.join().expect("no panic"));
+}
+
+/// Adds one to `k` so many times.
+fn adds(store: &Arc<Store>, namespace: &'static str, times: i64) -> Box<dyn FnOnce() + Send> {
+    let store = Arc::clone(store);
+    Box::new(move || {
+        let caller = store.caller(namespace);
+        let mut last = 0;
+        for _ in 0..times {
+            let now = store.number(&caller, "INCR k");
+            assert!(now > last, "{now} after {last}");
+            last = now;
+        }
+    })
+}
+
+/// Reads `k` so many times: it never goes back.
+fn reads(store: &Arc<Store>, namespace: &'static str, times: usize) -> Box<dyn FnOnce() + Send> {
+    let store = Arc::clone(store);
+    Box::new(move || {
+        let caller = store.caller(namespace);
+        let mut last = 0;
+        for _ in 0..times {
+            let now = store.number(&caller, "GET k");
+            assert!(now >= last, "{now} after {last}");
+            last = now;
+        }
+    })
+}
+
+fn departs() {
+    let store = Arc::new(Store::open(Some(Arc::new(Meeting::new()))));
+    let caller = store.caller("cache");
+    for key in ["k", "other", "gone"] {
+        assert_eq!(store.number(&caller, &format!("INCR {key}")), 1);
+    }
+    let (demoter, deleter) = (Arc::clone(&store), Arc::clone(&store));
+    together(vec![
+        adds(&store, "cache", 2),
+        adds(&store, "cache", 1),
+        reads(&store, "cache", 3),
+        Box::new(move || {
+            demoter.engine.demote_all();
+            demoter.engine.do_chore(Chore::Tier);
+            demoter.engine.demote_all();
+        }),
+        Box::new(move || {
+            let caller = deleter.caller("cache");
+            assert_eq!(deleter.number(&caller, "DEL gone"), 1, "deleted once");
+            assert_eq!(deleter.number(&caller, "GET gone"), 0, "and gone");
+        }),
+    ]);
+    assert_eq!(store.number(&caller, "GET k"), 4, "nothing is lost, nothing counts twice");
+    assert_eq!((store.number(&caller, "GET other"), store.number(&caller, "GET gone")), (1, 0));
+    assert_eq!(store.number(&caller, "DBSIZE"), 2, "each key is in one place");
+    store.engine.demote_all();
+    assert_eq!((store.number(&caller, "GET k"), store.number(&caller, "DBSIZE")), (4, 2), "on disk too");
+}
+
+fn checkpoints() {
+    let disk = Meeting::new();
+    let store = Arc::new(Store::open(Some(Arc::new(disk.clone()))));
+    let caller = store.caller("tasks");
+    for key in ["k", "gone"] {
+        assert_eq!(store.number(&caller, &format!("INCR {key}")), 1);
+    }
+    let (demoter, keeper, deleter) = (Arc::clone(&store), Arc::clone(&store), Arc::clone(&store));
+    together(vec![
+        adds(&store, "tasks", 2),
+        reads(&store, "tasks", 2),
+        Box::new(move || demoter.engine.demote_all()),
+        Box::new(move || assert!(keeper.engine.checkpoint(), "nothing is in the way")),
+        Box::new(move || {
+            let caller = deleter.caller("tasks");
+            assert_eq!(deleter.number(&caller, "DEL gone"), 1, "deleted once");
+        }),
+    ]);
+    assert_eq!((store.number(&caller, "GET k"), store.number(&caller, "DBSIZE")), (3, 1));
+    let image = disk.image();
+    assert_eq!((number_on(&image, "k"), number_on(&image, "gone")), (3, 0), "after a power cut too");
+}
+
+#[test]
+fn an_entry_is_in_one_place_whoever_moves_it() {
+    schedules("moves::an_entry_is_in_one_place_whoever_moves_it", 600, departs);
+}
+
+#[test]
+fn a_checkpoint_knows_what_the_log_lets_go() {
+    schedules("moves::a_checkpoint_knows_what_the_log_lets_go", 300, checkpoints);
+}
