@@ -370,21 +370,6 @@ mod tests {
     }
 
     #[test]
-    fn a_task_namespace_that_evicts_is_refused() {
-        for (number, policy, is_refused) in [
-            (1, Eviction::None, false),
-            (1, Eviction::Lru, true),
-            (1, Eviction::LruTtl, true),
-            (1, Eviction::Lfu, true),
-            (2, Eviction::Lru, false),
-        ] {
-            let mut settings = Settings::default();
-            settings.namespaces[number].eviction = policy;
-            assert_eq!(settings.check().is_err(), is_refused, "{policy:?} in namespace {number}");
-        }
-    }
-
-    #[test]
     fn policies_have_two_words() {
         for policy in [Eviction::Lru, Eviction::LruTtl, Eviction::Lfu, Eviction::None] {
             assert_eq!(Eviction::parse(policy.redis_word()).unwrap(), policy);
