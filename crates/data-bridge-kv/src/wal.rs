@@ -409,8 +409,9 @@ impl Wal {
             }
             if self.state.has_thread.load(Acquire) {
                 threads::park();
-            } else {
-                self.step();
+            } else if !self.step() {
+                // Somebody else is at it, or is ending it.
+                threads::yield_now();
             }
         }
     }

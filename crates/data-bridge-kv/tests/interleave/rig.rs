@@ -196,7 +196,7 @@ impl Completions for Told {
     }
 }
 
-/// A store without threads of its own.
+/// A store; without threads of its own unless they are asked for.
 pub struct Store {
     pub engine: Engine,
     pub clock: Arc<ManualClock>,
@@ -204,8 +204,12 @@ pub struct Store {
 
 impl Store {
     pub fn open(disk: Option<Arc<dyn Disk>>) -> Store {
+        Store::open_with(disk, |_| {})
+    }
+
+    pub fn open_with(disk: Option<Arc<dyn Disk>>, adjust: impl FnOnce(&mut Settings)) -> Store {
         let clock = Arc::new(ManualClock::new(START_MS));
-        let settings = Settings {
+        let mut settings = Settings {
             shards: Some(1),
             clock: clock.clone(),
             seed: Some(1),
@@ -213,6 +217,7 @@ impl Store {
             data: disk.map(|disk| DataDirectory::on(disk, 1 << 30).unwrap()),
             ..Settings::default()
         };
+        adjust(&mut settings);
         Store { engine: Engine::open(settings).unwrap(), clock }
     }
 
@@ -244,8 +249,15 @@ impl Store {
     }
 }
 
-/// The number of a key of `tasks` that a disk has, 0 if none.
-pub fn number_on(disk: &FaultyDisk, key: &str) -> i64 {
+/// The numbers of keys of `tasks` that a disk has, 0 where there is none.
+pub fn numbers_on<const N: usize>(disk: &FaultyDisk, keys: [&str; N]) -> [i64; N] {
     let store = Store::open(Some(Arc::new(disk.clone())));
-    store.number(&store.caller("tasks"), &format!("GET {key}"))
+    let caller = store.caller("tasks");
+    keys.map(|key| store.number(&caller, &format!("GET {key}")))
+}
+
+/// The same for one.
+pub fn number_on(disk: &FaultyDisk, key: &str) -> i64 {
+    let [number] = numbers_on(disk, [key]);
+    number
 }
