@@ -96,7 +96,7 @@ fn checkpoints() {
 }
 
 /// Memory for a few of the values that are written.
-const SCARCE_BYTES: u64 = 256 << 10;
+const SCARCE_BYTES: u64 = 128 << 10;
 
 fn is_held() {
     let store = Arc::new(Store::open_with(Some(Arc::new(Meeting::new())), |settings| {
@@ -106,7 +106,7 @@ fn is_held() {
         let store = Arc::clone(&store);
         Box::new(move || {
             let caller = store.caller("cache");
-            let value = "v".repeat(24 << 10);
+            let value = "v".repeat(32 << 10);
             for number in 0..6 {
                 let answer = store.say(&caller, 0, &format!("SET {name}{number} {value}"));
                 assert_eq!(answer, Some(Reply::Ok), "who is held goes on");
@@ -132,7 +132,7 @@ fn is_held() {
 
 #[test]
 fn whoever_is_held_for_lack_of_memory_goes_on() {
-    schedules("moves::whoever_is_held_for_lack_of_memory_goes_on", 200, is_held);
+    schedules("moves::whoever_is_held_for_lack_of_memory_goes_on", 2000, is_held);
 }
 
 #[test]
