@@ -139,15 +139,18 @@ fn closes() {
 
 #[test]
 fn what_is_acknowledged_is_on_disk_and_everybody_is_told() {
-    schedules("log::what_is_acknowledged_is_on_disk_and_everybody_is_told", 5000, commits);
+    println!("{}", schedules("log::what_is_acknowledged_is_on_disk_and_everybody_is_told", 5000, commits));
 }
 
 #[test]
 fn everybody_is_told_of_a_failure_and_nothing_is_acknowledged_after_it() {
-    schedules("log::everybody_is_told_of_a_failure_and_nothing_is_acknowledged_after_it", 5000, fails);
+    println!(
+        "{}",
+        schedules("log::everybody_is_told_of_a_failure_and_nothing_is_acknowledged_after_it", 5000, fails)
+    );
 }
 
 #[test]
 fn everybody_is_told_that_the_log_is_closed() {
-    schedules("log::everybody_is_told_that_the_log_is_closed", 5000, closes);
+    println!("{}", schedules("log::everybody_is_told_that_the_log_is_closed", 5000, closes));
 }

@@ -1,7 +1,7 @@
 //! Schedules, a disk at whose operations threads meet, and a store whose callers say lines.
 
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use data_bridge_kv::disk::{DirectoryLock, Disk, File};
@@ -26,23 +26,23 @@ const CHANGES: usize = 3;
 const STEPS: usize = 1_000_000;
 const STACK_BYTES: usize = 512 << 10;
 
-/// Runs a model under as many schedules as are asked for, `usual` if nobody asks.
-pub fn schedules(test: &str, usual: u64, model: fn()) {
+/// Runs a model under as many schedules as are asked for, `usual` if nobody asks; answers what was run.
+pub fn schedules(test: &str, usual: u64, model: fn()) -> String {
     let (first, count) = (setting("KV_SEED", 1), setting("KV_SCHEDULES", usual));
+    assert!(count > 0, "nothing is run");
     let (mut seed, mut left) = (first, count);
     while left > 0 {
         let block = left.min(BLOCK);
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| run(seed, block as usize, model))) {
-            println!(
-                "reproduce: KV_SEED={seed} KV_SCHEDULES={block} cargo test -p data-bridge-kv --features interleave \
-                 --test interleave -- --exact {test}"
-            );
-            resume_unwind(panic);
-        }
+        // What failed was told when it panicked.
+        let outcome = catch_unwind(AssertUnwindSafe(|| run(seed, block as usize, model)));
+        assert!(
+            outcome.is_ok(),
+            "a schedule failed\nreproduce: KV_SEED={seed} KV_SCHEDULES={block} cargo test -p data-bridge-kv \
+             --features interleave --test interleave -- --exact {test}"
+        );
         (seed, left) = (seed + 1, left - block);
     }
-    println!("{count} schedules of {test}");
-    assert!(count > 0, "nothing was run");
+    format!("{count} schedules of {test}")
 }
 
 fn run(seed: u64, count: usize, model: fn()) {

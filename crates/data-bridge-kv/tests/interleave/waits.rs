@@ -157,20 +157,20 @@ fn durable() {
 
 #[test]
 fn each_wait_is_answered_once_and_as_its_own() {
-    schedules("waits::each_wait_is_answered_once_and_as_its_own", 10_000, answers);
+    println!("{}", schedules("waits::each_wait_is_answered_once_and_as_its_own", 10_000, answers));
 }
 
 #[test]
 fn a_store_that_closes_leaves_nobody_waiting() {
-    schedules("waits::a_store_that_closes_leaves_nobody_waiting", 5000, closing);
+    println!("{}", schedules("waits::a_store_that_closes_leaves_nobody_waiting", 5000, closing));
 }
 
 #[test]
 fn a_watch_misses_nothing_that_comes_after_it() {
-    schedules("waits::a_watch_misses_nothing_that_comes_after_it", 5000, watching);
+    println!("{}", schedules("waits::a_watch_misses_nothing_that_comes_after_it", 5000, watching));
 }
 
 #[test]
 fn nobody_is_told_of_what_a_power_cut_takes_back() {
-    schedules("waits::nobody_is_told_of_what_a_power_cut_takes_back", 100, durable);
+    println!("{}", schedules("waits::nobody_is_told_of_what_a_power_cut_takes_back", 100, durable));
 }
