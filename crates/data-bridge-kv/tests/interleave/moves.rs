@@ -95,6 +95,28 @@ fn checkpoints() {
     assert_eq!(numbers_on(&disk.image(), ["k", "gone"]), [3, 0], "after a power cut too");
 }
 
+/// So short a log has segments that few large values fill.
+const LOG_BYTES: u64 = 4 << 20;
+
+fn trims() {
+    let disk = Meeting::new();
+    let short = Some(Arc::new(disk.clone()) as _);
+    let store = Arc::new(Store::open_with(short, |settings| settings.log_bytes = LOG_BYTES));
+    let (writer, keeper) = (Arc::clone(&store), Arc::clone(&store));
+    together(vec![
+        Box::new(move || {
+            let (caller, value) = (writer.caller("tasks"), "v".repeat(400 << 10));
+            for number in 1..=6 {
+                assert_eq!(writer.say(&caller, 0, &format!("SET large {number}{value}")), Some(Reply::Ok));
+                assert_eq!(writer.number(&caller, &format!("INCR k{number}")), 1);
+            }
+        }),
+        Box::new(move || assert!((0..2).all(|_| keeper.engine.checkpoint()), "nothing is in the way")),
+    ]);
+    let numbers = numbers_on(&disk.image(), ["k1", "k2", "k3", "k4", "k5", "k6"]);
+    assert_eq!(numbers, [1; 6], "what the log has lost the tier has");
+}
+
 /// Memory for a few of the values that are written.
 const SCARCE_BYTES: u64 = 128 << 10;
 
@@ -138,6 +160,11 @@ fn whoever_is_held_for_lack_of_memory_goes_on() {
 #[test]
 fn an_entry_is_in_one_place_whoever_moves_it() {
     println!("{}", schedules("moves::an_entry_is_in_one_place_whoever_moves_it", 5000, departs));
+}
+
+#[test]
+fn a_log_is_trimmed_of_nothing_that_is_needed() {
+    println!("{}", schedules("moves::a_log_is_trimmed_of_nothing_that_is_needed", 100, trims));
 }
 
 #[test]
