@@ -102,6 +102,8 @@ fn trims() {
     let disk = Meeting::new();
     let short = Some(Arc::new(disk.clone()) as _);
     let store = Arc::new(Store::open_with(short, |settings| settings.log_bytes = LOG_BYTES));
+    // The log begins with the first write.
+    assert_eq!(store.number(&store.caller("tasks"), "INCR first"), 1);
     let (writer, keeper) = (Arc::clone(&store), Arc::clone(&store));
     together(vec![
         Box::new(move || {
