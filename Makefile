@@ -2,9 +2,10 @@
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help build server wheel test pythons check docs fix demo serve bench fuzz torture
+.PHONY: help build server wheel test pythons check docs fix demo serve bench fuzz torture planted
 
 STEP := scripts/step
+SCHEDULED := -p data-bridge-kv --features interleave --test interleave
 export NO_MKDOCS_2_WARNING := 1
 PORT ?= 7379
 ADMIN_PORT ?= 9121
@@ -29,6 +30,11 @@ test: build ## all tests: Rust (unit, integration, documentation), Python
 		$(STEP) "rust tests" cargo nextest run --workspace --locked --no-fail-fast; \
 	else \
 		$(STEP) "rust tests" cargo test --workspace --locked --no-fail-fast --lib --bins --tests; \
+	fi
+	@if command -v cargo-nextest >/dev/null; then \
+		$(STEP) "rust tests under a scheduler" cargo nextest run $(SCHEDULED) --locked --no-fail-fast; \
+	else \
+		$(STEP) "rust tests under a scheduler" cargo test $(SCHEDULED) --locked --no-fail-fast; \
 	fi
 	@$(STEP) "rust documentation tests" cargo test --workspace --locked --doc
 	@$(STEP) "test suites of frameworks" scripts/test-suites
@@ -75,3 +81,7 @@ fuzz: ## libFuzzer on every decoder, FUZZ_SECONDS (60) each
 torture: wheel ## the reliability tests with fresh seeds for BUDGET (10m): docs/reliability/RESULTS.md
 	@scripts/preflight rust linker
 	@scripts/torture $(or $(BUDGET),10m)
+
+planted: ## faults put into the product one at a time, each of which its test must find; NAME=log- some of them
+	@scripts/preflight rust linker
+	@scripts/planted $(NAME)

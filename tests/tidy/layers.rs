@@ -9,7 +9,7 @@ const ENGINE: &str = "crates/data-bridge-kv/src/";
 
 /// The layers from the outside world up to the engine.
 const LAYERS: &[(u8, &[&str])] = &[
-    (1, &["poison", "clock", "disk", "footprint", "random", "hash", "budget", "opening", "settings"]),
+    (1, &["poison", "sync", "clock", "disk", "footprint", "random", "hash", "budget", "opening", "settings"]),
     (2, &["record", "wal", "cold", "manifest", "snapshot"]),
     (3, &["collections", "table", "expire", "evict", "mutation"]),
     (4, &["shard", "commit", "tiering"]),

@@ -8,7 +8,7 @@
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
-use parking_lot::Mutex;
+use crate::sync::Mutex;
 
 /// How far a shard's report may lag behind, in bytes: it keeps writers from meeting on one counter.
 pub const REPORT_STEP: usize = 4096;

@@ -1,14 +1,13 @@
 //! The engine: sixteen namespaces behind one door. It executes commands that were read by a protocol or built by a
 //! binding, and answers in reply items. It blocks on nothing but short shard locks.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use data_bridge_kv_model::command::StateCommand;
 use data_bridge_kv_model::command::table::{FAST, GROWS, READ};
 use data_bridge_kv_model::limits::NAMESPACES;
 use data_bridge_kv_model::{Call, Command, Error, ErrorKind, Key, KeySet, Load, ReplyBuf, Result, Spec};
-use parking_lot::Mutex;
 
 use crate::budget::{Budget, Resident};
 use crate::clock::Clock;
@@ -21,6 +20,8 @@ use crate::settings::{NamespaceSettings, Settings};
 use crate::shard::notice::Completions;
 use crate::shard::txn::{Guards, Large};
 use crate::shard::{Space, Txn, exec};
+use crate::sync::Mutex;
+use crate::sync::atomic::AtomicBool;
 use crate::wal::{Promise, Wal};
 
 mod atomic;

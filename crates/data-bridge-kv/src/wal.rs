@@ -33,13 +33,9 @@ mod writer;
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::atomic::{Ordering::AcqRel, Ordering::Acquire, Ordering::Release};
 use std::sync::{Arc, OnceLock};
-use std::thread::JoinHandle;
 
 use data_bridge_kv_model::limits::LOG_RECORD_BYTES;
-use parking_lot::{Condvar, Mutex};
 
 pub use admission::Promise;
 pub use format::{is_cut_name as is_cut, is_mark, is_segment, is_start};
@@ -52,6 +48,10 @@ pub use survey::OpenError;
 use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::record::{self, Record};
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use crate::sync::atomic::{Ordering::AcqRel, Ordering::Acquire, Ordering::Release};
+use crate::sync::thread::{self as threads, JoinHandle};
+use crate::sync::{Condvar, Mutex};
 use buffer::{Buffer, LARGE_BYTES};
 use format::MarkFile;
 use mark::Mark;
@@ -297,7 +297,7 @@ impl Wal {
         let mut thread = self.thread.lock();
         if thread.is_none() && !self.state.is_closed.load(Acquire) {
             let wal = Arc::clone(self);
-            *thread = Some(std::thread::Builder::new().name("kv-log".to_owned()).spawn(move || wal.run())?);
+            *thread = Some(threads::Builder::new().name("kv-log".to_owned()).spawn(move || wal.run())?);
             self.state.has_thread.store(true, Release);
         }
         Ok(())
@@ -411,7 +411,7 @@ impl Wal {
         if self.durable() >= lsn || self.has_thread() && self.commit(lsn) {
             return Ok(());
         }
-        let (waiting, outcome) = (std::thread::current(), Arc::new(OnceLock::new()));
+        let (waiting, outcome) = (threads::current(), Arc::new(OnceLock::new()));
         let told = Arc::clone(&outcome);
         self.when_durable(
             lsn,
@@ -425,9 +425,10 @@ impl Wal {
                 return outcome.clone();
             }
             if self.has_thread() {
-                std::thread::park();
-            } else {
-                self.step();
+                threads::park();
+            } else if !self.step() {
+                // Somebody else is at it, or is ending it.
+                threads::yield_now();
             }
         }
     }

@@ -150,6 +150,16 @@ fn keys_expire_on_access_and_by_the_tick() {
 }
 
 #[test]
+fn an_earlier_deadline_is_met_without_anybody_asking() {
+    let store = Store::new(|_| {});
+    store.run("SET a 1 PX 600000");
+    store.run("PEXPIRE a 100");
+    store.clock.advance(140);
+    store.engine.tick();
+    assert_eq!(store.run("DBSIZE"), Reply::Integer(0));
+}
+
+#[test]
 fn an_atomic_step_with_a_wrong_type_in_the_middle_changes_nothing() {
     let store = Store::new(|_| {});
     store.run("SET text x");

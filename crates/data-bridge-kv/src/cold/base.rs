@@ -18,8 +18,6 @@ use std::io;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::sync_channel;
 
-use parking_lot::Mutex;
-
 use super::format::{HEADER_BYTES, Input, KeyLine, KeyState};
 use super::index::{ENTRY_BYTES, Index, Spot, high_of};
 use super::recovery::OpenError;
@@ -29,6 +27,7 @@ use crate::disk::{Disk, File};
 use crate::hash::stable::KeyId;
 use crate::opening::{Opening, Stage};
 use crate::record::{self, HEAD_BYTES, Head, Position};
+use crate::sync::Mutex;
 
 const MAGIC: &[u8; 8] = b"DBKVBASE";
 const FORMAT: u16 = 1;

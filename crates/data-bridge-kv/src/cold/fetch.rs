@@ -6,11 +6,10 @@ use std::collections::hash_map::Entry as Slot;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
-use parking_lot::{Condvar, Mutex};
-
 use super::pool::{Job, Pool};
 use super::reader::{Fetched, Part, ReadError, Source, Verdict, read_bytes};
 use super::segment::Segment;
+use crate::sync::{Condvar, Mutex};
 
 /// Bytes between two records that are rather read than left out: a device reads pages of so many.
 const GAP_BYTES: u64 = 4096;

@@ -4,10 +4,10 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use crate::sync::thread;
+use crate::sync::{Condvar, Mutex, MutexGuard};
 
 /// Most threads. What they do is wait, so that they may be more than the machine has cores.
 pub const THREADS: usize = 16;

@@ -4,13 +4,12 @@ use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
-use parking_lot::RwLock;
-
 use super::base::Covered;
 use super::format;
 use super::writer::LAST_LANE;
 use crate::disk::File;
 use crate::record::Position;
+use crate::sync::RwLock;
 
 /// Where a cold record stands, as an index keeps it: 48 bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use data_bridge_kv_model::limits::COLD_BATCH_BYTES;
-use parking_lot::Mutex;
 
 use super::base::Base;
 use super::format::{self, Class, HEADER_BYTES, KEYS, KeyLine, KeyList, KeyState};
@@ -18,6 +17,7 @@ use super::segment::{Locator, MAX_OFFSET, Segment, Segments, UNSIZED, Usage, siz
 use crate::disk::{Disk, File};
 use crate::hash::stable::KeyId;
 use crate::record::{self, Head, Position};
+use crate::sync::Mutex;
 
 /// How a log behaves.
 #[derive(Clone, Copy, Debug)]

@@ -2,13 +2,12 @@
 //! the disk, and whatever that takes beside the entries is taken once.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
-
-use parking_lot::{Condvar, Mutex};
 
 use super::NamespaceId;
 use super::ticker::Bell;
+use crate::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use crate::sync::{Condvar, Mutex};
 
 /// How often a writer looks by itself, should nobody tell it.
 const PATIENCE: Duration = Duration::from_millis(100);

@@ -1,11 +1,10 @@
 //! Opening: what the directory says, what the log has, and then the threads.
 
 use std::cell::RefCell;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use data_bridge_kv_model::{Error, ErrorKind, Result};
-use parking_lot::Mutex;
 
 use super::Core;
 use super::replay::{LONG_BYTES, Replay, Threads};
@@ -23,6 +22,8 @@ use crate::record::Record;
 use crate::settings::{DataDirectory, Durability, Mode, NamespaceSettings, Settings};
 use crate::shard::Space;
 use crate::shard::space::Beginning;
+use crate::sync::Mutex;
+use crate::sync::atomic::AtomicBool;
 use crate::wal::{self, Lsn, Wal, WalPolicy};
 
 /// The log's segments, and the most that one may take of the directory: one in so many parts.

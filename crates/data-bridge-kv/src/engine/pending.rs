@@ -5,10 +5,9 @@ use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
 use super::{Caller, Core, NamespaceId};
 use crate::shard::waiters::{Waiter, Watcher};
+use crate::sync::Mutex;
 
 /// From so many marks of waits on, those of waits that are over are looked for.
 const FIRST_LOOK: usize = 64;

@@ -1,13 +1,13 @@
 //! The engine's own threads: one expires keys on time and ends waits, another tends the cold tier.
 
 use std::sync::Arc;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use data_bridge_kv_model::{Error, ErrorKind, Result};
-use parking_lot::{Condvar, Mutex};
 
 use super::Core;
+use crate::sync::thread::{self, JoinHandle};
+use crate::sync::{Condvar, Mutex, MutexGuard};
 
 /// How often it looks.
 const PERIOD: Duration = Duration::from_millis(10);
@@ -42,10 +42,10 @@ impl Ticker {
             let mut guard = own.is_stopped.lock();
             while !*guard {
                 own.rung.wait_for(&mut guard, PERIOD);
-                parking_lot::MutexGuard::unlocked(&mut guard, || work(&core));
+                MutexGuard::unlocked(&mut guard, || work(&core));
             }
         };
-        let thread = std::thread::Builder::new().name(name.to_owned()).spawn(run);
+        let thread = thread::Builder::new().name(name.to_owned()).spawn(run);
         let failed = |_| Error::new(ErrorKind::Unavailable, "no thread could be started");
         Ok(Ticker { bell, thread: thread.map_err(failed)? })
     }

@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use data_bridge_kv_model::limits::COLD_BATCH_BYTES;
 use data_bridge_kv_model::{Error, ErrorKind, Result};
-use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use super::halt::Means;
 use super::held::Held;
@@ -25,6 +24,7 @@ use crate::settings::{Blocking, DataDirectory, Eviction, Mode};
 use crate::shard::notice::Change;
 use crate::shard::txn::{Departures, Fetched, Named, Wanted};
 use crate::shard::{ColdKeys, Space};
+use crate::sync::{Mutex, MutexGuard, RwLock};
 
 /// Most values that one command may hold while it waits for others.
 const FETCHED_BYTES: u64 = 256 << 20;

@@ -7,12 +7,12 @@ use std::sync::atomic::Ordering;
 
 use data_bridge_kv_model::command::{StateCommand, Target, Until};
 use data_bridge_kv_model::{Arg, Error, ErrorKind, Key, ReplyBuf, Result};
-use parking_lot::Mutex;
 
 use super::{Caller, Core, NamespaceId, Progress, Step};
 use crate::shard::notice::{Change, Completions, event_item};
 use crate::shard::txn::put_versioned;
 use crate::shard::waiters::{Condition, State, Waiter, Watcher};
+use crate::sync::Mutex;
 
 /// Waits by the time they end: unix ms, namespace, key, caller, token.
 type Timeout = Reverse<(u64, usize, Box<str>, u64, u64)>;

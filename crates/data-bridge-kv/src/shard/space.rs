@@ -5,7 +5,6 @@ use std::sync::{Arc, OnceLock};
 
 use data_bridge_kv_model::limits::LOG_RECORD_SPARE_BYTES;
 use data_bridge_kv_model::{Error, ErrorKind, Result};
-use parking_lot::{Mutex, MutexGuard, RwLock};
 
 use super::notice::{Change, Notices, event_item};
 use super::waiters::Watcher;
@@ -17,6 +16,7 @@ use crate::hash::stable::KeyId;
 use crate::hash::{KeyHash, KeyHasher};
 use crate::random::Random;
 use crate::settings::{Eviction, NamespaceSettings};
+use crate::sync::{Mutex, MutexGuard, RwLock};
 use crate::table::Outline;
 use crate::wal::{Lsn, NewRecord, Wal};
 

@@ -5,7 +5,6 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use data_bridge_kv_model::{Error, ErrorKind, Key, Kind, ReplyBuf, Result};
-use parking_lot::MutexGuard;
 
 use super::notice::{Change, Notices, event_item};
 use super::undo::UndoLog;
@@ -17,6 +16,7 @@ use crate::expire::{REFERENCE_BITS, Wheel};
 use crate::hash::KeyHash;
 use crate::mutation::{Applied, Mutation, bytes};
 use crate::random::Random;
+use crate::sync::MutexGuard;
 use crate::table::{EntryRef, Look, NewValue, OwnedEntry, Position, Stored};
 use crate::wal::Lsn;
 

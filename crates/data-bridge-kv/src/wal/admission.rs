@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire};
 use super::format::BATCH_BYTES;
 use super::{Refusal, Wal, segment};
 use crate::record::HEAD_BYTES;
+use crate::sync::thread::yield_now;
 
 /// A record that is no larger than this part of what is kept back weighs once: one in so many.
 const SMALL: u64 = 8;
@@ -107,7 +108,9 @@ impl Wal {
     pub fn wait_room(&self) {
         if !self.state.has_thread.load(Acquire) {
             while !self.has_room() {
-                self.step();
+                if !self.step() {
+                    yield_now();
+                }
             }
             return;
         }

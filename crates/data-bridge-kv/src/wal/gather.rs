@@ -4,11 +4,10 @@
 use std::sync::atomic::Ordering::Acquire;
 use std::time::Duration;
 
-use parking_lot::MutexGuard;
-
 use super::Wal;
 use super::buffer::Buffer;
 use crate::clock::Stopwatch;
+use crate::sync::MutexGuard;
 
 /// As long as one more came in so many microseconds, the thread waits on: twice the time that a sync takes, but within these.
 const PAUSE_US: (u64, u64) = (200, 1000);

@@ -6,12 +6,11 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 use std::thread;
 use std::time::Duration;
 
-use parking_lot::MutexGuard;
-
 use super::buffer::Chunk;
 use super::segment::Closed;
 use super::writer::{Surroundings, Tail};
 use super::{Failure, Lsn, Wal};
+use crate::sync::MutexGuard;
 
 /// How long records that nobody waits for are gathered before they are written.
 const LINGER: Duration = Duration::from_millis(50);

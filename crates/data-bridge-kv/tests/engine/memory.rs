@@ -1,6 +1,7 @@
 //! What the engine does when memory is spent: evict, refuse, and hold a value to its limit.
 
 use data_bridge_kv::settings::Eviction;
+use data_bridge_kv::{Engine, Settings};
 use data_bridge_kv_model::{Arg, ErrorKind, Reply};
 
 use super::{Store, bytes, error_kind};
@@ -29,6 +30,21 @@ fn a_cache_evicts_and_a_task_namespace_refuses() {
     assert!(refused > 3_000);
     assert_eq!(tasks.run("DEL key:0"), Reply::Integer(1));
     assert_eq!(tasks.run("GET key:1"), bytes(&value));
+}
+
+#[test]
+fn a_task_namespace_that_evicts_is_refused() {
+    for (number, policy, is_refused) in [
+        (1, Eviction::None, false),
+        (1, Eviction::Lru, true),
+        (1, Eviction::LruTtl, true),
+        (1, Eviction::Lfu, true),
+        (2, Eviction::Lru, false),
+    ] {
+        let mut settings = Settings { background: false, ..Settings::default() };
+        settings.namespaces[number].eviction = policy;
+        assert_eq!(Engine::open(settings).is_err(), is_refused, "{policy:?} in namespace {number}");
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use data_bridge_kv::{Caller, Completions, Obstacle};
+use data_bridge_kv::{Caller, Completions, Obstacle, OnError};
 use data_bridge_kv_model::command::{Expiry, table};
 use data_bridge_kv_model::{Arg, ErrorKind, Key, Reply, ReplyBuf, ReplyReader, Shape, ValueRef};
 use parking_lot::Mutex;
@@ -128,6 +128,20 @@ fn watches_tell_every_change() {
         })
         .collect();
     assert_eq!(words, ["Status(\"set\")", "Status(\"set\")", "Status(\"expire\")"]);
+}
+
+#[test]
+fn nobody_hears_of_a_change_that_was_taken_back() {
+    let mut store = Store::new(|_| {});
+    let collected = Arc::new(Collected::default());
+    store.caller.completions = Some(collected.clone());
+    store.run("RPUSH list a");
+    let _ = store.run("KV.WATCH PREFIX k");
+    let reply = store.atomic(&["SET k1 v", "INCR list", "SET k2 v"], OnError::Abort, &[]);
+    assert_eq!(error_kind(&reply), ErrorKind::WrongType);
+    assert!(collected.0.lock().is_empty(), "{:?}", collected.0.lock());
+    store.run("SET k3 v");
+    assert_eq!(collected.0.lock().len(), 1);
 }
 
 #[test]

@@ -1,0 +1,16 @@
+//! What threads meet on: locks, condition variables, threads, and the atomics by which log and engine decide who goes first.
+//!
+//! They are the real ones. With the feature `interleave`, which is for one test program alone, they are those of a scheduler
+//! that runs one thread at a time and switches at each of these places as a seed says: so the product's own code meets orders
+//! that a machine would show once in a year (`tests/interleave.rs`).
+
+#[cfg(feature = "interleave")]
+mod scheduled;
+
+#[cfg(feature = "interleave")]
+pub use scheduled::{Condvar, Mutex, MutexGuard, RwLock, atomic, thread};
+
+#[cfg(not(feature = "interleave"))]
+pub use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
+#[cfg(not(feature = "interleave"))]
+pub use std::{sync::atomic, thread};
