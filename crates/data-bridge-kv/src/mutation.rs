@@ -8,7 +8,7 @@ use data_bridge_kv_model::ValueRef;
 
 use crate::collections::{Collection, Inserted, Packed, Score};
 use crate::hash::KeyHash;
-use crate::table::{NewValue, Table};
+use crate::table::{EntryMut, NewValue, Table};
 
 /// One effect on one entry.
 #[derive(Clone, Debug)]
@@ -115,17 +115,25 @@ pub fn apply(
         }
         on_collection => {
             let mut entry = table.find_mut(hash, key)?;
-            let mut collection = entry.collection_mut()?;
-            if !change_collection(&mut collection, on_collection) {
-                return None;
-            }
-            let leaves_nothing = collection.is_empty();
-            drop(collection);
-            entry.set_sequence(sequence);
+            let leaves_nothing = apply_inside(&mut entry, sequence, on_collection)? == 0;
             let deadline = entry.entry().deadline();
             Some(Applied { before: Some(deadline), after: Some(deadline), leaves_nothing })
         }
     }
+}
+
+/// Carries out an effect on the collection of an entry that was found, and answers how many elements it has then. `None` as
+/// for [`apply`].
+#[inline]
+pub fn apply_inside(entry: &mut EntryMut<'_>, sequence: u64, mutation: Mutation<'_>) -> Option<usize> {
+    let mut collection = entry.collection_mut()?;
+    if !change_collection(&mut collection, mutation) {
+        return None;
+    }
+    let left = collection.len();
+    drop(collection);
+    entry.set_sequence(sequence);
+    Some(left)
 }
 
 fn change_collection(collection: &mut Collection, mutation: Mutation<'_>) -> bool {
