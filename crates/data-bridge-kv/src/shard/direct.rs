@@ -1,15 +1,13 @@
 //! What a locked shard does for one key without a step around it: the read and the write of a value, or a change inside of
 //! one, where nothing else is to be done, and the one place that carries effects out, for the transaction too.
 
-use data_bridge_kv_model::Kind;
-
 use super::notice::Change;
 use super::{Shard, Space, is_large};
 use crate::budget::{Budget, REPORT_STEP};
 use crate::collections::Collection;
 use crate::hash::KeyHash;
 use crate::mutation::{self, Mutation, bytes};
-use crate::table::{EntryMut, EntryRef, Look, NewValue};
+use crate::table::{EntryRef, Look, NewValue};
 use crate::wal::Lsn;
 
 impl Shard {
@@ -91,29 +89,9 @@ impl Shard {
         Some(lsn)
     }
 
-    /// The entry of a key that a command may change here without more ado, and the sequence number of that change. `None` where
-    /// it takes more: it is not in the table, its deadline has passed, a transition graph must allow it, others are told, or
-    /// the change is logged.
-    #[inline]
-    fn entry_alone(
-        &mut self,
-        space: &Space,
-        hash: KeyHash,
-        key: &[u8],
-        now: impl FnOnce() -> u64,
-    ) -> Option<(EntryMut<'_>, u64)> {
-        if space.is_logged() || self.is_watched(space) {
-            return None;
-        }
-        let sequence = self.upcoming();
-        let entry = self.table.find_mut(hash, key)?;
-        let is_over = entry.entry().deadline().is_some_and(|deadline| deadline <= now());
-        (!is_over).then_some((entry, sequence))
-    }
-
     /// Carries out the effect that `choose` names on the collection of a key, if that is all there is to do, and answers how
-    /// many elements it had before and has after. Answers `None`, having done nothing, where `choose` does, where there is no
-    /// built collection, or where it takes a transaction. The effect must leave an element.
+    /// many elements it had before and has after. Answers `None`, having done nothing, where `choose` does, where no built
+    /// collection is live in the table, or where it takes a transaction. The effect must leave an element.
     #[inline]
     pub fn change_collection<'m>(
         &mut self,
@@ -123,19 +101,18 @@ impl Shard {
         now: impl FnOnce() -> u64,
         choose: impl FnOnce(&Collection) -> Option<Mutation<'m>>,
     ) -> Option<(usize, usize)> {
-        let (mut entry, sequence) = self.entry_alone(space, hash, key, now)?;
-        let collection = entry.entry().value().collection()?;
-        let before = collection.len();
-        let mutation = choose(collection)?;
-        entry.touch();
-        let after = mutation::apply_inside(&mut entry, sequence, mutation).unwrap_or(before);
-        debug_assert!(after > 0, "a collection without elements is deleted");
+        if space.is_logged() || self.is_watched(space) {
+            return None;
+        }
+        let sequence = self.upcoming();
+        let lengths = mutation::change_live(&mut self.table, (hash, key), sequence, now, choose)?;
         self.settle_change(space, sequence);
-        Some((before, after))
+        Some(lengths)
     }
 
     /// Replaces the number of a key that holds an Int by what `sum` makes of it, if that is all there is to do, and answers it.
-    /// Answers `None`, having done nothing, where `sum` does, where there is no Int, or where it takes a transaction.
+    /// Answers `None`, having done nothing, where `sum` does, where no Int is live in the table, or where it takes a
+    /// transaction.
     #[inline]
     pub fn change_int(
         &mut self,
@@ -145,15 +122,11 @@ impl Shard {
         now: impl FnOnce() -> u64,
         sum: impl FnOnce(i64) -> Option<i64>,
     ) -> Option<i64> {
-        let (mut entry, sequence) = self.entry_alone(space, hash, key, now)?;
-        if entry.entry().kind() != Kind::Int {
+        if space.is_logged() || self.is_watched(space) {
             return None;
         }
-        let payload: &mut [u8; 8] = entry.payload_mut()?.try_into().ok()?;
-        let sum = sum(i64::from_le_bytes(*payload))?;
-        *payload = sum.to_le_bytes();
-        entry.set_sequence(sequence);
-        entry.touch();
+        let sequence = self.upcoming();
+        let sum = mutation::count_live(&mut self.table, (hash, key), sequence, now, sum)?;
         self.settle_change(space, sequence);
         Some(sum)
     }
