@@ -160,6 +160,17 @@ impl Spec {
         args.get(place)?.content()
     }
 
+    /// The element of its key's collection among the arguments, where it names one; the first one of several.
+    #[inline]
+    pub fn element<'a>(&self, args: &[Arg<'a>]) -> Option<Arg<'a>> {
+        let place = match self.flags & (table::ELEMENT | table::LATER_ELEMENT) {
+            0 => return None,
+            table::ELEMENT => 1,
+            _ => 2,
+        };
+        args.get(place).copied()
+    }
+
     #[cold]
     fn wrong_arity(&self) -> Error {
         Error::invalid(format!("wrong number of arguments for '{}' command", self.name.to_ascii_lowercase()))

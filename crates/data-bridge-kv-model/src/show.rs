@@ -172,13 +172,29 @@ pub fn typed_readings<T>(bytes: &[u8], mut found: impl FnMut(ValueRef<'_>) -> Op
     None
 }
 
+/// Whether [`typed_readings`] may try anything: a cheap look, right where it answers false.
+#[inline]
+pub fn may_be_typed(bytes: &[u8]) -> bool {
+    let is_uuid = || bytes.len() == 36 && bytes.get(8) == Some(&b'-');
+    match bytes.first() {
+        _ if bytes.len() > UNTYPED_BYTES => false,
+        // Numbers, dates and times.
+        Some(b'0'..=b'9' | b'-') => true,
+        Some(b'i' | b'n') => matches!(bytes, b"inf" | b"nan"),
+        Some(b't' | b'f') => matches!(bytes.len(), 4 | 5) || is_uuid(),
+        Some(b'P') => true,
+        _ => is_uuid(),
+    }
+}
+
 /// A first look whether a kind can be shown as these bytes, so that words cost nothing.
+#[inline]
 fn may_show(kind: Kind, bytes: &[u8]) -> bool {
     let (length, at) = (bytes.len(), |place: usize| bytes.get(place).copied().unwrap_or_default());
     let numeric = at(0).is_ascii_digit() || at(0) == b'-';
     match kind {
         Kind::Int => numeric && length <= 20,
-        Kind::Float => numeric || matches!(at(0), b'i' | b'n'),
+        Kind::Float => numeric || matches!(bytes, b"inf" | b"nan"),
         Kind::Decimal => numeric,
         Kind::Bool => matches!(length, 4 | 5) && matches!(at(0), b't' | b'f'),
         Kind::BigInt => numeric && length >= 19,
@@ -246,5 +262,41 @@ mod tests {
         assert_eq!(kinds(b"2026-11-22T13:05:00+01:00[Europe/Berlin]"), [Kind::Timestamp]);
         assert_eq!(kinds(b"P-1DT0.500000S"), [Kind::Duration]);
         assert_eq!(kinds(&[b'9'; UNTYPED_BYTES + 1]), []);
+        assert_eq!(kinds(b"inf"), [Kind::Float]);
+        assert_eq!(kinds(b"-inf"), [Kind::Float]);
+    }
+
+    #[test]
+    fn words_name_no_typed_scalar_and_whatever_is_shown_may() {
+        let words = [
+            "", "name", "id", "index", "info", "field:1", "fld", "true!", "Name", "user:5", "a-b", "tag", "x",
+        ];
+        for word in words {
+            assert!(!may_be_typed(word.as_bytes()), "{word}");
+        }
+        let shown = [
+            "5",
+            "-5",
+            "0.1",
+            "1e+21",
+            "inf",
+            "-inf",
+            "nan",
+            "1.10",
+            "true",
+            "false",
+            "99999999999999999999",
+            "abababab-abab-abab-abab-abababababab",
+            "fbababab-abab-abab-abab-abababababab",
+            "2026-11-22",
+            "13:05:00",
+            "2026-11-22T13:05:00+01:00[Europe/Berlin]",
+            "P-1DT0.500000S",
+        ];
+        for text in shown {
+            assert!(may_be_typed(text.as_bytes()), "{text}");
+            assert!(typed_readings(text.as_bytes(), |_| Some(())).is_some(), "{text}");
+        }
+        assert!(!may_be_typed(&[b'9'; UNTYPED_BYTES + 1]));
     }
 }

@@ -267,7 +267,7 @@ impl Dialogue {
         let pin = Pin::new();
         let mut ahead = std::mem::take(&mut self.memory.ahead).begin(&pin);
         let Session { shared, caller, .. } = &self.session;
-        let look = |key| shared.engine.look_ahead(caller, key, &mut ahead);
+        let look = |key, element| shared.engine.look_ahead(caller, key, element, &mut ahead);
         let tail = requests::read(input, &limits, most, &mut args, &mut scratch, &mut requests, look);
         requests::complete(&mut args, &scratch, &mut requests);
         let on_disk = (caller.waits == Waits::Alone).then(|| {

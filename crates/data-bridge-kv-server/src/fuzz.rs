@@ -21,7 +21,7 @@ const LIMITS: Limits = Limits { arguments: 1000, bulk_bytes: 4096, inline_bytes:
 /// whole input; what builds a command does so without a panic.
 pub fn resp(bytes: &[u8]) -> bool {
     let (mut args, mut scratch, mut requests) = (Vec::new(), Scratch::default(), Vec::new());
-    let tail = requests::read(bytes, &LIMITS, usize::MAX, &mut args, &mut scratch, &mut requests, |_| {});
+    let tail = requests::read(bytes, &LIMITS, usize::MAX, &mut args, &mut scratch, &mut requests, |_, _| {});
     requests::complete(&mut args, &scratch, &mut requests);
     for request in requests.iter().filter(|request| !request.is_empty()) {
         // A command that can't be built is as good as one that can.

@@ -94,7 +94,8 @@ impl Dialogue {
         let Session { shared, caller, .. } = &self.session;
         for one in framed {
             let key = one.spec.and_then(|spec| spec.only_key(one.args(args)));
-            shared.engine.look_ahead(caller, key, &mut ahead);
+            let element = one.spec.and_then(|spec| spec.element(one.args(args)));
+            shared.engine.look_ahead(caller, key, element, &mut ahead);
         }
         let reads = framed.iter().filter(|one| one.spec.is_some_and(|spec| spec.has(READ)));
         let keys = reads.filter_map(|one| one.spec?.only_key(one.args(args)));

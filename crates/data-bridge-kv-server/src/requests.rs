@@ -63,7 +63,7 @@ impl Scratch {
 }
 
 /// Reads up to `most` requests; their arguments are appended to `args`. Call [`complete`] before using them. `ahead` is
-/// told the only key of each request, if it has exactly one, as soon as it is known.
+/// told the only key of each request, if it has exactly one, and the element that it names, as soon as they are known.
 pub fn read<'a>(
     input: &'a [u8],
     limits: &Limits,
@@ -71,7 +71,7 @@ pub fn read<'a>(
     args: &mut Vec<Arg<'a>>,
     scratch: &mut Scratch,
     requests: &mut Vec<Request>,
-    mut ahead: impl FnMut(Option<&'a [u8]>),
+    mut ahead: impl FnMut(Option<&'a [u8]>, Option<Arg<'a>>),
 ) -> Tail {
     let mut rest = input;
     // A batch is often of one command: its name is looked up once.
@@ -101,7 +101,7 @@ pub fn read<'a>(
             request.unwrap_durable(intake.args);
             scratch.names_kinds |= request.spec.is_some_and(names_kind);
         }
-        ahead(request.only_key(intake.args));
+        ahead(request.only_key(intake.args), request.element(intake.args));
         requests.push(request);
     }
     Tail::More
@@ -149,7 +149,13 @@ impl Request {
         self.spec?.only_key(args.get(self.args.clone())?)
     }
 
-    /// The same, if it only reads.
+    /// The element of its key's collection, if it names one.
+    #[inline]
+    pub fn element<'a>(&self, args: &[Arg<'a>]) -> Option<Arg<'a>> {
+        self.spec?.element(args.get(self.args.clone())?)
+    }
+
+    /// The bytes of its key, if it has exactly one and only reads.
     pub fn read_key<'a>(&self, args: &[Arg<'a>]) -> Option<&'a [u8]> {
         self.spec.filter(|spec| spec.has(READ)).and_then(|_| self.only_key(args))
     }
@@ -239,7 +245,7 @@ mod tests {
     /// The first request of an inline line, as its arguments and the error of building it.
     fn built(line: &str) -> (Vec<String>, Option<String>) {
         let (mut args, mut scratch, mut requests) = (Vec::new(), Scratch::default(), Vec::new());
-        let tail = read(line.as_bytes(), &LIMITS, 10, &mut args, &mut scratch, &mut requests, |_| {});
+        let tail = read(line.as_bytes(), &LIMITS, 10, &mut args, &mut scratch, &mut requests, |_, _| {});
         assert_eq!(tail, Tail::Cut);
         complete(&mut args, &scratch, &mut requests);
         let error = requests[0].call(&args).err().map(|error| error.to_string());

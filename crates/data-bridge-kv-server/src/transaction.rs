@@ -103,7 +103,7 @@ fn run(
         return Progress::Done;
     }
     let (mut args, mut scratch, mut requests) = (Vec::new(), Scratch::default(), Vec::new());
-    requests::read(&transaction.raw, limits, usize::MAX, &mut args, &mut scratch, &mut requests, |_| {});
+    requests::read(&transaction.raw, limits, usize::MAX, &mut args, &mut scratch, &mut requests, |_, _| {});
     requests::complete(&mut args, &scratch, &mut requests);
     let built: Vec<Result<Call<'_>>> = requests.iter().map(|request| request.call(&args)).collect();
 

@@ -26,6 +26,12 @@ pub use score::Score;
 pub use set::Set;
 pub use zset::{Inserted, SortedSet};
 
+/// How many steps a look ahead takes at most.
+pub const AHEAD_STEPS: usize = 3;
+
+/// Bytes of a cache line.
+const LINE: usize = 64;
+
 /// A value that collection commands change in place.
 #[derive(Clone)]
 pub enum Collection {
@@ -98,6 +104,18 @@ impl Collection {
         }
     }
 
+    /// Hands the addresses to `ask` that a command on the element with this hash of its identity will want, as far as they
+    /// are known once those of the steps before have arrived. Steps count from 0 up to [`AHEAD_STEPS`].
+    #[inline]
+    pub fn look_ahead(&self, element: u64, step: usize, ask: impl Fn(*const u8)) {
+        match self {
+            Collection::List(list) => list.look_ahead(step, ask),
+            Collection::Set(set) => set.look_ahead(element, step, ask),
+            Collection::Hash(hash) => hash.look_ahead(element, step, ask),
+            Collection::SortedSet(sorted) => sorted.look_ahead(element, step, ask),
+        }
+    }
+
     /// Appends the encoded value: kind byte and payload.
     pub fn encode_into(&self, out: &mut Vec<u8>) {
         out.reserve(self.encoded_len());
@@ -120,6 +138,14 @@ impl Collection {
             _ => None,
         }
     }
+}
+
+/// Asks for all cache lines of something.
+#[inline]
+fn ask_whole<T>(target: &T, ask: impl Fn(*const u8)) {
+    let start = std::ptr::from_ref(target).cast::<u8>();
+    (0..size_of::<T>()).step_by(LINE).for_each(|at| ask(start.wrapping_add(at)));
+    ask(start.wrapping_add(size_of::<T>() - 1));
 }
 
 impl std::fmt::Debug for Collection {

@@ -250,7 +250,7 @@ impl Engine {
         let (start, first) = (out.len(), answers.len());
         let parking = Caller { parks: true, ..caller.clone() };
         let mut ahead = Lookahead::default().begin(&pin);
-        calls.iter().for_each(|call| self.look_ahead(caller, call.command.keys().only(), &mut ahead));
+        calls.iter().for_each(|call| self.look_ahead(caller, call.command.keys().only(), None, &mut ahead));
         // What is on disk is read ahead as soon as the first command has to wait for it.
         let mut quick = (caller.waits != Waits::Never && self.core.tier.is_some())
             .then(|| Caller { waits: Waits::Never, ..parking.clone() });

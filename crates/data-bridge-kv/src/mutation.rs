@@ -5,11 +5,11 @@ pub mod bytes;
 pub mod clear;
 pub mod describe;
 
-use data_bridge_kv_model::ValueRef;
+use data_bridge_kv_model::{Kind, ValueRef};
 
 use crate::collections::{Collection, Inserted, Packed, Score};
 use crate::hash::KeyHash;
-use crate::table::{NewValue, Table};
+use crate::table::{EntryMut, NewValue, Table};
 
 /// One effect on one entry.
 #[derive(Clone, Debug)]
@@ -116,17 +116,79 @@ pub fn apply(
         }
         on_collection => {
             let mut entry = table.find_mut(hash, key)?;
-            let mut collection = entry.collection_mut()?;
-            if !change_collection(&mut collection, on_collection) {
-                return None;
-            }
-            let leaves_nothing = collection.is_empty();
-            drop(collection);
-            entry.set_sequence(sequence);
+            let leaves_nothing = apply_inside(&mut entry, sequence, on_collection)? == 0;
             let deadline = entry.entry().deadline();
             Some(Applied { before: Some(deadline), after: Some(deadline), leaves_nothing })
         }
     }
+}
+
+/// Carries out the effect that `choose` names on the collection of a live entry, which is touched; answers how many elements
+/// it had before and has after. `None`, with nothing done, where `choose` answers that, or there is no built collection.
+#[inline]
+pub fn change_live<'m>(
+    table: &mut Table,
+    (hash, key): (KeyHash, &[u8]),
+    sequence: u64,
+    now: impl FnOnce() -> u64,
+    choose: impl FnOnce(&Collection) -> Option<Mutation<'m>>,
+) -> Option<(usize, usize)> {
+    let mut entry = find_live(table, hash, key, now)?;
+    let collection = entry.entry().value().collection()?;
+    let before = collection.len();
+    let mutation = choose(collection)?;
+    entry.touch();
+    let after = apply_inside(&mut entry, sequence, mutation).unwrap_or(before);
+    debug_assert!(after > 0, "a collection without elements is deleted");
+    Some((before, after))
+}
+
+/// Replaces the Int of a live entry, which is touched, by what `sum` makes of it: a write of that number, carried out in its
+/// place. `None`, with nothing done, where `sum` answers that, or there is no Int.
+#[inline]
+pub fn count_live(
+    table: &mut Table,
+    (hash, key): (KeyHash, &[u8]),
+    sequence: u64,
+    now: impl FnOnce() -> u64,
+    sum: impl FnOnce(i64) -> Option<i64>,
+) -> Option<i64> {
+    let mut entry = find_live(table, hash, key, now)?;
+    if entry.entry().kind() != Kind::Int {
+        return None;
+    }
+    let payload: &mut [u8; 8] = entry.payload_mut()?.try_into().ok()?;
+    let sum = sum(i64::from_le_bytes(*payload))?;
+    *payload = sum.to_le_bytes();
+    entry.set_sequence(sequence);
+    entry.touch();
+    Some(sum)
+}
+
+#[inline]
+fn find_live<'t>(
+    table: &'t mut Table,
+    hash: KeyHash,
+    key: &[u8],
+    now: impl FnOnce() -> u64,
+) -> Option<EntryMut<'t>> {
+    let entry = table.find_mut(hash, key)?;
+    let is_over = entry.entry().deadline().is_some_and(|deadline| deadline <= now());
+    (!is_over).then_some(entry)
+}
+
+/// Carries out an effect on the collection of an entry that was found, and answers how many elements it has then. `None` as
+/// for [`apply`].
+#[inline]
+fn apply_inside(entry: &mut EntryMut<'_>, sequence: u64, mutation: Mutation<'_>) -> Option<usize> {
+    let mut collection = entry.collection_mut()?;
+    if !change_collection(&mut collection, mutation) {
+        return None;
+    }
+    let left = collection.len();
+    drop(collection);
+    entry.set_sequence(sequence);
+    Some(left)
 }
 
 fn change_collection(collection: &mut Collection, mutation: Mutation<'_>) -> bool {

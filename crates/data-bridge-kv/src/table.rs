@@ -251,15 +251,6 @@ impl Table {
         }
     }
 
-    /// Asks the processor for what the entry of a key leads to, if its value stands outside of it.
-    #[inline]
-    pub fn prefetch_inside(&self, hash: KeyHash, key: &[u8]) {
-        let segment = self.directory.segment(hash);
-        if let Some(position) = segment.find(hash, key) {
-            segment.block_at(position).prefetch_external();
-        }
-    }
-
     fn add(&mut self, hash: KeyHash, key: &[u8], new: NewEntry<'_>) {
         let fields = Fields { sequence: new.sequence, deadline: new.deadline, heat: new.heat };
         let block = Block::new(&mut self.slab, key, fields, Payload::new(new.value));
@@ -285,7 +276,7 @@ impl Drop for Table {
 
 /// Asks the processor for a cache line; any address will do. Does nothing where there is no such instruction.
 #[inline]
-fn prefetch(address: *const u8) {
+pub fn prefetch(address: *const u8) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a prefetch never faults, and every x86_64 has it.
     unsafe {

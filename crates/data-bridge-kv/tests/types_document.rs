@@ -109,6 +109,10 @@ fn untyped_bytes_match_as_written() {
         assert_eq!(score == Reply::Value(Value::Float(1.0)), matches, "{row:?}: {score:?}");
         let swapped = store.run("KV.CAS", &[word("k"), word("VALUE"), bytes, word("TO"), word("new")]);
         assert_eq!(swapped, Reply::Boolean(matches), "{row:?}");
+        let new = Reply::Integer((!matches).into());
+        assert_eq!(store.run("SADD", &[word("set"), bytes]), new, "{row:?}");
+        assert_eq!(store.run("HSET", &[word("hash"), bytes, word("w")]), new, "{row:?}");
+        assert_eq!(store.run("ZADD", &[word("zset"), word("2"), bytes]), new, "{row:?}");
     }
 }
 

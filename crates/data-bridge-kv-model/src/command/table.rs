@@ -31,6 +31,10 @@ pub const NO_AUTH: Flags = 128;
 pub const BLOCKING: Flags = 256;
 /// Starts or ends a stream of events.
 pub const STREAM: Flags = 512;
+/// Names an element of the key's collection, a member or field, by the argument behind the key.
+pub const ELEMENT: Flags = 1024;
+/// The same, by the second argument behind the key: a score or an amount stands between.
+pub const LATER_ELEMENT: Flags = 2048;
 
 /// Where a command's keys stand among its arguments, counted from 1 as Redis's `COMMAND` does; `last` counts
 /// from the end if negative; `first` 0 = no keys.
@@ -259,13 +263,13 @@ commands! {
         "Move an element between lists";
     RPOPLPUSH 0x071 "RPOPLPUSH" list::rpoplpush, 2, 2, WRITE | GROWS, TWO,
         "Move the tail of a list to the head of another";
-    SADD 0x080 "SADD" set::sadd, 2, MANY, WRITE | GROWS | FAST, ONE,
+    SADD 0x080 "SADD" set::sadd, 2, MANY, WRITE | GROWS | FAST | ELEMENT, ONE,
         "Add members";
-    SREM 0x081 "SREM" set::srem, 2, MANY, WRITE | FAST, ONE,
+    SREM 0x081 "SREM" set::srem, 2, MANY, WRITE | FAST | ELEMENT, ONE,
         "Remove members";
-    SISMEMBER 0x082 "SISMEMBER" set::sismember, 2, 2, READ | FAST, ONE,
+    SISMEMBER 0x082 "SISMEMBER" set::sismember, 2, 2, READ | FAST | ELEMENT, ONE,
         "Whether it is a member";
-    SMISMEMBER 0x083 "SMISMEMBER" set::smismember, 2, MANY, READ | FAST, ONE,
+    SMISMEMBER 0x083 "SMISMEMBER" set::smismember, 2, MANY, READ | FAST | ELEMENT, ONE,
         "Whether these are members";
     SMEMBERS 0x084 "SMEMBERS" set::smembers, 1, 1, READ, ONE,
         "All members";
@@ -291,21 +295,21 @@ commands! {
         "Store the union";
     SDIFFSTORE 0x08F "SDIFFSTORE" set::sdiffstore, 2, MANY, WRITE | GROWS, ALL,
         "Store the difference";
-    HSET 0x0A0 "HSET" hash::hset, 3, MANY, WRITE | GROWS | FAST, ONE,
+    HSET 0x0A0 "HSET" hash::hset, 3, MANY, WRITE | GROWS | FAST | ELEMENT, ONE,
         "Set fields";
-    HMSET 0x0A1 "HMSET" hash::hmset, 3, MANY, WRITE | GROWS | FAST | REPEATABLE, ONE,
+    HMSET 0x0A1 "HMSET" hash::hmset, 3, MANY, WRITE | GROWS | FAST | REPEATABLE | ELEMENT, ONE,
         "Set fields";
-    HSETNX 0x0A2 "HSETNX" hash::hsetnx, 3, 3, WRITE | GROWS | FAST, ONE,
+    HSETNX 0x0A2 "HSETNX" hash::hsetnx, 3, 3, WRITE | GROWS | FAST | ELEMENT, ONE,
         "Set a field where it is missing";
-    KV_HSETDEFAULT 0x0A3 "KV.HSETDEFAULT" hash::kv_hsetdefault, 3, 3, WRITE | GROWS | FAST, ONE,
+    KV_HSETDEFAULT 0x0A3 "KV.HSETDEFAULT" hash::kv_hsetdefault, 3, 3, WRITE | GROWS | FAST | ELEMENT, ONE,
         "Value of a field, set first where it is missing";
-    HGET 0x0A4 "HGET" hash::hget, 2, 2, READ | FAST, ONE,
+    HGET 0x0A4 "HGET" hash::hget, 2, 2, READ | FAST | ELEMENT, ONE,
         "One field";
-    HMGET 0x0A5 "HMGET" hash::hmget, 2, MANY, READ | FAST, ONE,
+    HMGET 0x0A5 "HMGET" hash::hmget, 2, MANY, READ | FAST | ELEMENT, ONE,
         "Several fields";
-    HDEL 0x0A6 "HDEL" hash::hdel, 2, MANY, WRITE | FAST, ONE,
+    HDEL 0x0A6 "HDEL" hash::hdel, 2, MANY, WRITE | FAST | ELEMENT, ONE,
         "Remove fields";
-    KV_HPOP 0x0A7 "KV.HPOP" hash::kv_hpop, 2, 2, WRITE | FAST, ONE,
+    KV_HPOP 0x0A7 "KV.HPOP" hash::kv_hpop, 2, 2, WRITE | FAST | ELEMENT, ONE,
         "Remove a field and answer its value";
     HGETALL 0x0A8 "HGETALL" hash::hgetall, 1, 1, READ, ONE,
         "All fields and values";
@@ -315,37 +319,37 @@ commands! {
         "All values";
     HLEN 0x0AB "HLEN" hash::hlen, 1, 1, READ | FAST, ONE,
         "Number of fields";
-    HEXISTS 0x0AC "HEXISTS" hash::hexists, 2, 2, READ | FAST, ONE,
+    HEXISTS 0x0AC "HEXISTS" hash::hexists, 2, 2, READ | FAST | ELEMENT, ONE,
         "Whether a field is there";
-    HINCRBY 0x0AD "HINCRBY" hash::hincrby, 3, 3, WRITE | GROWS | FAST, ONE,
+    HINCRBY 0x0AD "HINCRBY" hash::hincrby, 3, 3, WRITE | GROWS | FAST | ELEMENT, ONE,
         "Add an integer to a field";
-    HINCRBYFLOAT 0x0AE "HINCRBYFLOAT" hash::hincrbyfloat, 3, 3, WRITE | GROWS | FAST, ONE,
+    HINCRBYFLOAT 0x0AE "HINCRBYFLOAT" hash::hincrbyfloat, 3, 3, WRITE | GROWS | FAST | ELEMENT, ONE,
         "Add a fraction to a field";
-    KV_HINCR 0x0AF "KV.HINCR" hash::kv_hincr, 3, 3, WRITE | GROWS | FAST, ONE,
+    KV_HINCR 0x0AF "KV.HINCR" hash::kv_hincr, 3, 3, WRITE | GROWS | FAST | ELEMENT, ONE,
         "Add to a field by the rules of its kind";
-    HSTRLEN 0x0B0 "HSTRLEN" hash::hstrlen, 2, 2, READ | FAST, ONE,
+    HSTRLEN 0x0B0 "HSTRLEN" hash::hstrlen, 2, 2, READ | FAST | ELEMENT, ONE,
         "Length of a field in bytes";
     HRANDFIELD 0x0B1 "HRANDFIELD" hash::hrandfield, 1, 3, READ, ONE,
         "Random fields";
     HSCAN 0x0B2 "HSCAN" hash::hscan, 2, MANY, READ, ONE,
         "Walk over fields";
-    ZADD 0x0C0 "ZADD" zset::zadd, 3, MANY, WRITE | GROWS | FAST, ONE,
+    ZADD 0x0C0 "ZADD" zset::zadd, 3, MANY, WRITE | GROWS | FAST | LATER_ELEMENT, ONE,
         "Add members with scores; NX XX GT LT CH INCR";
-    ZINCRBY 0x0C1 "ZINCRBY" zset::zincrby, 3, 3, WRITE | GROWS | FAST, ONE,
+    ZINCRBY 0x0C1 "ZINCRBY" zset::zincrby, 3, 3, WRITE | GROWS | FAST | LATER_ELEMENT, ONE,
         "Add to a score";
-    ZREM 0x0C2 "ZREM" zset::zrem, 2, MANY, WRITE | FAST, ONE,
+    ZREM 0x0C2 "ZREM" zset::zrem, 2, MANY, WRITE | FAST | ELEMENT, ONE,
         "Remove members";
-    ZSCORE 0x0C3 "ZSCORE" zset::zscore, 2, 2, READ | FAST, ONE,
+    ZSCORE 0x0C3 "ZSCORE" zset::zscore, 2, 2, READ | FAST | ELEMENT, ONE,
         "Score of a member";
-    ZMSCORE 0x0C4 "ZMSCORE" zset::zmscore, 2, MANY, READ | FAST, ONE,
+    ZMSCORE 0x0C4 "ZMSCORE" zset::zmscore, 2, MANY, READ | FAST | ELEMENT, ONE,
         "Scores of members";
     ZCARD 0x0C5 "ZCARD" zset::zcard, 1, 1, READ | FAST, ONE,
         "Number of members";
     ZCOUNT 0x0C6 "ZCOUNT" zset::zcount, 3, 3, READ | FAST, ONE,
         "Members in a score range";
-    ZRANK 0x0C7 "ZRANK" zset::zrank, 2, 3, READ | FAST, ONE,
+    ZRANK 0x0C7 "ZRANK" zset::zrank, 2, 3, READ | FAST | ELEMENT, ONE,
         "Position from the lowest score";
-    ZREVRANK 0x0C8 "ZREVRANK" zset::zrevrank, 2, 3, READ | FAST, ONE,
+    ZREVRANK 0x0C8 "ZREVRANK" zset::zrevrank, 2, 3, READ | FAST | ELEMENT, ONE,
         "Position from the highest score";
     ZRANGE 0x0C9 "ZRANGE" zset::zrange, 3, MANY, READ, ONE,
         "Members of a range; BYSCORE REV LIMIT WITHSCORES";

@@ -30,6 +30,12 @@ impl Fields {
         self.fields.memory_bytes()
     }
 
+    /// See [`super::Collection::look_ahead`].
+    #[inline]
+    pub(super) fn look_ahead(&self, element: u64, step: usize, ask: impl Fn(*const u8)) {
+        self.fields.look_ahead(element, step, ask);
+    }
+
     /// Length of the encoded hash.
     #[inline]
     pub fn encoded_len(&self) -> usize {

@@ -5,6 +5,9 @@
 //! empty word. A word is a place plus one in its low bits and low bits of the hash above, so that one cache line tells
 //! where a member stands and nearly always that another does not; 0 is empty. At most three quarters are in use.
 
+use data_bridge_kv_model::ValueRef;
+use data_bridge_kv_model::identity::identity_hash;
+
 use crate::footprint::block_bytes;
 
 /// Up to so many members are searched without a table.
@@ -27,6 +30,12 @@ impl PlaceIndex {
         self.words.is_empty()
     }
 
+    /// The hash by which a member is looked for; `None` while members are searched one by one.
+    #[inline]
+    pub(super) fn hash(&self, member: ValueRef<'_>) -> Option<u64> {
+        (!self.is_linear()).then(|| identity_hash(member))
+    }
+
     #[inline]
     pub(super) fn memory_bytes(&self) -> usize {
         block_bytes(size_of_val(&*self.words))
@@ -36,6 +45,18 @@ impl PlaceIndex {
     #[inline]
     pub(super) fn find(&self, hash: u64, is_it: impl Fn(u32) -> bool) -> Option<u32> {
         self.position(hash, is_it).map(|at| self.place(self.words[at]))
+    }
+
+    /// The address of the word where the search for a hash begins.
+    #[inline]
+    pub(super) fn home_address(&self, hash: u64) -> *const u8 {
+        self.words.as_ptr().wrapping_add(self.home(hash)).cast()
+    }
+
+    /// The place where a member with this hash most likely stands, if it is there.
+    #[inline]
+    pub(super) fn likely(&self, hash: u64) -> Option<u32> {
+        self.find(hash, |_| true)
     }
 
     /// Adds a place; `hash_of` gives the hash of the member at any place.

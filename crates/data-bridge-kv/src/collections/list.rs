@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use data_bridge_kv_model::{Items, Kind, ValueRef};
 
+use super::ask_whole;
 use super::packed::{Account, Packed, count_len};
 use crate::footprint::block_bytes;
 
@@ -34,6 +35,17 @@ impl List {
     #[inline]
     pub fn memory_bytes(&self) -> usize {
         self.account.heap + block_bytes(self.elements.capacity() * size_of::<Packed>())
+    }
+
+    /// See [`super::Collection::look_ahead`].
+    #[inline]
+    pub(super) fn look_ahead(&self, step: usize, ask: impl Fn(*const u8)) {
+        if step == 0 {
+            [self.elements.front(), self.elements.back()]
+                .into_iter()
+                .flatten()
+                .for_each(|end| ask_whole(end, &ask));
+        }
     }
 
     /// Length of the encoded list.

@@ -7,6 +7,7 @@
 use data_bridge_kv_model::ValueRef;
 use data_bridge_kv_model::identity::{identity_hash, same_identity};
 
+use super::ask_whole;
 use super::index::{LINEAR_MEMBERS, PlaceIndex};
 use super::packed::{Account, Packed};
 use crate::footprint::block_bytes;
@@ -112,21 +113,32 @@ impl<V: Mapped> OrderedMap<V> {
         self.account.encoded
     }
 
-    fn find(&self, member: ValueRef<'_>) -> Option<usize> {
-        if self.index.is_linear() {
-            return self.slots.iter().position(|slot| match slot {
-                Some((other, _)) => same_identity(other.value(), member),
-                None => false,
-            });
+    /// See [`super::Collection::look_ahead`].
+    #[inline]
+    pub(super) fn look_ahead(&self, element: u64, step: usize, ask: impl Fn(*const u8)) {
+        match step {
+            0 if self.index.is_linear() => ask(self.slots.as_ptr().cast()),
+            0 => ask(self.index.home_address(element)),
+            1 if !self.index.is_linear() => match self.index.likely(element).map(|place| place as usize) {
+                Some(place) => self.slots.get(place).into_iter().for_each(|slot| ask_whole(slot, &ask)),
+                // A new one comes to the end.
+                None => ask(self.slots.as_ptr_range().end.cast()),
+            },
+            _ => {}
         }
-        self.find_hashed(identity_hash(member), member)
     }
 
-    fn find_hashed(&self, hash: u64, member: ValueRef<'_>) -> Option<usize> {
-        let is_it = |place| {
-            self.entry_at(place as usize).is_some_and(|(other, _)| same_identity(other.value(), member))
-        };
-        self.index.find(hash, is_it).map(|place| place as usize)
+    fn find(&self, member: ValueRef<'_>) -> Option<usize> {
+        self.find_hashed(self.index.hash(member), member)
+    }
+
+    fn find_hashed(&self, hash: Option<u64>, member: ValueRef<'_>) -> Option<usize> {
+        let is_it =
+            |place| self.entry_at(place).is_some_and(|(other, _)| same_identity(other.value(), member));
+        match hash {
+            Some(hash) => self.index.find(hash, |place| is_it(place as usize)).map(|place| place as usize),
+            None => (0..self.slots.len()).find(|place| is_it(*place)),
+        }
     }
 
     #[inline]
@@ -149,8 +161,9 @@ impl<V: Mapped> OrderedMap<V> {
 
     /// Maps a member to a value; whether it is new. A member that is there keeps its place and its first form.
     pub fn insert(&mut self, member: ValueRef<'_>, value: V::Given<'_>) -> bool {
-        let Some(place) = self.find(member) else {
-            self.push(Packed::from(member), V::new(value));
+        let hash = self.index.hash(member);
+        let Some(place) = self.find_hashed(hash, member) else {
+            self.push(Packed::from(member), hash, V::new(value));
             return true;
         };
         if let Some((_, held)) = self.slots[place].as_mut() {
@@ -165,8 +178,8 @@ impl<V: Mapped> OrderedMap<V> {
         false
     }
 
-    /// Adds a member that is not there at the end.
-    fn push(&mut self, member: Packed, value: V) {
+    /// Adds a member that is not there at the end; with its hash, unless members are searched one by one.
+    fn push(&mut self, member: Packed, hash: Option<u64>, value: V) {
         self.account.add(&member);
         if let Some(value) = value.packed() {
             self.account.add(value);
@@ -174,8 +187,9 @@ impl<V: Mapped> OrderedMap<V> {
         if self.slots.len() == self.slots.capacity() {
             self.make_room();
         }
+        // Closing holes may have been the end of the index.
+        let hash = hash.filter(|_| !self.index.is_linear());
         let place = self.slots.len();
-        let hash = (!self.index.is_linear()).then(|| identity_hash(member.value()));
         self.slots.push(Some((member, value)));
         self.len += 1;
         match hash {

@@ -121,12 +121,35 @@ impl Packed {
     /// Becomes another value, in its place where one of that length has a block of this size.
     #[inline]
     pub fn assign(&mut self, value: ValueRef<'_>) {
+        if let Some(inline) = Packed::inline(value) {
+            *self = inline;
+            return;
+        }
         with_short(value, |encoded| {
             match encoded.and_then(|encoded| Some((encoded, self.block(encoded.len())?))) {
                 Some((encoded, block)) => fill(block, encoded),
                 None => *self = Packed::from(value),
             }
         });
+    }
+
+    /// The value where it needs no heap; `None` where it does.
+    #[inline]
+    fn inline(value: ValueRef<'_>) -> Option<Packed> {
+        let payload = value.payload();
+        let has_length = value.content().is_some();
+        let head = 1 + usize::from(has_length);
+        if payload.len() > INLINE_BYTES - head {
+            return None;
+        }
+        let mut bytes = [0; INLINE_BYTES];
+        bytes[0] = value.kind().number();
+        if has_length {
+            // Below 128 the length is one byte.
+            bytes[1] = payload.len() as u8;
+        }
+        bytes[head..head + payload.len()].copy_from_slice(payload);
+        Some(Packed(Repr::Inline(INLINE_LENS[head + payload.len()], bytes)))
     }
 
     /// The block that a value of so many encoded bytes would have too, if it is the one that there is.
@@ -143,7 +166,14 @@ impl Packed {
 }
 
 impl From<ValueRef<'_>> for Packed {
+    #[inline]
     fn from(value: ValueRef<'_>) -> Packed {
+        Packed::inline(value).unwrap_or_else(|| Packed::on_heap(value))
+    }
+}
+
+impl Packed {
+    fn on_heap(value: ValueRef<'_>) -> Packed {
         with_short(value, |encoded| match encoded {
             Some(encoded) => Packed::new(encoded),
             None => {

@@ -3,6 +3,7 @@
 
 use std::cmp::Ordering;
 
+use super::ask_whole;
 use super::score::Number;
 use crate::footprint::block_bytes;
 
@@ -41,6 +42,17 @@ impl<S: Number> Ranking<S> {
         self.block_bytes
             + block_bytes(self.blocks.capacity() * size_of::<Vec<Ranked<S>>>())
             + block_bytes(self.lens.capacity() * size_of::<u32>())
+    }
+
+    /// Hands the addresses to `ask` that a command will want: the blocks' first in step 0, then what a search compares in a
+    /// single one. Of several it is known too late which.
+    #[inline]
+    pub(super) fn look_ahead(&self, step: usize, ask: impl Fn(*const u8)) {
+        if step == 0 {
+            ask(self.blocks.as_ptr().cast());
+        } else if let [pairs] = &*self.blocks {
+            pairs.iter().step_by(STRIDE).chain(pairs.last()).for_each(|pair| ask_whole(pair, &ask));
+        }
     }
 
     /// The first spot that does not come before what is looked for; may be one past the last block.
@@ -105,6 +117,28 @@ impl<S: Number> Ranking<S> {
         self.blocks[block].insert(index, pair);
         self.lens[block] += 1;
         self.block_bytes = self.block_bytes - before + vec_bytes(&self.blocks[block]);
+    }
+
+    /// Gives the pair of score `old` for which `ties` is `Equal` the score of `pair`. It mostly stays in its block.
+    pub(super) fn rescore(&mut self, old: S, pair: Ranked<S>, ties: impl Fn(&Ranked<S>) -> Ordering) {
+        let (block, from) = self.spot(old, &ties);
+        let (target, mut to) = match self.spot(pair.score, &ties) {
+            // Behind everything is at the end of the last block.
+            (past, _) if past == self.blocks.len() => (past - 1, self.blocks[past - 1].len()),
+            spot => spot,
+        };
+        if target != block {
+            self.remove(old, &ties);
+            return self.insert(pair, ties);
+        }
+        let pairs = &mut self.blocks[block];
+        if from < to {
+            to -= 1;
+            pairs.copy_within(from + 1..=to, from);
+        } else {
+            pairs.copy_within(to..from, to + 1);
+        }
+        pairs[to] = pair;
     }
 
     fn split(&mut self, block: usize, keep: usize) {
@@ -190,11 +224,11 @@ const STRIDE: usize = 16;
 /// How many pairs in order have a lower score. In two rounds of comparisons that don't wait for each other, where a binary
 /// search would wait for memory at each of its steps.
 fn count_below<S: Number>(pairs: &[Ranked<S>], score: S) -> usize {
-    let is_below = |pair: &&Ranked<S>| pair.score.order(score) == Ordering::Less;
-    let strides = pairs.iter().skip(STRIDE - 1).step_by(STRIDE).filter(is_below).count();
+    let is_below = |pair: &Ranked<S>| usize::from(pair.score.is_below(score));
+    let strides = pairs.chunks_exact(STRIDE).map(|stride| is_below(&stride[STRIDE - 1])).sum::<usize>();
     let start = strides * STRIDE;
     let rest = &pairs[start..pairs.len().min(start + STRIDE)];
-    start + rest.iter().filter(is_below).count()
+    start + rest.iter().map(is_below).sum::<usize>()
 }
 
 /// Grows by a quarter, up to a whole block.

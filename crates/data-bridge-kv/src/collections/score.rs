@@ -44,6 +44,8 @@ impl Score {
 pub(super) trait Number: Copy {
     /// Order as numbers.
     fn order(self, other: Self) -> Ordering;
+    /// Whether it comes before another one.
+    fn is_below(self, other: Self) -> bool;
     /// Whether both are the same to the bit.
     fn is_exactly(self, other: Self) -> bool;
     /// The number of a score of the right kind.
@@ -58,8 +60,13 @@ impl Number for f64 {
 
     #[inline]
     fn order(self, other: f64) -> Ordering {
-        // NaN is refused before it gets here; total order keeps the structure whole all the same.
-        self.partial_cmp(&other).unwrap_or_else(|| self.total_cmp(&other))
+        // NaN is refused before it gets here.
+        self.partial_cmp(&other).unwrap_or(Ordering::Equal)
+    }
+
+    #[inline]
+    fn is_below(self, other: f64) -> bool {
+        self < other
     }
 
     #[inline]
@@ -87,6 +94,11 @@ impl Number for Decimal {
     #[inline]
     fn order(self, other: Decimal) -> Ordering {
         self.numeric_cmp(other)
+    }
+
+    #[inline]
+    fn is_below(self, other: Decimal) -> bool {
+        self.numeric_cmp(other) == Ordering::Less
     }
 
     #[inline]

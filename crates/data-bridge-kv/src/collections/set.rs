@@ -30,6 +30,12 @@ impl Set {
         self.members.memory_bytes()
     }
 
+    /// See [`super::Collection::look_ahead`].
+    #[inline]
+    pub(super) fn look_ahead(&self, element: u64, step: usize, ask: impl Fn(*const u8)) {
+        self.members.look_ahead(element, step, ask);
+    }
+
     /// Length of the encoded set.
     #[inline]
     pub fn encoded_len(&self) -> usize {

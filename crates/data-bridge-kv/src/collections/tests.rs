@@ -368,3 +368,50 @@ fn draws_reach_every_member_and_nothing_else() {
         assert!(set.random(&mut below).is_none());
     }
 }
+
+#[test]
+fn a_member_whose_coming_closes_the_holes_hides_no_other() {
+    let text = |number: usize| format!("member {number}");
+    let mut set = Set::default();
+    (0..20).for_each(|number| assert!(set.insert(ValueRef::text(&text(number)))));
+    (0..10).for_each(|number| assert!(set.remove(ValueRef::text(&text(number))).is_some()));
+    assert!(set.insert(ValueRef::text(&text(20))));
+    for number in 10..=20 {
+        assert!(set.contains(ValueRef::text(&text(number))), "{number}");
+    }
+    assert_eq!(set.len(), 11);
+}
+
+#[test]
+fn a_score_moves_its_member_within_a_block_and_across() {
+    let text = |number: usize| format!("member {number}");
+    let mut checked = 0;
+    for count in [1, 2, 100, 3000] {
+        let mut set = SortedSet::new(Kind::Float).expect("a kind of scores");
+        let mut scores: Vec<f64> = (0..count).map(|number| number as f64).collect();
+        for (number, score) in scores.iter().enumerate() {
+            set.insert(Score::Float(*score), ValueRef::text(&text(number)));
+        }
+        for round in 0..2 * count {
+            let number = round * 37 % count;
+            // Far and near, up and down, and onto scores of others.
+            let score =
+                [scores[number] + 1.5, scores[number] - 1.0, (round * 101 % count) as f64, -0.0][round % 4];
+            set.insert(Score::Float(score), ValueRef::text(&text(number)));
+            scores[number] = score;
+            if count <= 100 || round % 500 == 0 {
+                let mut expected: Vec<(f64, String)> =
+                    scores.iter().enumerate().map(|(number, score)| (*score, text(number))).collect();
+                expected.sort_by(|one, other| one.partial_cmp(other).expect("no NaN"));
+                let expected: Vec<_> = expected.into_iter().map(|(_, name)| name).collect();
+                let found: Vec<_> = set.iter().map(|(member, _)| Value::from_ref(member.value())).collect();
+                assert_eq!(
+                    found,
+                    expected.into_iter().map(|name| Value::Text(name.into())).collect::<Vec<_>>()
+                );
+                checked += 1;
+            }
+        }
+    }
+    assert_eq!(checked, 218);
+}

@@ -10,6 +10,7 @@ use data_bridge_kv_model::codec::put_varint;
 use data_bridge_kv_model::identity::{identity_hash, same_identity};
 use data_bridge_kv_model::{Decimal, Items, Kind, ValueRef};
 
+use super::ask_whole;
 use super::index::{LINEAR_MEMBERS, PlaceIndex};
 use super::packed::{Account, Packed, count_len};
 use super::ranking::{Ranked, Ranking};
@@ -84,6 +85,29 @@ impl SortedSet {
     #[inline]
     pub fn memory_bytes(&self) -> usize {
         either!(&self.0, scored => scored.memory_bytes())
+    }
+
+    /// See [`super::Collection::look_ahead`].
+    #[inline]
+    pub(super) fn look_ahead(&self, element: u64, step: usize, ask: impl Fn(*const u8)) {
+        either!(&self.0, scored => match step {
+            0 => ask_whole(&**scored, ask),
+            1 => {
+                if !scored.index.is_linear() {
+                    ask(scored.index.home_address(element));
+                }
+                scored.ranking.look_ahead(0, ask);
+            }
+            _ => {
+                let likely = (!scored.index.is_linear()).then(|| scored.index.likely(element)).flatten();
+                match likely.and_then(|place| scored.entries.get(place as usize)) {
+                    Some(entry) => ask_whole(entry, &ask),
+                    // A new one comes to the end.
+                    None => ask(scored.entries.as_ptr_range().end.cast()),
+                }
+                scored.ranking.look_ahead(1, ask);
+            }
+        });
     }
 
     /// Length of the encoded set.
@@ -237,38 +261,40 @@ impl<S: Number> Scored<S> {
     }
 
     fn find(&self, member: ValueRef<'_>) -> Option<usize> {
+        self.find_hashed(self.index.hash(member), member)
+    }
+
+    fn find_hashed(&self, hash: Option<u64>, member: ValueRef<'_>) -> Option<usize> {
         let is_it = |place: usize| same_identity(self.entries[place].0.value(), member);
-        if self.index.is_linear() {
-            return (0..self.entries.len()).find(|place| is_it(*place));
+        match hash {
+            Some(hash) => self.index.find(hash, |place| is_it(place as usize)).map(|place| place as usize),
+            None => (0..self.entries.len()).find(|place| is_it(*place)),
         }
-        let place = self.index.find(identity_hash(member), |place| is_it(place as usize))?;
-        Some(place as usize)
     }
 
     fn insert(&mut self, score: Score, member: ValueRef<'_>) -> Inserted {
         let is_nan = matches!(score, Score::Float(number) if number.is_nan());
         let Some(number) = S::from_score(score).filter(|_| !is_nan) else { return Inserted::Refused };
-        let Some(place) = self.find(member) else {
-            self.push(Packed::from(member), number);
+        let hash = self.index.hash(member);
+        let Some(place) = self.find_hashed(hash, member) else {
+            self.push(Packed::from(member), hash, number);
             return Inserted::Added;
         };
         let old = self.entries[place].1;
         if old.is_exactly(number) {
             return Inserted::Unchanged;
         }
-        self.unrank(place);
         self.entries[place].1 = number;
-        self.rank(place);
+        self.ranking.rescore(old, self.ranked(place), ties(&self.entries, place));
         Inserted::Changed(old.into_score())
     }
 
-    fn push(&mut self, member: Packed, score: S) {
+    fn push(&mut self, member: Packed, hash: Option<u64>, score: S) {
         self.account.add(&member);
         if self.entries.len() == self.entries.capacity() {
             self.entries.reserve_exact((self.entries.len() / 4).max(4));
         }
         let place = self.entries.len();
-        let hash = (!self.index.is_linear()).then(|| identity_hash(member.value()));
         self.entries.push((member, score));
         let hash_of = |place: u32| identity_hash(self.entries[place as usize].0.value());
         match hash {
@@ -305,8 +331,11 @@ impl<S: Number> Scored<S> {
 
     /// Enters the entry at `place` in the ranking.
     fn rank(&mut self, place: usize) {
-        let pair = Ranked { score: self.entries[place].1, place: place as u32 };
-        self.ranking.insert(pair, ties(&self.entries, place));
+        self.ranking.insert(self.ranked(place), ties(&self.entries, place));
+    }
+
+    fn ranked(&self, place: usize) -> Ranked<S> {
+        Ranked { score: self.entries[place].1, place: place as u32 }
     }
 
     /// Takes the entry at `place` out of the ranking.

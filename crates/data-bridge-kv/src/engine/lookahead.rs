@@ -5,19 +5,22 @@ use std::cell::Cell;
 use std::ops::Range;
 
 use crossbeam_epoch::Guard;
-use data_bridge_kv_model::{Command, Key, Load, ReplyBuf, Spec};
+use data_bridge_kv_model::identity::identity_hash;
+use data_bridge_kv_model::{Arg, Command, Key, Load, ReplyBuf, Spec, ValueRef};
+use parking_lot::MutexGuard;
 
 use super::{Caller, Engine, Progress};
+use crate::collections::{AHEAD_STEPS, Collection};
 use crate::hash::KeyHash;
-use crate::shard::Space;
-use crate::table::{EntryRef, Home, Stored};
+use crate::shard::{Shard, Space};
+use crate::table::{EntryRef, Home, Stored, prefetch};
 
 /// How many entries are asked for together, while as many commands are still to run on those before. Together, because
 /// each command locks its shard, and a processor finishes what it has begun to fetch before it locks.
 const TOGETHER: usize = 16;
 
 /// How many entries are looked into together for what they lead to.
-const INSIDE: usize = 8;
+const INSIDE: usize = 16;
 
 /// Held while a batch is read and executed: what its look ahead reads of tables stays where it is.
 #[derive(Debug)]
@@ -53,6 +56,8 @@ struct Hashed<'p> {
     key: &'p [u8],
     hash: KeyHash,
     home: Option<Home<'p>>,
+    /// The hash of the element that the command names in the key's collection; 0 where it names none.
+    element: u64,
 }
 
 impl Lookahead {
@@ -92,17 +97,32 @@ impl<'p> Ahead<'p> {
         asked.max(index)..end
     }
 
-    /// Asks for what the entries of this command and of those behind it lead to: the second miss of a command on a
-    /// collection. Where somebody holds a shard it is left alone.
+    /// Asks for what the entries of this command and of those behind it lead to: the further misses of a command on a
+    /// collection. Their shards are locked together, so that the misses of all pass side by side, step by step. Where
+    /// somebody holds a shard it is left alone.
     fn look_inside(&self, space: &Space, index: usize) {
         if index < self.inside.get() {
             return;
         }
         let end = self.keys.len().min(index + INSIDE);
         self.inside.set(end);
-        for Hashed { key, hash, .. } in self.keys.get(index..end).unwrap_or_default().iter().flatten() {
-            if let Some(shard) = space.try_lock(space.shard_of(*hash)) {
-                shard.table().prefetch_inside(*hash, key);
+        let keys = self.keys.get(index..end).unwrap_or_default();
+        let shards = Locked::new(space, keys.iter().flatten().map(|hashed| space.shard_of(hashed.hash)));
+        let mut found = [const { None }; INSIDE];
+        for (place, hashed) in found.iter_mut().zip(keys) {
+            *place = hashed.as_ref().and_then(|Hashed { key, hash, element, .. }| {
+                let shard = shards.get(space.shard_of(*hash))?;
+                Some((shard.table().find(*hash, key)?.value().collection()?, *element))
+            });
+            if let Some((collection, _)) = place {
+                let start = std::ptr::from_ref::<Collection>(collection).cast::<u8>();
+                prefetch(start);
+                prefetch(start.wrapping_add(64));
+            }
+        }
+        for step in 0..AHEAD_STEPS {
+            for (collection, element) in found.iter().flatten() {
+                collection.look_ahead(*element, step, prefetch);
             }
         }
     }
@@ -126,6 +146,33 @@ impl<'p> Ahead<'p> {
 #[inline]
 fn prefetch_entry(hashed: &Option<Hashed<'_>>, behind: u8) -> bool {
     hashed.and_then(|hashed| hashed.home).is_none_or(|home| home.prefetch_entry(behind))
+}
+
+/// Shards that are locked together, each once.
+struct Locked<'s> {
+    indexes: [usize; INSIDE],
+    guards: [Option<MutexGuard<'s, Shard>>; INSIDE],
+    len: usize,
+}
+
+impl<'s> Locked<'s> {
+    /// Locks those of at most [`INSIDE`] shards that nobody holds. It waits for none, so it may be done in any order.
+    fn new(space: &'s Space, shards: impl Iterator<Item = usize>) -> Locked<'s> {
+        let mut locked = Locked { indexes: [0; INSIDE], guards: [const { None }; INSIDE], len: 0 };
+        for index in shards {
+            if !locked.indexes[..locked.len].contains(&index) {
+                locked.indexes[locked.len] = index;
+                locked.guards[locked.len] = space.try_lock(index);
+                locked.len += 1;
+            }
+        }
+        locked
+    }
+
+    fn get(&self, index: usize) -> Option<&Shard> {
+        let at = self.indexes[..self.len].iter().position(|locked| *locked == index)?;
+        self.guards[at].as_deref()
+    }
 }
 
 /// One command's place in a batch.
@@ -154,10 +201,27 @@ impl Turn<'_> {
     }
 }
 
+/// The hash of the element that an argument names.
+fn element_hash(arg: Arg<'_>) -> u64 {
+    match arg {
+        Arg::Untyped(bytes) => identity_hash(ValueRef::bytes(bytes)),
+        Arg::Value(value) if !value.kind().is_container() => identity_hash(value),
+        // It costs more than it may bring.
+        Arg::Value(_) | Arg::Literal(..) => 0,
+    }
+}
+
 impl Engine {
-    /// Tells the next command of a batch ahead: the bytes of its only key, or `None` where it has not exactly one.
+    /// Tells the next command of a batch ahead: the bytes of its only key, or `None` where it has not exactly one, and the
+    /// element that it names in the key's collection.
     #[inline]
-    pub fn look_ahead<'p>(&self, caller: &Caller, key: Option<&'p [u8]>, ahead: &mut Ahead<'p>) {
+    pub fn look_ahead<'p>(
+        &self,
+        caller: &Caller,
+        key: Option<&'p [u8]>,
+        element: Option<Arg<'_>>,
+        ahead: &mut Ahead<'p>,
+    ) {
         let space = self.core.space(caller.namespace);
         let pin = ahead.pin;
         ahead.keys.push(key.map(|key| {
@@ -166,7 +230,7 @@ impl Engine {
             if let Some(home) = home {
                 home.prefetch_slots();
             }
-            Hashed { key, hash, home }
+            Hashed { key, hash, home, element: element.map_or(0, element_hash) }
         }));
     }
 

@@ -1,9 +1,10 @@
-//! What a locked shard does for one key without a step around it: the read and the write of a value where nothing else
-//! is to be done, and the one place that carries effects out, for the transaction too.
+//! What a locked shard does for one key without a step around it: the read and the write of a value, or a change inside of
+//! one, where nothing else is to be done, and the one place that carries effects out, for the transaction too.
 
 use super::notice::Change;
 use super::{Shard, Space, is_large};
 use crate::budget::{Budget, REPORT_STEP};
+use crate::collections::Collection;
 use crate::hash::KeyHash;
 use crate::mutation::{self, Mutation, bytes};
 use crate::table::{EntryRef, Look, NewValue};
@@ -86,6 +87,56 @@ impl Shard {
         let (Some(lsn), Some(wal)) = (logged, space.awaited()) else { return Some(0) };
         self.note(lsn, false, wal.durable());
         Some(lsn)
+    }
+
+    /// Carries out the effect that `choose` names on the collection of a key, if that is all there is to do, and answers how
+    /// many elements it had before and has after. Answers `None`, having done nothing, where `choose` does, where no built
+    /// collection is live in the table, or where it takes a transaction. The effect must leave an element.
+    #[inline]
+    pub fn change_collection<'m>(
+        &mut self,
+        space: &Space,
+        hash: KeyHash,
+        key: &[u8],
+        now: impl FnOnce() -> u64,
+        choose: impl FnOnce(&Collection) -> Option<Mutation<'m>>,
+    ) -> Option<(usize, usize)> {
+        if space.is_logged() || self.is_watched(space) {
+            return None;
+        }
+        let sequence = self.upcoming();
+        let lengths = mutation::change_live(&mut self.table, (hash, key), sequence, now, choose)?;
+        self.settle_change(space, sequence);
+        Some(lengths)
+    }
+
+    /// Replaces the number of a key that holds an Int by what `sum` makes of it, if that is all there is to do, and answers it.
+    /// Answers `None`, having done nothing, where `sum` does, where no Int is live in the table, or where it takes a
+    /// transaction.
+    #[inline]
+    pub fn change_int(
+        &mut self,
+        space: &Space,
+        hash: KeyHash,
+        key: &[u8],
+        now: impl FnOnce() -> u64,
+        sum: impl FnOnce(i64) -> Option<i64>,
+    ) -> Option<i64> {
+        if space.is_logged() || self.is_watched(space) {
+            return None;
+        }
+        let sequence = self.upcoming();
+        let sum = mutation::count_live(&mut self.table, (hash, key), sequence, now, sum)?;
+        self.settle_change(space, sequence);
+        Some(sum)
+    }
+
+    /// Ends a change of an entry that was found: it counts as a hit.
+    #[inline]
+    fn settle_change(&mut self, space: &Space, sequence: u64) {
+        self.sequence = sequence;
+        self.counters.hits += 1;
+        self.report(space.budget());
     }
 
     /// Appends the record of a write that is about to be carried out.

@@ -55,13 +55,11 @@ pub fn run_short(
     match command {
         Command::Scalar(command) => scalar::run_short(shard, space, clock, (command, hash), out),
         Command::Number(command) => number::run_short(shard, space, clock, (command, hash), out),
-        Command::Key(_)
-        | Command::List(_)
-        | Command::Set(_)
-        | Command::Hash(_)
-        | Command::ZSet(_)
-        | Command::State(_)
-        | Command::Connection(_) => None,
+        Command::List(command) => list::run_short(shard, space, clock, (command, hash), out),
+        Command::Set(command) => set::run_short(shard, space, clock, (command, hash), out),
+        Command::Hash(command) => hash::run_short(shard, space, clock, (command, hash), out),
+        Command::ZSet(command) => zset::run_short(shard, space, clock, (command, hash), out),
+        Command::Key(_) | Command::State(_) | Command::Connection(_) => None,
     }
 }
 
@@ -152,6 +150,24 @@ pub fn member<'a>(arg: Arg<'a>, scratch: &'a mut Vec<u8>) -> Result<ValueRef<'a>
         return Err(Error::new(ErrorKind::UnsupportedValue, "a member or field must be a scalar"));
     }
     Ok(value)
+}
+
+/// The value that an argument is as it stands; `None` for a literal, which has to be read.
+#[inline]
+fn plain<'a>(arg: Arg<'a>) -> Option<ValueRef<'a>> {
+    match arg {
+        Arg::Untyped(bytes) => Some(ValueRef::bytes(bytes)),
+        Arg::Value(value) => Some(value),
+        Arg::Literal(..) => None,
+    }
+}
+
+/// The member or field that an argument is as it stands, and whether it is no other: untyped bytes may name a typed one, see
+/// [`named_by_bytes`].
+#[inline]
+fn plain_member<'a>(arg: Arg<'a>) -> Option<(ValueRef<'a>, bool)> {
+    let member = plain(arg).filter(|member| member.is_member())?;
+    Some((member, !matches!(arg, Arg::Untyped(bytes) if show::may_be_typed(bytes))))
 }
 
 /// The stored member that untyped bytes name where none has these bytes: a typed scalar that is shown as them. `None`

@@ -485,18 +485,6 @@ impl Block {
         unsafe { NonNull::new_unchecked(target) }
     }
 
-    /// Asks the processor for the first two cache lines of the external part, if there is one.
-    #[inline]
-    pub(super) fn prefetch_external(self) {
-        let header = self.header();
-        if header.is_external() {
-            // SAFETY: the header says so; a byte is the least that any part has.
-            let part: *const u8 = unsafe { self.external::<u8>(header) }.as_ptr();
-            super::prefetch(part);
-            super::prefetch(part.wrapping_add(64));
-        }
-    }
-
     /// Gives up the block's ownership of its external part. The block must be rewritten or freed next.
     fn release_external(self) {
         let header = self.header();

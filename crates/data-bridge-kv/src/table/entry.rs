@@ -191,6 +191,12 @@ impl<'a> EntryMut<'a> {
         self.block.set_heat(heat);
     }
 
+    /// Counts a use of the value: its heat grows.
+    #[inline]
+    pub fn touch(&mut self) {
+        self.set_heat(self.block.heat() + 1);
+    }
+
     /// The payload in the entry block, to be overwritten with as many bytes (a number counted up). `None` if
     /// the value stands outside it.
     #[inline]

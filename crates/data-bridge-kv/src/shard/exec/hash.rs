@@ -8,12 +8,41 @@ use data_bridge_kv_model::{Arg, Error, Glob, Key, Kind, ReplyBuf, Result, Shape,
 use super::number::{add as add_number, answer};
 use super::scalar::deadline;
 use super::set::{matches, picks, put_cursor};
-use super::{check_growth, member, named_by_bytes};
+use super::{check_growth, member, named_by_bytes, plain, plain_member};
+use crate::clock::Clock;
 use crate::collections::{Collection, Fields, Packed};
+use crate::hash::KeyHash;
 use crate::mutation::Mutation;
-use crate::shard::Txn;
 use crate::shard::txn::Place;
+use crate::shard::{Shard, Space, Txn};
 use crate::table::NewValue;
+use crate::wal::Lsn;
+
+/// Sets one field of a hash that is there. Answers `None`, having done nothing, where it takes more.
+#[inline]
+pub fn run_short(
+    shard: &mut Shard,
+    space: &Space,
+    clock: &dyn Clock,
+    (command, hash): (&HashCommand<'_>, KeyHash),
+    out: &mut ReplyBuf,
+) -> Option<Result<Lsn>> {
+    let HashCommand::Set { key, pairs: &[field, value], status } = *command else { return None };
+    let (name, is_it) = plain_member(field)?;
+    let value = plain(value)?;
+    let choose = |collection: &Collection| {
+        let Collection::Hash(fields) = collection else { return None };
+        check_growth(fields.encoded_len(), &[field, Arg::Value(value)]).ok()?;
+        (is_it || fields.contains(name)).then_some(Mutation::FieldSet(name, value))
+    };
+    let (before, after) = shard.change_collection(space, hash, key.as_bytes(), || clock.unix_ms(), choose)?;
+    if status {
+        out.ok()
+    } else {
+        out.count(after - before)
+    }
+    Some(Ok(0))
+}
 
 /// Executes a hash command.
 pub fn run(txn: &mut Txn<'_>, command: &HashCommand<'_>, out: &mut ReplyBuf) -> Result<()> {

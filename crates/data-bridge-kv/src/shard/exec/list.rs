@@ -6,12 +6,54 @@ use data_bridge_kv_model::command::{End, Expiry, ListCommand};
 use data_bridge_kv_model::{Arg, Error, ErrorKind, Key, Kind, ReplyBuf, Result, Shape, ValueRef};
 
 use super::scalar::{deadline, range};
-use super::{check_growth, is_expected};
+use super::{check_growth, is_expected, plain};
+use crate::clock::Clock;
 use crate::collections::{Collection, List, Packed};
+use crate::hash::KeyHash;
 use crate::mutation::Mutation;
-use crate::shard::Txn;
 use crate::shard::txn::Place;
+use crate::shard::{Shard, Space, Txn};
 use crate::table::NewValue;
+use crate::wal::Lsn;
+
+/// Adds one element at an end of a list that is there, or takes one of several. Answers `None`, having done nothing, where
+/// it takes more.
+#[inline]
+pub fn run_short(
+    shard: &mut Shard,
+    space: &Space,
+    clock: &dyn Clock,
+    (command, hash): (&ListCommand<'_>, KeyHash),
+    out: &mut ReplyBuf,
+) -> Option<Result<Lsn>> {
+    let now = || clock.unix_ms();
+    match *command {
+        ListCommand::Push { key, end, values: &[value], .. } => {
+            let element = plain(value)?;
+            let at = if end == End::Head { 0 } else { usize::MAX };
+            let choose = |collection: &Collection| {
+                let Collection::List(list) = collection else { return None };
+                check_growth(list.encoded_len(), &[value]).ok()?;
+                Some(Mutation::ListInsert(at, Packed::from(element)))
+            };
+            let (_, after) = shard.change_collection(space, hash, key.as_bytes(), now, choose)?;
+            out.count(after);
+        }
+        ListCommand::Pop { key, end, count: None } => {
+            let choose = |collection: &Collection| {
+                let Collection::List(list) = collection else { return None };
+                // With its last element a list goes.
+                let last = list.len().checked_sub(1).filter(|last| *last > 0)?;
+                let index = if end == End::Head { 0 } else { last };
+                put_or_missing(list.get(index), out);
+                Some(Mutation::ListRemove(index))
+            };
+            shard.change_collection(space, hash, key.as_bytes(), now, choose)?;
+        }
+        _ => return None,
+    }
+    Some(Ok(0))
+}
 
 /// Executes a list command.
 pub fn run(txn: &mut Txn<'_>, command: &ListCommand<'_>, out: &mut ReplyBuf) -> Result<()> {

@@ -70,6 +70,10 @@ pub fn run_short(
     }
     let by = by.int().ok()?;
     let sum = |current: i64| if negate { current.checked_sub(by) } else { current.checked_add(by) };
+    if let Some(sum) = shard.change_int(space, hash, key.as_bytes(), || clock.unix_ms(), sum) {
+        out.integer(sum);
+        return Some(Ok(0));
+    }
     let (sum, deadline) = shard.consult(
         hash,
         key.as_bytes(),

@@ -8,12 +8,36 @@ use data_bridge_kv_model::{
 };
 
 use super::scalar::deadline;
-use super::{check_collection_bytes, check_growth, member, named_by_bytes};
+use super::{check_collection_bytes, check_growth, member, named_by_bytes, plain_member};
+use crate::clock::Clock;
 use crate::collections::{Collection, Packed, Set};
+use crate::hash::KeyHash;
 use crate::mutation::Mutation;
-use crate::shard::Txn;
 use crate::shard::txn::Place;
+use crate::shard::{Shard, Space, Txn};
 use crate::table::NewValue;
+use crate::wal::Lsn;
+
+/// Adds one member to a set that is there. Answers `None`, having done nothing, where it takes more.
+#[inline]
+pub fn run_short(
+    shard: &mut Shard,
+    space: &Space,
+    clock: &dyn Clock,
+    (command, hash): (&SetCommand<'_>, KeyHash),
+    out: &mut ReplyBuf,
+) -> Option<Result<Lsn>> {
+    let SetCommand::Add { key, members: &[named] } = *command else { return None };
+    let (member, is_it) = plain_member(named)?;
+    let choose = |collection: &Collection| {
+        let Collection::Set(set) = collection else { return None };
+        check_growth(set.encoded_len(), &[named]).ok()?;
+        (is_it || set.contains(member)).then_some(Mutation::SetInsert(member))
+    };
+    let (before, after) = shard.change_collection(space, hash, key.as_bytes(), || clock.unix_ms(), choose)?;
+    out.count(after - before);
+    Some(Ok(0))
+}
 
 /// Executes a set command.
 pub fn run(txn: &mut Txn<'_>, command: &SetCommand<'_>, out: &mut ReplyBuf) -> Result<()> {

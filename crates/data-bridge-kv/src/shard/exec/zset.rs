@@ -7,11 +7,36 @@ use data_bridge_kv_model::{Arg, Error, Glob, Key, Kind, ReplyBuf, Result, Shape,
 
 use super::scalar::{deadline, range as rank_range};
 use super::set::{matches, picks, put_cursor};
-use super::{check_growth, member, named_by_bytes};
+use super::{check_growth, member, named_by_bytes, plain_member};
+use crate::clock::Clock;
 use crate::collections::{Collection, Packed, Score, SortedSet};
+use crate::hash::KeyHash;
 use crate::mutation::Mutation;
-use crate::shard::Txn;
+use crate::shard::{Shard, Space, Txn};
 use crate::table::NewValue;
+use crate::wal::Lsn;
+
+/// Gives one member of a sorted set that is there a score. Answers `None`, having done nothing, where it takes more.
+#[inline]
+pub fn run_short(
+    shard: &mut Shard,
+    space: &Space,
+    clock: &dyn Clock,
+    (command, hash): (&ZSetCommand<'_>, KeyHash),
+    out: &mut ReplyBuf,
+) -> Option<Result<Lsn>> {
+    let ZSetCommand::Add { key, options, pairs: &[given, named] } = *command else { return None };
+    let (member, is_it) = plain_member(named).filter(|_| options == AddOptions::default())?;
+    let choose = |collection: &Collection| {
+        let Collection::SortedSet(set) = collection else { return None };
+        check_growth(set.encoded_len(), &[given, named]).ok()?;
+        let score = score(given, set.score_kind()).ok()?;
+        (is_it || set.get(member).is_some()).then_some(Mutation::ScoreSet(member, score))
+    };
+    let (before, after) = shard.change_collection(space, hash, key.as_bytes(), || clock.unix_ms(), choose)?;
+    out.count(after - before);
+    Some(Ok(0))
+}
 
 /// Executes a sorted set command.
 pub fn run(txn: &mut Txn<'_>, command: &ZSetCommand<'_>, out: &mut ReplyBuf) -> Result<()> {
