@@ -55,6 +55,7 @@ impl Directory {
         Arc::clone(outline)
     }
 
+    #[inline]
     pub(super) fn memory_bytes(&self) -> usize {
         self.slot_bytes + block_bytes(self.segments.capacity() * size_of::<Segment>())
     }
