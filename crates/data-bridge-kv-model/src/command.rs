@@ -4,6 +4,7 @@
 //! arguments. An enum borrows the arguments: building a command allocates nothing.
 
 use crate::arg::{Arg, Args};
+use crate::codec::ValueRef;
 use crate::error::{Error, Result};
 use crate::key::Key;
 
@@ -86,6 +87,15 @@ impl Load {
     }
 }
 
+/// What a command comes down to that reads or writes the value of one key and nothing else.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Direct<'a> {
+    /// The value of this key is read.
+    Read(Key<'a>),
+    /// This value is written to this key, without options.
+    Write(Key<'a>, ValueRef<'a>),
+}
+
 /// Several keys that were validated when the command was built.
 #[derive(Clone, Copy, Debug)]
 pub struct Keys<'a> {
@@ -153,11 +163,27 @@ impl Spec {
     /// The bytes of the key among the arguments, for a command that has exactly one at a fixed place.
     #[inline]
     pub fn only_key<'a>(&self, args: &[Arg<'a>]) -> Option<&'a [u8]> {
-        let place = usize::try_from(self.keys.first).ok()?.checked_sub(1)?;
         if self.keys.first != self.keys.last {
             return None;
         }
-        args.get(place)?.content()
+        // Without keys there is no such place.
+        args.get(usize::from(self.keys.first.unsigned_abs()).wrapping_sub(1))?.content()
+    }
+
+    /// What the command comes down to, if these arguments make it a plain read or write of one value. Then it needs not be
+    /// built: who finds the way free carries it out. `None` for whatever is more, and for what can't be built.
+    #[inline]
+    pub fn direct<'a>(&self, args: &[Arg<'a>]) -> Option<Direct<'a>> {
+        if !self.has(table::DIRECT) {
+            return None;
+        }
+        let key = |arg: &Arg<'a>| Key::new(arg.content()?).ok();
+        match (self.has(table::READ), args) {
+            (true, [name]) => Some(Direct::Read(key(name)?)),
+            (false, [name, Arg::Untyped(bytes)]) => Some(Direct::Write(key(name)?, ValueRef::bytes(bytes))),
+            (false, [name, Arg::Value(value)]) => Some(Direct::Write(key(name)?, *value)),
+            _ => None,
+        }
     }
 
     /// The element of its key's collection among the arguments, where it names one; the first one of several.
@@ -174,5 +200,64 @@ impl Spec {
     #[cold]
     fn wrong_arity(&self) -> Error {
         Error::invalid(format!("wrong number of arguments for '{}' command", self.name.to_ascii_lowercase()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Kind;
+
+    /// What a command reads or writes that was built in full, if it does nothing else.
+    fn built<'a>(spec: &Spec, args: &'a [Arg<'a>]) -> Option<Direct<'a>> {
+        match spec.build(args).ok()? {
+            Command::Scalar(ScalarCommand::Get { key, .. }) => Some(Direct::Read(key)),
+            Command::Scalar(ScalarCommand::Set { key, value: Arg::Untyped(bytes), options })
+                if SetOptions { any_kind: false, ..options } == SetOptions::PLAIN =>
+            {
+                Some(Direct::Write(key, ValueRef::bytes(bytes)))
+            }
+            Command::Scalar(ScalarCommand::Set { key, value: Arg::Value(value), options })
+                if SetOptions { any_kind: false, ..options } == SetOptions::PLAIN =>
+            {
+                Some(Direct::Write(key, value))
+            }
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn what_is_direct_is_what_would_be_built() {
+        let long = "x".repeat(300);
+        let (key, bytes) = (Arg::Value(ValueRef::text("key")), Arg::Untyped(b"bytes"));
+        let number = Arg::Value(ValueRef::from_static(Kind::Int, &[1, 0, 0, 0, 0, 0, 0, 0]));
+        let literal = Arg::Literal(Kind::Int, b"1");
+        let lists: [&[Arg<'_>]; 11] = [
+            &[],
+            &[bytes],
+            &[key],
+            &[number],
+            &[Arg::Untyped(long.as_bytes())],
+            &[bytes, bytes],
+            &[key, number],
+            &[number, bytes],
+            &[key, literal],
+            &[bytes, bytes, Arg::Untyped(b"KEEPTTL")],
+            &[bytes, bytes, Arg::Untyped(b"NX")],
+        ];
+        let (mut direct, mut other) = (0, 0);
+        for spec in table::COMMANDS {
+            for args in lists {
+                match spec.direct(args) {
+                    Some(found) => {
+                        assert_eq!(Some(found), built(spec, args), "{} {args:?}", spec.name);
+                        direct += 1;
+                    }
+                    None => other += 1,
+                }
+            }
+        }
+        // GET and KV.GET of two keys; SET and KV.SET of bytes and of a number.
+        assert_eq!((direct, other), (8, 11 * table::COMMANDS.len() - 8));
     }
 }

@@ -67,11 +67,36 @@ pub fn start_request(head: RequestHead, out: &mut Vec<u8>) -> usize {
 }
 
 /// Appends a response head; the item follows, then [`finish`].
+#[inline]
 pub fn start_response(id: u32, flags: u8, out: &mut Vec<u8>) -> usize {
     let at = out.len();
     let [a, b, c, d] = id.to_le_bytes();
     out.extend_from_slice(&[0, 0, 0, 0, a, b, c, d, flags]);
     at
+}
+
+/// Appends a whole response; `item` is exactly one.
+#[inline]
+pub fn put_response(id: u32, flags: u8, item: &[u8], out: &mut Vec<u8>) {
+    put_response_head(id, flags, item.len(), out);
+    out.extend_from_slice(item);
+}
+
+/// Appends a whole response whose item is a value.
+#[inline]
+pub fn put_value_response(id: u32, value: ValueRef<'_>, out: &mut Vec<u8>) {
+    put_response_head(id, 0, value.encoded_len(), out);
+    value.encode_into(out);
+}
+
+/// Appends the head of a response whose item will have so many bytes.
+#[inline]
+fn put_response_head(id: u32, flags: u8, item_bytes: usize, out: &mut Vec<u8>) {
+    let length = item_bytes.saturating_add(RESPONSE_HEAD).saturating_sub(4);
+    let [k, l, m, n] = u32::try_from(length).unwrap_or(u32::MAX).to_le_bytes();
+    let [a, b, c, d] = id.to_le_bytes();
+    out.reserve(item_bytes.saturating_add(RESPONSE_HEAD));
+    out.extend_from_slice(&[k, l, m, n, a, b, c, d, flags]);
 }
 
 /// Fills in the length of the frame that starts at `at`.
@@ -85,6 +110,7 @@ pub fn finish(at: usize, out: &mut [u8]) {
 
 /// The first whole frame of `buffer`: its body and how many bytes it takes; `None` if it is not whole yet.
 /// A length above `limit` is an error before a byte of it is waited for.
+#[inline]
 pub fn split(buffer: &[u8], limit: usize) -> Result<Option<(&[u8], usize)>> {
     let Some((length, rest)) = buffer.split_first_chunk::<4>() else { return Ok(None) };
     let length = u32::from_le_bytes(*length) as usize;
@@ -101,6 +127,7 @@ pub fn expected_bytes(buffer: &[u8]) -> usize {
 }
 
 /// Reads a request's body; its values are appended to `args`, at most `limit` of them.
+#[inline]
 pub fn read_request<'a>(body: &'a [u8], limit: usize, args: &mut Vec<Arg<'a>>) -> Result<RequestHead> {
     let (head, values) = read_head(body)?;
     let mut reader = Reader::new(values);
@@ -115,6 +142,7 @@ pub fn read_request<'a>(body: &'a [u8], limit: usize, args: &mut Vec<Arg<'a>>) -
 }
 
 /// Reads a request's head and what follows it.
+#[inline]
 pub fn read_head(body: &[u8]) -> Result<(RequestHead, &[u8])> {
     let short = || Error::invalid("frame is cut short");
     let (id, rest) = body.split_first_chunk::<4>().ok_or_else(short)?;
@@ -171,5 +199,22 @@ mod tests {
         assert!(read_head(&unknown).is_err());
         assert!(read_response(&[1, 0, 0, 0, 2, 0xE1]).is_err());
         assert_eq!(read_response(&[1, 0, 0, 0, PUSH, 0xE1]).unwrap(), (1, PUSH, &[0xE1][..]));
+    }
+
+    #[test]
+    fn a_response_is_the_same_however_it_is_written() {
+        let long = "x".repeat(300);
+        for value in [ValueRef::text("short"), ValueRef::bytes(b""), ValueRef::text(&long)] {
+            let mut item = Vec::new();
+            value.encode_into(&mut item);
+            let [mut in_steps, mut at_once, mut of_value] = [const { Vec::new() }; 3];
+            let at = start_response(7, 0, &mut in_steps);
+            in_steps.extend_from_slice(&item);
+            finish(at, &mut in_steps);
+            put_response(7, 0, &item, &mut at_once);
+            put_value_response(7, value, &mut of_value);
+            assert_eq!((&at_once, &of_value), (&in_steps, &in_steps));
+            assert_eq!(split(&in_steps, 1024).unwrap().unwrap().1, in_steps.len());
+        }
     }
 }

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use data_bridge_kv::table::Stored;
 use data_bridge_kv::{Lookahead, Pin, Progress, Turn, Waits};
-use data_bridge_kv_model::command::ScalarCommand;
+use data_bridge_kv_model::command::Direct;
 use data_bridge_kv_model::command::table::{BLOCKING, CONNECTION, NO_AUTH, STREAM, Spec};
 use data_bridge_kv_model::error::{Error, ErrorKind};
 use data_bridge_kv_model::frame::{self, PREFACE};
@@ -23,6 +24,7 @@ use data_bridge_kv_model::{Arg, Call, Command, Load, ReplyBuf};
 use crate::clients::Client;
 use crate::commands::{self, Effect};
 use crate::mailbox::{Letter, Letters};
+use crate::native::Framed;
 use crate::pending::Pending;
 use crate::recycle::recycle;
 use crate::requests::{self, Request, Scratch, Tail};
@@ -113,6 +115,7 @@ pub(crate) struct Memory {
     pub(crate) args: Vec<Arg<'static>>,
     pub(crate) scratch: Scratch,
     pub(crate) requests: Vec<Request>,
+    pub(crate) framed: Vec<Framed>,
     pub(crate) replies: ReplyBuf,
     pub(crate) ahead: Lookahead,
     pub(crate) encoder: Encoder,
@@ -267,7 +270,8 @@ impl Dialogue {
         let pin = Pin::new();
         let mut ahead = std::mem::take(&mut self.memory.ahead).begin(&pin);
         let Session { shared, caller, .. } = &self.session;
-        let look = |key, element| shared.engine.look_ahead(caller, key, element, &mut ahead);
+        let mut lookout = shared.engine.look_ahead(caller, &mut ahead);
+        let look = |key, element| lookout.tell(key, element);
         let tail = requests::read(input, &limits, most, &mut args, &mut scratch, &mut requests, look);
         requests::complete(&mut args, &scratch, &mut requests);
         let on_disk = (caller.waits == Waits::Alone).then(|| {
@@ -330,7 +334,7 @@ impl Dialogue {
                     return (before, Some(Next::Disk));
                 }
                 plain.add(spec);
-                if !self.go_on() {
+                if self.is_answering() && !self.go_on() {
                     plain.report(&self.session);
                     return (used, Some(Next::Room));
                 }
@@ -357,9 +361,45 @@ impl Dialogue {
         spec.filter(|spec| now && spec.flags & (CONNECTION | BLOCKING | STREAM) == 0)
     }
 
-    /// Executes one engine command and encodes its reply.
+    /// Carries out one engine command and encodes its reply.
     #[inline]
     fn execute(
+        &mut self,
+        turn: Turn<'_>,
+        request: &Request,
+        spec: &'static Spec,
+        args: &[Arg<'_>],
+    ) -> Progress {
+        if let Some(direct) = request.direct(spec, args)
+            && self.execute_directly(turn, direct)
+        {
+            return Progress::Done;
+        }
+        self.execute_built(turn, request, spec, args)
+    }
+
+    /// Reads or writes one value where no more is to be done than that; answers whether that was so.
+    #[inline]
+    fn execute_directly(&mut self, turn: Turn<'_>, direct: Direct<'_>) -> bool {
+        let Session { shared, caller, skin, .. } = &self.session;
+        let out = &mut self.out;
+        match direct {
+            Direct::Read(key) => {
+                let show = |stored: Option<Stored<'_>>| content(stored, *skin, out);
+                shared.engine.read_ahead(caller, key, turn, show).is_some()
+            }
+            Direct::Write(key, value) => {
+                let is_done = shared.engine.write_ahead(caller, key, value, turn);
+                if is_done {
+                    out.extend_from_slice(b"+OK\r\n");
+                }
+                is_done
+            }
+        }
+    }
+
+    /// Builds a command and executes it.
+    fn execute_built(
         &mut self,
         turn: Turn<'_>,
         request: &Request,
@@ -369,14 +409,6 @@ impl Dialogue {
         let Memory { replies, encoder, .. } = &mut self.memory;
         let Session { shared, caller, skin, .. } = &self.session;
         match &request.build(spec, args) {
-            Ok(Command::Scalar(ScalarCommand::Get { key, any_kind: false }))
-                if shared
-                    .engine
-                    .read_ahead(caller, *key, turn, |stored| content(stored, *skin, &mut self.out))
-                    .is_some() =>
-            {
-                Progress::Done
-            }
             Ok(command) => {
                 let load = Load::of(request.args(args));
                 let progress = shared.engine.execute_ahead(caller, (spec, load), command, turn, replies);

@@ -113,7 +113,7 @@ fn answer(unread: &mut Vec<u8>, progress: &Progress) -> (Vec<u8>, bool) {
     let (mut answers, mut used, mut is_resp) = (Vec::new(), 0, true);
     while let Some(rest) = unread.get(used..).filter(|rest| !rest.is_empty()) {
         let (mut args, mut scratch, mut placed) = (Vec::new(), Vec::new(), Vec::new());
-        let mut intake = Intake { args: &mut args, scratch: &mut scratch, placed: &mut placed, fault: None };
+        let mut intake = Intake::new(&mut args, &mut scratch, &mut placed);
         match parse::request(rest, &limits, &mut intake) {
             Ok(Some(next)) => {
                 used = unread.len().saturating_sub(next.len());

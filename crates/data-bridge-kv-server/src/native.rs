@@ -1,12 +1,14 @@
 //! The native protocol on a connection: frames in, frames out, answers by id. `frame.rs` of the model has the bytes.
 #![deny(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
-use data_bridge_kv::{Pin, Progress, Turn, Waits};
+use data_bridge_kv::table::Stored;
+use data_bridge_kv::{Lookout, Pin, Progress, Turn, Waits};
 use data_bridge_kv_model::command::table::{self, NO_AUTH, READ, Spec};
-use data_bridge_kv_model::command::{ConnectionCommand, StateCommand};
+use data_bridge_kv_model::command::{ConnectionCommand, Direct, StateCommand};
 use data_bridge_kv_model::error::{Error, ErrorKind};
-use data_bridge_kv_model::frame::{self, DURABLE, PUSH, RequestHead};
+use data_bridge_kv_model::frame::{self, DURABLE, PUSH, RequestHead, put_response, put_value_response};
 use data_bridge_kv_model::limits::{ARGUMENTS, UNAUTHENTICATED_ARGUMENTS};
+use data_bridge_kv_model::reply::{MISSING_REPLY, OK_REPLY};
 use data_bridge_kv_model::{Arg, Command, Item, Load, ReplyBuf, ReplyReader};
 
 use crate::commands::{self, Effect};
@@ -22,7 +24,7 @@ const BATCH: usize = 128;
 const KEPT_BYTES: usize = 64 << 10;
 
 /// A request of a batch.
-struct Framed {
+pub(crate) struct Framed {
     head: RequestHead,
     spec: Option<&'static Spec>,
     args: std::ops::Range<usize>,
@@ -38,71 +40,70 @@ impl Framed {
 
 impl Dialogue {
     pub(crate) fn native_batch(&mut self, input: &[u8]) -> (usize, Option<Next>) {
-        let most = if self.session.authenticated { BATCH } else { 1 };
-        let arguments = if self.session.authenticated { ARGUMENTS } else { UNAUTHENTICATED_ARGUMENTS };
-        let limit = self.request_limit();
         let mut args: Vec<Arg<'_>> = recycle(std::mem::take(&mut self.memory.args));
-        let mut framed: Vec<Framed> = Vec::with_capacity(most.min(16));
-        let (mut read, mut stop) = (0usize, None);
-        while framed.len() < most {
-            let rest = input.get(read..).unwrap_or_default();
-            let first = args.len();
-            let whole = match frame::split(rest, limit) {
-                Ok(Some(whole)) => whole,
-                Ok(None) => {
-                    stop = Some(Next::Input);
-                    break;
-                }
-                Err(_) => {
-                    stop = Some(Next::End(true));
-                    break;
-                }
-            };
-            match frame::read_request(whole.0, arguments, &mut args) {
-                Ok(head) => {
-                    read = read.saturating_add(whole.1);
-                    let spec = table::by_opcode(head.opcode);
-                    framed.push(Framed { head, spec, args: first..args.len(), end: read });
-                }
-                Err(error) => {
-                    args.truncate(first);
-                    stop = Some(Next::End(true));
-                    // Who can't write values can't be trusted to write frames either: the answer, then the end.
-                    if let Ok((head, _)) = frame::read_head(whole.0) {
-                        framed.push(Framed { head, spec: None, args: first..first, end: read });
-                        self.answer_frames(&framed, &args, Some(&error));
-                        framed.clear();
-                    }
-                    break;
-                }
-            }
-        }
-        let (used, next) = self.answer_frames(&framed, &args, None);
-        self.memory.args = recycle(args);
-        (used, next.or(stop))
-    }
-
-    /// Carries out requests in order; the last one failed to parse if there is a `fault`.
-    fn answer_frames(
-        &mut self,
-        framed: &[Framed],
-        args: &[Arg<'_>],
-        fault: Option<&Error>,
-    ) -> (usize, Option<Next>) {
+        let mut framed = std::mem::take(&mut self.memory.framed);
+        framed.clear();
         let pin = Pin::new();
         let mut ahead = std::mem::take(&mut self.memory.ahead).begin(&pin);
         let Session { shared, caller, .. } = &self.session;
-        for one in framed {
-            let key = one.spec.and_then(|spec| spec.only_key(one.args(args)));
-            let element = one.spec.and_then(|spec| spec.element(one.args(args)));
-            shared.engine.look_ahead(caller, key, element, &mut ahead);
-        }
+        let lookout = shared.engine.look_ahead(caller, &mut ahead);
+        let (stop, fault) = self.read_frames(input, lookout, &mut args, &mut framed);
         let reads = framed.iter().filter(|one| one.spec.is_some_and(|spec| spec.has(READ)));
-        let keys = reads.filter_map(|one| one.spec?.only_key(one.args(args)));
-        let _on_disk = (caller.waits == Waits::Alone).then(|| shared.engine.fetch_ahead(caller, keys));
-        let outcome = self.take_framed_turns(framed, args, fault, |index| ahead.turn(index));
+        let keys = reads.filter_map(|one| one.spec?.only_key(one.args(&args)));
+        let on_disk = (caller.waits == Waits::Alone).then(|| shared.engine.fetch_ahead(caller, keys));
+        let turn = |index| ahead.turn(index);
+        let (used, next) = self.take_framed_turns(&framed, &args, fault.as_ref(), turn);
         self.memory.ahead = ahead.end();
-        outcome
+        self.memory.args = recycle(args);
+        self.memory.framed = framed;
+        drop((pin, on_disk));
+        (used, next.or(stop))
+    }
+
+    /// Reads the whole frames of a batch and tells their keys ahead. Answers how the input goes on, and what is wrong with
+    /// the last frame.
+    fn read_frames<'a>(
+        &self,
+        input: &'a [u8],
+        mut lookout: Lookout<'_, 'a>,
+        args: &mut Vec<Arg<'a>>,
+        framed: &mut Vec<Framed>,
+    ) -> (Option<Next>, Option<Error>) {
+        let most = if self.session.authenticated { BATCH } else { 1 };
+        let arguments = if self.session.authenticated { ARGUMENTS } else { UNAUTHENTICATED_ARGUMENTS };
+        let limit = self.request_limit();
+        let mut read = 0usize;
+        while framed.len() < most {
+            let (body, bytes) = match frame::split(input.get(read..).unwrap_or_default(), limit) {
+                Ok(Some(whole)) => whole,
+                Ok(None) => return (Some(Next::Input), None),
+                Err(_) => return (Some(Next::End(true)), None),
+            };
+            let first = args.len();
+            let (head, spec, fault) = match frame::read_request(body, arguments, args) {
+                Ok(head) => (head, table::by_opcode(head.opcode), None),
+                // Who can't write values can't be trusted to write frames either: the answer, then the end.
+                Err(error) => match frame::read_head(body) {
+                    Ok((head, _)) => (head, None, Some(error)),
+                    Err(_) => return (Some(Next::End(true)), None),
+                },
+            };
+            if fault.is_some() {
+                args.truncate(first);
+            }
+            read = read.saturating_add(bytes);
+            let one = Framed { head, spec, args: first..args.len(), end: read };
+            let (key, element) = spec.map_or((None, None), |spec| {
+                let args = one.args(args);
+                (spec.only_key(args), spec.element(args))
+            });
+            lookout.tell(key, element);
+            framed.push(one);
+            if fault.is_some() {
+                return (Some(Next::End(true)), fault);
+            }
+        }
+        (None, None)
     }
 
     fn take_framed_turns<'t>(
@@ -149,9 +150,50 @@ impl Dialogue {
         (used, None)
     }
 
-    /// Executes one engine command and answers its frame.
+    /// Carries out one engine command and answers its frame.
     #[inline]
     fn execute_frame(
+        &mut self,
+        turn: Turn<'_>,
+        one: &Framed,
+        spec: &'static Spec,
+        args: &[Arg<'_>],
+    ) -> Progress {
+        if let Some(direct) = spec.direct(one.args(args))
+            && self.answer_directly(turn, one.head.id, direct)
+        {
+            return Progress::Done;
+        }
+        self.execute_built_frame(turn, one, spec, args)
+    }
+
+    /// Reads or writes one value where no more is to be done than that; answers whether that was so.
+    #[inline]
+    fn answer_directly(&mut self, turn: Turn<'_>, id: u32, direct: Direct<'_>) -> bool {
+        let Session { shared, caller, .. } = &self.session;
+        let out = &mut self.out;
+        match direct {
+            Direct::Read(key) => {
+                let show = |stored: Option<Stored<'_>>| {
+                    let Some(stored) = stored else { return Some(put_response(id, 0, MISSING_REPLY, out)) };
+                    // Not every command may show what is a container.
+                    let value = stored.scalar().filter(|value| !value.kind().is_container())?;
+                    Some(put_value_response(id, value, out))
+                };
+                shared.engine.read_ahead(caller, key, turn, show).is_some()
+            }
+            Direct::Write(key, value) => {
+                let is_done = shared.engine.write_ahead(caller, key, value, turn);
+                if is_done {
+                    put_response(id, 0, OK_REPLY, out);
+                }
+                is_done
+            }
+        }
+    }
+
+    /// Builds a command and executes it.
+    fn execute_built_frame(
         &mut self,
         turn: Turn<'_>,
         one: &Framed,
@@ -312,12 +354,4 @@ impl Dialogue {
             }
         }
     }
-}
-
-#[inline]
-fn put_response(id: u32, flags: u8, item: &[u8], out: &mut Vec<u8>) {
-    out.reserve(item.len().saturating_add(frame::RESPONSE_HEAD));
-    let at = frame::start_response(id, flags, out);
-    out.extend_from_slice(item);
-    frame::finish(at, out);
 }

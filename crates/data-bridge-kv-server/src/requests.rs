@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 
+use data_bridge_kv_model::command::Direct;
 use data_bridge_kv_model::command::table::{self, CONNECTION, KeyPositions, READ, Spec, opcode};
 use data_bridge_kv_model::error::{Error, ErrorKind};
 use data_bridge_kv_model::{Arg, Call, Command, Kind, Load};
@@ -49,6 +50,8 @@ pub struct Scratch {
     pub placed: Vec<Placed>,
     /// Whether a request may say `AS kind`.
     names_kinds: bool,
+    /// The command that was named last, perhaps in the batch before: the next one is often the same.
+    last: Option<&'static Spec>,
 }
 
 impl Scratch {
@@ -63,7 +66,8 @@ impl Scratch {
 }
 
 /// Reads up to `most` requests; their arguments are appended to `args`. Call [`complete`] before using them. `ahead` is
-/// told the only key of each request, if it has exactly one, and the element that it names, as soon as they are known.
+/// told the only key of each request, if it has exactly one, and the element that it names, as soon as they are known; of a
+/// request that comes alone nothing.
 pub fn read<'a>(
     input: &'a [u8],
     limits: &Limits,
@@ -74,9 +78,7 @@ pub fn read<'a>(
     mut ahead: impl FnMut(Option<&'a [u8]>, Option<Arg<'a>>),
 ) -> Tail {
     let mut rest = input;
-    // A batch is often of one command: its name is looked up once.
-    let mut last: (&[u8], Option<&'static Spec>) = (b"", None);
-    let mut intake = Intake { args, scratch: &mut scratch.bytes, placed: &mut scratch.placed, fault: None };
+    let mut intake = Intake::new(args, &mut scratch.bytes, &mut scratch.placed);
     while requests.len() < most {
         let first = intake.args.len();
         let start = input.len().saturating_sub(rest.len());
@@ -86,22 +88,25 @@ pub fn read<'a>(
             Err(wrong) => return Tail::Wrong(wrong),
         }
         let fault = intake.fault.take().map(Box::new);
-        let name = intake.args.get(first).and_then(|name| name.content());
         let bytes = start..input.len().saturating_sub(rest.len());
         let args = first.saturating_add(1)..intake.args.len();
-        if let Some(name) = name
-            && name != last.0
-        {
-            last = (name, table::by_name(name));
-            scratch.names_kinds |= last.1.is_some_and(names_kind);
+        if !intake.repeats {
+            let name = intake.args.get(first).and_then(|name| name.content());
+            if scratch.last.map(|spec| spec.name.as_bytes()) != name {
+                scratch.last = name.and_then(table::by_name);
+            }
+            scratch.names_kinds |= scratch.last.is_some_and(names_kind);
         }
-        let spec = last.1.filter(|_| name.is_some());
+        let spec = scratch.last;
         let mut request = Request { spec, args, bytes, is_durable: false, fault };
         if spec.is_some_and(|spec| spec.opcode == opcode::KV_DURABLE) {
             request.unwrap_durable(intake.args);
             scratch.names_kinds |= request.spec.is_some_and(names_kind);
         }
-        ahead(request.only_key(intake.args), request.element(intake.args));
+        // One that comes alone has nothing to look ahead of.
+        if !rest.is_empty() || !requests.is_empty() {
+            ahead(request.only_key(intake.args), request.element(intake.args));
+        }
         requests.push(request);
     }
     Tail::More
@@ -168,6 +173,12 @@ impl Request {
             }
             None => Err(self.unknown(args)),
         }
+    }
+
+    /// What it comes down to, if it only reads or writes one value; `spec` is its row.
+    #[inline]
+    pub fn direct<'a>(&self, spec: &Spec, args: &[Arg<'a>]) -> Option<Direct<'a>> {
+        if self.fault.is_some() { None } else { spec.direct(self.args(args)) }
     }
 
     /// Builds its command, whose row is `spec`.
@@ -262,6 +273,62 @@ mod tests {
         assert_eq!(built("KV.SET AS int\n").0.len(), 2);
         assert_eq!(built("KV.SET k 1 AS nothing\n").1.unwrap(), "AS names no kind of value");
         assert_eq!(built("SET k 1 AS int\n").1.unwrap(), "syntax error");
+    }
+
+    /// Name, arguments and whether it is durable, for each request of an input; and how the input goes on.
+    fn shown(input: &[u8]) -> (Vec<String>, Tail) {
+        let (mut args, mut scratch, mut requests) = (Vec::new(), Scratch::default(), Vec::new());
+        let mut told = Vec::new();
+        let tail = read(input, &LIMITS, 100, &mut args, &mut scratch, &mut requests, |key| told.push(key));
+        let keys: Vec<_> = requests.iter().map(|one| one.only_key(&args)).collect();
+        let is_alone = requests.len() == 1 && requests[0].bytes.end == input.len();
+        assert_eq!(told, if is_alone { Vec::new() } else { keys });
+        complete(&mut args, &scratch, &mut requests);
+        let show = |one: &Request| {
+            let name = one.spec.map(|spec| spec.name);
+            format!("{name:?} {:?} {:?} {}", one.args(&args), &input[one.bytes.clone()], one.is_durable)
+        };
+        (requests.iter().map(show).collect(), tail)
+    }
+
+    #[test]
+    fn requests_of_a_batch_are_read_as_they_are_alone() {
+        let pieces: [&[u8]; 14] = [
+            b"*2\r\n$3\r\nGET\r\n$1\r\na\r\n",
+            b"*2\r\n$3\r\nGET\r\n$1\r\nb\r\n",
+            b"PING\r\n",
+            b"*2\r\n$3\r\nGET\r\n:5\r\n",
+            b"*2\r\n$3\r\nget\r\n$1\r\nc\r\n",
+            b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$2\r\n\r\n\r\n",
+            b"*0\r\n",
+            b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n*1\r\n:7\r\n",
+            b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n*1\r\n:8\r\n",
+            b"*4\r\n$10\r\nKV.DURABLE\r\n$3\r\nSET\r\n$1\r\na\r\n$1\r\nb\r\n",
+            b"*4\r\n$10\r\nKV.DURABLE\r\n$4\r\nHSET\r\n$1\r\na\r\n$1\r\nb\r\n",
+            b"*2\r\n*1\r\n:1\r\n$1\r\na\r\n",
+            b"*1\r\n$4\r\nNONE\r\n",
+            b"*1\r\n$4\r\nNONE\r\n",
+        ];
+        let mut pairs = 0;
+        for first in pieces {
+            for second in pieces {
+                for third in [b"", pieces[0], pieces[2]] {
+                    let alone = [first, second, third].map(|piece| shown(piece).0).concat();
+                    let all = [first, second, third].concat();
+                    assert_eq!(shown(&all), (alone.clone(), Tail::Cut));
+                    for cut in first.len()..first.len() + second.len() {
+                        assert_eq!(
+                            shown(&all[..cut]).0,
+                            alone[..1],
+                            "{:?}",
+                            String::from_utf8_lossy(&all[..cut])
+                        );
+                    }
+                    pairs += 1;
+                }
+            }
+        }
+        assert_eq!(pairs, 14 * 14 * 3);
     }
 
     #[test]

@@ -47,7 +47,7 @@ pub use atomic::OnError;
 pub use direct::Obstacle;
 pub use durable::{Owed, describe_record};
 pub use halt::{Needs, Waits};
-pub use lookahead::{Ahead, Lookahead, Pin, Turn};
+pub use lookahead::{Ahead, Lookahead, Lookout, Pin, Turn};
 pub use pending::Pending;
 pub use stats::{CheckpointStats, FETCH_TIMES, LogStats, NamespaceStats, Stats, TierStats};
 
@@ -250,7 +250,8 @@ impl Engine {
         let (start, first) = (out.len(), answers.len());
         let parking = Caller { parks: true, ..caller.clone() };
         let mut ahead = Lookahead::default().begin(&pin);
-        calls.iter().for_each(|call| self.look_ahead(caller, call.command.keys().only(), None, &mut ahead));
+        let mut lookout = self.look_ahead(caller, &mut ahead);
+        calls.iter().for_each(|call| lookout.tell(call.command.keys().only(), None));
         // What is on disk is read ahead as soon as the first command has to wait for it.
         let mut quick = (caller.waits != Waits::Never && self.core.tier.is_some())
             .then(|| Caller { waits: Waits::Never, ..parking.clone() });

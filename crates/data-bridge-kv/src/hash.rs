@@ -107,12 +107,17 @@ impl KeyHasher {
                 hasher.write(key);
                 hasher.finish()
             }
-            Some(stable) => stable.id(key).hash().bits(),
+            Some(stable) => stable_bits(stable, key),
         };
         #[cfg(test)]
         let bits = bits & self.kept;
         KeyHash(bits)
     }
+}
+
+#[inline(never)]
+fn stable_bits(stable: &StableHasher, key: &[u8]) -> u64 {
+    stable.id(key).hash().bits()
 }
 
 #[cfg(test)]

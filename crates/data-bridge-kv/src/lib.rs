@@ -30,8 +30,8 @@ pub mod wal;
 pub use budget::Resident;
 pub use clock::{Clock, ManualClock, SystemClock};
 pub use engine::{
-    Ahead, Caller, Chore, Engine, Lookahead, NamespaceId, NamespaceStats, Needs, Obstacle, OnError, Owed,
-    Pin, Progress, Stats, Turn, Waits,
+    Ahead, Caller, Chore, Engine, Lookahead, Lookout, NamespaceId, NamespaceStats, Needs, Obstacle, OnError,
+    Owed, Pin, Progress, Stats, Turn, Waits,
 };
 pub use settings::{DataDirectory, Durability, Eviction, Mode, NamespaceSettings, Settings, TransitionGraph};
 pub use shard::notice::Completions;

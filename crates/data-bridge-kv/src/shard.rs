@@ -120,6 +120,7 @@ impl Shard {
     }
 
     /// Bytes of entries, table, order and wheel.
+    #[inline]
     pub fn memory_bytes(&self) -> usize {
         self.table.memory_bytes() + self.side_bytes + self.cold().map_or(0, ColdKeys::memory_bytes)
     }

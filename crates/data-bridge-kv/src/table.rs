@@ -166,13 +166,29 @@ impl Table {
         sequence: u64,
         deadline: Option<u64>,
     ) -> Option<Option<u64>> {
-        if let Some(mut entry) = self.find_mut(hash, key) {
-            let (before, heat) = (entry.entry().deadline(), entry.entry().heat());
-            entry.set(NewEntry { value, sequence, deadline, heat: heat.saturating_add(1).min(MAX_HEAT) });
-            return Some(before);
+        let segment = self.directory.segment(hash);
+        let Some(position) = segment.find(hash, key) else {
+            self.add(hash, key, NewEntry { value, sequence, deadline, heat: 0 });
+            return None;
+        };
+        let block = segment.block_at(position);
+        let before = block.deadline();
+        let fields = Fields { sequence, deadline, heat: block.heat().saturating_add(1).min(MAX_HEAT) };
+        let payload = Payload::new(value);
+        if !block.overwrite(fields, &payload) {
+            self.replace(hash, position, fields, payload);
         }
-        self.add(hash, key, NewEntry { value, sequence, deadline, heat: 0 });
-        None
+        Some(before)
+    }
+
+    /// Gives the entry at a position, which was just found, other fields and another value.
+    fn replace(&mut self, hash: KeyHash, position: Position, fields: Fields, payload: Payload<'_>) {
+        // That moves blocks, but leaves each slot where it is.
+        if self.slab.is_holey() {
+            self.fill_holes();
+        }
+        let segment = self.directory.segment_mut(hash);
+        EntryMut::new(segment, position, &mut self.slab, &mut self.entry_bytes).replace(fields, payload);
     }
 
     /// Puts an owned entry in; returns the deadline of the one it replaces, if there was one.

@@ -35,6 +35,8 @@ pub const STREAM: Flags = 512;
 pub const ELEMENT: Flags = 1024;
 /// The same, by the second argument behind the key: a score or an amount stands between.
 pub const LATER_ELEMENT: Flags = 2048;
+/// With its fewest arguments it reads or writes the value of one key, and nothing else: see [`Spec::direct`].
+pub const DIRECT: Flags = 4096;
 
 /// Where a command's keys stand among its arguments, counted from 1 as Redis's `COMMAND` does; `last` counts
 /// from the end if negative; `first` 0 = no keys.
@@ -119,9 +121,9 @@ macro_rules! commands {
 
 #[rustfmt::skip]
 commands! {
-    GET 0x001 "GET" scalar::get, 1, 1, READ | FAST, ONE,
+    GET 0x001 "GET" scalar::get, 1, 1, READ | FAST | DIRECT, ONE,
         "Value of a key that holds a Redis string";
-    SET 0x002 "SET" scalar::set, 2, MANY, WRITE | GROWS | FAST | REPEATABLE, ONE,
+    SET 0x002 "SET" scalar::set, 2, MANY, WRITE | GROWS | FAST | REPEATABLE | DIRECT, ONE,
         "Write a value; NX XX GET KEEPTTL EX PX EXAT PXAT";
     SETEX 0x003 "SETEX" scalar::setex, 3, 3, WRITE | GROWS | REPEATABLE, ONE,
         "Write with a TTL in seconds";
@@ -151,9 +153,9 @@ commands! {
         "Overwrite bytes from an offset";
     SUBSTR 0x010 "SUBSTR" scalar::getrange, 3, 3, READ, ONE,
         "Old name of GETRANGE";
-    KV_GET 0x011 "KV.GET" scalar::kv_get, 1, 1, READ | FAST, ONE,
+    KV_GET 0x011 "KV.GET" scalar::kv_get, 1, 1, READ | FAST | DIRECT, ONE,
         "Value of any kind";
-    KV_SET 0x012 "KV.SET" scalar::kv_set, 2, MANY, WRITE | GROWS | FAST | REPEATABLE, ONE,
+    KV_SET 0x012 "KV.SET" scalar::kv_set, 2, MANY, WRITE | GROWS | FAST | REPEATABLE | DIRECT, ONE,
         "Write a typed value, options as SET";
     KV_MGET 0x013 "KV.MGET" scalar::kv_mget, 1, MANY, READ | FAST, ALL,
         "Values of any kind";

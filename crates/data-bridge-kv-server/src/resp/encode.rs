@@ -351,12 +351,15 @@ fn line(mark: u8, number: i64, out: &mut Vec<u8>) {
         Ok(two @ 10..=99) => {
             out.extend_from_slice(&[mark, (two / 10) | b'0', (two % 10) | b'0', b'\r', b'\n']);
         }
-        _ => {
-            out.push(mark);
-            put_int(number, out);
-            out.extend_from_slice(b"\r\n");
-        }
+        _ => long_line(mark, number, out),
     }
+}
+
+#[inline(never)]
+fn long_line(mark: u8, number: i64, out: &mut Vec<u8>) {
+    out.push(mark);
+    put_int(number, out);
+    out.extend_from_slice(b"\r\n");
 }
 
 fn verbatim(code: &[u8; 3], text: &[u8], out: &mut Vec<u8>) {

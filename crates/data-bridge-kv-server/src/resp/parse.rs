@@ -54,6 +54,31 @@ pub struct Intake<'a, 'm> {
     pub placed: &'m mut Vec<Placed>,
     /// Why the request just read can't be carried out although it is well-formed.
     pub fault: Option<Error>,
+    /// Whether the request just read began as the one before.
+    pub repeats: bool,
+    /// How the last array began.
+    opening: Opening<'a>,
+}
+
+impl<'a, 'm> Intake<'a, 'm> {
+    /// An intake that nothing was read with yet.
+    pub fn new(
+        args: &'m mut Vec<Arg<'a>>,
+        scratch: &'m mut Vec<u8>,
+        placed: &'m mut Vec<Placed>,
+    ) -> Intake<'a, 'm> {
+        Intake { args, scratch, placed, fault: None, repeats: false, opening: Opening::default() }
+    }
+}
+
+/// How an array began: many requests of a batch begin with the same bytes, and those need not be read again.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Opening<'a> {
+    /// Its bytes up to the first argument behind the name; empty if nothing is known.
+    bytes: &'a [u8],
+    name: &'a [u8],
+    /// How many arguments follow the name.
+    arguments: usize,
 }
 
 /// An argument that stands in the scratch.
@@ -69,6 +94,7 @@ pub type Step<'a, T> = Result<Option<(T, &'a [u8])>, ProtocolError>;
 
 /// Reads the request at the start of `input`, appends its arguments, and answers what follows it. While it is not
 /// whole nothing is appended. An empty line or array appends nothing.
+#[inline]
 pub fn request<'a>(
     input: &'a [u8],
     limits: &Limits,
@@ -77,8 +103,8 @@ pub fn request<'a>(
     let marks = (intake.args.len(), intake.scratch.len(), intake.placed.len());
     let outcome = match input {
         [] => return Ok(None),
-        [b'*', rest @ ..] => array(rest, limits, intake),
-        _ => super::inline::line(input, limits, intake),
+        [b'*', ..] => array(input, limits, intake),
+        _ => line(input, limits, intake),
     };
     if matches!(outcome, Ok(None)) {
         intake.args.truncate(marks.0);
@@ -89,19 +115,66 @@ pub fn request<'a>(
     outcome
 }
 
+#[inline]
 fn array<'a>(
     input: &'a [u8],
     limits: &Limits,
     intake: &mut Intake<'a, '_>,
 ) -> Result<Option<&'a [u8]>, ProtocolError> {
-    let Some((count, mut rest)) = length(input, "invalid multibulk length")? else { return Ok(None) };
+    let Opening { bytes, name, .. } = intake.opening;
+    let repeated = input.strip_prefix(bytes).filter(|_| !bytes.is_empty());
+    intake.repeats = repeated.is_some();
+    let mut rest = match repeated {
+        Some(rest) => {
+            intake.args.push(Arg::Untyped(name));
+            rest
+        }
+        None => match open(input, limits, intake)? {
+            Some(rest) => rest,
+            None => return Ok(None),
+        },
+    };
+    for _ in 0..intake.opening.arguments {
+        let Some(next) = argument(rest, limits, intake)? else { return Ok(None) };
+        rest = next;
+    }
+    Ok(Some(rest))
+}
+
+#[inline(never)]
+fn line<'a>(
+    input: &'a [u8],
+    limits: &Limits,
+    intake: &mut Intake<'a, '_>,
+) -> Result<Option<&'a [u8]>, ProtocolError> {
+    (intake.repeats, intake.opening) = (false, Opening::default());
+    super::inline::line(input, limits, intake)
+}
+
+/// Reads how an array begins, its mark included; answers what follows its name.
+#[inline(never)]
+fn open<'a>(
+    input: &'a [u8],
+    limits: &Limits,
+    intake: &mut Intake<'a, '_>,
+) -> Result<Option<&'a [u8]>, ProtocolError> {
+    intake.opening = Opening::default();
+    let behind_mark = input.get(1..).unwrap_or_default();
+    let Some((count, rest)) = length(behind_mark, "invalid multibulk length")? else { return Ok(None) };
     let Ok(count) = usize::try_from(count) else { return Ok(Some(rest)) };
     if count > limits.arguments {
         return Err(ProtocolError("invalid multibulk length"));
     }
-    for _ in 0..count {
-        let Some(next) = argument(rest, limits, intake)? else { return Ok(None) };
-        rest = next;
+    let Some(arguments) = count.checked_sub(1) else { return Ok(Some(rest)) };
+    let placed = intake.placed.len();
+    let Some(rest) = argument(rest, limits, intake)? else { return Ok(None) };
+    intake.opening.arguments = arguments;
+    // A name that stands in the scratch is read anew each time.
+    if let Some(Arg::Untyped(name)) = intake.args.last()
+        && intake.placed.len() == placed
+    {
+        let bytes = input.get(..input.len().saturating_sub(rest.len())).unwrap_or_default();
+        intake.opening = Opening { bytes, name, arguments };
     }
     Ok(Some(rest))
 }
@@ -116,6 +189,15 @@ fn argument<'a>(
         intake.args.push(Arg::Untyped(bytes));
         return Ok(Some(rest));
     }
+    any_argument(input, limits, intake)
+}
+
+#[inline(never)]
+fn any_argument<'a>(
+    input: &'a [u8],
+    limits: &Limits,
+    intake: &mut Intake<'a, '_>,
+) -> Result<Option<&'a [u8]>, ProtocolError> {
     if let [b'$', rest @ ..] = input {
         let Some((bytes, rest)) = bulk(rest, limits)? else { return Ok(None) };
         intake.args.push(Arg::Untyped(bytes));

@@ -8,7 +8,7 @@ const LIMITS: Limits = Limits { arguments: 1000, bulk_bytes: 1000, inline_bytes:
 /// Parses one request and shows its arguments.
 fn parsed(input: &[u8]) -> Result<Option<(Vec<String>, usize)>, ProtocolError> {
     let (mut args, mut scratch, mut placed) = (Vec::new(), Vec::new(), Vec::new());
-    let mut intake = Intake { args: &mut args, scratch: &mut scratch, placed: &mut placed, fault: None };
+    let mut intake = Intake::new(&mut args, &mut scratch, &mut placed);
     let Some(rest) = request(input, &LIMITS, &mut intake)? else { return Ok(None) };
     if let Some(error) = intake.fault {
         return Ok(Some((vec![format!("fault: {error}")], rest.len())));

@@ -4,14 +4,18 @@
 use std::cell::Cell;
 use std::ops::Range;
 
+use crate::sync::MutexGuard;
 use crossbeam_epoch::Guard;
+use data_bridge_kv_model::command::Expiry;
 use data_bridge_kv_model::identity::identity_hash;
+use data_bridge_kv_model::limits::LOCKED_ENCODE_BYTES;
 use data_bridge_kv_model::{Arg, Command, Key, Load, ReplyBuf, Spec, ValueRef};
-use parking_lot::MutexGuard;
 
 use super::{Caller, Engine, Progress};
 use crate::collections::{AHEAD_STEPS, Collection};
 use crate::hash::KeyHash;
+use crate::shard::exec::new_value;
+use crate::shard::exec::scalar::deadline_at;
 use crate::shard::{Shard, Space};
 use crate::table::{EntryRef, Home, Stored, prefetch};
 
@@ -84,12 +88,17 @@ impl<'p> Ahead<'p> {
         Turn { ahead: self, index }
     }
 
+    /// Whether entries are to be asked for in the turn of command `index`.
+    #[inline]
+    fn is_due(&self, index: usize) -> bool {
+        index + TOGETHER >= self.asked.get()
+    }
+
     /// The commands whose entries are to be asked for in the turn of command `index`: at most 32, each once. Turns may be
     /// left out, since not every command has a key.
-    #[inline]
     fn due(&self, index: usize) -> Range<usize> {
         let asked = self.asked.get();
-        if index + TOGETHER < asked {
+        if !self.is_due(index) {
             return asked..asked;
         }
         let end = index + 2 * TOGETHER;
@@ -127,9 +136,10 @@ impl<'p> Ahead<'p> {
         }
     }
 
-    /// Asks for the entries of these commands, at most 32, whose slots have arrived.
-    #[inline]
-    fn prefetch_entries(&self, commands: Range<usize>) {
+    /// Asks for the entries that are due, whose slots have arrived.
+    #[inline(never)]
+    fn prefetch_due(&self, index: usize) {
+        let commands = self.due(index);
         let keys = self.keys.get(commands.start..commands.end.min(self.keys.len())).unwrap_or_default();
         // A bit for each command whose first slots are full of others.
         let mut late = 0u32;
@@ -145,7 +155,32 @@ impl<'p> Ahead<'p> {
 
 #[inline]
 fn prefetch_entry(hashed: &Option<Hashed<'_>>, behind: u8) -> bool {
-    hashed.and_then(|hashed| hashed.home).is_none_or(|home| home.prefetch_entry(behind))
+    let home = hashed.as_ref().and_then(|hashed| hashed.home);
+    home.is_none_or(|home| home.prefetch_entry(behind))
+}
+
+/// Takes down the keys of a batch's commands, one after the other, and asks for their slots.
+pub struct Lookout<'e, 'p> {
+    space: &'e Space,
+    ahead: &'e mut Ahead<'p>,
+}
+
+impl<'p> Lookout<'_, 'p> {
+    /// Tells the next command of the batch: the bytes of its only key, or `None` where it has not exactly one, and the element
+    /// that it names in the key's collection.
+    #[inline]
+    pub fn tell(&mut self, key: Option<&'p [u8]>, element: Option<Arg<'_>>) {
+        let pin = self.ahead.pin;
+        let hashed = key.map(|key| {
+            let hash = self.space.hash(key);
+            let home = self.space.outline(hash).and_then(|outline| outline.home(hash, &pin.0));
+            if let Some(home) = home {
+                home.prefetch_slots();
+            }
+            Hashed { key, hash, home, element: element.map_or(0, element_hash) }
+        });
+        self.ahead.keys.push(hashed);
+    }
 }
 
 /// Shards that are locked together, each once.
@@ -186,11 +221,10 @@ impl Turn<'_> {
     /// Takes the turn: asks for the entries of later commands, and answers the hash of this command's only key.
     #[inline]
     pub(super) fn take(self, key: &[u8]) -> Option<KeyHash> {
-        let due = self.ahead.due(self.index);
-        if !due.is_empty() {
-            self.ahead.prefetch_entries(due);
+        if self.ahead.is_due(self.index) {
+            self.ahead.prefetch_due(self.index);
         }
-        let hashed = self.ahead.keys.get(self.index).copied().flatten()?;
+        let hashed = self.ahead.keys.get(self.index)?.as_ref()?;
         std::ptr::eq(hashed.key, key).then_some(hashed.hash)
     }
 
@@ -212,26 +246,10 @@ fn element_hash(arg: Arg<'_>) -> u64 {
 }
 
 impl Engine {
-    /// Tells the next command of a batch ahead: the bytes of its only key, or `None` where it has not exactly one, and the
-    /// element that it names in the key's collection.
+    /// Begins to look ahead in a batch of this caller: see [`Lookout::tell`].
     #[inline]
-    pub fn look_ahead<'p>(
-        &self,
-        caller: &Caller,
-        key: Option<&'p [u8]>,
-        element: Option<Arg<'_>>,
-        ahead: &mut Ahead<'p>,
-    ) {
-        let space = self.core.space(caller.namespace);
-        let pin = ahead.pin;
-        ahead.keys.push(key.map(|key| {
-            let hash = space.hash(key);
-            let home = space.outline(hash).and_then(|outline| outline.home(hash, &pin.0));
-            if let Some(home) = home {
-                home.prefetch_slots();
-            }
-            Hashed { key, hash, home, element: element.map_or(0, element_hash) }
-        }));
+    pub fn look_ahead<'e, 'p>(&'e self, caller: &Caller, ahead: &'e mut Ahead<'p>) -> Lookout<'e, 'p> {
+        Lookout { space: self.core.space(caller.namespace), ahead }
     }
 
     /// Hands the value of a key to `use_it` in the turn of the command that reads it, as [`Engine::try_read`] does. Where
@@ -252,6 +270,26 @@ impl Engine {
         let use_entry = |entry: Option<EntryRef<'_>>| use_it(entry.map(EntryRef::value));
         let now = || core.clock.unix_ms();
         space.lock(space.shard_of(hash)).read(space, hash, key.as_bytes(), now, use_entry)
+    }
+
+    /// Writes a value in the turn of the command that does no more than that, a SET without options. Answers `false` where
+    /// it takes more: then nothing was done, and the command is to be executed.
+    #[inline]
+    pub fn write_ahead(&self, caller: &Caller, key: Key<'_>, value: ValueRef<'_>, turn: Turn<'_>) -> bool {
+        let core = &*self.core;
+        let space = core.space(caller.namespace);
+        // What is logged needs room in the log first.
+        if core.check_open().is_err() || core.budget.is_near() || space.is_logged() {
+            return false;
+        }
+        if value.payload().len() > LOCKED_ENCODE_BYTES {
+            return false;
+        }
+        let Ok(value) = new_value(value) else { return false };
+        let hash = turn.take(key.as_bytes()).unwrap_or_else(|| space.hash(key.as_bytes()));
+        let deadline = deadline_at(space.settings(), Expiry::Default, None, || core.clock.unix_ms());
+        let mut shard = space.lock(space.shard_of(hash));
+        shard.write(space, hash, key.as_bytes(), value, deadline).is_some()
     }
 
     /// Executes a command, with its row of the table and what it brings, in its turn of a batch. It must be one that is answered at once: exactly one reply item is

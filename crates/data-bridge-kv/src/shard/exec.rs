@@ -91,13 +91,18 @@ pub fn new_value<'a>(value: ValueRef<'a>) -> Result<NewValue<'a>> {
         return Err(Error::new(ErrorKind::Limit, "value is larger than the limit of 64 MiB"));
     }
     if value.kind().is_collection() {
-        if is_kept_whole(value.kind(), value.payload().len()) {
-            return Ok(NewValue::Whole { kind: value.kind(), bytes: value.payload() });
-        }
-        let collection = Collection::decode(value).ok_or_else(|| Error::invalid("malformed collection"))?;
-        return Ok(NewValue::Collection(std::sync::Arc::new(collection)));
+        return new_collection(value);
     }
     Ok(NewValue::Payload { kind: value.kind(), bytes: value.payload() })
+}
+
+#[inline(never)]
+fn new_collection(value: ValueRef<'_>) -> Result<NewValue<'_>> {
+    if is_kept_whole(value.kind(), value.payload().len()) {
+        return Ok(NewValue::Whole { kind: value.kind(), bytes: value.payload() });
+    }
+    let collection = Collection::decode(value).ok_or_else(|| Error::invalid("malformed collection"))?;
+    Ok(NewValue::Collection(std::sync::Arc::new(collection)))
 }
 
 /// Refuses elements that would let a collection, `encoded` bytes long, outgrow what a value may have; to be called before

@@ -38,6 +38,7 @@ enum Place<'a> {
 
 impl<'a> Payload<'a> {
     /// Takes over the value. An external part is owned by the result and must end up in a block.
+    #[inline]
     pub(super) fn new(value: NewValue<'a>) -> Payload<'a> {
         match value {
             NewValue::Payload { kind, bytes } if bytes.len() <= INLINE_BYTES => {
@@ -48,8 +49,15 @@ impl<'a> Payload<'a> {
                 );
                 Payload { kind, place: Place::Inline(bytes) }
             }
+            other => Payload::of_any(other),
+        }
+    }
+
+    #[inline(never)]
+    fn of_any(value: NewValue<'a>) -> Payload<'a> {
+        match value {
             NewValue::Payload { kind, bytes } => {
-                Payload::new(NewValue::Blob { kind, blob: Arc::new(Blob::from(bytes)) })
+                Payload::of_any(NewValue::Blob { kind, blob: Arc::new(Blob::from(bytes)) })
             }
             NewValue::Blob { kind, blob } => {
                 assert!(!kind.is_collection(), "a collection is no payload");
@@ -120,9 +128,13 @@ impl Block {
         if !header.has_layout_of(old) || self.payload_len(old) != bytes.len() {
             return false;
         }
-        self.write_front(header, fields, bytes.len());
+        // The length, where it stands in the block, is right already.
+        self.write_header(header);
+        if let Some(deadline) = fields.deadline {
+            self.write_deadline(deadline);
+        }
         // SAFETY: the new payload is as long as the old one and stands in its place.
-        unsafe { self.write_payload(header, bytes) }
+        unsafe { self.write_payload(old, bytes) }
         true
     }
 

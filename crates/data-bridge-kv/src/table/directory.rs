@@ -63,6 +63,7 @@ impl Directory {
         self.outline = Some(outline);
     }
 
+    #[inline]
     pub(super) fn memory_bytes(&self) -> usize {
         self.slot_bytes + block_bytes(self.segments.capacity() * size_of::<Segment>())
     }

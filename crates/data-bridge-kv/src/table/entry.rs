@@ -233,9 +233,13 @@ impl<'a> EntryMut<'a> {
     #[inline]
     fn rewrite(&mut self, fields: Fields, value: NewValue<'_>) {
         let payload = Payload::new(value);
-        if self.block.overwrite(fields, &payload) {
-            return;
+        if !self.block.overwrite(fields, &payload) {
+            self.replace(fields, payload);
         }
+    }
+
+    /// Changes all but the key where that may take another block.
+    pub(super) fn replace(&mut self, fields: Fields, payload: Payload<'_>) {
         let before = self.block.memory_bytes();
         let block = self.block.rewrite(self.slab, fields, payload);
         self.settle(before, block);

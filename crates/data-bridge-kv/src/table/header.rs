@@ -167,6 +167,7 @@ impl Header {
 }
 
 /// The length that every payload of this kind has, if there is one.
+#[inline]
 pub(super) fn payload_len_of(kind: Kind) -> Option<usize> {
     let bytes = PAYLOAD_BYTES[usize::from(kind.number())];
     (bytes != VARIABLE).then_some(usize::from(bytes))
@@ -181,6 +182,7 @@ pub(super) struct Fields {
 }
 
 impl Fields {
+    #[inline]
     pub(super) fn header(self, key_len: usize, kind: Kind, external: bool) -> Header {
         assert!(self.sequence <= MAX_SEQUENCE, "the sequence part of a version has 44 bits");
         let mut word = self.sequence

@@ -5,6 +5,7 @@
 //! it is only good for asking the processor for memory.
 
 use std::marker::PhantomData;
+use std::num::NonZeroUsize;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -62,13 +63,11 @@ impl Outline {
         let depth = self.depth.load(Ordering::Acquire);
         let words = self.levels.get(depth as usize)?.get()?;
         let word = words.get(hash.prefix(depth))?.load(Ordering::Acquire);
+        let groups = NonZeroUsize::new((word >> 16) as usize)?;
         let (group_count, segment_depth) = (word as u8 & 0x7f, (word >> 7) as u32 & 0x3f);
-        if group_count == 0 {
-            return None;
-        }
         let tag = hash.tag(segment_depth);
         let index = home_of(tag, usize::from(group_count)) as u8;
-        Some(Home { groups: (word >> 16) as usize, group_count, index, tag, guard: PhantomData })
+        Some(Home { groups, group_count, index, tag, guard: PhantomData })
     }
 }
 
@@ -76,7 +75,7 @@ impl Outline {
 #[derive(Clone, Copy, Debug)]
 pub struct Home<'g> {
     /// The address of the segment's first group.
-    groups: usize,
+    groups: NonZeroUsize,
     tag: u16,
     group_count: u8,
     index: u8,
@@ -111,7 +110,7 @@ impl Home<'_> {
     fn group(self, behind: u8) -> *const Group {
         let index = self.index + behind;
         let around = if index < self.group_count { index } else { index % self.group_count };
-        std::ptr::with_exposed_provenance::<Group>(self.groups).wrapping_add(usize::from(around))
+        std::ptr::with_exposed_provenance::<Group>(self.groups.get()).wrapping_add(usize::from(around))
     }
 }
 

@@ -135,6 +135,7 @@ impl Slab {
     }
 
     /// Bytes of pages that are in no block yet.
+    #[inline]
     pub(super) fn uncut_bytes(&self) -> usize {
         self.uncut_bytes
     }
