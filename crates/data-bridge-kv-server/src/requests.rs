@@ -279,7 +279,7 @@ mod tests {
     fn shown(input: &[u8]) -> (Vec<String>, Tail) {
         let (mut args, mut scratch, mut requests) = (Vec::new(), Scratch::default(), Vec::new());
         let mut told = Vec::new();
-        let tail = read(input, &LIMITS, 100, &mut args, &mut scratch, &mut requests, |key| told.push(key));
+        let tail = read(input, &LIMITS, 100, &mut args, &mut scratch, &mut requests, |key, _| told.push(key));
         let keys: Vec<_> = requests.iter().map(|one| one.only_key(&args)).collect();
         let is_alone = requests.len() == 1 && requests[0].bytes.end == input.len();
         assert_eq!(told, if is_alone { Vec::new() } else { keys });
