@@ -119,17 +119,6 @@ fn sample() -> (FaultyDisk, FaultyDisk) {
 }
 
 #[test]
-fn a_snapshot_of_a_store_at_rest_has_everything() {
-    let (_, copy) = sample();
-    let restored = FaultyDisk::new();
-    Snapshot::restore(&copy, &restored, &mut |_, _| {}).unwrap();
-    let again = open(Arc::new(restored), false);
-    let caller = tasks(&again);
-    assert_eq!(number(run(&again, &caller, "DBSIZE")), 50);
-    assert_eq!(number(run(&again, &caller, "STRLEN key:49")), 8);
-}
-
-#[test]
 fn a_damaged_snapshot_is_found_and_not_restored() {
     let (_, copy) = sample();
     for name in copy.list().unwrap() {
