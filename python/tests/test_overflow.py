@@ -57,6 +57,18 @@ def test_threads_read_cold_keys_side_by_side(tmp_path: Path) -> None:
     again.close()
 
 
+WRONG = [(0, ValueError), (-1, ValueError), (1 << 64, ValueError), ("1gb", TypeError), (1.5, TypeError)]
+
+
+@pytest.mark.parametrize("option", ["max_memory", "max_disk"])
+@pytest.mark.parametrize(("given", "error"), WRONG)
+def test_what_is_no_number_of_bytes_is_refused_by_name(
+    tmp_path: Path, option: str, given: Any, error: type[Exception]
+) -> None:
+    with pytest.raises(error, match=f"{option} must be a number of bytes"):
+        kv.open(tmp_path, **{option: given})
+
+
 def test_a_directory_is_for_one_store(tmp_path: Path) -> None:
     store = kv.open(tmp_path)
     with pytest.raises(kv.LockedError, match="another process"):

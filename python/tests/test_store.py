@@ -159,6 +159,8 @@ def test_numbers(store: kv.Store) -> None:
     assert (store["bound"], store["max"]) == (5, 2**63 - 1)
     with pytest.raises(TypeError):
         store.incr("i", 1.5)
+    with pytest.raises(ValueError, match="an integer of 64 bits"):
+        store.incr("i", 1 << 70)
     assert store.incrbyfloat("i", 0.5) == 4.5
     assert (store.incr("i", 1, convert=True), store.decr("i", Decimal("0.25"), convert=True)) == (5.5, 5.25)
     store.incr("t", ttl=60)

@@ -180,7 +180,11 @@ class Unknown(dt.tzinfo):
 
 
 REFUSED: list[tuple[Any, type[Exception], str]] = [
-    (object(), TypeError, "value: object of type object"),
+    (
+        object(),
+        TypeError,
+        r"value: object of type object: convert it, register .* kv\.register, .* fallback=",
+    ),
     ({"rows": [1, {"x": object()}]}, TypeError, r"value\['rows'\]\[1\]\['x'\]: object of type object"),
     ([{1, frozenset({object()})}], TypeError, r"value\[0\]\{"),
     (Color.RED, TypeError, "object of type Color"),

@@ -38,6 +38,16 @@ class Store(Embedded, StoreMethods):
         )
 
 
+def check_bytes(name: str, given: object) -> None:
+    """Refuses what is no number of bytes."""
+    if given is None:
+        return
+    if not isinstance(given, int) or isinstance(given, bool):
+        raise TypeError(f"{name} must be a number of bytes, an int, not {given!r}")
+    if not 0 < given < 1 << 63:
+        raise ValueError(f"{name} must be a number of bytes above 0, not {given!r}")
+
+
 def open_engine(
     path: str | os.PathLike[str] | None,
     max_disk: int | None,
@@ -50,6 +60,8 @@ def open_engine(
     """The engine of an embedded store."""
     if max_disk is not None and path is None:
         raise ValueError("max_disk needs a path")
+    for name, given_bytes in (("max_memory", max_memory), ("max_disk", max_disk)):
+        check_bytes(name, given_bytes)
     given = None if namespaces is None else {name: dict(options) for name, options in namespaces.items()}
     memory = budget() if max_memory is None else max_memory
     return Engine(path, max_disk, mode, eviction, durability, memory, given)

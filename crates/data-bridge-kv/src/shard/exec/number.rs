@@ -321,7 +321,9 @@ fn number_of(arg: Arg<'_>) -> Result<Number> {
         }
         typed => number(typed.value(&mut Vec::new())?),
     };
-    found.ok_or_else(|| Error::invalid("an increment, a bound or a start must be a number"))
+    found.ok_or_else(|| {
+        Error::invalid("an increment, a bound or a start must be an integer of 64 bits, a float or a decimal")
+    })
 }
 
 impl Number {

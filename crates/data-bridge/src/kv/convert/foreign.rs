@@ -46,7 +46,9 @@ pub fn read<'py>(
         let name = named(codec, "name")?;
         return Ok(Foreign::Opaque(name, bytes_of(codec.call_method1("encode", (value,))?)?));
     }
-    Err(Failure::unsupported(format!("object of type {}", type_name(value))))
+    let name = type_name(value);
+    let remedy = "convert it, register its class with kv.register, or give the store a fallback=";
+    Err(Failure::unsupported(format!("object of type {name}: {remedy}")))
 }
 
 fn named(value: &Bound<'_, PyAny>, attribute: &str) -> Outcome<String> {
