@@ -9,9 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use data_bridge_kv::table::Stored;
 use data_bridge_kv::{Lookahead, Pin, Progress, Turn, Waits};
-use data_bridge_kv_model::command::Direct;
 use data_bridge_kv_model::command::table::{BLOCKING, CONNECTION, NO_AUTH, STREAM, Spec};
 use data_bridge_kv_model::error::{Error, ErrorKind};
 use data_bridge_kv_model::frame::{self, PREFACE};
@@ -19,7 +17,7 @@ use data_bridge_kv_model::limits::{
     ARGUMENTS, INLINE_BYTES, OUTPUT_BYTES_HARD, REQUEST_BYTES, UNAUTHENTICATED_ARGUMENTS,
     UNAUTHENTICATED_OUTPUT_BYTES, UNAUTHENTICATED_REQUEST_BYTES, VALUE_BYTES,
 };
-use data_bridge_kv_model::{Arg, Call, Command, Load, ReplyBuf};
+use data_bridge_kv_model::{Arg, Call, Command, ReplyBuf};
 
 use crate::clients::Client;
 use crate::commands::{self, Effect};
@@ -28,12 +26,14 @@ use crate::native::Framed;
 use crate::pending::Pending;
 use crate::recycle::recycle;
 use crate::requests::{self, Request, Scratch, Tail};
-use crate::resp::encode::{Encoder, Form, content, form_of, put_error};
+use crate::resp::encode::{Encoder, Form, form_of, put_error};
 use crate::resp::parse::Limits;
 use crate::resp::scan::Scan;
 use crate::server::Shared;
 use crate::session::Session;
 use crate::transaction;
+
+mod execute;
 
 /// Output that waits before no further command is carried out: the client has to read first.
 pub const ROOM_BYTES: usize = 256 << 10;
@@ -359,75 +359,6 @@ impl Dialogue {
     pub(crate) fn plain(&self, spec: Option<&'static Spec>) -> Option<&'static Spec> {
         let now = self.session.authenticated && self.session.transaction.is_none();
         spec.filter(|spec| now && spec.flags & (CONNECTION | BLOCKING | STREAM) == 0)
-    }
-
-    /// Carries out one engine command and encodes its reply.
-    #[inline]
-    fn execute(
-        &mut self,
-        turn: Turn<'_>,
-        request: &Request,
-        spec: &'static Spec,
-        args: &[Arg<'_>],
-    ) -> Progress {
-        if let Some(direct) = request.direct(spec, args)
-            && self.execute_directly(turn, direct)
-        {
-            return Progress::Done;
-        }
-        self.execute_built(turn, request, spec, args)
-    }
-
-    /// Reads or writes one value where no more is to be done than that; answers whether that was so.
-    #[inline]
-    fn execute_directly(&mut self, turn: Turn<'_>, direct: Direct<'_>) -> bool {
-        let Session { shared, caller, skin, .. } = &self.session;
-        let out = &mut self.out;
-        match direct {
-            Direct::Read(key) => {
-                let show = |stored: Option<Stored<'_>>| content(stored, *skin, out);
-                shared.engine.read_ahead(caller, key, turn, show).is_some()
-            }
-            Direct::Write(key, value) => {
-                let is_done = shared.engine.write_ahead(caller, key, value, turn);
-                if is_done {
-                    out.extend_from_slice(b"+OK\r\n");
-                }
-                is_done
-            }
-        }
-    }
-
-    /// Builds a command and executes it.
-    fn execute_built(
-        &mut self,
-        turn: Turn<'_>,
-        request: &Request,
-        spec: &'static Spec,
-        args: &[Arg<'_>],
-    ) -> Progress {
-        let Memory { replies, encoder, .. } = &mut self.memory;
-        let Session { shared, caller, skin, .. } = &self.session;
-        match &request.build(spec, args) {
-            Ok(command) => {
-                let load = Load::of(request.args(args));
-                let progress = shared.engine.execute_ahead(caller, (spec, load), command, turn, replies);
-                if progress != Progress::Blocked {
-                    if replies.len() > ROOM_BYTES {
-                        let items = std::mem::take(replies).into_bytes();
-                        self.pending = Some(Pending::begin(items, *skin, form_of(command), &mut self.out));
-                        return progress;
-                    }
-                    encoder.reply(replies.as_bytes(), *skin, form_of(command), &mut self.out);
-                }
-                replies.reset(KEPT_BYTES);
-                progress
-            }
-            Err(error) => {
-                put_error(error, &mut self.out);
-                Progress::Done
-            }
-        }
     }
 
     /// Carries out a request that is no plain engine command. With [`Next::Disk`] nothing was done.

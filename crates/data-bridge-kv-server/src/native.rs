@@ -175,10 +175,15 @@ impl Dialogue {
         match direct {
             Direct::Read(key) => {
                 let show = |stored: Option<Stored<'_>>| {
-                    let Some(stored) = stored else { return Some(put_response(id, 0, MISSING_REPLY, out)) };
-                    // Not every command may show what is a container.
-                    let value = stored.scalar().filter(|value| !value.kind().is_container())?;
-                    Some(put_value_response(id, value, out))
+                    match stored {
+                        None => put_response(id, 0, MISSING_REPLY, out),
+                        Some(stored) => {
+                            // Not every command may show what is a container.
+                            let value = stored.scalar().filter(|value| !value.kind().is_container())?;
+                            put_value_response(id, value, out);
+                        }
+                    }
+                    Some(())
                 };
                 shared.engine.read_ahead(caller, key, turn, show).is_some()
             }
