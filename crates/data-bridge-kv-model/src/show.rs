@@ -181,7 +181,7 @@ pub fn may_be_typed(bytes: &[u8]) -> bool {
         // Numbers, dates and times.
         Some(b'0'..=b'9' | b'-') => true,
         Some(b'i' | b'n') => matches!(bytes, b"inf" | b"nan"),
-        Some(b't' | b'f') => matches!(bytes.len(), 4 | 5) || is_uuid(),
+        Some(b't' | b'f') => matches!(bytes, b"true" | b"false") || is_uuid(),
         Some(b'P') => true,
         _ => is_uuid(),
     }
