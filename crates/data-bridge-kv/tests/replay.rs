@@ -30,6 +30,7 @@ fn open(disk: &FaultyDisk, background: bool) -> Result<(Engine, Caller), Error> 
         ..Settings::default()
     };
     settings.namespaces[1].durability = Some(Durability::EverySecond);
+    settings.namespaces[1].allow_flush = true;
     let engine = Engine::open(settings)?;
     let caller = Caller { namespace: engine.namespace("tasks").unwrap(), ..engine.caller() };
     Ok((engine, caller))
@@ -44,8 +45,11 @@ fn run(engine: &Engine, caller: &Caller, line: &str) -> Reply {
     ReplyReader::new(out.as_bytes()).reply().unwrap()
 }
 
-/// A change of some key, or of two at once; now and then of a size that no thread is handed.
+/// A change of some key, or of two at once, or of all; now and then of a size that no thread is handed.
 fn line(random: &mut Random) -> String {
+    if random.one_in(1000) {
+        return "FLUSHDB".to_owned();
+    }
     let (key, other, number) = (random.below(KEYS), random.below(KEYS), random.below(50));
     let value = format!("{number:02}").repeat(if random.one_in(100) { 40_000 } else { 200 });
     match random.below(14) {
