@@ -215,6 +215,7 @@ async def log_fails(directory: Path) -> None:
 async def log_fails_for_all(directory: Path) -> None:
     async with opened(directory) as store:
         failed: set[type] = set()
+        told: list[object] = []
         while not failed:
             together = [
                 *(store.set(f"key:{number}", number) for number in range(8)),

@@ -182,6 +182,8 @@ struct State {
     /// Bytes that can be written without asking for space, and how much of that is promised or accepted already.
     runway: AtomicU64,
     taken: AtomicU64,
+    /// What of that is promised.
+    promised: AtomicU64,
     is_held: AtomicBool,
     active_bytes: AtomicU64,
     /// By the clock; 0 if everything written is durable.

@@ -5,6 +5,7 @@
 //! the active segment: it weighs twice. A part is kept back for small ones, and for those that free space.
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire};
+use std::time::Duration;
 
 use super::format::BATCH_BYTES;
 use super::{Refusal, Wal, segment};
@@ -13,6 +14,10 @@ use crate::sync::thread::yield_now;
 
 /// A record that is no larger than this part of what is kept back weighs once: one in so many.
 const SMALL: u64 = 8;
+
+/// When to look again whether commands that have promises have ended, which tell nobody, and how often who frees space does.
+const PROMISED_AGAIN: Duration = Duration::from_millis(1);
+const PATIENCE: u32 = 1000;
 
 /// Room for a record that is about to be made; it ends when this is dropped, when the record has taken its place.
 #[derive(Debug)]
@@ -24,6 +29,7 @@ pub struct Promise<'a> {
 
 impl Drop for Promise<'_> {
     fn drop(&mut self) {
+        self.wal.state.promised.fetch_sub(self.weight, AcqRel);
         self.wal.state.taken.fetch_sub(self.weight, AcqRel);
     }
 }
@@ -64,21 +70,36 @@ impl Wal {
             (taken.saturating_add(kept) <= runway.load(Acquire)).then_some(taken)
         };
         let taken = self.state.taken.fetch_update(AcqRel, Acquire, take);
-        Ok(taken.is_ok().then(|| Promise { wal: self, weight }))
+        Ok(taken.is_ok().then(|| {
+            self.state.promised.fetch_add(weight, AcqRel);
+            Promise { wal: self, weight }
+        }))
     }
 
-    /// The same; has space made if there is not enough, which blocks. Nothing is refused but what does not fit.
+    /// The same; has space made if there is not enough, which blocks. Nothing that frees space is refused but what does not fit.
     pub fn reserve(&self, frees: bool, bytes: usize) -> Result<Promise<'_>, Refusal> {
         let needed = self.weight((bytes + HEAD_BYTES) as u64).saturating_add(self.least_room(frees));
+        let mut patience = if frees { PATIENCE } else { 0 };
         loop {
             if let Some(promise) = self.try_reserve(frees, bytes)? {
                 return Ok(promise);
             }
             if !self.extend(needed) && self.spare_room() < needed {
                 self.check()?;
-                return Err(Refusal::Full);
+                if patience == 0 || !self.may_get_room(needed) {
+                    return Err(Refusal::Full);
+                }
+                patience -= 1;
+                self.room.wait_for(&mut self.buffer.lock(), PROMISED_AGAIN);
             }
         }
+    }
+
+    /// Whether there may be so much room when the commands that have promises have ended: until then a record counts beside its
+    /// promise. Nobody waits for them while the log itself waits for space.
+    fn may_get_room(&self, needed: u64) -> bool {
+        let promised = self.state.promised.load(Acquire);
+        !self.state.is_held.load(Acquire) && self.spare_room().saturating_add(promised) >= needed
     }
 
     /// Goes on a step with the segment to come, until there is so much room; whether it got further.
