@@ -54,12 +54,15 @@ pub fn hold(shared: &Arc<Shared>, lsn: u64, client: Arc<Client>) {
 /// Once a second: decides who commits. A worker may if the others are enough for the connections that do not wait for the
 /// log: those would wait for the disk with it.
 pub fn decide(shared: &Shared, clients: &[Arc<Client>]) {
-    let last_second = shared.seconds().saturating_sub(1);
-    let does_else = |client: &&Arc<Client>| {
-        client.active_at.load(Relaxed) >= last_second && client.held_at.load(Relaxed) < last_second
-    };
-    let others = clients.iter().filter(does_else).count();
+    let others = busy_elsewhere(clients, shared.seconds());
     shared.held.commits_here.store(shared.threads > 1 && others < shared.threads, Relaxed);
+}
+
+/// How many connections were active of late and did not wait for the log.
+fn busy_elsewhere(clients: &[Arc<Client>], now: u32) -> usize {
+    let late = now.saturating_sub(1);
+    let is_active = |client: &&Arc<Client>| client.active_at.load(Relaxed) >= late;
+    clients.iter().filter(is_active).filter(|client| client.held_at.load(Relaxed) < late).count()
 }
 
 /// Commits, and signals those whose time has come, for the server's life.
@@ -121,4 +124,26 @@ fn call_back(shared: &Arc<Shared>, lsn: u64) {
         sharing.held.bell.notify_one();
     };
     shared.engine.when_durable(lsn, Box::new(ring));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use super::*;
+    use crate::clients::Clients;
+
+    #[test]
+    fn who_waits_for_the_log_or_is_idle_needs_no_other_worker() {
+        let clients = Clients::new(10, 10);
+        let address = SocketAddr::from(([127, 0, 0, 1], 1));
+        let all: Vec<_> = (0..4).map(|_| clients.admit(address, address, true, 0).unwrap()).collect();
+        assert_eq!(busy_elsewhere(&all, 100), 0);
+        all.iter().for_each(|client| client.active_at.store(99, Relaxed));
+        assert_eq!(busy_elsewhere(&all, 100), 4);
+        all[0].held_at.store(99, Relaxed);
+        all[1].held_at.store(98, Relaxed);
+        assert_eq!(busy_elsewhere(&all, 100), 3);
+        assert_eq!(busy_elsewhere(&all, 101), 0);
+    }
 }
