@@ -140,6 +140,10 @@ impl Wal {
     pub(super) fn settle(&self, tail: MutexGuard<'_, Tail>, written: io::Result<()>) {
         self.publish(&tail);
         let durable = tail.durable;
+        if let Err(error) = &written {
+            // Whoever has the tail next may not write any more.
+            let _ = self.failure.set(Failure::new(error, durable));
+        }
         drop(tail);
         let served = self.waiters.lock().up_to(durable);
         served.into_iter().for_each(|then| then(Ok(())));
