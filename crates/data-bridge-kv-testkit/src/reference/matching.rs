@@ -64,6 +64,10 @@ pub(super) fn exactly(one: &Value, other: &Value) -> bool {
                 })
         }
         (Value::Tagged(one), Value::Tagged(other)) => one.0 == other.0 && exactly(&one.1, &other.1),
+        // Without members there are no scores that could be of another kind.
+        (Value::SortedSet(one), Value::SortedSet(other)) if pairs_of(one).1.is_empty() => {
+            pairs_of(other).1.is_empty()
+        }
         _ => one.encode() == other.encode(),
     }
 }
