@@ -13,7 +13,8 @@ from bench.recovery import Server, lacks, longest_reply, on_disk, status_bytes
 SERVER = """
 import socket, sys
 info = b"# Persistence\\r\\nloading:0\\r\\nlog_bytes:12\\r\\n"
-replies = [b"-LOADING wait\\r\\n", {first!r}, b"-LOADING wait\\r\\n", b":3\\r\\n", b"$%d\\r\\n%s\\r\\n" % (len(info), info)]
+loading = b"-LOADING wait\\r\\n"
+replies = [loading, {first!r}, loading, b":3\\r\\n", b"$%d\\r\\n%s\\r\\n" % (len(info), info)]
 with socket.create_server(("127.0.0.1", int(sys.argv[1]))) as listener:
     for reply in replies:
         connection, _ = listener.accept()

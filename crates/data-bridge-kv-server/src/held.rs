@@ -14,8 +14,6 @@ use crate::clients::Client;
 use crate::mailbox::{DURABLE, LOST};
 use crate::server::Shared;
 
-/// So many connections are waited for by a worker. The log's thread has more of them come together for a sync.
-const MOST: usize = 1;
 /// Most rounds of the runtime that are given to others before a commit.
 const ROUNDS: usize = 16;
 
@@ -71,8 +69,10 @@ pub async fn release(shared: Arc<Shared>) {
     loop {
         shared.held.bell.notified().await;
         while let Some(lsn) = signal_due(&shared, &mut due) {
-            let here = shared.held.commits_here.load(Relaxed) && gather(&shared.held).await <= MOST;
-            if !here {
+            let here = shared.held.commits_here.load(Relaxed);
+            if here {
+                gather(&shared.held).await;
+            } else {
                 shared.engine.leave_commits();
             }
             if !here || !shared.engine.commit(lsn) {
@@ -100,8 +100,8 @@ fn signal_due(shared: &Shared, due: &mut Vec<(u64, Arc<Client>)>) -> Option<u64>
     next
 }
 
-/// Lets everybody who has something to do go first, as long as that makes more wait; answers how many do.
-async fn gather(held: &Held) -> usize {
+/// Lets everybody who has something to do go first, as long as that makes more wait.
+async fn gather(held: &Held) {
     let mut seen = 0;
     for _ in 0..ROUNDS {
         let waiting = held.queue.lock().waiting.len();
@@ -111,7 +111,6 @@ async fn gather(held: &Held) -> usize {
         seen = waiting;
         yield_now().await;
     }
-    seen
 }
 
 /// Lets the log's thread ring the bell. No lock is held: it may do so at once.
