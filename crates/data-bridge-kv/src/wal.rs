@@ -1,7 +1,7 @@
 //! The log: every record that must survive a crash, of all shards, in one order, numbered without a gap.
 //!
 //! Appending copies a record into a buffer and no more, so it may be done under a shard's lock. A writer (a thread of the
-//! log, or whoever calls [`Wal::step`]) takes everything that has come in, writes it at once and syncs it: all who wait
+//! log, or whoever calls [`Wal::step`] or [`Wal::commit`]) takes everything that has come in, writes it at once and syncs it: all who wait
 //! for durability share that sync, and what arrives meanwhile goes with the next one. Whoever waits is told from there,
 //! without a lock.
 //!
