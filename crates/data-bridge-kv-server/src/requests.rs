@@ -90,14 +90,15 @@ pub fn read<'a>(
         let fault = intake.fault.take().map(Box::new);
         let bytes = start..input.len().saturating_sub(rest.len());
         let args = first.saturating_add(1)..intake.args.len();
-        if !intake.repeats {
+        let spec = intake.noted().unwrap_or_else(|| {
             let name = intake.args.get(first).and_then(|name| name.content());
             if scratch.last.map(|spec| spec.name.as_bytes()) != name {
                 scratch.last = name.and_then(table::by_name);
             }
             scratch.names_kinds |= scratch.last.is_some_and(names_kind);
-        }
-        let spec = scratch.last;
+            intake.note(scratch.last);
+            scratch.last
+        });
         let mut request = Request { spec, args, bytes, is_durable: false, fault };
         if spec.is_some_and(|spec| spec.opcode == opcode::KV_DURABLE) {
             request.unwrap_durable(intake.args);
@@ -309,26 +310,22 @@ mod tests {
             b"*1\r\n$4\r\nNONE\r\n",
             b"*1\r\n$4\r\nNONE\r\n",
         ];
-        let mut pairs = 0;
+        let mut triples = 0;
         for first in pieces {
             for second in pieces {
-                for third in [b"", pieces[0], pieces[2]] {
+                let both = [first, second].concat();
+                for cut in first.len()..both.len() {
+                    let cut = &both[..cut];
+                    assert_eq!(shown(cut).0, shown(first).0, "{:?}", String::from_utf8_lossy(cut));
+                }
+                for third in [&b""[..]].into_iter().chain(pieces) {
                     let alone = [first, second, third].map(|piece| shown(piece).0).concat();
-                    let all = [first, second, third].concat();
-                    assert_eq!(shown(&all), (alone.clone(), Tail::Cut));
-                    for cut in first.len()..first.len() + second.len() {
-                        assert_eq!(
-                            shown(&all[..cut]).0,
-                            alone[..1],
-                            "{:?}",
-                            String::from_utf8_lossy(&all[..cut])
-                        );
-                    }
-                    pairs += 1;
+                    assert_eq!(shown(&[first, second, third].concat()), (alone, Tail::Cut));
+                    triples += 1;
                 }
             }
         }
-        assert_eq!(pairs, 14 * 14 * 3);
+        assert_eq!(triples, 14 * 14 * 15);
     }
 
     #[test]

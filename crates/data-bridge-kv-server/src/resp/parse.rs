@@ -10,6 +10,7 @@
 #![deny(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use data_bridge_kv_model::codec::put_varint;
+use data_bridge_kv_model::command::table::Spec;
 use data_bridge_kv_model::error::Error;
 use data_bridge_kv_model::limits::VALUE_DEPTH;
 use data_bridge_kv_model::{Arg, Kind, ValueRef};
@@ -54,10 +55,10 @@ pub struct Intake<'a, 'm> {
     pub placed: &'m mut Vec<Placed>,
     /// Why the request just read can't be carried out although it is well-formed.
     pub fault: Option<Error>,
-    /// Whether the request just read began as the one before.
-    pub repeats: bool,
-    /// How the last array began.
-    opening: Opening<'a>,
+    /// Whether the request just read began as one of those before.
+    repeats: bool,
+    /// How the request just read began, and the last one that began otherwise: batches often take turns with two commands.
+    openings: [Opening<'a>; 2],
 }
 
 impl<'a, 'm> Intake<'a, 'm> {
@@ -67,18 +68,55 @@ impl<'a, 'm> Intake<'a, 'm> {
         scratch: &'m mut Vec<u8>,
         placed: &'m mut Vec<Placed>,
     ) -> Intake<'a, 'm> {
-        Intake { args, scratch, placed, fault: None, repeats: false, opening: Opening::default() }
+        Intake { args, scratch, placed, fault: None, repeats: false, openings: [Opening::default(); 2] }
+    }
+
+    /// What [`Intake::note`] was told of the request just read, or of one that began as it did.
+    #[inline]
+    pub fn noted(&self) -> Option<Option<&'static Spec>> {
+        self.repeats.then_some(self.openings[0].spec)
+    }
+
+    /// Takes down which command the request just read names.
+    #[inline]
+    pub fn note(&mut self, spec: Option<&'static Spec>) {
+        self.openings[0].spec = spec;
+    }
+
+    /// Begins a request of which nothing is known yet.
+    fn begin(&mut self) {
+        (self.repeats, self.openings) = (false, [Opening::default(), self.openings[0]]);
+    }
+
+    /// The opening that these bytes begin with, and what follows it.
+    #[inline]
+    fn recall(&mut self, input: &'a [u8]) -> Option<&'a [u8]> {
+        if let Some(rest) = self.openings[0].follow(input) {
+            return Some(rest);
+        }
+        let rest = self.openings[1].follow(input)?;
+        self.openings.swap(0, 1);
+        Some(rest)
     }
 }
 
 /// How an array began: many requests of a batch begin with the same bytes, and those need not be read again.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Opening<'a> {
+struct Opening<'a> {
     /// Its bytes up to the first argument behind the name; empty if nothing is known.
     bytes: &'a [u8],
     name: &'a [u8],
     /// How many arguments follow the name.
     arguments: usize,
+    spec: Option<&'static Spec>,
+}
+
+impl Opening<'_> {
+    /// What follows it, if the input begins with it.
+    #[inline]
+    fn follow<'i>(&self, input: &'i [u8]) -> Option<&'i [u8]> {
+        input.strip_prefix(self.bytes).filter(|_| !self.bytes.is_empty())
+    }
 }
 
 /// An argument that stands in the scratch.
@@ -121,12 +159,10 @@ fn array<'a>(
     limits: &Limits,
     intake: &mut Intake<'a, '_>,
 ) -> Result<Option<&'a [u8]>, ProtocolError> {
-    let Opening { bytes, name, .. } = intake.opening;
-    let repeated = input.strip_prefix(bytes).filter(|_| !bytes.is_empty());
-    intake.repeats = repeated.is_some();
-    let mut rest = match repeated {
+    let mut rest = match intake.recall(input) {
         Some(rest) => {
-            intake.args.push(Arg::Untyped(name));
+            intake.repeats = true;
+            intake.args.push(Arg::Untyped(intake.openings[0].name));
             rest
         }
         None => match open(input, limits, intake)? {
@@ -134,7 +170,7 @@ fn array<'a>(
             None => return Ok(None),
         },
     };
-    for _ in 0..intake.opening.arguments {
+    for _ in 0..intake.openings[0].arguments {
         let Some(next) = argument(rest, limits, intake)? else { return Ok(None) };
         rest = next;
     }
@@ -147,7 +183,7 @@ fn line<'a>(
     limits: &Limits,
     intake: &mut Intake<'a, '_>,
 ) -> Result<Option<&'a [u8]>, ProtocolError> {
-    (intake.repeats, intake.opening) = (false, Opening::default());
+    intake.begin();
     super::inline::line(input, limits, intake)
 }
 
@@ -158,7 +194,7 @@ fn open<'a>(
     limits: &Limits,
     intake: &mut Intake<'a, '_>,
 ) -> Result<Option<&'a [u8]>, ProtocolError> {
-    intake.opening = Opening::default();
+    intake.begin();
     let behind_mark = input.get(1..).unwrap_or_default();
     let Some((count, rest)) = length(behind_mark, "invalid multibulk length")? else { return Ok(None) };
     let Ok(count) = usize::try_from(count) else { return Ok(Some(rest)) };
@@ -168,13 +204,13 @@ fn open<'a>(
     let Some(arguments) = count.checked_sub(1) else { return Ok(Some(rest)) };
     let placed = intake.placed.len();
     let Some(rest) = argument(rest, limits, intake)? else { return Ok(None) };
-    intake.opening.arguments = arguments;
+    intake.openings[0].arguments = arguments;
     // A name that stands in the scratch is read anew each time.
     if let Some(Arg::Untyped(name)) = intake.args.last()
         && intake.placed.len() == placed
     {
         let bytes = input.get(..input.len().saturating_sub(rest.len())).unwrap_or_default();
-        intake.opening = Opening { bytes, name, arguments };
+        intake.openings[0] = Opening { bytes, name, arguments, spec: None };
     }
     Ok(Some(rest))
 }
