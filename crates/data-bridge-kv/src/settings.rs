@@ -8,7 +8,7 @@ use data_bridge_kv_model::{Error, ErrorKind, Result};
 
 use crate::budget::Resident;
 use crate::clock::{Clock, SystemClock};
-use crate::disk::{DirectoryLock, Disk, RealDisk};
+use crate::disk::{DirectoryLock, Disk, Doubt, RealDisk};
 use crate::opening::Opening;
 
 /// What a namespace is for.
@@ -256,7 +256,7 @@ impl DataDirectory {
             }
             _ => Error::new(ErrorKind::Unavailable, format!("the data directory: {error}")),
         })?;
-        Ok(DataDirectory { disk, _lock: Arc::new(lock), max_bytes })
+        Ok(DataDirectory { disk: Arc::new(Doubt::over(disk)), _lock: Arc::new(lock), max_bytes })
     }
 
     /// The disk.

@@ -542,6 +542,7 @@ impl World {
         // The one before is gone: nobody else has it.
         let memory = Settings { background: false, ..Settings::default() };
         opened.engine = Arc::new(Engine::open(memory).map_err(|error| error.to_string())?);
+        self.open_failing(state);
         *opened = open(&self.disk, &self.settings, self.me.clone(), self.plant)?;
         let (position, follower, lost) = self.recognise(state, &opened.engine)?;
         state.trace.add(format!("restart {how}: {lost} lost"));
@@ -551,6 +552,23 @@ impl World {
         state.base = base_of(&self.disk);
         state.clients.iter_mut().for_each(|client| client.reconnect(&opened.engine));
         Ok(())
+    }
+
+    /// Sometimes an opening meets a failing disk before the one that counts, and ends there, or after it; perhaps with the power.
+    fn open_failing(&self, state: &mut State) {
+        while state.random.one_in(4) {
+            let at = self.disk.operations() + state.random.below(100) as u64;
+            let (error, sticky) = (DiskError::Other, state.random.one_in(2));
+            self.disk.set_fault(Some(Fault { at, error, sticky }));
+            let opened = open(&self.disk, &self.settings, Weak::<World>::new(), self.plant);
+            state.trace.add(format!("opened while operation {at} fails: {}", opened.is_ok()));
+            state.counts.failed_openings += u64::from(opened.is_err());
+            opened.into_iter().for_each(|opened| opened.wire.cut());
+            self.disk.set_fault(None);
+            if state.random.one_in(2) {
+                self.disk.crash(state.random.bits());
+            }
+        }
     }
 }
 
