@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::sync::Arc;
 
-use data_bridge_kv::cold::reclaim::Pick;
+use data_bridge_kv::cold::Locator;
+use data_bridge_kv::cold::reclaim::{Fate, Holder, Pick};
 use data_bridge_kv::disk::Disk;
+use data_bridge_kv::hash::stable::KeyId;
 use data_bridge_kv_testkit::disk::{Fault, FaultyDisk};
 use data_bridge_kv_testkit::random::{Random, setting};
 
@@ -322,6 +324,45 @@ fn after_any_one_error_the_store_goes_on() {
     }
     println!("{seen} errors");
     assert!(seen > 200);
+}
+
+/// An owner whose entries change when they have been written to their new place.
+struct Changing<'s>(&'s Store);
+
+impl Holder for Changing<'_> {
+    fn judge(&self, namespace: u8, id: KeyId, at: Locator) -> Fate {
+        self.0.judge(namespace, id, at)
+    }
+
+    fn knows(&self, namespace: u8, id: KeyId) -> bool {
+        self.0.knows(namespace, id)
+    }
+
+    fn relocate(&self, namespace: u8, id: KeyId, from: Locator, to: Locator) -> bool {
+        self.0.put(&[("written", 10, None, b"newer")]).unwrap();
+        self.0.delete("deleted", 11);
+        self.0.relocate(namespace, id, from, to)
+    }
+}
+
+#[test]
+fn an_entry_that_changes_while_it_moves_stays_as_it_is() {
+    let disk = FaultyDisk::new();
+    let store = Store::create(Arc::new(disk.clone()), Mistake::Nothing).unwrap();
+    for (version, key) in (2..).zip(["written", "deleted", "kept"]) {
+        store.put(&[(key, version, None, b"older")]).unwrap();
+    }
+    store.put(&[("large", 5, None, &[1; 3000])]).unwrap();
+    let done = store.log.reclaim(&Changing(&store), Pick::Oldest).unwrap().unwrap();
+    assert_eq!(done.moved, 1, "of three");
+    let check = |store: &Store| {
+        let found = ["written", "deleted", "kept"].map(|key| store.get(key, 0).unwrap());
+        assert_eq!(found, [Some(b"newer".to_vec()), None, Some(b"older".to_vec())]);
+    };
+    check(&store);
+    store.put(&[]).unwrap();
+    disk.crash(1);
+    check(&Store::open(Arc::new(disk), Mistake::Nothing).unwrap());
 }
 
 /// The removal of a segment was not synced, which only the process knew that did it; the next one took the tombstones away

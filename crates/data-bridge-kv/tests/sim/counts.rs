@@ -17,10 +17,11 @@ pub struct Counts {
     pub snapshots: u64,
     pub fetched: u64,
     pub failed_openings: u64,
+    pub trims: u64,
 }
 
 impl Counts {
-    fn each(&mut self) -> [&mut u64; 15] {
+    fn each(&mut self) -> [&mut u64; 16] {
         [
             &mut self.commands,
             &mut self.refused,
@@ -37,6 +38,7 @@ impl Counts {
             &mut self.snapshots,
             &mut self.fetched,
             &mut self.failed_openings,
+            &mut self.trims,
         ]
     }
 
