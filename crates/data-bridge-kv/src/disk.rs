@@ -8,12 +8,14 @@
 //!   without it. It must not be retried.
 //! - A failed write may have written a part.
 //!
-//! Calls block. None keeps a lock that another waits for, but no shard lock may be held around them.
+//! Calls block. Only syncs of names wait for each other. No shard lock may be held around them.
 
+mod doubt;
 mod real;
 
 use std::io;
 
+pub use doubt::Doubt;
 pub use real::RealDisk;
 
 /// Held while it lives; dropping it releases the directory.
@@ -81,6 +83,11 @@ pub trait File: Send + Sync {
         }
         Ok(())
     }
+}
+
+/// Whether an error says that there is no space.
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// Checks a name; every disk refuses the same ones.

@@ -14,6 +14,9 @@
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::arithmetic_side_effects))]
 
 mod crc;
+mod mark;
+
+pub use mark::{Mark, MarkFile};
 
 /// What is wrong with a file whose first record names a format that this version does not read, and what to do.
 pub const UNKNOWN_FORMAT: &str =

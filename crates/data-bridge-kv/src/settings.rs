@@ -8,7 +8,7 @@ use data_bridge_kv_model::{Error, ErrorKind, Result};
 
 use crate::budget::Resident;
 use crate::clock::{Clock, SystemClock};
-use crate::disk::{DirectoryLock, Disk, RealDisk};
+use crate::disk::{DirectoryLock, Disk, Doubt, RealDisk};
 use crate::opening::Opening;
 
 /// What a namespace is for.
@@ -256,7 +256,7 @@ impl DataDirectory {
             }
             _ => Error::new(ErrorKind::Unavailable, format!("the data directory: {error}")),
         })?;
-        Ok(DataDirectory { disk, _lock: Arc::new(lock), max_bytes })
+        Ok(DataDirectory { disk: Arc::new(Doubt::over(disk)), _lock: Arc::new(lock), max_bytes })
     }
 
     /// The disk.
@@ -285,6 +285,9 @@ pub struct Settings {
     pub data: Option<DataDirectory>,
     /// Bytes of the log of task namespaces after which what they hold is written to the cold tier, so that it can be cut.
     pub log_bytes: u64,
+    /// Bytes of a segment of the log, for tests that need many; `None` = by what the log may take.
+    #[doc(hidden)]
+    pub log_segment_bytes: Option<u64>,
     /// Most bytes of a record of the log, which has everything that one command or atomic step changes; 1 MiB to 1 GiB.
     pub record_bytes: usize,
     /// Where others see how far opening the directory is.
@@ -308,6 +311,7 @@ impl Default for Settings {
             namespaces: (0..NAMESPACES).map(NamespaceSettings::preset).collect(),
             data: None,
             log_bytes: 256 << 20,
+            log_segment_bytes: None,
             record_bytes: LOG_RECORD_BYTES,
             opening: Arc::default(),
             blocking: |act| act(),

@@ -19,7 +19,6 @@ mod commit;
 mod format;
 mod gather;
 mod inspect;
-mod mark;
 mod reader;
 mod recovery;
 mod repair;
@@ -47,14 +46,12 @@ pub use survey::OpenError;
 
 use crate::clock::Clock;
 use crate::disk::Disk;
-use crate::record::{self, Record};
+use crate::record::{self, Mark, MarkFile, Record};
 use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use crate::sync::atomic::{Ordering::AcqRel, Ordering::Acquire, Ordering::Release};
 use crate::sync::thread::{self as threads, JoinHandle};
 use crate::sync::{Condvar, Mutex};
 use buffer::{Buffer, LARGE_BYTES};
-use format::MarkFile;
-use mark::Mark;
 use recovery::Reached;
 use segment::{ClosedSegments, Maker};
 use stats::Counts;
@@ -531,11 +528,6 @@ impl fmt::Debug for Wal {
             .field("durable", &self.durable())
             .finish_non_exhaustive()
     }
-}
-
-/// Whether an error says that there is no space.
-fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 const _: () = assert!(LARGE_BYTES + record::HEAD_BYTES < WRITE_BYTES);

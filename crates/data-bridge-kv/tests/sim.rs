@@ -9,6 +9,8 @@
 mod client;
 #[path = "sim/counts.rs"]
 mod counts;
+#[path = "sim/opened.rs"]
+mod opened;
 #[expect(dead_code, reason = "a run is not shrunk here")]
 #[path = "model_equiv/plan.rs"]
 mod plan;

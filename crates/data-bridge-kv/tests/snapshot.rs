@@ -8,7 +8,7 @@ use data_bridge_kv::disk::{Disk, RealDisk};
 use data_bridge_kv::snapshot::Snapshot;
 use data_bridge_kv::{Caller, DataDirectory, Engine, OnError, Settings};
 use data_bridge_kv_model::command::table;
-use data_bridge_kv_model::{Arg, Call, ErrorKind, Reply, ReplyBuf, ReplyReader};
+use data_bridge_kv_model::{Arg, Call, ErrorKind, Reply, ReplyBuf, ReplyReader, Value};
 use data_bridge_kv_testkit::disk::FaultyDisk;
 
 fn open(disk: Arc<dyn Disk>, background: bool) -> Engine {
@@ -136,6 +136,25 @@ fn a_damaged_snapshot_is_found_and_not_restored() {
         }
     }
     Snapshot::verify(&copy, &mut |_, _| {}).unwrap();
+}
+
+/// A full disk takes no checkpoint, but its log has everything.
+#[test]
+fn a_snapshot_whose_checkpoint_fails_has_the_last_record() {
+    let (disk, copy, restored) = (FaultyDisk::new(), FaultyDisk::new(), FaultyDisk::new());
+    let engine = open(Arc::new(disk.clone()), false);
+    let caller = tasks(&engine);
+    (0..50).for_each(|n| drop(run(&engine, &caller, &format!("SET key:{n} value:{n}"))));
+    disk.set_capacity(Some(disk.used()));
+    assert!(!engine.checkpoint());
+    engine.snapshot(&copy, &mut |_, _| {}).unwrap();
+    Snapshot::restore(&copy, &restored, &mut |_, _| {}).unwrap();
+    let again = open(Arc::new(restored), false);
+    let caller = tasks(&again);
+    for n in 0..50 {
+        let value = Reply::Value(Value::Bytes(format!("value:{n}").as_bytes().into()));
+        assert_eq!(run(&again, &caller, &format!("GET key:{n}")), value);
+    }
 }
 
 #[test]

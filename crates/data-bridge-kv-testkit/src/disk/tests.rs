@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use data_bridge_kv::disk::RealDisk;
+use data_bridge_kv::disk::{Doubt, RealDisk};
 
 use super::contract::CLAUSES;
 use super::*;
@@ -49,6 +49,7 @@ fn the_real_disk_keeps_the_contract() {
 fn the_faulty_disk_keeps_the_contract() {
     for (name, clause) in CLAUSES {
         clause(&FaultyDisk::new()).unwrap_or_else(|error| panic!("{name}: {error}"));
+        clause(&Doubt::over(Arc::new(FaultyDisk::new()))).unwrap_or_else(|error| panic!("{name}: {error}"));
     }
     println!("{} clauses", CLAUSES.len());
 }
@@ -244,4 +245,22 @@ fn a_full_disk_refuses_to_grow_until_space_is_freed() {
     assert_eq!(other.size().unwrap(), 75, "a failed write writes a part");
     disk.remove("file").unwrap();
     other.write_at(&[2; 150], 0).unwrap();
+}
+
+#[test]
+fn names_stay_in_doubt_once_a_sync_of_them_failed() {
+    let disk = FaultyDisk::new();
+    let doubt = Doubt::over(Arc::new(disk.clone()));
+    doubt.create("before").unwrap();
+    doubt.sync_names().unwrap();
+    doubt.create("after").unwrap();
+    disk.set_fault(fault(disk.operations(), false));
+    assert!(doubt.sync_names().is_err());
+    assert!(
+        doubt.sync_names().is_err() && doubt.sync_names().is_err(),
+        "the disk would say that all is well"
+    );
+    doubt.create("later").unwrap().write_at(b"bytes", 0).unwrap();
+    disk.crash(3);
+    assert_eq!(disk.list().unwrap().first().map(String::as_str), Some("before"));
 }

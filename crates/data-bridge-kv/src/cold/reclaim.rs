@@ -10,8 +10,9 @@ use super::format::{KeyLine, KeyState};
 use super::reader::{self, Keys, ReadError};
 use super::segment::{Locator, Segment};
 use super::writer::{Batch, Log, NewRecord};
+use crate::disk::is_full;
 use crate::hash::stable::KeyId;
-use crate::record::Position;
+use crate::record::{Mark, MarkFile, Position};
 
 /// What happens to an entry whose segment is about to go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,29 +64,38 @@ impl Log {
         }
         let mut freed = 0_u64;
         let tail = self.tail.lock();
-        let mut is_oldest = !self.names_failed.load(Relaxed);
-        for segment in self.segments.by_age() {
-            let is_needed = segment.has_live() || !is_oldest && segment.tombstones.load(Relaxed) > 0;
-            if is_needed || tail.has(&segment) {
-                is_oldest = false;
-                continue;
+        let all = self.segments.by_age();
+        let has_tombstones = |segment: &Segment| segment.tombstones.load(Relaxed) > 0;
+        let is_dead = |segment: &Segment| !segment.has_live() && !tail.has(segment);
+        // What these bury stands in themselves, or went before them.
+        let oldest: Vec<_> = all.iter().take_while(|segment| is_dead(segment)).collect();
+        let last_grave = oldest.iter().rfind(|segment| has_tombstones(segment));
+        let begun = last_grave.map_or(Ok(()), |segment| self.begin_at(segment.id));
+        let may_unbury = if begun.is_ok() { oldest.len() } else { 0 };
+        for (at, segment) in all.iter().enumerate().filter(|(_, segment)| is_dead(segment)) {
+            if !has_tombstones(segment) || at < may_unbury {
+                self.remove(segment)?;
+                freed = freed.saturating_add(segment.end());
             }
-            self.remove(&segment)?;
-            freed = freed.saturating_add(segment.end());
         }
-        Ok(freed)
+        // What is only full may have room for that later.
+        begun.or_else(|error| if is_full(&error) { Ok(()) } else { Err(error) }).map(|()| freed)
+    }
+
+    /// Tells for good that no segment below this number is needed, before tombstones go that bury what is in those: the
+    /// removal of a file may be taken back by a crash at any time, also in another process, if a sync of names failed.
+    fn begin_at(&self, id: u64) -> std::io::Result<()> {
+        let mut start = self.start.lock();
+        match start.as_mut() {
+            Some(start) => start.set_for_good(id),
+            // The name of one that is there may not last.
+            None => Mark::anew(&*self.disk, MarkFile::TierStart, id).map(|mark| *start = Some(mark)),
+        }
     }
 
     fn remove(&self, segment: &Segment) -> std::io::Result<()> {
         self.disk.remove(&self.policy.class.file_name(segment.id))?;
         self.segments.remove(segment);
-        if self.policy.is_durable {
-            // Before a younger segment goes: its tombstones may bury what is in this one. If that fails, this segment may
-            // come back at any time, so that tombstones are needed from now on.
-            let synced = self.disk.sync_names();
-            self.names_failed.fetch_or(synced.is_err(), Relaxed);
-            synced?;
-        }
         Ok(())
     }
 
@@ -100,7 +110,9 @@ impl Log {
         };
         let mut done = Reclaimed { freed_bytes, ..Reclaimed::default() };
         let oldest = self.segments.by_age().first().map(|oldest| oldest.id);
-        let is_oldest = oldest == Some(segment.id) && !self.names_failed.load(Relaxed);
+        // Where that can't be said, tombstones move, too.
+        let is_oldest = oldest == Some(segment.id)
+            && (segment.tombstones.load(Relaxed) == 0 || self.begin_at(segment.id).is_ok());
         let mut batch = Batch::of(self.policy.batch_bytes);
         let mut sources = Vec::new();
         for keys in reader::batches(&segment) {

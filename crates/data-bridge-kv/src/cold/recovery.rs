@@ -18,7 +18,7 @@ use super::writer::{Log, Policy};
 use crate::disk::Disk;
 use crate::hash::stable::KeyId;
 use crate::opening::Opening;
-use crate::record::{self, Position};
+use crate::record::{self, Mark, MarkFile, Position};
 
 /// Why a log can't be opened.
 #[derive(Debug)]
@@ -78,13 +78,15 @@ impl Log {
         let log = Log::new(disk, policy);
         let names = log.disk.list()?;
         let base = if policy.is_durable { Base::read(&*log.disk, &policy)? } else { None };
-        log.tail.lock().last_id = base.as_ref().map_or(0, |base| base.number);
+        let start = if policy.is_durable { Mark::read(&*log.disk, MarkFile::TierStart)? } else { None };
+        let start = start.unwrap_or(0);
+        log.tail.lock().last_id = base.as_ref().map_or(0, |base| base.number).max(start);
         let ids = || names.iter().filter_map(|name| Some((name, policy.class.segment_id(name)?)));
         // First those that the base knows, into the slots that it knows them by.
         let (known, others): (Vec<_>, Vec<_>) =
             ids().partition(|(_, id)| base.as_ref().is_some_and(|base| base.covered(*id).is_some()));
         for (name, id) in known.into_iter().chain(others) {
-            if base.as_ref().is_some_and(|base| base.has_outlived(id)) {
+            if id < start || base.as_ref().is_some_and(|base| base.has_outlived(id)) {
                 log.disk.remove(name)?;
                 continue;
             }
@@ -105,6 +107,9 @@ impl Log {
             if !log.check_header(&segment, size, name)? || !log.find_end(&segment, size, name)? {
                 // A segment whose making was cut short: nothing was ever accepted in it.
                 log.segments.remove(&segment);
+                // Not even if the removal is taken back, or what is seen of it is not what lasts.
+                segment.file.set_size(0)?;
+                segment.file.sync_data()?;
                 log.disk.remove(name)?;
             }
         }

@@ -16,7 +16,7 @@ use super::reader::Source;
 use super::segment::{Locator, MAX_OFFSET, Segment, Segments, UNSIZED, Usage, size_class};
 use crate::disk::{Disk, File};
 use crate::hash::stable::KeyId;
-use crate::record::{self, Head, Position};
+use crate::record::{self, Head, Mark, MarkFile, Position};
 use crate::sync::Mutex;
 
 /// How a log behaves.
@@ -259,8 +259,8 @@ pub struct Log {
     pub(super) mark: AtomicU64,
     /// A base is being written: segments stay.
     pub(super) is_frozen: AtomicBool,
-    /// Whether the removal of a segment may be taken back by a crash.
-    pub(super) names_failed: AtomicBool,
+    /// From which number on segments are needed, once that has been said since the log was opened.
+    pub(super) start: Mutex<Option<Mark>>,
 }
 
 /// Where the log grows.
@@ -297,7 +297,8 @@ impl Log {
     pub fn create(disk: Arc<dyn Disk>, policy: Policy) -> io::Result<Log> {
         for name in disk.list()? {
             let is_index = [policy.class.index_name(), policy.class.index_aside_name()].contains(&name);
-            if policy.class.segment_id(&name).is_some() || is_index {
+            let is_start = policy.is_durable && name == MarkFile::TierStart.name();
+            if policy.class.segment_id(&name).is_some() || is_index || is_start {
                 disk.remove(&name)?;
             }
         }
@@ -317,7 +318,7 @@ impl Log {
             mark: AtomicU64::new(0),
             is_frozen: AtomicBool::new(false),
             unbased: AtomicU64::new(0),
-            names_failed: AtomicBool::new(false),
+            start: Mutex::new(None),
         }
     }
 

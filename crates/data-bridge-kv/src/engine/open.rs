@@ -97,8 +97,9 @@ impl Core {
                 (StableHasher::new(beginning.seed).fingerprint(), settings.background);
             let is_there = Wal::exists(&**data.disk()).map_err(|error| unavailable(&error))?;
             let known = core.restore_cold(is_there, &settings.opening)?;
-            let opening = settings.opening;
-            *core.log_to_come.lock() = Some(LogToCome { data, fingerprint, background, known, opening });
+            let (opening, segment_bytes) = (settings.opening, settings.log_segment_bytes);
+            let to_come = LogToCome { data, fingerprint, background, known, opening, segment_bytes };
+            *core.log_to_come.lock() = Some(to_come);
             if is_there {
                 core.begin_log()?;
             }
@@ -128,13 +129,11 @@ impl Core {
     /// whoever has caches only pays nothing.
     pub(super) fn begin_log(&self) -> Result<&Arc<Wal>> {
         let mut to_come = self.log_to_come.lock();
-        if let Some(LogToCome { data, fingerprint, background, known, opening }) = &*to_come {
+        if let Some(LogToCome { data, fingerprint, background, known, opening, segment_bytes }) = &*to_come {
             let (least, most) = SEGMENT_BYTES;
-            let policy = WalPolicy {
-                fingerprint: *fingerprint,
-                segment_bytes: (data.max_bytes() / SEGMENTS).min(self.log_bytes / 4).clamp(least, most),
-                ..WalPolicy::default()
-            };
+            let usual = (data.max_bytes() / SEGMENTS).min(self.log_bytes / 4).clamp(least, most);
+            let segment_bytes = segment_bytes.unwrap_or(usual);
+            let policy = WalPolicy { fingerprint: *fingerprint, segment_bytes, ..WalPolicy::default() };
             let (disk, clock) = (Arc::clone(data.disk()), Arc::clone(&self.clock));
             let known = *known;
             let log_bytes = Wal::stored_bytes(&*disk).map_err(|error| unavailable(&error))?;
@@ -183,6 +182,7 @@ pub(super) struct LogToCome {
     background: bool,
     /// What was done up to this record is in the tier.
     known: Lsn,
+    segment_bytes: Option<u64>,
     /// Who waits sees it here.
     opening: Arc<Opening>,
 }

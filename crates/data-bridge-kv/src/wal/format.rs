@@ -8,9 +8,8 @@
 //! batch     := record of kind 241, number = durable LSN when it was written: LSN of the record behind it u64
 //! end       := record of kind 242, the same: everything before it was synced, and the log closed
 //! record    := record of a kind below 240, number = LSN: payload of the owner; LSNs begin at 1 and grow by one
-//! watermark := mark at 0, mark at 4096                       file log-watermark: the higher one is the durable LSN
-//! start     := mark at 0, mark at 4096                       file log-start: LSNs from the higher one on must be there
-//! mark      := record of kind 243, number = an LSN; segment 2^64-1 for the watermark, 2^64-2 for the start
+//! watermark := marks (see `record/mark.rs`)                  file log-watermark, segment 2^64-1: the durable LSN
+//! start     := marks                                         file log-start, segment 2^64-2: LSNs from it on must be there
 //! cut       := bytes that recovery cut off                   file log-cut-<number>-<offset, 16 hex digits each>
 //! ```
 //! All integers are little endian, every record stands in the envelope of `record.rs`. The chain is the CRC32C of the
@@ -18,7 +17,7 @@
 //! the segment before is the one that was there. Segments are zeroed before they are used, and never used again.
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::arithmetic_side_effects))]
 
-use crate::record::{self, Head, Position, Record};
+use crate::record::{self, Head, MarkFile, Position, Record};
 
 pub(super) const MAGIC: &[u8; 8] = b"DBKVWLOG";
 pub(super) const FORMAT: u16 = 1;
@@ -28,14 +27,11 @@ pub(super) const OWN_KINDS: u8 = 240;
 pub(super) const HEADER: u8 = 240;
 pub(super) const BATCH: u8 = 241;
 pub(super) const END: u8 = 242;
-pub(super) const MARK: u8 = 243;
 
 /// Bytes of a header with its envelope.
 pub(super) const HEADER_BYTES: usize = record::HEAD_BYTES + 8 + 2 + 8 + 8 + 8 + 4;
 /// Bytes of a batch or an end with its envelope.
 pub(super) const BATCH_BYTES: usize = record::HEAD_BYTES + 8;
-/// Where the marks of a file stand: never in one sector or page.
-pub(super) const MARK_OFFSETS: [u64; 2] = [0, 4096];
 
 /// The file of a segment.
 pub(super) fn segment_name(number: u64) -> String {
@@ -148,41 +144,6 @@ pub(super) fn is_owners(head: &Head) -> bool {
     head.kind < OWN_KINDS
 }
 
-/// The two files of marks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum MarkFile {
-    /// How far the log is durable.
-    Watermark,
-    /// From where on it must be there.
-    Start,
-}
-
-impl MarkFile {
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            MarkFile::Watermark => "log-watermark",
-            MarkFile::Start => "log-start",
-        }
-    }
-
-    /// Where one of its marks stands.
-    pub(super) fn position(self, offset: u64) -> Position {
-        match self {
-            MarkFile::Watermark => Position { segment: u64::MAX, offset },
-            MarkFile::Start => Position { segment: u64::MAX - 1, offset },
-        }
-    }
-}
-
-/// A sealed mark.
-pub(super) fn mark(lsn: u64, at: Position) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(record::HEAD_BYTES);
-    record::begin(Head { number: lsn, generation: 0, namespace: 0, kind: MARK }, &mut bytes);
-    record::finish(&mut bytes);
-    record::seal(&mut bytes, at);
-    bytes
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -208,13 +169,11 @@ mod tests {
         let header = header(7, Header { fingerprint: 0x1122_3344_5566_7788, before });
         let mut batch = batch(BATCH, 9, 12);
         record::seal(&mut batch, Position { segment: 7, offset: 60 });
-        let mark = mark(9, MarkFile::Watermark.position(4096));
         let expected = [
             "2600000089ebb76807000000000000000000000000f044424b56574c4f470100887766554433221106000000000000000807060504030201ddccbbaa",
             "08000000c3a72d0509000000000000000000000000f10c00000000000000",
-            "00000000da66431f09000000000000000000000000f3",
         ];
-        assert_eq!([hex(&header), hex(&batch), hex(&mark)], expected);
+        assert_eq!([hex(&header), hex(&batch)], expected);
     }
 
     #[test]

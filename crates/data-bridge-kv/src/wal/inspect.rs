@@ -2,12 +2,10 @@
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::arithmetic_side_effects))]
 
 use super::Lsn;
-use super::format::MarkFile;
-use super::mark::Mark;
 use super::reader::{Item, Reader, Walk};
 use super::survey::{Files, Found, OpenError, Survey};
 use crate::disk::Disk;
-use crate::record::Record;
+use crate::record::{Mark, MarkFile, Record};
 
 /// Something that stands in the files of a log.
 #[derive(Clone, Copy, Debug)]

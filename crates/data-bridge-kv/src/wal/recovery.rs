@@ -7,12 +7,12 @@
 
 use std::io::{self, ErrorKind};
 
+use super::Lsn;
 use super::format::{self, Before};
 use super::reader::Reader;
 use super::segment::ClosedSegments;
 use super::survey::{Found, OpenError, Reading, Replay, Survey};
-use super::{Lsn, is_full};
-use crate::disk::{Disk, File};
+use crate::disk::{Disk, File, is_full};
 
 /// Files of cut off bytes that are kept; older ones go.
 const KEPT_CUTS: usize = 8;

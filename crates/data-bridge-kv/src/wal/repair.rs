@@ -4,12 +4,11 @@
 use std::io::{self, ErrorKind};
 
 use super::Lsn;
-use super::format::MarkFile;
-use super::mark::Mark;
 use super::reader::Reader;
 use super::recovery::{Cut, keep_behind, put_aside};
 use super::survey::{Files, Followed, OpenError};
 use crate::disk::Disk;
+use crate::record::{Mark, MarkFile};
 
 /// What was done.
 #[derive(Clone, Debug, PartialEq, Eq)]

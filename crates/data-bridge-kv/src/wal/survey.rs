@@ -9,12 +9,11 @@ use std::fmt;
 use std::io;
 
 use super::Lsn;
-use super::format::{self, Before, Header, MarkFile};
-use super::mark::Mark;
+use super::format::{self, Before, Header};
 use super::reader::{Item, Reader, Walk};
 use super::segment::{Closed, ClosedSegments};
 use crate::disk::{Disk, File};
-use crate::record::{self, Record};
+use crate::record::{self, Mark, MarkFile, Record};
 
 /// Why a log can't be opened.
 #[derive(Debug)]

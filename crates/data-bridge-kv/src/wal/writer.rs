@@ -6,15 +6,14 @@
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 
+use super::Lsn;
 use super::buffer::Chunk;
 use super::format::{self, BATCH, BATCH_BYTES, Before, END, HEADER_BYTES, Header};
-use super::mark::Mark;
 use super::segment::{self, Closed, Maker, Spare};
 use super::stats::Counts;
-use super::{Lsn, is_full};
 use crate::clock::Stopwatch;
-use crate::disk::{Disk, File};
-use crate::record::{self, Position};
+use crate::disk::{Disk, File, is_full};
+use crate::record::{self, Mark, Position};
 
 /// The segment that grows.
 pub(super) struct Active {

@@ -16,10 +16,12 @@ pub struct Counts {
     pub checkpoints: u64,
     pub snapshots: u64,
     pub fetched: u64,
+    pub failed_openings: u64,
+    pub trims: u64,
 }
 
 impl Counts {
-    fn each(&mut self) -> [&mut u64; 14] {
+    fn each(&mut self) -> [&mut u64; 16] {
         [
             &mut self.commands,
             &mut self.refused,
@@ -35,6 +37,8 @@ impl Counts {
             &mut self.checkpoints,
             &mut self.snapshots,
             &mut self.fetched,
+            &mut self.failed_openings,
+            &mut self.trims,
         ]
     }
 

@@ -3,11 +3,11 @@
 use std::io::ErrorKind as DiskError;
 use std::sync::{Arc, Weak};
 
-use data_bridge_kv::manifest::Manifest;
+use data_bridge_kv::record::{Mark, MarkFile};
 use data_bridge_kv::settings::Durability;
 use data_bridge_kv::snapshot::Snapshot;
 use data_bridge_kv::{
-    Caller, Chore, Clock, DataDirectory, Engine, Eviction, ManualClock, Mode, OnError, Progress, Settings,
+    Caller, Chore, Clock, Engine, Eviction, ManualClock, Mode, OnError, Progress, Settings,
 };
 use data_bridge_kv_model::command::Command;
 use data_bridge_kv_model::command::table::opcode;
@@ -20,15 +20,19 @@ use parking_lot::Mutex;
 
 use crate::client::{Client, Push};
 use crate::counts::Counts;
+use crate::opened::{Opened, base_of, open};
 use crate::plan::{START, Step, Watched};
 use crate::trace::Trace;
-use crate::wire::{Bystander, Plant, Wire};
+use crate::wire::{Bystander, Plant};
 use crate::witness::{SPACES, Witness};
 
 /// Clients of each namespace of [`SPACES`].
 const CLIENTS: [usize; 2] = [2, 1];
-/// What a disk holds while it is full.
+/// What a disk holds while it is full, and how much more than before where the log's segments are small.
 const FULL_BYTES: u64 = 1 << 20;
+const FULL_FEW_BYTES: usize = 16 << 10;
+/// Small segments, so that the log is trimmed.
+const SEGMENT_BYTES: u64 = 4096;
 
 pub struct World {
     disk: FaultyDisk,
@@ -40,12 +44,6 @@ pub struct World {
     plant: Plant,
 }
 
-/// One opening of the store.
-struct Opened {
-    engine: Arc<Engine>,
-    wire: Wire,
-}
-
 struct State {
     random: Random,
     witness: Witness,
@@ -54,6 +52,8 @@ struct State {
     trace: Trace,
     /// What versions are counted from, so that a trace does not depend on it.
     base: u64,
+    /// From where on the log was, the last time that it was looked at.
+    log_start: u64,
     /// Whether a fault was planned since the store was opened.
     is_faulty: bool,
     is_full: bool,
@@ -63,7 +63,7 @@ struct State {
     written: Vec<(u64, u64)>,
 }
 
-type Outcome<T = ()> = Result<T, String>;
+pub type Outcome<T = ()> = Result<T, String>;
 
 impl Bystander for World {
     fn meanwhile(&self) {
@@ -91,6 +91,7 @@ impl World {
             seed: Some(seed),
             background: false,
             log_bytes: [1 << 10, 8 << 10, 256 << 20][(seed / 3 % 3) as usize],
+            log_segment_bytes: [None, Some(SEGMENT_BYTES)][(seed / 9 % 2) as usize],
             ..Settings::default()
         };
         for (space, durability) in SPACES.into_iter().zip([Durability::Always, Durability::EverySecond]) {
@@ -112,6 +113,7 @@ impl World {
                 counts: Counts::default(),
                 trace: Trace::default(),
                 base: base_of(&disk),
+                log_start: 1,
                 is_faulty: false,
                 is_full: false,
                 interrupts: !seed.is_multiple_of(4),
@@ -445,7 +447,11 @@ impl World {
     fn fill_or_free(&self, state: &mut State, engine: &Engine) -> Outcome {
         state.is_full = !state.is_full;
         state.counts.full += u64::from(state.is_full);
-        self.disk.set_capacity(state.is_full.then_some(FULL_BYTES));
+        let full = match self.settings.log_segment_bytes {
+            None => FULL_BYTES,
+            Some(_) => self.disk.used() + state.random.below(FULL_FEW_BYTES) as u64,
+        };
+        self.disk.set_capacity(state.is_full.then_some(full));
         state.trace.add(format!("full: {}", state.is_full));
         if state.is_full || state.is_faulty {
             return Ok(());
@@ -538,10 +544,12 @@ impl World {
         }
         self.disk.set_fault(None);
         self.disk.set_capacity(None);
+        state.count_trims(&self.disk);
         (state.is_faulty, state.is_full) = (false, false);
         // The one before is gone: nobody else has it.
         let memory = Settings { background: false, ..Settings::default() };
         opened.engine = Arc::new(Engine::open(memory).map_err(|error| error.to_string())?);
+        self.open_failing(state);
         *opened = open(&self.disk, &self.settings, self.me.clone(), self.plant)?;
         let (position, follower, lost) = self.recognise(state, &opened.engine)?;
         state.trace.add(format!("restart {how}: {lost} lost"));
@@ -552,25 +560,37 @@ impl World {
         state.clients.iter_mut().for_each(|client| client.reconnect(&opened.engine));
         Ok(())
     }
+
+    /// Sometimes an opening meets a failing disk before the one that counts, and ends there, or after it; perhaps with the power.
+    fn open_failing(&self, state: &mut State) {
+        while state.random.one_in(4) {
+            let at = self.disk.operations() + state.random.below(100) as u64;
+            let (error, sticky) = (DiskError::Other, state.random.one_in(2));
+            self.disk.set_fault(Some(Fault { at, error, sticky }));
+            let opened = open(&self.disk, &self.settings, Weak::<World>::new(), self.plant);
+            state.trace.add(format!("opened while operation {at} fails: {}", opened.is_ok()));
+            state.counts.failed_openings += u64::from(opened.is_err());
+            opened.into_iter().for_each(|opened| opened.wire.cut());
+            self.disk.set_fault(None);
+            if state.random.one_in(2) {
+                self.disk.crash(state.random.bits());
+            }
+        }
+    }
 }
 
 impl State {
+    /// Notes whether the log begins later than when this was asked before.
+    fn count_trims(&mut self, disk: &FaultyDisk) {
+        let start = Mark::read(disk, MarkFile::Start).ok().flatten().unwrap_or(0);
+        self.counts.trims += u64::from(start > self.log_start);
+        self.log_start = self.log_start.max(start);
+    }
+
     /// Whether an error may mean that nothing was done, as the disk is in trouble.
     fn may_refuse(&self, error: &Error) -> bool {
         let of_the_disk =
             [ErrorKind::Durability, ErrorKind::ReadOnly, ErrorKind::Unavailable, ErrorKind::OutOfMemory];
         (self.is_faulty || self.is_full) && of_the_disk.contains(&error.kind())
     }
-}
-
-fn open(disk: &FaultyDisk, settings: &Settings, bystander: Weak<World>, plant: Plant) -> Outcome<Opened> {
-    let wire = Wire::new(disk, bystander, plant);
-    let told = |error: Error| format!("it does not open: {error}");
-    let data = DataDirectory::on(Arc::new(wire.clone()), 1 << 26).map_err(told)?;
-    let engine = Engine::open(Settings { data: Some(data), ..settings.clone() }).map_err(told)?;
-    Ok(Opened { engine: Arc::new(engine), wire })
-}
-
-fn base_of(disk: &FaultyDisk) -> u64 {
-    Manifest::read(disk).ok().flatten().map_or(0, |manifest| manifest.base)
 }

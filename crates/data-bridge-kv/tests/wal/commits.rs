@@ -5,9 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::thread;
 
+use data_bridge_kv::{Clock, SystemClock};
 use data_bridge_kv_testkit::disk::{Fault, FaultyDisk};
 
 use crate::threads::{NEW, open};
+
+/// Milliseconds, for what takes none.
+const PATIENCE: u64 = 60_000;
 
 /// Most are committed by the threads that append, some by the log's own, and whatever was acknowledged is on disk.
 #[test]
@@ -65,7 +69,7 @@ fn a_commit_here_is_durable_when_it_returns() {
 /// Records that are left to a committer which then does not come are written all the same, once somebody asks for them.
 #[test]
 fn what_is_left_to_a_committer_is_written_when_somebody_else_waits() {
-    let disk = FaultyDisk::new();
+    let (disk, clock) = (FaultyDisk::new(), SystemClock::new());
     let (wal, _) = open(&disk);
     wal.start().unwrap();
     for _ in 0..100 {
@@ -80,7 +84,9 @@ fn what_is_left_to_a_committer_is_written_when_somebody_else_waits() {
         while !wal.commit(first) {}
         let lsn = wal.append(NEW, b"payload", true);
         wal.leave_to_thread();
+        let begun = clock.unix_ms();
         while wal.durable() < lsn {
+            assert!(clock.unix_ms() - begun < PATIENCE, "nobody writes it");
             thread::yield_now();
         }
     }
