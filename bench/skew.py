@@ -19,6 +19,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 GROUPS = [
     (Path("/sys/fs/cgroup/memory"), "memory", "memory.limit_in_bytes"),
@@ -28,6 +29,8 @@ GROUPS = [
 CLIENTS = 2
 FILL = 10_000
 """Keys of one transaction that fills."""
+BLOCK_CACHE, WRITE_BUFFER = 96 << 20, 16 << 20
+"""Bytes of RocksDB's own cache, which is the budget of the others, and of a table that it writes."""
 WRITES = 0.05
 EXPONENT = 0.99
 SCRAMBLE = 2654435761
@@ -126,7 +129,7 @@ def opened(target: str) -> tuple[Get, Put]:
     kind, _, place = target.partition(":")
     if kind == "port":
         return over_resp(int(place))
-    return STORES[kind](place)
+    return STORES[kind].opened(place)
 
 
 def over_resp(port: int) -> tuple[Get, Put]:
@@ -172,9 +175,6 @@ def of_lmdb(folder: str) -> tuple[Get, Put]:
     return get, put
 
 
-STORES: dict[str, Callable[[str], tuple[Get, Put]]] = {"lmdb": of_lmdb}
-
-
 def fill_lmdb(folder: str, keys: int, size: int) -> None:
     """Every key once."""
     store = importlib.import_module("lmdb").open(folder, map_size=16 << 30, sync=False)
@@ -184,6 +184,67 @@ def fill_lmdb(folder: str, keys: int, size: int) -> None:
             for number in range(start, min(start + FILL, keys)):
                 transaction.put(b"key:%012d" % number, value)
     store.close()
+
+
+def rocksdb_at(folder: str) -> Any:
+    """A RocksDB database without a log and compression, with a cache of blocks and filters."""
+    rocks = importlib.import_module("rocksdict")
+    options, blocks = rocks.Options(raw_mode=True), rocks.BlockBasedOptions()
+    blocks.set_block_cache(rocks.Cache(BLOCK_CACHE))
+    blocks.set_bloom_filter(10, False)
+    options.set_block_based_table_factory(blocks)
+    options.set_compression_type(rocks.DBCompressionType.none())
+    options.set_write_buffer_size(WRITE_BUFFER)
+    store = rocks.Rdict(folder, options)
+    how = rocks.WriteOptions()
+    how.disable_wal = True
+    store.set_write_options(how)
+    return store
+
+
+def of_rocksdb(folder: str) -> tuple[Get, Put]:
+    """The same as what reads and writes."""
+    store = rocksdb_at(folder)
+    return (lambda key: store.get(key) is not None), store.put
+
+
+def fill_rocksdb(folder: str, keys: int, size: int) -> None:
+    """Every key once; what is written has its place when it ends."""
+    store = rocksdb_at(folder)
+    value = b"x" * size
+    for number in range(keys):
+        store.put(b"key:%012d" % number, value)
+    store.flush()
+    store.compact_range(None, None)
+    store.close()
+
+
+@dataclass(frozen=True)
+class Store:
+    """A store in the client's process."""
+
+    package: str
+    opened: Callable[[str], tuple[Get, Put]]
+    fill: Callable[[str, int, int], None]
+    how: str
+
+
+STORES = {
+    "lmdb": Store("lmdb", of_lmdb, fill_lmdb, "no sync, no read-ahead"),
+    "rocksdb": Store(
+        "rocksdict",
+        of_rocksdb,
+        fill_rocksdb,
+        f"no log, no compression, {BLOCK_CACHE >> 20} MiB of block cache, compacted before",
+    ),
+}
+
+
+def filled(name: str, folder: str, keys: int, size: int) -> None:
+    """Fills a store, in a process of its own."""
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawn) as pool:
+        pool.submit(STORES[name].fill, folder, keys, size).result()
 
 
 @contextmanager

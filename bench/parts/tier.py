@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench import load, meters, skew
+from bench.day import LIVES, RATE, Day, Look
 from bench.plan import Plan, RefusedError
 from bench.rows import OURS, Row, Sample, Target
 from bench.servers import KINDS, ROOT, Kind, Running, free_port, redis_arguments, started
@@ -26,7 +27,8 @@ TITLE = (
     f"({skew.WRITES:.0%} writes, one command under way for each of {skew.CLIENTS} clients in Python)"
 )
 
-PLAIN, LMDB = "plain pread", "lmdb"
+PLAIN, ARRIVAL = "plain pread", "in order of arrival"
+LMDB, ROCKSDB = "lmdb", "rocksdb"
 REDIS = "redis 7.0, allkeys-lru"
 FACTORS = (2, 5, 10)
 SIZE = 4000
@@ -38,6 +40,8 @@ CACHE = 1.5
 ENTRIES = ((5_000_000, 150), (300_000, 4096))
 QUICK_ENTRIES = ((100_000, 150), (10_000, 4096))
 RESTART_KEYS = 5_000_000
+LOOKS = {"at a quarter": 0.25, "at half": 0.5, "in the end": 1.0}
+"""When space and memory of the day are looked at."""
 
 
 @dataclass(frozen=True)
@@ -49,24 +53,29 @@ class Sizes:
     budget: int
     seconds: float
     factors: tuple[int, ...]
+    day: float
+    """Seconds of the day."""
 
     @classmethod
     def of(cls, plan: Plan) -> Sizes:
         """Those of a plan: small for a look."""
         if plan.rounds > 1:
-            return cls(ENTRIES, RESTART_KEYS, 96 << 20, 10 * plan.seconds, FACTORS)
-        return cls(QUICK_ENTRIES, plan.keys[0], 48 << 20, 20 * plan.seconds, FACTORS[:1])
+            return cls(ENTRIES, RESTART_KEYS, 96 << 20, 10 * plan.seconds, FACTORS, 120.0)
+        return cls(QUICK_ENTRIES, plan.keys[0], 48 << 20, 20 * plan.seconds, FACTORS[:1], 8.0)
 
 
 def measure(plan: Plan) -> tuple[list[Row], dict[str, str]]:
     """All rows of the part, and how each server ran."""
     sizes = Sizes.of(plan)
     load.build()
-    rows = [*tier_rows(plan, sizes), *restart_rows(sizes)]
-    how = {PLAIN: "`pread` of the same files at random, in turn with ours, in the same run"}
+    rows = [*tier_rows(plan, sizes), *churn_rows(), *restart_rows(sizes)]
+    how = {
+        PLAIN: "`pread` of the same files at random, in turn with ours, in the same run",
+        ARRIVAL: "our own segments without grouping by deadline",
+    }
     for factor in sizes.factors:
         rows += skewed_rows(sizes, factor, how)
-    return rows, how
+    return [*rows, *day_rows(sizes)], how
 
 
 def example(name: str, *arguments: str) -> str:
@@ -125,6 +134,60 @@ def tier_rows(plan: Plan, sizes: Sizes) -> list[Row]:
     return rows
 
 
+def churn_rows() -> list[Row]:
+    """What grouping by deadline saves: four hours of keys with different lives, on a clock that is turned."""
+    output = example("cold_bench", "churn")
+    values = {
+        OURS: Sample.of([found(r"grouped by deadline: .*\((\S+) bytes a byte", output)]),
+        ARRIVAL: Sample.of([found(r"in order of arrival: .*\((\S+) bytes a byte", output)]),
+    }
+    return [show(Row("bytes written for one, keys that expire", "B", values))]
+
+
+def day_rows(sizes: Sizes) -> list[Row]:
+    """A day of keys that expire, in little: memory and space stay flat once as much goes as comes."""
+    with folder() as directory, started(in_folder(overflowing(sizes.budget), directory)) as server:
+        if isinstance(server, str):
+            return []
+        peaks: list[int] = []
+        with (
+            skew.limited(server.pid, int(CACHE * sizes.budget)),
+            meters.Memory(server.pid) as memory,
+        ):
+
+            def look() -> None:
+                """Takes the largest sample since the last look."""
+                peaks.append(memory.peak)
+                del memory.samples[:-1]
+
+            day = Day(server.port, sizes.day)
+            looks = day.run(tuple(LOOKS.values()), look)
+    print(f"    {day.compared} values compared", flush=True)
+    share = sum(LIVES) / len(LIVES) * sizes.day * RATE / sizes.budget
+    data = f"a day with TTL churn, data {share:.1f}x the budget"
+    seen = dict(zip(LOOKS, zip(looks, peaks, strict=True), strict=True))
+
+    def row(what: str, unit: str, figure: Callable[[Look, int], float], target: Target) -> list[Row]:
+        """A row for each look."""
+        rows = []
+        for when, (one, peak) in seen.items():
+            value = {OURS: Sample.of([figure(one, peak)])}
+            rows.append(
+                show(Row(f"{what} {when}, {data}", unit, value, [target], headline=when == "in the end"))
+            )
+        return rows
+
+    resident = row("most resident", "budgets", lambda _, peak: peak / sizes.budget, Target("≤", 1.10))
+    # Data that live in memory have no space on disk; records of what has expired do, until their segment goes.
+    space = row(
+        "space on disk for a live byte",
+        "B",
+        lambda one, _: one.figures["tier_disk_bytes"] / one.live_bytes,
+        Target("≤", 1.5),
+    )
+    return [*resident, *space]
+
+
 def restart_rows(sizes: Sizes) -> list[Row]:
     """A directory that was closed opens and answers."""
     output = example("restart", str(sizes.restart_keys))
@@ -152,9 +215,10 @@ def skewed_rows(sizes: Sizes, factor: int, how: dict[str, str]) -> list[Row]:
             how[kind.name] = server if isinstance(server, str) else server.how.replace(directory, "DIR")
             if isinstance(server, Running):
                 seen[kind.name], peaks[kind.name] = on_server(server, sizes, keys, how)
-    how[LMDB] = "missing (scripts/venv bench)"
-    if importlib.util.find_spec("lmdb") is not None:
-        seen[LMDB] = on_lmdb(sizes, keys, how)
+    for name, store in skew.STORES.items():
+        how[name] = "missing (scripts/venv bench)"
+        if importlib.util.find_spec(store.package) is not None:
+            seen[name] = on_store(name, sizes, keys, how)
     data = f"data {factor}x the budget of {sizes.budget >> 20} MiB"
     figures: dict[str, tuple[str, Callable[[skew.Seen], float]]] = {
         "hit ratio": ("%", lambda one: one.hit_percent),
@@ -190,18 +254,20 @@ def on_server(server: Running, sizes: Sizes, keys: int, how: dict[str, str]) -> 
     return seen, Sample.of([memory.peak / sizes.budget])
 
 
-def on_lmdb(sizes: Sizes, keys: int, how: dict[str, str]) -> skew.Seen:
+def on_store(name: str, sizes: Sizes, keys: int, how: dict[str, str]) -> skew.Seen:
     """The same on a store in one client's own process."""
+    store = skew.STORES[name]
     with folder() as directory:
-        skew.fill_lmdb(directory, keys, SIZE)
+        # A process of its own fills it: none of its memory is left in this one.
+        skew.filled(name, directory, keys, SIZE)
         for path in Path(directory).iterdir():
             file = os.open(path, os.O_RDONLY)
             os.fsync(file)
             os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
             os.close(file)
-        traffic = skew.Traffic(f"lmdb:{directory}", keys, SIZE, 1.5 * sizes.seconds)
+        traffic = skew.Traffic(f"{name}:{directory}", keys, SIZE, 1.5 * sizes.seconds)
         with skew.limited(os.getpid(), int((CACHE + 1) * sizes.budget)) as limit:
-            how[LMDB] = f"in the client's process, one client, no sync, no read-ahead, {limit} and the client"
+            how[name] = f"in the client's process, one client, {store.how}, {limit} and the client"
             return skew.measured(traffic, 1)
 
 

@@ -241,6 +241,7 @@ impl Connection {
         self.input.used = self.input.used.saturating_add(used);
         if used > 0 {
             self.intake = None;
+            self.needs = 0;
         }
         self.note(used, next);
         // A command that stopped short has what it holds still to come.

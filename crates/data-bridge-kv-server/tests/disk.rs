@@ -152,3 +152,48 @@ async fn transactions_wait() {
     }
     server.stop(PATIENCE).await;
 }
+
+#[test]
+fn what_is_too_large_for_its_length_to_be_known_in_memory_is_read_too() {
+    on_few_threads(large_values_are_read());
+}
+
+async fn large_values_are_read() {
+    const ELEMENT: usize = 500_000;
+    const ELEMENTS: usize = 9;
+    let (server, _, engine) = cold(1).await;
+    let mut client = Raw::connect(server.addresses()[0]).await;
+    let element = format!("${ELEMENT}\r\n{}\r\n", "e".repeat(ELEMENT));
+    let push = format!("*3\r\n$5\r\nRPUSH\r\n$4\r\nlist\r\n{element}");
+    for count in 1..=ELEMENTS {
+        client.send(push.as_bytes()).await;
+        client.expect(&format!(":{count}\r\n")).await;
+    }
+    for key in ["text", "other"] {
+        let text = format!("*3\r\n$3\r\nSET\r\n${}\r\n{key}\r\n$4500000\r\n", key.len());
+        client.send(format!("{text}{}\r\n", "t".repeat(4_500_000)).as_bytes()).await;
+        client.expect("+OK\r\n").await;
+    }
+    let text = format!("$4500000\r\n{}\r\n", "t".repeat(4_500_000));
+    let requests = [
+        ("GET text", text.clone()),
+        ("MGET text key:0 other", format!("*3\r\n{text}$1\r\nc\r\n{text}")),
+        ("LRANGE list 0 -1", format!("*{ELEMENTS}\r\n{}", element.repeat(ELEMENTS))),
+        ("LINDEX list 3", element.clone()),
+        ("RPUSH list e", format!(":{}\r\n", ELEMENTS + 1)),
+        ("APPEND text t", ":4500001\r\n".to_owned()),
+    ];
+    for (request, answer) in requests {
+        for number in 0..2 {
+            engine.demote_all();
+            client.send(format!("{request}\r\nPING\r\n").as_bytes()).await;
+            let grown = number > 0 && (request.starts_with("RPUSH") || request.starts_with("APPEND"));
+            match grown {
+                true => drop(client.reply().await),
+                false => client.expect(&answer).await,
+            }
+            client.expect("+PONG\r\n").await;
+        }
+    }
+    server.stop(PATIENCE).await;
+}

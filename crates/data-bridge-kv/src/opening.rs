@@ -31,7 +31,7 @@ pub struct Progress {
     pub stage: Stage,
     /// Bytes of this stage that are done: never more than `bytes_total`.
     pub bytes_done: u64,
-    /// Bytes of this stage at most: a log's last segment may end earlier.
+    /// Bytes of this stage, of a log about.
     pub bytes_total: u64,
 }
 

@@ -284,11 +284,10 @@ impl Wal {
         Ok(disk.list()?.iter().any(|name| is_segment(name) || is_mark(name)))
     }
 
-    /// Bytes of the files that opening reads.
+    /// About how many bytes opening reads: segments up to where only zeros follow.
     pub fn stored_bytes(disk: &dyn Disk) -> io::Result<u64> {
-        let sizes =
-            disk.list()?.into_iter().filter(|name| is_segment(name)).map(|name| disk.open(&name)?.size());
-        sizes.sum()
+        let names = disk.list()?.into_iter().filter(|name| is_segment(name));
+        names.map(|name| segment::used_bytes(&*disk.open(&name)?)).sum()
     }
 
     /// Starts the thread that writes and syncs. Without it, whoever owns the log calls [`Wal::step`].

@@ -93,11 +93,13 @@ fn opening_tells_how_far_it_is() {
     let caller = Caller { namespace: engine.namespace("tasks").unwrap(), ..engine.caller() };
     for number in 0..100 {
         let key = format!("key:{number}");
-        let args = [Arg::Untyped(key.as_bytes()), Arg::Untyped(b"value")];
+        let args = [Arg::Untyped(key.as_bytes()), Arg::Untyped(&[b'v'; 1000])];
         let call = table::by_name(b"SET").unwrap().call(&args).unwrap();
         let _ = engine.execute(&caller, 0, &call, &mut ReplyBuf::new());
     }
     let (_, after_crash) = opened(&disk.crash_image(1));
     assert_eq!(after_crash.stage, Stage::Log);
-    assert!((500..after_crash.bytes_total).contains(&after_crash.bytes_done), "{after_crash:?}");
+    // What was made ahead of the log's end is no part of the way.
+    let Progress { bytes_done, bytes_total, .. } = after_crash;
+    assert!(bytes_done > 100_000 && bytes_done * 10 > bytes_total * 9, "{after_crash:?}");
 }

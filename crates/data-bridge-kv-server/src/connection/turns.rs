@@ -55,11 +55,9 @@ impl Connection {
     /// Goes on with a command that stopped short: with a part of the allowance, if it needs one, when there is room in
     /// memory, when the disk has answered.
     pub(super) async fn feed_on(&mut self) -> Next {
-        let needs = self.dialogue.session.caller.needs.take();
+        self.learn_needs();
         let mut next = Next::Disk;
-        if needs > 0 {
-            // Each time a command stops short it knows more of what it needs.
-            self.needs = self.needs.max(needs);
+        if self.needs > 0 {
             // An error is met again by whoever sends the rest.
             let _ = poll_fn(|cx| Poll::Ready(self.poll_send(cx))).await;
             if !self.get_grant().await {
@@ -76,12 +74,16 @@ impl Connection {
         }
         if next == Next::Disk && self.held.is_none() {
             next = self.feed_slowly().await;
+            // Only the disk may know them: a fresh beginning, which does not ask it, would forget that.
+            self.learn_needs();
         }
         self.dialogue.session.caller.most_bytes = FREE_BYTES;
-        if next != Next::Disk {
-            self.needs = 0;
-        }
         next
+    }
+
+    /// Remembers what the next command needs: each time that it stops short more is known.
+    fn learn_needs(&mut self) {
+        self.needs = self.needs.max(self.dialogue.session.caller.needs.take());
     }
 
     /// Waits for the part of the allowance that the next command needs. Answers false if the connection has to end.
