@@ -100,7 +100,6 @@ async def many_share_a_sync(directory: Path) -> None:
 
 async def answers_come_in_order(directory: Path) -> None:
     async with opened(directory) as store:
-        await store.set("first", 1)  # begins the log
         came: list[int] = []
         sent: list[Any] = []
         for number in range(300):
@@ -111,6 +110,9 @@ async def answers_come_in_order(directory: Path) -> None:
         await asyncio.gather(*sent)
         assert came == list(range(300))
         assert [await one for one in sent[::3]] == list(range(1, 101))
+    async with kv.aio.open(directory.with_name("cache")) as cache:
+        tasks = cache.namespace("tasks")
+        assert await asyncio.gather(*(tasks.incr("count") for _ in range(50))) == list(range(1, 51))
 
 
 async def what_is_shown_is_durable(directory: Path) -> None:
@@ -179,7 +181,6 @@ async def cancelled(directory: Path) -> None:
 
 async def closed_meanwhile(directory: Path) -> None:
     store = opened(directory)
-    await store.set("first", 1)  # begins the log
     writes: list[Any] = [store.set(f"key:{number}", number) for number in range(50)]
     waiting = asyncio.ensure_future(store.wait("never", until="x"))
     assert waits(*writes, waiting)
@@ -190,12 +191,34 @@ async def closed_meanwhile(directory: Path) -> None:
     with pytest.raises(kv.ClosedError):
         await store.set("key", 1)
     async with opened(directory) as again:
-        assert await again.dbsize() == 51
+        assert await again.dbsize() == 50
+
+
+async def closed_while_many_write(directory: Path) -> None:
+    store = opened(directory)
+    known = [0] * 8
+    told: set[type] = set()
+
+    async def write(number: int) -> None:
+        while True:
+            try:
+                known[number] = await store.incr(f"key:{number}")
+            except Exception as error:
+                told.add(type(error))
+                return
+
+    writing = [asyncio.create_task(write(number)) for number in range(8)]
+    await store.set("first", 1)
+    await store.aclose()
+    await asyncio.gather(*writing)
+    assert told == {kv.ClosedError}
+    async with opened(directory) as again:
+        for number, last in enumerate(known):
+            assert await again.get(f"key:{number}") in (last, last + 1)
 
 
 async def loop_goes_on_while_it_closes(directory: Path) -> None:
     store = opened(directory)
-    await store.set("first", 1)  # begins the log
     write = store.set("key", 1)
     assert await rounds_until(asyncio.ensure_future(store.aclose())) > 100
     assert await write is None
@@ -243,7 +266,6 @@ async def log_fails_for_a_queue(directory: Path) -> None:
 
 async def forked(directory: Path) -> None:
     async with opened(directory) as store:
-        await store.set("first", 1)  # begins the log
         write = store.set("key", 1)
         assert waits(write)
         child = os.fork()
@@ -268,6 +290,7 @@ SCENARIOS = [
     what_is_shown_is_durable,
     cancelled,
     closed_meanwhile,
+    closed_while_many_write,
     loop_goes_on_while_it_closes,
     forked,
 ]

@@ -91,17 +91,19 @@ impl Default for WalPolicy {
 pub struct Failure {
     /// What the disk said.
     pub kind: io::ErrorKind,
+    /// Whether the disk did nothing wrong: the log was closed before.
+    pub is_end: bool,
     text: Arc<str>,
 }
 
 impl Failure {
     fn new(error: &io::Error, durable: Lsn) -> Failure {
         let text = format!("the log failed, and is durable up to record {durable} only: {error}");
-        Failure { kind: error.kind(), text: text.into() }
+        Failure { kind: error.kind(), is_end: false, text: text.into() }
     }
 
     fn closed() -> Failure {
-        Failure { kind: io::ErrorKind::BrokenPipe, text: "the log is closed".into() }
+        Failure { kind: io::ErrorKind::BrokenPipe, is_end: true, text: "the log is closed".into() }
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::thread;
 
 use data_bridge_kv::wal::{self, Line};
 use data_bridge_kv::{
@@ -37,6 +39,50 @@ fn a_flush_of_everything_rests_on_every_namespace() {
     engine.sync().unwrap();
     assert!(engine.owed(&parking).is_none());
     assert_eq!(run(&engine, &tasks, "DBSIZE"), Reply::Integer(0));
+}
+
+/// Whoever writes while the store is closed is on disk, or told that it is closed: nothing failed.
+#[test]
+fn a_write_beside_the_end_is_on_disk_or_told_of_it() {
+    for round in 0..100_u64 {
+        let disk = FaultyDisk::new();
+        let open = || {
+            let data = DataDirectory::on(Arc::new(disk.clone()), 1 << 26).unwrap();
+            let engine = Engine::open(Settings { data: Some(data), ..Settings::default() }).unwrap();
+            let caller = Caller { namespace: engine.namespace("tasks").unwrap(), ..engine.caller() };
+            (engine, caller)
+        };
+        let (engine, caller) = open();
+        let written = AtomicU64::new(0);
+        let known = thread::scope(|scope| {
+            let write = |number: u64| {
+                let mut known = 0;
+                loop {
+                    match run(&engine, &caller, &format!("INCR n{number}")) {
+                        Reply::Integer(now) => known = now,
+                        Reply::Error(error) if error.kind() == ErrorKind::Closed => return known,
+                        other => panic!("round {round}: {other:?}"),
+                    }
+                    written.fetch_add(1, SeqCst);
+                }
+            };
+            let writers: Vec<_> = (0..3).map(|number| scope.spawn(move || write(number))).collect();
+            while written.load(SeqCst) < round {
+                thread::yield_now();
+            }
+            engine.close();
+            writers.into_iter().map(|writer| writer.join().unwrap()).collect::<Vec<i64>>()
+        });
+        drop(engine);
+        let (engine, caller) = open();
+        for (number, known) in (0_u64..).zip(known) {
+            let there = match run(&engine, &caller, &format!("INCRBY n{number} 0")) {
+                Reply::Integer(there) => there,
+                other => panic!("round {round}: {other:?}"),
+            };
+            assert!((known..=known + 1).contains(&there), "round {round}: {known} known, {there} there");
+        }
+    }
 }
 
 /// Where events go that nobody looks at.

@@ -115,6 +115,18 @@ impl Engine {
         }
     }
 
+    /// Begins the log of a directory that has none, if the caller's namespace needs one. The first change does that too, which
+    /// for a caller that [`Waits::Never`] comes back as [`Progress::Blocked`]: others could overtake it.
+    ///
+    /// # Errors
+    /// `Unavailable` if the disk fails or is full, `Closed` if the store is.
+    pub fn begin_log(&self, caller: &Caller) -> Result<()> {
+        if self.core.wal.get().is_none() && self.core.space(caller.namespace).is_logged() {
+            self.core.begin_log()?;
+        }
+        Ok(())
+    }
+
     /// Whether an answer in the caller's namespace can be told to wait until what the command wrote is on disk, see
     /// [`Engine::owe_everything`].
     ///

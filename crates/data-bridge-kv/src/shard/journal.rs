@@ -100,7 +100,10 @@ impl Journal {
 
 impl From<Failure> for Error {
     fn from(failure: Failure) -> Error {
-        Error::new(ErrorKind::Durability, failure.to_string())
+        match failure.is_end {
+            true => Error::new(ErrorKind::Closed, "the store was closed before this was on disk"),
+            false => Error::new(ErrorKind::Durability, failure.to_string()),
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use std::thread;
 
 use data_bridge_kv::SystemClock;
 use data_bridge_kv::wal::{NewRecord, Refusal, Wal, WalPolicy};
+use data_bridge_kv_model::{Error, ErrorKind as KvError};
 use data_bridge_kv_testkit::disk::{Fault, FaultyDisk};
 
 pub const NEW: NewRecord = NewRecord { namespace: 1, generation: 2, kind: 3 };
@@ -108,6 +109,13 @@ fn whoever_waits_is_told_once_also_when_the_disk_fails_or_the_log_is_closed() {
                             lsn,
                             Box::new(move |told| {
                                 if told.is_ok() { &good } else { &bad }.fetch_add(1, SeqCst);
+                                if let Err(failure) = told {
+                                    let kind = match failure.is_end {
+                                        true => KvError::Closed,
+                                        false => KvError::Durability,
+                                    };
+                                    assert_eq!(Error::from(failure).kind(), kind);
+                                }
                             }),
                         );
                     }

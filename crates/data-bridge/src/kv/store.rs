@@ -112,6 +112,11 @@ impl Embedded {
             shared.engine.namespace(namespace).map_err(|error| errors::from_model(py, &error))?;
         caller.waits = if waits { Waits::Here } else { Waits::Never };
         caller.parks = !waits && shared.engine.may_block();
+        if !waits {
+            // Here, so that no change of an event loop has to wait for it and is overtaken.
+            doorway::outside(py, || shared.engine.begin_log(&caller))
+                .map_err(|error| errors::from_model(py, &error))?;
+        }
         Ok(Embedded { generation: shared.generation, shared: engine.unbind(), caller, fallback })
     }
 
