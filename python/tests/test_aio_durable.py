@@ -152,7 +152,8 @@ async def what_is_shown_is_durable(directory: Path) -> None:
         assert await store.get("calm") == 1
         assert waits(*writes, *asked)
         shown: list[Any] = await asyncio.gather(*asked, return_exceptions=True)
-        assert all(write.done() for write in writes)
+        # Those that the answers rest on; what was written behind may be in the next sync.
+        assert all(write.done() for write in writes[:4])
         assert shown[:4] == [1, None, 1, [1, 1]]
         assert (type(shown[4]), shown[5]) == (kv.ConflictError, False)
         assert shown[6].value == {"status": "DONE"}
