@@ -126,6 +126,12 @@ def test_dogpile(url: str) -> None:
     assert region.get("lost") is NO_VALUE
     region.delete_multi(list(VALUES))
     assert not list(store)
+    locked: Any = make_region().configure(
+        "data_bridge.kv.adapter", arguments={**arguments, "distributed_lock": True}
+    )
+    for name in ("k" * 251, "k" * 252, "k" * 5000):
+        assert [locked.get_or_create(name, lambda name=name: len(name)) for _ in range(2)] == [len(name)] * 2
+    assert sorted(len(name) for name in store if not name.startswith("lock:")) == [40, 40, 251]
 
 
 def test_dogpiles_lock_is_one_across_processes(server: Any) -> None:
@@ -170,6 +176,9 @@ def test_aiocache(url: str) -> None:
             json = AiocacheCache(url, serializer=JsonSerializer(), namespace="json")
             await json.set("key", (1, 2))
             assert (await json.get("key"), await json.raw("get", "json:key")) == ([1, 2], "[1, 2]")
+            assert await json.increment("count", 7) == 7
+            assert await json.multi_get(["count", "key"]) == [await json.get("count"), [1, 2]] == [7, [1, 2]]
+            await json.delete("count")
             await cache.clear(namespace="ns")
             assert [key async for key in cache._store()] == ["json:key"]
 

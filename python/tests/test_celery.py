@@ -532,16 +532,28 @@ def test_a_chord_that_is_applied_again_begins_anew(app: Celery, body: Body) -> N
     assert body.sent == [[0, 0], [1, 1]]
 
 
+def kept_by(backend: Any) -> set[int]:
+    """The results that a backend keeps until they are there, by their identity."""
+    return {name for waiting in backend._pending_results[0].values() for name in waiting}
+
+
 def test_nested_headers_keep_their_shape(app: Celery, body: Body) -> None:
     results = [
         app.AsyncResult("p0"),
         GroupResult("inner", [app.AsyncResult("p1"), app.AsyncResult("p2")], app=app),
+        # No part of the chord: its result is read.
+        app.AsyncResult("last", parent=GroupResult("before", [app.AsyncResult("first")], app=app)),
     ]
+    app.backend.mark_as_done("first", "f")
+    app.backend.mark_as_done("last", "l")
     app.backend.apply_chord(("g", results), None)
     app.backend.set_chord_size("g", 3)
+    waiting = kept_by(app.backend)
     for number, index in [(2, 1), (1, 0), (0, 0)]:
         app.backend.on_chord_part_return(body.part(index, task=f"p{number}"), states.SUCCESS, number)
-    assert body.sent == [[0, [1, 2]]]
+    assert body.sent == [[0, [1, 2], "l"]]
+    # A worker that puts the results together keeps nothing of them.
+    assert kept_by(app.backend) <= waiting
 
 
 def test_a_dispatch_that_was_left_is_taken_over(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Awaitable
 from decimal import Decimal
@@ -71,8 +73,11 @@ def test_what_is_no_number_of_bytes_is_refused_by_name(
 
 def test_a_directory_is_for_one_store(tmp_path: Path) -> None:
     store = kv.open(tmp_path)
-    with pytest.raises(kv.LockedError, match="another process"):
+    with pytest.raises(kv.LockedError, match=rf"this process already \(pid {os.getpid()}\): .*kv\.connect"):
         kv.open(tmp_path)
+    code = f"from data_bridge import kv; kv.open({str(tmp_path)!r})"
+    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert f"LockedError: the data directory belongs to another process (pid {os.getpid()}): " in other.stderr
     with pytest.raises(ValueError, match="max_disk needs a path"):
         kv.open(max_disk=1)
     (tmp_path / "file").write_text("")

@@ -52,6 +52,7 @@ READY = {
 """What workers say when they have begun, and how often."""
 SPARE_FILES = 8
 """Descriptors that a process may have more than before: what it needs for the first time."""
+SPARE_THREADS = 2
 SPARE_MEMORY = 48 << 20
 
 
@@ -112,16 +113,14 @@ class Workers:
                 assert process.poll() is None, (log / f"{name}.log").read_text()
                 time.sleep(0.05)
 
-    def held(self) -> dict[int, tuple[int, int]]:
-        """Descriptors and bytes of memory of each process, children included."""
+    def held(self) -> dict[int, tuple[int, int, int]]:
+        """Descriptors, threads and bytes of memory of each process, children included."""
         found, left = {}, [process.pid for process in self._running]
         while left:
             pid = left.pop()
-            tasks = Path(f"/proc/{pid}/task")
-            left += [
-                int(child) for task in tasks.iterdir() for child in (task / "children").read_text().split()
-            ]
-            found[pid] = (files_of(pid), memory_of(pid))
+            threads = list(Path(f"/proc/{pid}/task").iterdir())
+            left += [int(child) for thread in threads for child in (thread / "children").read_text().split()]
+            found[pid] = (files_of(pid), len(threads), memory_of(pid))
         return found
 
     def end(self) -> list[int]:
@@ -340,9 +339,10 @@ def test_every_task_ends_once_while_the_server_is_killed(
     finally:
         workers.end()
     assert after.keys() == before.keys()
-    for pid, (held, memory) in before.items():
-        assert after[pid][0] <= held + SPARE_FILES, pid
-        assert after[pid][1] <= memory + SPARE_MEMORY, pid
+    for pid, (files, threads, memory) in before.items():
+        assert after[pid][0] <= files + SPARE_FILES, pid
+        assert after[pid][1] <= threads + SPARE_THREADS, pid
+        assert after[pid][2] <= memory + SPARE_MEMORY, pid
     ran = check_events(events)
     storm.server.kill()  # one that is stopped cuts its log
     check_log(tmp_path / "data", programs)

@@ -42,7 +42,7 @@ pub trait Disk: Send + Sync {
     /// Makes every create, rename and remove so far last.
     fn sync_names(&self) -> io::Result<()>;
 
-    /// Takes the directory for this process. `WouldBlock` if another holder has it.
+    /// Takes the directory for this process. `WouldBlock` if another holder has it; its text says who, where that is known.
     fn lock(&self) -> io::Result<DirectoryLock>;
 
     /// Bytes that can still be written here.

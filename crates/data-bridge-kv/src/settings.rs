@@ -252,7 +252,9 @@ impl DataDirectory {
     pub fn on(disk: Arc<dyn Disk>, max_bytes: u64) -> Result<DataDirectory> {
         let lock = disk.lock().map_err(|error| match error.kind() {
             std::io::ErrorKind::WouldBlock => {
-                Error::new(ErrorKind::Locked, "the data directory belongs to another process")
+                let owner =
+                    error.get_ref().map_or_else(|| "another process".to_owned(), |who| who.to_string());
+                Error::new(ErrorKind::Locked, format!("the data directory belongs to {owner}"))
             }
             _ => Error::new(ErrorKind::Unavailable, format!("the data directory: {error}")),
         })?;

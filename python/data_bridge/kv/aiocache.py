@@ -37,14 +37,19 @@ class KVCache(BaseCache):
         name = str(getattr(key, "value", key))
         return f"{prefix}:{name}" if prefix else name
 
+    def _read(self, found: Any) -> Any:
+        # A counter is an int in the store, whatever a serializer makes of other values.
+        is_counter = type(found) is int and not isinstance(self.serializer, NullSerializer)
+        return str(found) if is_counter else found
+
     async def _get(self, key: str, encoding: Any = None, _conn: Any = None) -> Any:
-        return await self._store().get(key)
+        return self._read(await self._store().get(key))
 
     async def _gets(self, key: str, encoding: Any = None, _conn: Any = None) -> int | None:
         return (await self._store().get_versioned(key)).version or None
 
     async def _multi_get(self, keys: Iterable[str], encoding: Any = None, _conn: Any = None) -> list[Any]:
-        return await self._store().mget(list(keys))
+        return [self._read(found) for found in await self._store().mget(list(keys))]
 
     async def _set(
         self, key: str, value: Any, ttl: float | None = None, _cas_token: int | None = None, _conn: Any = None

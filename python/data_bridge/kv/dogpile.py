@@ -21,12 +21,18 @@ from dogpile.cache.api import (
     CachedValue,
     CacheMutex,
 )
+from dogpile.cache.util import sha1_mangle_key
+
+LONGEST = 256
+"""Characters of a key of the store."""
 
 
 class KVBackend(CacheBackend):
     """Arguments: `url` (KV_URL unless given, or `memory://`); `expiration_time`, seconds after which the store forgets
     a value, more than the region's own; `distributed_lock`, one creator across processes, which ends `lock_timeout`
     (30) seconds after its holder died; `lock_prefix` of the locks' keys; `options`, a dict of those of `kv.connect`.
+
+    A key that is too long for the store is replaced by its SHA-1, unless the region has a `key_mangler` of its own.
     """
 
     def __init__(self, arguments: Mapping[str, Any]) -> None:
@@ -35,8 +41,12 @@ class KVBackend(CacheBackend):
         self._ttl = arguments.get("expiration_time")
         self._lock_ttl = arguments.get("lock_timeout", 30.0) if arguments.get("distributed_lock") else None
         self._lock_prefix = arguments.get("lock_prefix", "lock:")
+        self.key_mangler = self._fitting_key
         self._store = shared(arguments.get("url"), options).store
         self._store()
+
+    def _fitting_key(self, key: str) -> str:
+        return key if len(self._lock_prefix) + len(key) <= LONGEST else sha1_mangle_key(key)
 
     def has_lock_timeout(self) -> bool:
         return False  # a lock is renewed for as long as its holder lives

@@ -48,6 +48,21 @@ fn options() -> OpenOptions {
     options
 }
 
+/// The error of a lock that another has: it says who, if that can be read.
+fn owned(file: &fs::File, error: io::Error) -> io::Error {
+    let mut text = [0; 10];
+    let read = file.read_at(&mut text, 0).unwrap_or(0);
+    let owner = text.get(..read).and_then(|text| str::from_utf8(text).ok()?.parse::<u32>().ok());
+    match owner {
+        Some(owner) if error.kind() == io::ErrorKind::WouldBlock => {
+            let is_ours = owner == std::process::id();
+            let who = if is_ours { "this process already" } else { "another process" };
+            io::Error::new(error.kind(), format!("{who} (pid {owner})"))
+        }
+        _ => error,
+    }
+}
+
 impl Disk for RealDisk {
     fn create(&self, name: &str) -> io::Result<Box<dyn File>> {
         let file = options().create_new(true).open(self.path_of(name)?)?;
@@ -83,7 +98,11 @@ impl Disk for RealDisk {
 
     fn lock(&self) -> io::Result<DirectoryLock> {
         let file = options().create(true).truncate(false).open(self.path.join(LOCK_NAME))?;
-        rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)?;
+        rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive)
+            .map_err(|error| owned(&file, error.into()))?;
+        // For those who are refused. Without it the lock is one as well.
+        let _ =
+            file.set_len(0).and_then(|()| file.write_all_at(std::process::id().to_string().as_bytes(), 0));
         Ok(Box::new(file))
     }
 
@@ -182,6 +201,8 @@ mod tests {
         let again = RealDisk::open(&root.0).expect("it is there");
         assert_eq!(again.list().expect("names"), ["file"]);
         let _lock = disk.lock().expect("the directory is free");
-        assert!(again.lock().is_err(), "the lock holds between openings");
+        let refused = again.lock().err().expect("the lock holds between openings");
+        assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
+        assert_eq!(refused.to_string(), format!("this process already (pid {})", std::process::id()));
     }
 }

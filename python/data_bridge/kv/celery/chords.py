@@ -189,14 +189,33 @@ class Chords:
         by_task = {place[1]: part for place, part in parts.items()}
 
         def shaped(result: Any) -> Any:
-            if isinstance(result, GroupResult):
-                return [shaped(member) for member in result.results or ()]
-            if result.id in by_task:
-                return self._outcome(result.id, *by_task[result.id])
+            (task_id, _), members = result
+            if members is not None:
+                return [shaped(member) for member in members]
+            if task_id in by_task:
+                return self._outcome(task_id, *by_task[task_id])
+            return self._joined(result_from_tuple(result, self.app))
+
+        # Not by objects of Celery's: the members of its groups are waited for, and so kept, until they are collected.
+        return shaped(nested(chord["header"]))
+
+    def _joined(self, result: Any) -> Any:
+        """The result of a member that is no part of the chord itself."""
+        try:
             with allow_join_result():
                 return result.get(timeout=self.app.conf.result_chord_join_timeout)
+        finally:
+            self._let_go(result.parent)
 
-        return shaped(result_from_tuple(nested(chord["header"]), self.app))
+    def _let_go(self, result: Any) -> None:
+        """Waits no longer for the members of groups among a result and those before it."""
+        while result is not None:
+            if isinstance(result, GroupResult):
+                for member in result.results:
+                    self._let_go(member)
+            else:
+                self.remove_pending_result(result)  # type: ignore[attr-defined]
+            result = result.parent
 
     def _outcome(self, task_id: str, state: str, result: Any) -> Any:
         if state in states.EXCEPTION_STATES:
