@@ -5,10 +5,12 @@ SHELL := bash
 .PHONY: help build server wheel test pythons check docs fix demo serve bench fuzz torture planted
 
 STEP := scripts/step
+STORAGE := -p data-bridge-kv-server --features object-store --test storage
 SCHEDULED := -p data-bridge-kv --features interleave --test interleave
 export NO_MKDOCS_2_WARNING := 1
 PORT ?= 7379
 ADMIN_PORT ?= 9121
+FEATURES ?=
 
 help: ## this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/\1\t\2/p' Makefile | expand -t 10
@@ -18,7 +20,7 @@ build: server wheel ## release server at target/release/data-bridge-kv, wheel in
 # Both packages are named so that the wheel, which links the server too, finds its dependencies built.
 server:
 	@scripts/preflight rust linker
-	@$(STEP) "server" cargo build --release --locked -p data-bridge-kv-server -p data-bridge --bin data-bridge-kv
+	@$(STEP) "server" cargo build --release --locked -p data-bridge-kv-server -p data-bridge --bin data-bridge-kv $(FEATURES:%=--features data-bridge-kv-server/%)
 
 wheel:
 	@scripts/preflight rust linker python
@@ -36,6 +38,8 @@ test: build ## all tests: Rust (unit, integration, documentation), Python
 	else \
 		$(STEP) "rust tests under a scheduler" cargo test $(SCHEDULED) --locked --no-fail-fast; \
 	fi
+	@$(STEP) "storage environment" scripts/venv storage
+	@$(STEP) "rust tests of object storage" cargo test $(STORAGE) --locked
 	@$(STEP) "rust documentation tests" cargo test --workspace --locked --doc
 	@$(STEP) "test suites of frameworks" scripts/test-suites
 	@$(STEP) "python tests" .venv/bin/python -m pytest

@@ -153,24 +153,28 @@ pub enum BackupAction {
         /// The data directory
         #[arg(long, value_name = "DIR")]
         data: PathBuf,
-        /// An empty directory, or one to be made
+        /// An empty directory, or one to be made; or s3://bucket/prefix, gs://, az://, file://: there the snapshot gets a
+        /// name of its own
         #[arg(long, value_name = "DIR")]
-        to: PathBuf,
+        to: String,
+        /// How many snapshots stay at such a URL [default: all]
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        keep: Option<u32>,
     },
-    /// Say what snapshots are in a folder, oldest first
+    /// Say what snapshots are in a folder or at a URL, oldest first
     List {
-        /// The folder
-        folder: PathBuf,
+        /// The folder or URL
+        folder: String,
     },
     /// Read every byte of a snapshot and compare it with the checksums: exit code 0 if it is whole, 4 if it is damaged
     Verify {
-        /// The snapshot's directory
-        snapshot: PathBuf,
+        /// The snapshot's directory or URL
+        snapshot: String,
     },
     /// Copy a snapshot to where `serve --data` finds it
     Restore {
-        /// The snapshot's directory
-        snapshot: PathBuf,
+        /// The snapshot's directory or URL
+        snapshot: String,
         /// An empty directory, or one to be made
         #[arg(long, value_name = "DIR")]
         into: PathBuf,
@@ -212,7 +216,8 @@ pub struct ServeArgs {
     /// bounds what the next start has to read [default: 256MB]
     #[arg(long, value_name = "SIZE")]
     log_bytes: Option<String>,
-    /// Folder for snapshots of the task namespaces
+    /// Folder for snapshots of the task namespaces, or s3://bucket/prefix, gs://, az://, file:// where the program was built
+    /// with object storage
     #[arg(long, value_name = "FOLDER")]
     snapshot_dest: Option<String>,
     /// Seconds from one snapshot to the next; 0 = only when KV.SNAPSHOT asks [default: 0]

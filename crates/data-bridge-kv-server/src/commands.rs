@@ -102,8 +102,8 @@ fn try_carry_out(
         ConnectionCommand::Snapshot => {
             let shared = &session.shared;
             // It takes as long as copying does: whatever else the worker had to do is taken over by others.
-            let (path, _) = tokio::task::block_in_place(|| shared.snapshots.take(&shared.engine))?;
-            out.value(ValueRef::text(&path.display().to_string()));
+            let (place, _) = tokio::task::block_in_place(|| shared.snapshots.take(&shared.engine))?;
+            out.value(ValueRef::text(&place.to_string()));
         }
         ConnectionCommand::Cancel { .. } | ConnectionCommand::Atomic { .. } | ConnectionCommand::Durable => {
             return Err(Error::new(ErrorKind::Unavailable, other_form(command)));

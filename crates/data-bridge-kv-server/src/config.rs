@@ -19,6 +19,7 @@ use keys::KeyName;
 use layers::{Layers, Merged, Source};
 use size::Size;
 
+use crate::destination::Destination;
 use crate::endpoint::Endpoint;
 
 /// Why the server doesn't start: one line that names the setting and the remedy.
@@ -88,8 +89,8 @@ pub struct Config {
     pub max_disk: Size,
     /// Bytes of the log of task namespaces after which it is cut, by a checkpoint.
     pub log_bytes: u64,
-    /// Folder for snapshots; `None` = none are made.
-    pub snapshot_dest: Option<PathBuf>,
+    /// Where snapshots go; `None` = none are made.
+    pub snapshot_dest: Option<Destination>,
     /// From one snapshot to the next; zero = only when asked.
     pub snapshot_every: Duration,
     /// How many snapshots stay.
@@ -138,7 +139,7 @@ impl Config {
                 Size::Bytes(bytes) if bytes >= LOG_BYTES_MIN => Ok(bytes),
                 _ => Err("a size of at least 1MB".to_owned()),
             })?,
-            snapshot_dest: merged.text(KeyName::SnapshotDest).map(PathBuf::from),
+            snapshot_dest: destination(&merged)?,
             snapshot_every: one(&merged, KeyName::SnapshotEvery, |text| {
                 whole(text, 0, 31_536_000).map(|seconds| Duration::from_secs(seconds as u64))
             })?,
@@ -169,6 +170,12 @@ impl Config {
             _ => Ok(()),
         }
     }
+}
+
+fn destination(merged: &Merged) -> Result<Option<Destination>, ConfigError> {
+    let Some(text) = merged.text(KeyName::SnapshotDest) else { return Ok(None) };
+    let place = Destination::parse(text);
+    place.map(Some).map_err(|error| ConfigError(format!("snapshot_dest: {error}")))
 }
 
 fn password(merged: &Merged) -> PasswordSource {

@@ -30,6 +30,7 @@ pub mod clients;
 pub mod commands;
 pub mod config;
 mod connection;
+pub mod destination;
 pub mod dialogue;
 pub mod disk;
 pub mod endpoint;
@@ -53,6 +54,11 @@ pub mod session;
 mod shutdown;
 mod snapshots;
 mod startline;
+#[cfg(feature = "object-store")]
+pub mod storage;
+#[cfg(not(feature = "object-store"))]
+#[path = "storage/absent.rs"]
+pub mod storage;
 mod stream;
 pub mod transaction;
 

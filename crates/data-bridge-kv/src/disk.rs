@@ -47,6 +47,12 @@ pub trait Disk: Send + Sync {
 
     /// Bytes that can still be written here.
     fn free_bytes(&self) -> io::Result<u64>;
+
+    /// Whether a file is written once, from its front to its end, and is there when it was synced: a store of objects. There
+    /// nothing is renamed or locked.
+    fn writes_once(&self) -> bool {
+        false
+    }
 }
 
 /// An open file. Positions are absolute: readers and writers share nothing but the bytes.

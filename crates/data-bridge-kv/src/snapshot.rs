@@ -7,7 +7,8 @@
 //!             magic "DBKVSNAP", format u16, made at u64 (unix ms), files u32,
 //!             for each: name counted by a varint, bytes u64, CRC32C u32
 //! ```
-//! Contents are written last: a copy without them was not finished.
+//! Contents are written last: a copy without them was not finished. In a copy that could not be changed once it was written
+//! the log may go on behind that record; restoring ends it there.
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::arithmetic_side_effects))]
 
 use std::io;
@@ -21,7 +22,8 @@ use crate::manifest;
 use crate::record::{self, Head, Position};
 use crate::wal::{self, Lsn};
 
-const NAME: &str = "snapshot";
+/// The file of the contents.
+pub const NAME: &str = "snapshot";
 const MAGIC: &[u8; 8] = b"DBKVSNAP";
 const FORMAT: u16 = 1;
 const KIND: u8 = 1;
@@ -150,14 +152,18 @@ impl Snapshot {
         // The manifest last: a directory without one is refused.
         let (manifest, others): (Vec<_>, Vec<_>) =
             snapshot.files.iter().partition(|file| file.name == manifest::NAME);
-        for file in others.into_iter().chain(manifest) {
+        let mut copy = |file: &Copied| -> Result<()> {
             let found = from.open(&file.name).map_err(|error| failed(&error))?;
             let made = to.create(&file.name).map_err(|error| failed(&error))?;
             let mut tell = |bytes: u64| progress(bytes.saturating_add(done), snapshot.bytes());
             file.check(&*found, Some(&*made), &mut tell)?;
             made.sync_data().map_err(|error| failed(&error))?;
             done = done.saturating_add(file.bytes);
-        }
+            Ok(())
+        };
+        others.into_iter().try_for_each(&mut copy)?;
+        end_log(to, snapshot.lsn).map_err(|error| failed(&error))?;
+        manifest.into_iter().try_for_each(copy)?;
         to.sync_names().map_err(|error| failed(&error))?;
         Ok(snapshot)
     }
@@ -223,6 +229,9 @@ impl Captured {
     }
 
     fn copy(self, to: &dyn Disk, lsn: Lsn, total: u64, progress: Progress<'_>) -> io::Result<Vec<Copied>> {
+        if to.writes_once() {
+            return self.send(to, total, progress);
+        }
         for (name, bytes) in &self.marks {
             let file = to.create(name)?;
             file.write_at(bytes, 0)?;
@@ -235,21 +244,60 @@ impl Captured {
             made.sync_data()?;
             done = done.saturating_add(*bytes);
         }
-        if lsn > 0 {
-            wal::repair(to, lsn).map_err(|error| io::Error::other(error.to_string()))?;
-        }
+        end_log(to, lsn)?;
         let mut files = Vec::new();
         for name in to.list()? {
-            if wal::is_cut(&name) {
-                to.remove(&name)?;
-                continue;
-            }
             let file = to.open(&name)?;
             let bytes = file.size()?;
             files.push(Copied { checksum: copy(&*file, None, bytes, &mut |_| {})?, name, bytes });
         }
         Ok(files)
     }
+
+    /// Copies the files as they are now to where they can't be changed later: the log may go on behind the record, until it is
+    /// restored.
+    fn send(self, to: &dyn Disk, total: u64, progress: Progress<'_>) -> io::Result<Vec<Copied>> {
+        let mut files = Vec::new();
+        for (name, bytes) in self.marks {
+            let file = to.create(&name)?;
+            file.write_at(&bytes, 0)?;
+            file.sync_data()?;
+            files.push(Copied { name, bytes: bytes.len() as u64, checksum: crc32c::crc32c(&bytes) });
+        }
+        let mut done = 0_u64;
+        for (name, file, bytes) in self.files {
+            if wal::is_segment(&name) && is_unused(&*file, bytes)? {
+                continue;
+            }
+            let made = to.create(&name)?;
+            let mut tell = |part: u64| progress(done.saturating_add(part), total);
+            let checksum = copy(&*file, Some(&*made), bytes, &mut tell)?;
+            made.sync_data()?;
+            done = done.saturating_add(bytes);
+            files.push(Copied { name, bytes, checksum });
+        }
+        Ok(files)
+    }
+}
+
+/// Whether a segment of the log, zeroed ahead, has no header yet.
+fn is_unused(file: &dyn File, bytes: u64) -> io::Result<bool> {
+    let mut head = [0; record::HEAD_BYTES];
+    if bytes >= head.len() as u64 {
+        file.read_at(&mut head, 0)?;
+    }
+    Ok(head.iter().all(|byte| *byte == 0))
+}
+
+/// Lets the log of a copy end with this record.
+fn end_log(disk: &dyn Disk, lsn: Lsn) -> io::Result<()> {
+    if lsn > 0 {
+        wal::repair(disk, lsn).map_err(|error| io::Error::other(error.to_string()))?;
+    }
+    for name in disk.list()?.into_iter().filter(|name| wal::is_cut(name)) {
+        disk.remove(&name)?;
+    }
+    Ok(())
 }
 
 /// Whether a file belongs into a snapshot, marks apart.

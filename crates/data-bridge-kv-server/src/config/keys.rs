@@ -35,7 +35,7 @@ pub enum KeyName {
     MaxDisk,
     /// Bytes of the log from which on a checkpoint lets it go.
     LogBytes,
-    /// Folder for snapshots.
+    /// Folder or URL for snapshots.
     SnapshotDest,
     /// Seconds from one snapshot to the next.
     SnapshotEvery,

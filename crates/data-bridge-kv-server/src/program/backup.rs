@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use data_bridge_kv::disk::RealDisk;
+use data_bridge_kv::disk::Disk;
 use data_bridge_kv::snapshot::{Captured, Snapshot};
 use data_bridge_kv::wal::{self, Wal};
 use data_bridge_kv_model::{Error, ErrorKind, Result};
@@ -11,17 +11,19 @@ use data_bridge_kv_model::{Error, ErrorKind, Result};
 use super::{BAD_DIRECTORY, FAILED, fail, say, unused_directory};
 use crate::cli::BackupAction;
 use crate::config::size;
-use crate::snapshots;
+use crate::destination::{Destination, unix_ms};
 
 pub(super) fn run(action: &BackupAction) -> ExitCode {
     let done = match action {
-        BackupAction::Create { data, to } => create(data, to),
+        BackupAction::Create { data, to, keep } => create(data, to, *keep),
         BackupAction::List { folder } => return list(folder),
         BackupAction::Verify { snapshot } => {
-            on_disk(snapshot).and_then(|disk| Snapshot::verify(&disk, &mut progress("verified")))
+            existing(snapshot).and_then(|disk| Snapshot::verify(&*disk, &mut progress("verified")))
         }
-        BackupAction::Restore { snapshot, into } => on_disk(snapshot)
-            .and_then(|from| Snapshot::restore(&from, &disk(into)?, &mut progress("restored"))),
+        BackupAction::Restore { snapshot, into } => existing(snapshot).and_then(|from| {
+            let into = Destination::Folder(into.clone()).disk()?;
+            Snapshot::restore(&*from, &*into, &mut progress("restored"))
+        }),
     };
     match done {
         Ok(snapshot) => say(&format!("{}\n", line_of(&snapshot))),
@@ -52,21 +54,17 @@ fn line_of(snapshot: &Snapshot) -> String {
     )
 }
 
-fn disk(path: &Path) -> Result<RealDisk> {
-    RealDisk::open(path)
-        .map_err(|error| Error::new(ErrorKind::Unavailable, format!("{}: {error}", path.display())))
+/// The files of a snapshot that must be there.
+fn existing(place: &str) -> Result<Box<dyn Disk>> {
+    Destination::parse(place)?.existing()
 }
 
-/// The disk of a directory that must be there.
-fn on_disk(path: &Path) -> Result<RealDisk> {
-    if !path.is_dir() {
-        return Err(Error::new(ErrorKind::NotFound, format!("{}: no such directory", path.display())));
-    }
-    disk(path)
-}
-
-fn create(data: &Path, to: &Path) -> Result<Snapshot> {
+fn create(data: &Path, to: &str, keep: Option<u32>) -> Result<Snapshot> {
     let unavailable = |text: String| Error::new(ErrorKind::Unavailable, text);
+    let to = Destination::parse(to)?;
+    if keep.is_some() && matches!(to, Destination::Folder(_)) {
+        return Err(Error::invalid("--keep is for a URL: a directory gets this one snapshot"));
+    }
     let directory = unused_directory(data).map_err(unavailable)?;
     let source = &**directory.disk();
     let failed = |error: std::io::Error| unavailable(format!("{}: {error}", data.display()));
@@ -77,23 +75,39 @@ fn create(data: &Path, to: &Path) -> Result<Snapshot> {
         }
         false => 0,
     };
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    let made_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
-    Captured::open(source).map_err(failed)?.copy_to(&disk(to)?, lsn, made_ms, &mut progress("copied"))
+    let captured = Captured::open(source).map_err(failed)?;
+    let place = match &to {
+        Destination::Folder(_) => to.clone(),
+        Destination::Storage(_) => to.next(),
+    };
+    let disk = place.disk()?;
+    let copied = captured.copy_to(&*disk, lsn, unix_ms(), &mut progress("copied"));
+    if matches!(to, Destination::Storage(_)) {
+        match &copied {
+            Ok(_) => drop(say(&format!("{place}\n"))),
+            Err(_) => drop(place.remove()),
+        }
+    }
+    let snapshot = copied?;
+    if let Some(keep) = keep {
+        to.prune(keep as usize)?;
+    }
+    Ok(snapshot)
 }
 
-fn list(folder: &Path) -> ExitCode {
-    let found = match snapshots::list(folder) {
+fn list(folder: &str) -> ExitCode {
+    let found = match Destination::parse(folder).and_then(|folder| folder.list()) {
         Ok(found) => found,
-        Err(error) => return fail(FAILED, &format!("{}: {error}", folder.display())),
+        Err(error) => return fail(FAILED, &error),
     };
-    let mut text = String::new();
-    for (path, snapshot) in &found {
+    let (mut text, mut whole) = (String::new(), 0);
+    for (place, snapshot) in &found {
         let what = match snapshot {
             Ok(snapshot) => line_of(snapshot),
             Err(error) => error.to_string(),
         };
-        text.push_str(&format!("{}: {what}\n", path.display()));
+        whole += usize::from(snapshot.is_ok());
+        text.push_str(&format!("{place}: {what}\n"));
     }
-    say(&format!("{text}{} snapshots\n", found.len()))
+    say(&format!("{text}{whole} snapshots\n"))
 }

@@ -16,7 +16,7 @@ use super::stats::{FETCH_TIMES, TierStats};
 use super::{Core, Halt, NamespaceId, Step, Waits};
 use crate::clock::Stopwatch;
 use crate::cold::reclaim::{Fate, Holder, Pick};
-use crate::cold::{Class, Locator, Log, Outcome, Part, Policy, ReadError, Reading, Reads, Spot};
+use crate::cold::{Class, Item, Locator, Log, Outcome, Part, Policy, ReadError, Reading, Reads, Spot};
 use crate::disk::Disk;
 use crate::hash::stable::{KeyId, StableHasher};
 use crate::manifest::Manifest;
@@ -47,6 +47,8 @@ const SPARE_SEGMENTS: u64 = 2;
 const DEAD_PERCENT: u64 = 20;
 /// Pages of an index that are searched for expired keys at once.
 const SWEEP_PAGES: usize = 1024;
+/// Entries of one shard that arrive on disk while it is locked.
+const ARRIVING_AT_ONCE: usize = 64;
 /// What expires so soon is not written in the background, which has time: a writer that needs room at once writes it.
 const SOON_MS: u64 = 3000;
 /// Victims in a row that may not leave before demotion gives up, and how often it begins again.
@@ -381,14 +383,23 @@ impl Core {
             self.free_space(tier, log, true);
             written = log.append(batch);
         }
-        let number = |space: &&Space, item: &crate::cold::Item| space.number() == item.namespace();
-        for item in batch.items() {
-            let Some(space) = self.spaces.iter().find(|space| number(space, item)) else { continue };
-            let shard = space.shard_of(item.id().hash());
+        let mut rest = batch.items();
+        while let Some(first) = rest.first() {
+            let number = first.namespace();
+            let Some(space) = self.spaces.iter().find(|space| space.number() == number) else {
+                rest = &rest[1..];
+                continue;
+            };
+            let shard = space.shard_of(first.id().hash());
+            let is_there =
+                |item: &&Item| item.namespace() == number && space.shard_of(item.id().hash()) == shard;
+            let (here, others) =
+                rest.split_at(rest.iter().take(ARRIVING_AT_ONCE).take_while(is_there).count());
+            rest = others;
             let _moves = tier.moves.write();
             let mut txn = self.begin_at(space, shard);
             match &written {
-                Ok(()) => txn.arrive(item),
+                Ok(()) => here.iter().for_each(|item| txn.arrive(item)),
                 Err(_) => txn.stay(),
             }
             txn.finish().send();

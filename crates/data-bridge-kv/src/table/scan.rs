@@ -46,6 +46,43 @@ impl Table {
         }
     }
 
+    /// Visits entries from `from` on, those of a tag in no order, until at least `limit` are visited or one of a tag says
+    /// that it is enough (`false`), and returns where to go on; `None` at the end. No key is hashed. An entry that is
+    /// there from the first call to the last is visited at least once.
+    pub fn sift<'a>(
+        &'a self,
+        from: KeyHash,
+        limit: usize,
+        mut visit: impl FnMut(EntryRef<'a>) -> bool,
+    ) -> Option<KeyHash> {
+        let mut left = limit.max(1);
+        let (mut start, mut slots) = (from, Vec::new());
+        loop {
+            let last = self.window(start, left, &mut slots);
+            let mut ahead = slots.iter();
+            ahead.by_ref().take(AHEAD).for_each(|slot: &Slot| slot.prefetch());
+            for run in slots.chunk_by(|one: &Slot, other| one.tag() == other.tag()) {
+                ahead.by_ref().take(run.len()).for_each(|slot| slot.prefetch());
+                let mut goes_on = true;
+                for slot in run {
+                    goes_on &= visit(EntryRef::new(slot.block()));
+                }
+                left = left.saturating_sub(run.len());
+                if left == 0 || !goes_on {
+                    return next(self.directory.segment(start).last_hash_of_tag(start, run[0].tag()));
+                }
+            }
+            start = next(last)?;
+        }
+    }
+
+    /// The entries that may have this hash, few more than those that do; none of their keys is hashed.
+    pub fn near(&self, hash: KeyHash) -> impl Iterator<Item = EntryRef<'_>> {
+        let segment = self.directory.segment(hash);
+        let tag = segment.tag(hash);
+        segment.slots_tagged(tag..=tag).map(|slot| EntryRef::new(slot.block()))
+    }
+
     /// Fills `slots` with those of the segment of `start` from its tag on, ordered by tag; if there are many
     /// more than `wanted`, only with the first of them. Returns the last hash that they cover.
     fn window(&self, start: KeyHash, wanted: usize, slots: &mut Vec<Slot>) -> KeyHash {

@@ -376,6 +376,36 @@ fn position_finds_entries_by_half_a_hash() {
 }
 
 #[test]
+fn sifting_meets_every_entry_while_others_come_and_go() {
+    let count: u32 = if cfg!(miri) { 60 } else { 8_000 };
+    for (kept, limit, enough) in [(u64::MAX, 100, 7), (u64::MAX, 1, 1), (0xfff << 30, 50, 1000), (0, 5, 2)] {
+        let mut pair = Pair::new(KeyHasher::weak(5, kept));
+        let count = if kept == 0 { 50 } else { count };
+        (0..count).for_each(|number| pair.put(&number.to_le_bytes(), small(0)));
+        let (mut met, mut at, mut calls) = (BTreeSet::new(), Some(KeyHash::from_bits(0)), 0);
+        while let Some(from) = at {
+            let (mut visited, mut wanted) = (0, 0);
+            at = pair.table.sift(from, limit, |entry| {
+                visited += 1;
+                wanted += 1;
+                met.insert(entry.key().to_vec());
+                wanted < enough
+            });
+            // What shares a tag is visited together.
+            let same = if kept == u64::MAX { 20 } else { count as usize };
+            assert!(visited <= limit.min(enough) + same, "{visited} in one go");
+            calls += 1;
+            pair.put(&(count + calls).to_le_bytes(), small(0));
+            pair.remove(&(count + calls / 2).to_le_bytes());
+        }
+        assert!((0..count).all(|number| met.contains(&number.to_le_bytes()[..])));
+        for key in pair.model.keys() {
+            assert!(pair.table.near(pair.hash(key)).any(|entry| entry.key() == key));
+        }
+    }
+}
+
+#[test]
 fn a_same_sized_overwrite_keeps_the_block() {
     let mut pair = Pair::new(KeyHasher::new(1));
     pair.put(b"key", small(1));

@@ -20,7 +20,7 @@ use crate::table::{Blob, EntryRef, INLINE_BYTES, NewEntry, NewValue, OwnedEntry,
 /// Bytes of large entries that are encoded together.
 const LARGE_BYTES: usize = 1 << 20;
 /// Entries that are looked at in one go while a shard is locked.
-const LOOKED_AT_ONCE: usize = 256;
+const LOOKED_AT_ONCE: usize = 1024;
 
 /// An entry on disk whose value or name is needed.
 pub struct Wanted {
@@ -419,11 +419,7 @@ impl Txn<'_> {
         {
             let spot = Spot::new(locator, item.deadline(), item.kind());
             let is_named = |entry: EntryRef<'_>| space.id(entry.key()) == Some(id);
-            let is_in_table = || {
-                table
-                    .at_position(id.hash().position())
-                    .any(|(hash, entry)| hash == id.hash() && is_named(entry))
-            };
+            let is_in_table = || table.near(id.hash()).any(is_named);
             let (arrived, last) = (space.sequence_of(item.version()), space.version(*sequence));
             cold.arrive(id, arrived, spot, last, is_in_table);
         }
@@ -436,25 +432,20 @@ impl Txn<'_> {
         let shard = self.only_shard()?;
         let checkpointed = shard.cold()?.checkpointed();
         let enough = departures.batch.bytes().saturating_add(LOCKED_ENCODE_BYTES);
-        let (mut last, mut stopped) = (from, None);
-        let end = shard.table.scan(from, LOOKED_AT_ONCE, |hash, entry| {
-            if stopped.is_none()
-                && hash != last
-                && (departures.batch.bytes() >= enough || departures.is_full())
+        shard.table.sift(from, LOOKED_AT_ONCE, |entry| {
+            if entry.sequence() > checkpointed
+                && let Some(id) = space.id(entry.key())
             {
-                stopped = Some(hash);
+                let version = space.version(entry.sequence());
+                if is_large(entry) {
+                    departures.large.push((space.number(), id, version, entry.to_owned()));
+                } else {
+                    put(&mut departures.batch, space.number(), id, version, entry);
+                }
+                return departures.batch.bytes() < enough && !departures.is_full();
             }
-            last = hash;
-            let is_new = stopped.is_none() && entry.sequence() > checkpointed;
-            let Some(id) = space.id(entry.key()).filter(|_| is_new) else { return };
-            let version = space.version(entry.sequence());
-            if is_large(entry) {
-                departures.large.push((space.number(), id, version, entry.to_owned()));
-            } else {
-                put(&mut departures.batch, space.number(), id, version, entry);
-            }
-        });
-        stopped.or(end)
+            true
+        })
     }
 
     /// The last sequence number that the one locked shard has given.
