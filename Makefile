@@ -5,7 +5,8 @@ SHELL := bash
 .PHONY: help build server wheel test pythons check docs fix demo serve bench fuzz torture planted
 
 STEP := scripts/step
-STORAGE := -p data-bridge-kv-server --features object-store --test storage
+# Tests are compiled once: with everything that a feature adds, but for the scheduler's, which takes the place of something.
+TESTED := --workspace --features data-bridge-kv-server/object-store
 SCHEDULED := -p data-bridge-kv --features interleave --test interleave
 export NO_MKDOCS_2_WARNING := 1
 PORT ?= 7379
@@ -28,19 +29,18 @@ wheel:
 	@$(STEP) "wheel" scripts/wheel
 
 test: build ## all tests: Rust (unit, integration, documentation), Python
+	@$(STEP) "storage environment" scripts/venv storage
 	@if command -v cargo-nextest >/dev/null; then \
-		$(STEP) "rust tests" cargo nextest run --workspace --locked --no-fail-fast; \
+		$(STEP) "rust tests" cargo nextest run $(TESTED) --locked --no-fail-fast; \
 	else \
-		$(STEP) "rust tests" cargo test --workspace --locked --no-fail-fast --lib --bins --tests; \
+		$(STEP) "rust tests" cargo test $(TESTED) --locked --no-fail-fast --lib --bins --tests; \
 	fi
 	@if command -v cargo-nextest >/dev/null; then \
 		$(STEP) "rust tests under a scheduler" cargo nextest run $(SCHEDULED) --locked --no-fail-fast; \
 	else \
 		$(STEP) "rust tests under a scheduler" cargo test $(SCHEDULED) --locked --no-fail-fast; \
 	fi
-	@$(STEP) "storage environment" scripts/venv storage
-	@$(STEP) "rust tests of object storage" cargo test $(STORAGE) --locked
-	@$(STEP) "rust documentation tests" cargo test --workspace --locked --doc
+	@$(STEP) "rust documentation tests" cargo test $(TESTED) --locked --doc
 	@$(STEP) "test suites of frameworks" scripts/test-suites
 	@$(STEP) "python tests" .venv/bin/python -m pytest
 

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -274,7 +275,7 @@ def test_a_durability_that_can_not_be_is_refused(options: dict[str, Any], why: s
         kv.open(**options)
 
 
-def test_the_command_line(server: Any) -> None:
+def test_the_command_line(server: Any, tmp_path: Path) -> None:
     def run(*args: str) -> tuple[int, str]:
         ended = subprocess.run(
             [sys.executable, "-m", "data_bridge.kv", *args],
@@ -290,3 +291,6 @@ def test_the_command_line(server: Any) -> None:
     assert run("check", "--url", server.url())[0] == 0
     assert run("cli", "--url", server.url(), "nothing")[0] == 2
     assert run("serve", "--nonsense")[0] == 2
+    # Wheels are built without object storage.
+    code, output = run("serve", "--data", str(tmp_path), "--snapshot-dest", "s3://bucket/x")
+    assert code == 2 and "built without object storage; build it with" in output
