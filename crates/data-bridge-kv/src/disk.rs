@@ -68,10 +68,6 @@ pub trait File: Send + Sync {
     /// Writes all of `bytes` at `offset`, beyond the end too: what lies between reads as zeros.
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
 
-    /// Lets what was written there be on its way to the device from now on, so that not much waits for it at once. No more
-    /// than a hint.
-    fn write_back(&self, _offset: u64, _bytes: u64) {}
-
     /// Makes everything written so far last, and the length with it.
     fn sync_data(&self) -> io::Result<()>;
 

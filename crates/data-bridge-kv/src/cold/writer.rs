@@ -395,10 +395,8 @@ impl Log {
                 let records_at = at.offset.checked_add(keys.len() as u64).ok_or_else(too_long)?;
                 segment.file.write_at(&keys, at.offset)?;
                 segment.file.write_at(records, records_at)?;
-                match self.policy.is_durable {
-                    true => segment.file.sync_data()?,
-                    // Readers would wait for the device behind all that gathers.
-                    false => segment.file.write_back(at.offset, expected),
+                if self.policy.is_durable {
+                    segment.file.sync_data()?;
                 }
                 records_at.checked_add(records.len() as u64).ok_or_else(too_long)
             });

@@ -4,13 +4,9 @@
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io;
-#[cfg(target_os = "linux")]
-use std::num::NonZeroU64;
 use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-#[cfg(target_os = "linux")]
-use rustix::fs::Advice;
 use rustix::fs::{FlockOperation, OFlags};
 #[cfg(target_os = "linux")]
 use rustix::io::ReadWriteFlags;
@@ -134,12 +130,6 @@ impl File for RealFile {
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.0.write_all_at(bytes, offset)
-    }
-
-    #[cfg(target_os = "linux")]
-    fn write_back(&self, offset: u64, bytes: u64) {
-        // Pages that wait to be written begin to be, and stay; there are no others.
-        let _ = rustix::fs::fadvise(&self.0, offset, NonZeroU64::new(bytes), Advice::DontNeed);
     }
 
     fn sync_data(&self) -> io::Result<()> {
