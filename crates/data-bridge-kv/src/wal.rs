@@ -225,7 +225,8 @@ impl Wal {
         let policy = WalPolicy { segment_bytes: policy.segment_bytes.max(SEGMENT_BYTES_MIN), ..policy };
         let survey = Survey::of(&*disk, Some(policy.fingerprint))?;
         let (highest, start) = (survey.highest, survey.start);
-        let Reached { recovered, closed, before, empty } = recovery::recover(&*disk, survey, replay, finish)?;
+        let Reached { recovered, closed, before, empty, leftovers } =
+            recovery::recover(&*disk, survey, replay, finish)?;
         let last = recovered.last;
         let tail = Tail {
             fingerprint: policy.fingerprint,
@@ -243,6 +244,10 @@ impl Wal {
             in_hand: (0, 0),
         };
         let start = Mark::renew(&*disk, MarkFile::Start, start.max(recovered.first))?;
+        // What was read of the start may have stood in the page cache only, after a sync that failed.
+        for number in leftovers {
+            disk.remove(&format::segment_name(number))?;
+        }
         let wal = Wal {
             disk,
             clock,

@@ -94,31 +94,35 @@ impl Mark {
     /// Makes the file anew, in place of the one that may be there, and lets it say this number, for good. Without space for
     /// that, the one that is there is written: its name is one that lasts.
     pub fn renew(disk: &dyn Disk, what: MarkFile, number: u64) -> io::Result<Mark> {
-        match Mark::anew(disk, what, number) {
+        match Mark::make(disk, what, number) {
             Err(error) if is_full(&error) => {
                 let mut mark = Mark { what, file: disk.open(what.name())?, turn: 0 };
                 mark.set_for_good(number)?;
                 Ok(mark)
             }
-            made => made,
+            made => made?.take_place(disk),
         }
     }
 
     /// The same, but without space for it that is an error.
     pub fn anew(disk: &dyn Disk, what: MarkFile, number: u64) -> io::Result<Mark> {
-        let aside = what.aside_name();
-        let mark = Mark::make(disk, what, &aside, number)?;
-        disk.rename(&aside, what.name())?;
-        disk.sync_names()?;
-        Ok(mark)
+        Mark::make(disk, what, number)?.take_place(disk)
     }
 
-    fn make(disk: &dyn Disk, what: MarkFile, name: &str, number: u64) -> io::Result<Mark> {
-        match disk.remove(name) {
+    /// Gives a file that was made aside its name.
+    fn take_place(self, disk: &dyn Disk) -> io::Result<Mark> {
+        disk.rename(&self.what.aside_name(), self.what.name())?;
+        disk.sync_names()?;
+        Ok(self)
+    }
+
+    fn make(disk: &dyn Disk, what: MarkFile, number: u64) -> io::Result<Mark> {
+        let name = what.aside_name();
+        match disk.remove(&name) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let mut mark = Mark { what, file: disk.create(name)?, turn: 0 };
+        let mut mark = Mark { what, file: disk.create(&name)?, turn: 0 };
         mark.set_for_good(number)?;
         Ok(mark)
     }

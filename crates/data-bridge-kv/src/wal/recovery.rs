@@ -56,6 +56,8 @@ pub(super) struct Reached {
     pub(super) before: Before,
     /// A segment without records, to be removed once the next one is there.
     pub(super) empty: Option<u64>,
+    /// Segments below the start, to be removed once that is known to last.
+    pub(super) leftovers: Vec<u64>,
 }
 
 /// Reads everything, hands the records on, and cuts off what a crash left behind the end, once `finish` has agreed.
@@ -85,16 +87,13 @@ pub(super) fn recover(
         closed.pop_back();
     }
     let empty = empty.map(|empty| empty.number);
-    for number in survey.leftovers {
-        disk.remove(&format::segment_name(number))?;
-    }
     for (number, file) in survey.unborn {
         let cut = put_aside(disk, number, &*file)?;
         recovered.cut = recovered.cut.or(cut);
     }
     forget_old_cuts(disk)?;
     disk.sync_names()?;
-    Ok(Reached { recovered, closed, before, empty })
+    Ok(Reached { recovered, closed, before, empty, leftovers: survey.leftovers })
 }
 
 /// Makes the last segment end where nothing is whole any more. What is not known to be durable is written again: it may

@@ -4,6 +4,7 @@
 use std::io::ErrorKind;
 use std::sync::Arc;
 
+use data_bridge_kv::disk::Disk;
 use data_bridge_kv::wal::{Failure, Lsn, Refusal};
 use data_bridge_kv_testkit::disk::{Fault, FaultyDisk};
 use parking_lot::Mutex;
@@ -126,4 +127,37 @@ fn a_sync_that_failed_is_not_tried_again() {
             "seed {seed}"
         );
     }
+}
+
+/// The sync of the start failed, which only the process knew that trimmed; the next one read the new start from the page cache,
+/// removed what was before it, and ended; then the power went, and the old start asked for what was gone.
+#[test]
+fn segments_go_only_once_the_start_lasts() {
+    let mut removed = 0;
+    for at in 0..80 {
+        let rig = Rig::new();
+        rig.fill(60);
+        while rig.wal.step() {}
+        let segments = rig.disk.list().unwrap().len();
+        // Two writes, then the sync.
+        rig.disk.set_fault(Some(Fault {
+            at: rig.disk.operations() + 2,
+            error: ErrorKind::Other,
+            sticky: false,
+        }));
+        assert!(rig.wal.trim(40).is_err() && rig.disk.list().unwrap().len() == segments);
+        rig.disk.set_fault(Some(Fault {
+            at: rig.disk.operations() + at,
+            error: ErrorKind::Other,
+            sticky: true,
+        }));
+        let opened = Rig::open(&rig.disk, policy());
+        rig.disk.set_fault(None);
+        removed += usize::from(opened.is_err() && rig.disk.list().unwrap().len() < segments);
+        for seed in 0..10 {
+            let again = Rig::open(&rig.disk.crash_image(seed), policy()).unwrap();
+            assert_eq!(again.recovered.last, 60, "operation {at}");
+        }
+    }
+    assert!(removed > 3, "{removed}");
 }
