@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use data_bridge_kv::disk::{Disk, RealDisk};
@@ -126,7 +126,7 @@ impl fmt::Display for Destination {
     }
 }
 
-fn names_in(folder: &PathBuf) -> io::Result<Vec<String>> {
+fn names_in(folder: &Path) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
