@@ -251,6 +251,7 @@ fn a_delete_is_not_refused_for_what_counts_twice() {
     let room = rig.wal.reserve(false, size).unwrap();
     rig.wal.append(head(0, 0), &vec![7; size], false);
     assert!(rig.wal.try_reserve(true, 20).unwrap().is_none(), "it counts twice");
+    disk.set_capacity(Some(disk.used()));
     std::thread::scope(|scope| {
         let delete = scope.spawn(|| rig.wal.reserve(true, 20).map(drop));
         // It comes to that before the room is given back, or hardly ever.
@@ -258,4 +259,24 @@ fn a_delete_is_not_refused_for_what_counts_twice() {
         drop(room);
         assert_eq!(delete.join().unwrap(), Ok(()));
     });
+}
+
+/// Whoever makes space may not wait for it.
+#[test]
+fn who_makes_space_is_told_that_there_is_none() {
+    let rig = Rig::new();
+    rig.disk.set_capacity(Some(rig.disk.used()));
+    let first = rig.append(true);
+    assert!(rig.wal.wait_durable_with_space(first), "there is some left");
+    let last = (0..100).map(|_| rig.append(true)).last().unwrap();
+    assert!(!rig.wal.wait_durable_with_space(last) && rig.wal.failure().is_none());
+    rig.wal.start().unwrap();
+    assert!(!rig.wal.wait_durable_with_space(last), "nor with a thread of its own");
+    rig.disk.set_capacity(None);
+    rig.clock.advance(1000);
+    while !rig.wal.wait_durable_with_space(last) {
+        std::thread::yield_now();
+    }
+    assert_eq!(rig.wal.durable(), last);
+    rig.wal.close();
 }
