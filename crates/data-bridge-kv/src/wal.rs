@@ -33,6 +33,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use data_bridge_kv_model::limits::LOG_RECORD_BYTES;
 
@@ -64,6 +65,8 @@ pub type Lsn = u64;
 
 /// Bytes that are written at once although nobody waits for them.
 const WRITE_BYTES: usize = 256 << 10;
+/// How often somebody who waits looks whether the log has no space.
+const LOOKED_AGAIN: Duration = Duration::from_millis(10);
 /// The least size of a segment.
 const SEGMENT_BYTES_MIN: u64 = 4096;
 
@@ -433,6 +436,28 @@ impl Wal {
                 threads::park();
             } else if !self.step() {
                 // Somebody else is at it, or is ending it.
+                threads::yield_now();
+            }
+        }
+    }
+
+    /// The same for whoever could make space: it may not wait for that. Answers whether it is durable; false also where the
+    /// log waits for space.
+    pub fn wait_durable_with_space(&self, lsn: Lsn) -> bool {
+        self.state.urgent.fetch_max(lsn, AcqRel);
+        if self.has_thread() && self.durable() < lsn && !self.commit(lsn) {
+            self.ring();
+        }
+        loop {
+            if self.durable() >= lsn {
+                return true;
+            }
+            if self.state.is_held.load(Acquire) || self.check().is_err() {
+                return false;
+            }
+            if self.has_thread() {
+                self.room.wait_for(&mut self.buffer.lock(), LOOKED_AGAIN);
+            } else if !self.step() {
                 threads::yield_now();
             }
         }

@@ -93,7 +93,11 @@ impl Core {
         let closed = || Error::new(ErrorKind::Closed, "the store is closed");
         // The shorter the log, the less there is to copy and to carry out again; without it the copy is as good.
         self.checkpoint();
-        self.sync_log().ok_or_else(|| Error::new(ErrorKind::Durability, "the log failed"))?;
+        self.sync_log().ok_or_else(|| {
+            let failed = self.wal.get().is_none_or(|wal| wal.failure().is_some());
+            let kind = if failed { ErrorKind::Durability } else { ErrorKind::Unavailable };
+            Error::new(kind, if failed { "the log failed" } else { "the log waits for space on the disk" })
+        })?;
         let work = tier.lock_work().ok_or_else(closed)?;
         let disk = tier.disk().ok_or_else(closed)?;
         let captured = Captured::open(&*disk);
@@ -166,9 +170,10 @@ impl Core {
         Some(())
     }
 
-    /// Waits until everything in the log is durable: nothing may reach the tier before. `None` if it can't become so.
+    /// Waits until everything in the log is durable: nothing may reach the tier before. `None` if it can't become so, or only
+    /// once there is space, which others may not be kept from making.
     pub(super) fn sync_log(&self) -> Option<()> {
-        self.wal.get().is_none_or(|wal| wal.wait_durable(wal.last()).is_ok()).then_some(())
+        self.wal.get().is_none_or(|wal| wal.wait_durable_with_space(wal.last())).then_some(())
     }
 
     /// Lets the tier bury what was deleted so far with its next batch. `None` if the log failed: nothing may be written then.

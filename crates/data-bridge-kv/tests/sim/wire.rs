@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 /// Who may do something in between.
 pub trait Bystander: Send + Sync {
-    /// A file of the cold tier is about to be written; no shard is locked.
+    /// A segment of the cold tier, or its index, is about to be written; no shard is locked.
     fn meanwhile(&self);
 }
 
@@ -60,6 +60,7 @@ impl Wire {
             wire: self.clone(),
             file,
             is_tier: name.starts_with("cold-task-0"),
+            is_index: name.starts_with("cold-task-index"),
             is_log: name.starts_with("log-0"),
         })
     }
@@ -105,6 +106,7 @@ struct WireFile {
     wire: Wire,
     file: Box<dyn File>,
     is_tier: bool,
+    is_index: bool,
     is_log: bool,
 }
 
@@ -121,7 +123,7 @@ impl File for WireFile {
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         self.wire.whole()?;
-        if let Some(bystander) = self.wire.bystander.upgrade().filter(|_| self.is_tier) {
+        if let Some(bystander) = self.wire.bystander.upgrade().filter(|_| self.is_tier || self.is_index) {
             bystander.meanwhile();
         }
         self.file.write_at(bytes, offset)

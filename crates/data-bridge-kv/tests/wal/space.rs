@@ -1,6 +1,8 @@
 //! A disk that is full: records are refused before they are made, first those that free nothing, and taken again when
 //! there is space.
 
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+
 use data_bridge_kv::wal::{Refusal, WalPolicy};
 use data_bridge_kv_testkit::disk::FaultyDisk;
 use data_bridge_kv_testkit::random::Random;
@@ -243,19 +245,52 @@ fn what_has_no_room_waits_for_space() {
 /// A record counts beside its promise until its command has ended: that is no reason to refuse a delete.
 #[test]
 fn a_delete_is_not_refused_for_what_counts_twice() {
-    let disk = FaultyDisk::new();
-    disk.set_capacity(Some(200_000));
-    let rig = open(&disk);
-    let size =
-        (1..).find(|size| rig.wal.try_reserve(false, size * 100).unwrap().is_none()).unwrap() * 100 - 200;
-    let room = rig.wal.reserve(false, size).unwrap();
-    rig.wal.append(head(0, 0), &vec![7; size], false);
-    assert!(rig.wal.try_reserve(true, 20).unwrap().is_none(), "it counts twice");
-    std::thread::scope(|scope| {
-        let delete = scope.spawn(|| rig.wal.reserve(true, 20).map(drop));
-        // It comes to that before the room is given back, or hardly ever.
-        (0..1000).for_each(|_| std::thread::yield_now());
-        drop(room);
-        assert_eq!(delete.join().unwrap(), Ok(()));
-    });
+    for _ in 0..30 {
+        let disk = FaultyDisk::new();
+        disk.set_capacity(Some(200_000));
+        let rig = open(&disk);
+        let fits = |hundreds: &usize| rig.wal.try_reserve(false, hundreds * 100).unwrap().is_some();
+        let size = (1..).take_while(fits).count() * 100 - 100;
+        let room = rig.wal.reserve(false, size).unwrap();
+        rig.wal.append(head(0, 0), &vec![7; size], false);
+        assert!(rig.wal.try_reserve(true, 20).unwrap().is_none(), "it counts twice");
+        disk.set_capacity(Some(disk.used()));
+        let is_asking = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let delete = scope.spawn(|| {
+                is_asking.store(true, SeqCst);
+                rig.wal.reserve(true, 20).map(drop)
+            });
+            // It comes to that before the room is given back, in some of the rounds.
+            while !is_asking.load(SeqCst) {
+                std::thread::yield_now();
+            }
+            (0..5).for_each(|_| std::thread::yield_now());
+            drop(room);
+            assert_eq!(delete.join().unwrap(), Ok(()));
+        });
+    }
+}
+
+/// Whoever makes space may not wait for it.
+#[test]
+fn who_makes_space_is_told_that_there_is_none() {
+    let rig = Rig::new();
+    rig.disk.set_capacity(Some(rig.disk.used()));
+    let first = rig.append(true);
+    assert!(rig.wal.wait_durable_with_space(first), "there is some left");
+    for _ in 0..100 {
+        rig.append(true);
+    }
+    let last = rig.wal.last();
+    assert!(!rig.wal.wait_durable_with_space(last) && rig.wal.failure().is_none());
+    rig.wal.start().unwrap();
+    assert!(!rig.wal.wait_durable_with_space(last), "nor with a thread of its own");
+    rig.disk.set_capacity(None);
+    rig.clock.advance(1000);
+    while !rig.wal.wait_durable_with_space(last) {
+        std::thread::yield_now();
+    }
+    assert_eq!(rig.wal.durable(), last);
+    rig.wal.close();
 }
