@@ -211,7 +211,7 @@ class Chords:
         """Waits no longer for the members of groups among a result and those before it."""
         while result is not None:
             if isinstance(result, GroupResult):
-                for member in result.results:
+                for member in result.results or ():
                     self._let_go(member)
             else:
                 self.remove_pending_result(result)  # type: ignore[attr-defined]
