@@ -42,7 +42,7 @@ test: build ## all tests: Rust (unit, integration, documentation), Python
 	fi
 	@$(STEP) "rust documentation tests" cargo test $(TESTED) --locked --doc
 	@$(STEP) "test suites of frameworks" scripts/test-suites
-	@$(STEP) "python tests" .venv/bin/python -m pytest
+	@$(STEP) "python tests" scripts/test-python
 
 pythons: wheel ## the Python tests on the abi3 wheel and on every other CPython that is here
 	@scripts/test-pythons
