@@ -29,7 +29,7 @@ class Plan:
     @classmethod
     def full(cls) -> Plan:
         """What the published tables are made with."""
-        return cls(rounds=5, seconds=0.8, keys=(1_000_000, 5_000_000))
+        return cls(rounds=5, seconds=0.8, keys=(1_000_000, 5_000_000, 20_000_000))
 
     @classmethod
     def quick(cls) -> Plan:

@@ -160,12 +160,19 @@ def status_bytes(text: str, name: str) -> int:
     return int(found[1]) * 1024
 
 
+def lacks_memory(keys: int) -> str | None:
+    """How much memory the machine lacks for so many keys in the server that takes most; None if it has enough."""
+    needed, free = keys * 350 + (1 << 30), machine_bytes("MemAvailable")
+    if free < needed:
+        return f"{free / 2**30:.1f} GiB of memory are free, {needed / 2**30:.1f} needed"
+    return None
+
+
 def lacks(keys: int) -> str | None:
     """What the machine has too little of for so many keys; None if it has enough."""
-    memory, disk = keys * 350 + (1 << 30), keys * 700 + (2 << 30)
-    free = machine_bytes("MemAvailable")
-    if free < memory:
-        return f"{free / 2**30:.1f} GiB of memory are free, {memory / 2**30:.1f} needed"
+    if lack := lacks_memory(keys):
+        return lack
+    disk = keys * 700 + (2 << 30)
     free = shutil.disk_usage(ROOT / "target").free
     if free < disk:
         return f"{free / 2**30:.1f} GiB of disk are free, {disk / 2**30:.1f} needed"

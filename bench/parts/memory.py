@@ -1,4 +1,4 @@
-"""Resident memory of one key, by kind and size of its value and number of keys, with and without a TTL."""
+"""Resident memory of one key, by kind and size of its value and number of keys, and what a TTL adds to it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from bench import load, meters
 from bench.plan import Plan, RefusedError
+from bench.recovery import lacks_memory
 from bench.rows import Row, Sample, Target
 from bench.servers import KINDS, Running, started
 
@@ -18,6 +19,8 @@ VALUES = {
     "100 B": ("set", 100, 165.0),
 }
 TTL_LIMIT = 16.0
+TTL_KEYS = 5_000_000
+"""The most keys that are also measured with a TTL."""
 VALKEY = "valkey 9.1"
 TTL_SECONDS = 1_000_000
 
@@ -28,19 +31,27 @@ def measure(plan: Plan) -> tuple[list[Row], dict[str, str]]:
     rows = []
     how: dict[str, str] = {}
     for keys in plan.keys:
+        if lack := lacks_memory(keys):
+            print(f"    skipped: {keys / 1e6:g} M keys: {lack}", flush=True)
+            continue
         for kind, (command, size, limit) in VALUES.items():
-            plain = per_key(how, fill(command, keys, value=size), keys)
-            timed = per_key(how, fill(command, keys, value=size, ttl=TTL_SECONDS), keys)
             count = f"{keys / 1e6:g} M keys"
+            plain = per_key(how, fill(command, keys, value=size), keys)
             targets = [Target("≤", limit), Target("≤", 1.0, VALKEY)]
-            rows.append(Row(f"{kind}, {count}", "B", plain, targets, headline=True))
-            added = {name: difference(timed[name], plain[name]) for name in timed if name in plain}
-            what = f"a TTL adds to {kind}, {count}"
-            rows.append(Row(what, "B", added, [Target("≤", TTL_LIMIT)], headline=keys == plan.keys[-1]))
-            for row in rows[-2:]:
-                shown = ", ".join(f"{name} {sample.middle:.0f}" for name, sample in row.values.items())
-                print(f"    {row.what}: {shown}", flush=True)
+            rows.append(shown(Row(f"{kind}, {count}", "B", plain, targets, headline=True)))
+            if keys <= TTL_KEYS:
+                timed = per_key(how, fill(command, keys, value=size, ttl=TTL_SECONDS), keys)
+                added = {name: difference(timed[name], plain[name]) for name in timed if name in plain}
+                what, headline = f"a TTL adds to {kind}, {count}", keys == TTL_KEYS
+                rows.append(shown(Row(what, "B", added, [Target("≤", TTL_LIMIT)], headline=headline)))
     return rows, {name: f"{text} (libc malloc)" if name == VALKEY else text for name, text in how.items()}
+
+
+def shown(row: Row) -> Row:
+    """The row, which is printed as it comes."""
+    values = ", ".join(f"{name} {sample.middle:.0f}" for name, sample in row.values.items())
+    print(f"    {row.what}: {values}", flush=True)
+    return row
 
 
 def fill(command: str, keys: int, **options: str | float) -> Callable[[Running], None]:
