@@ -5,8 +5,9 @@ SHELL := bash
 .PHONY: help build server wheel test pythons check docs fix demo serve bench fuzz torture planted
 
 STEP := scripts/step
-# Tests are compiled once: with everything that a feature adds, but for the scheduler's, which takes the place of something.
-TESTED := --workspace --features data-bridge-kv-server/object-store
+# Tests are compiled once: with everything that a feature adds, but for the scheduler's, which takes the place of something. The
+# bindings have theirs in Python.
+TESTED := --workspace --exclude data-bridge --features data-bridge-kv-server/object-store
 SCHEDULED := -p data-bridge-kv --features interleave --test interleave
 export NO_MKDOCS_2_WARNING := 1
 PORT ?= 7379
@@ -41,7 +42,6 @@ test: build ## all tests: Rust (unit, integration, documentation), Python
 		$(STEP) "rust tests under a scheduler" cargo test $(SCHEDULED) --locked --no-fail-fast; \
 	fi
 	@$(STEP) "rust documentation tests" cargo test $(TESTED) --locked --doc
-	@$(STEP) "test suites of frameworks" scripts/test-suites
 	@$(STEP) "python tests" scripts/test-python
 
 pythons: wheel ## the Python tests on the abi3 wheel and on every other CPython that is here
