@@ -7,7 +7,7 @@ use std::thread;
 
 use data_bridge_kv::wal::{self, Line};
 use data_bridge_kv::{
-    Caller, Completions, DataDirectory, Durability, Engine, ManualClock, Obstacle, Settings,
+    Caller, Completions, DataDirectory, Durability, Engine, Lookahead, ManualClock, Obstacle, Pin, Settings,
 };
 use data_bridge_kv_model::command::{Expiry, table};
 use data_bridge_kv_model::{Arg, ErrorKind, Key, Reply, ReplyBuf, ReplyReader, Value, ValueRef};
@@ -164,18 +164,21 @@ fn the_short_way_and_the_long_way_leave_the_same_records() {
             let short = write("a:6", &engine, &caller);
             let expected = durability == Durability::EverySecond && !watched;
             assert_eq!(short, if expected { Ok(()) } else { Err(Obstacle::Unusual) });
-            if short.is_err() {
-                let long = format!("SET a:6 {} PX 5000", "v".repeat(70));
-                told.push(run(&engine, &caller, &long));
-            } else {
-                told.push(Reply::Ok);
+            let (pin, key) = (Pin::new(), Key::new(b"a:7").unwrap());
+            let mut ahead = Lookahead::default().begin(&pin);
+            engine.look_ahead(&caller, &mut ahead).tell(Some(key.as_bytes()), None);
+            assert_eq!(engine.write_ahead(&caller, key, ValueRef::bytes(b"v"), ahead.turn(0)), expected);
+            if !expected {
+                for line in [format!("SET a:6 {} PX 5000", "v".repeat(70)), "SET a:7 v".to_owned()] {
+                    assert_eq!(run(&engine, &caller, &line), Reply::Ok);
+                }
             }
             engine.sync().unwrap();
             replies.push(told);
         }
         assert_eq!(replies[0], replies[1]);
         let (short, long) = (records(&first), records(&second));
-        assert_eq!(short.len(), 12);
+        assert_eq!(short.len(), 13);
         assert_eq!(short, long, "{durability:?}");
     }
 }

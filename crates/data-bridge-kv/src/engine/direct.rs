@@ -14,6 +14,7 @@ use crate::shard::Space;
 use crate::shard::exec::new_value;
 use crate::shard::exec::scalar::{deadline_at, is_from_now};
 use crate::table::{EntryRef, Stored};
+use crate::wal::Promise;
 
 /// Why a value does not go the short way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,9 +71,7 @@ impl Engine {
         if !is_from_now(expiry) {
             return Err(Obstacle::Unusual);
         }
-        let bytes = key.as_bytes().len() + value.payload().len() + EFFECT_BYTES;
-        let room = space.is_logged().then(|| core.may_log(space, bytes).ok_or(Obstacle::Unusual));
-        let _room = room.transpose()?;
+        let _room = core.room_to_put(space, key, value)?;
         let deadline = deadline_at(space.settings(), expiry, None, || core.clock.unix_ms());
         let value = new_value(value).map_err(|_| Obstacle::Unusual)?;
         let mut shard = space.try_lock(space.shard_of(hash)).ok_or(Obstacle::Locked)?;
@@ -81,6 +80,19 @@ impl Engine {
 }
 
 impl Core {
+    /// Room in the log for a plain write, where the namespace has one and nobody waits for it.
+    #[inline]
+    pub(super) fn room_to_put(
+        &self,
+        space: &Space,
+        key: Key<'_>,
+        value: ValueRef<'_>,
+    ) -> Result<Option<Promise<'_>>, Obstacle> {
+        let bytes = key.as_bytes().len() + value.payload().len() + EFFECT_BYTES;
+        let room = space.is_logged().then(|| self.may_log(space, bytes).ok_or(Obstacle::Unusual));
+        room.transpose()
+    }
+
     /// The namespace and the hash of a key, unless the store is closed.
     #[inline]
     fn find(&self, caller: &Caller, key: Key<'_>) -> Result<(&Space, KeyHash), Obstacle> {

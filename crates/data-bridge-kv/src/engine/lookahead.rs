@@ -278,13 +278,16 @@ impl Engine {
     pub fn write_ahead(&self, caller: &Caller, key: Key<'_>, value: ValueRef<'_>, turn: Turn<'_>) -> bool {
         let core = &*self.core;
         let space = core.space(caller.namespace);
-        // What is logged needs room in the log first.
-        if core.check_open().is_err() || core.budget.is_near() || space.is_logged() {
+        if core.check_open().is_err() || core.budget.is_near() {
             return false;
         }
         if value.payload().len() > LOCKED_ENCODE_BYTES {
             return false;
         }
+        let _room = match core.room_to_put(space, key, value) {
+            Ok(room) => room,
+            Err(_) => return false,
+        };
         let Ok(value) = new_value(value) else { return false };
         let hash = turn.take(key.as_bytes()).unwrap_or_else(|| space.hash(key.as_bytes()));
         let deadline = deadline_at(space.settings(), Expiry::Default, None, || core.clock.unix_ms());
