@@ -15,6 +15,8 @@ mod real;
 
 use std::io;
 
+use rustix::io::Errno;
+
 pub use doubt::Doubt;
 pub use real::RealDisk;
 
@@ -94,6 +96,11 @@ pub trait File: Send + Sync {
 /// Whether an error says that there is no space.
 pub fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Whether an error says that the process, or the system, has as many files open as it may.
+pub fn is_out_of_files(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }
 
 /// Checks a name; every disk refuses the same ones.

@@ -75,7 +75,7 @@ fn create(data: &Path, to: &str, keep: Option<u32>) -> Result<Snapshot> {
         }
         false => 0,
     };
-    let captured = Captured::open(source).map_err(failed)?;
+    let captured = Captured::open(source, Vec::new()).map_err(failed)?;
     let place = match &to {
         Destination::Folder(_) => to.clone(),
         Destination::Storage(_) => to.next(),
