@@ -29,7 +29,8 @@ pub trait Disk: Send + Sync {
     /// Makes a new, empty file. `AlreadyExists` if the name is taken.
     fn create(&self, name: &str) -> io::Result<Box<dyn File>>;
 
-    /// Opens a file for reading and writing. `NotFound` if there is none; an error if the name is a symbolic link.
+    /// Opens a file for reading and writing, or for reading where writing is not allowed. `NotFound` if there is none; an error if
+    /// the name is a symbolic link.
     fn open(&self, name: &str) -> io::Result<Box<dyn File>>;
 
     /// Gives a file another name, in one step also if that name is taken: its file is then removed.

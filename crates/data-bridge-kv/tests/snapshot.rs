@@ -171,6 +171,24 @@ fn a_snapshot_that_lacks_a_file_says_which() {
     Snapshot::verify(&copy, &mut |_, _| {}).unwrap();
 }
 
+/// Whoever opened it as a store would write to it, and it would be a snapshot no more.
+#[test]
+fn a_snapshot_is_not_opened_but_restored() {
+    let (disk, copy) = sample();
+    let data = Some(DataDirectory::on(Arc::new(copy.clone()), 1 << 28).unwrap());
+    let refused = Engine::open(Settings { data, ..Settings::default() }).map(drop).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Unavailable);
+    assert!(refused.message().contains("backup restore"), "{refused}");
+    Snapshot::verify(&copy, &mut |_, _| {}).unwrap();
+    // One that lost its manifest is nothing to begin anew in.
+    disk.remove("manifest").unwrap();
+    let data = Some(DataDirectory::on(Arc::new(disk.clone()), 1 << 28).unwrap());
+    let refused = Engine::open(Settings { data, ..Settings::default() }).map(drop).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Corruption);
+    assert!(refused.message().contains("manifest is missing"), "{refused}");
+    assert!(!disk.list().unwrap().contains(&"manifest".to_owned()));
+}
+
 /// A full disk takes no checkpoint, but its log has everything.
 #[test]
 fn a_snapshot_whose_checkpoint_fails_has_the_last_record() {

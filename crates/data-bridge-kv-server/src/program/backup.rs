@@ -28,7 +28,16 @@ pub(super) fn run(action: &BackupAction) -> ExitCode {
     match done {
         Ok(snapshot) => say(&format!("{}\n", line_of(&snapshot))),
         Err(error) if error.kind() == ErrorKind::Corruption => fail(BAD_DIRECTORY, &error),
-        Err(error) => fail(FAILED, &error),
+        Err(error) => fail(FAILED, &format!("{}{error}", place_of(action))),
+    }
+}
+
+/// What an error that names no place is about.
+fn place_of(action: &BackupAction) -> String {
+    match action {
+        BackupAction::Verify { snapshot } => format!("{snapshot}: "),
+        BackupAction::Restore { snapshot, into } => format!("{snapshot} into {}: ", into.display()),
+        BackupAction::Create { .. } | BackupAction::List { .. } => String::new(),
     }
 }
 

@@ -33,6 +33,15 @@ pub enum OpenError {
         /// The last LSN that is known to have been durable.
         to: Lsn,
     },
+    /// A file of marks is missing, or nothing in it is whole: what can be read may be all there was, or not.
+    Unmarked {
+        /// The file.
+        file: String,
+        /// The first LSN that can be read.
+        first: Lsn,
+        /// The last one.
+        last: Lsn,
+    },
     /// A file of another format or owner.
     Foreign {
         /// The file.
@@ -58,6 +67,11 @@ impl fmt::Display for OpenError {
                 "{file} is damaged at offset {offset}: the records {from} to {to} were durable and can't be read; \
                  `data-bridge-kv log repair DIR --accept-loss-after {}` gives them up",
                 from.saturating_sub(1)
+            ),
+            OpenError::Unmarked { file, first, last } => write!(
+                f,
+                "{file} is missing or damaged: the records {first} to {last} can be read, and whether there were others can't be \
+                 told; `data-bridge-kv log repair DIR --accept-loss-after {last}` goes on with those"
             ),
             OpenError::Foreign { file, why } => write!(f, "{file} {why}"),
             OpenError::Refused { lsn, why } => write!(f, "record {lsn} of the log can't be applied: {why}"),
@@ -187,15 +201,22 @@ impl Survey {
     /// needed.
     pub(super) fn of(disk: &dyn Disk, fingerprint: Option<u64>) -> Result<Survey, OpenError> {
         let watermark = Mark::read(disk, MarkFile::Watermark)?;
-        let start = Mark::read(disk, MarkFile::Start)?.unwrap_or(1);
+        let marked = Mark::read(disk, MarkFile::Start)?;
+        let start = marked.unwrap_or(1);
         let files = Files::find(disk, fingerprint)?;
         let highest = files.highest();
         let mut numbers = Vec::new();
         let mut next = files.whole.last_key_value().map(|(number, _)| *number);
-        let mut to = 0;
+        let mut to: Lsn = 0;
         while let Some(number) = next {
             let found = files.whole.get(&number).filter(|found| found.header.before.segment < number);
             let Some(found) = found else {
+                if marked.is_none() && to > 0 && files.whole.range(..number).next().is_none() {
+                    // It may have been trimmed.
+                    let (file, first) = (MarkFile::Start.name().to_owned(), to.saturating_add(1));
+                    let last = files.follow(disk, first, Lsn::MAX)?.last;
+                    return Err(OpenError::Unmarked { file, first, last });
+                }
                 let from = files.follow(disk, start, to)?.last.saturating_add(1).min(to);
                 return Err(OpenError::Damaged { file: format::segment_name(number), offset: 0, from, to });
             };
@@ -219,6 +240,20 @@ impl Survey {
         replay: &mut Replay<'_>,
         begin: &mut dyn FnMut(&Found),
     ) -> Result<Reading, OpenError> {
+        if self.watermark.is_none() && !self.segments.is_empty() {
+            let Reading { first, last, .. } = self.read_all(disk, &mut |_, _| Ok(()), &mut |_| {})?;
+            let file = MarkFile::Watermark.name().to_owned();
+            return Err(OpenError::Unmarked { file, first, last });
+        }
+        self.read_all(disk, replay, begin)
+    }
+
+    fn read_all(
+        &self,
+        disk: &dyn Disk,
+        replay: &mut Replay<'_>,
+        begin: &mut dyn FnMut(&Found),
+    ) -> Result<Reading, OpenError> {
         let last = self.start.saturating_sub(1);
         let mut reading = Reading {
             first: self.start,
@@ -234,11 +269,6 @@ impl Survey {
             reading.before = oldest.header.before;
             reading.last = reading.before.last;
             reading.first = reading.last.saturating_add(1);
-        }
-        if let (None, Some(newest)) = (self.watermark, self.segments.last()) {
-            let file = MarkFile::Watermark.name().to_owned();
-            let to = newest.header.before.last.max(reading.first);
-            return Err(OpenError::Damaged { file, offset: 0, from: reading.first, to });
         }
         let mut durable = self.watermark.unwrap_or(0);
         let mut previous: Option<&Found> = None;
