@@ -34,6 +34,7 @@ pub mod destination;
 pub mod dialogue;
 pub mod disk;
 pub mod endpoint;
+mod files;
 #[doc(hidden)]
 pub mod fuzz;
 pub mod held;

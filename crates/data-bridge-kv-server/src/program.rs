@@ -27,6 +27,7 @@ use crate::config::Config;
 use crate::config::cgroup::{Host, budget};
 use crate::config::size::Size;
 use crate::disk;
+use crate::files::{self, Files};
 use crate::process::Process;
 use crate::server::{Server, StartError};
 use crate::shutdown::{Signals, until_signal};
@@ -55,8 +56,9 @@ where
             return ExitCode::from(code);
         }
     };
+    let limit = files::raise();
     match cli.action {
-        Action::Serve(args) => serve(args),
+        Action::Serve(args) => serve(args, limit),
         Action::Health { admin, ready } => health(&admin, if ready { "/readyz" } else { "/livez" }),
         Action::Check { directory } => check(&directory),
         Action::Log { action } => log::run(&action),
@@ -67,8 +69,8 @@ where
     }
 }
 
-fn serve(args: ServeArgs) -> ExitCode {
-    let config = match args.layers(std::env::vars_os()).and_then(|layers| Config::read(&layers)) {
+fn serve(args: ServeArgs, limit: Option<u64>) -> ExitCode {
+    let mut config = match args.layers(std::env::vars_os()).and_then(|layers| Config::read(&layers)) {
         Ok((config, _)) => config,
         Err(error) => return fail(BAD_CONFIGURATION, &error),
     };
@@ -78,6 +80,8 @@ fn serve(args: ServeArgs) -> ExitCode {
         Ok(data) => data,
         Err(error) => return fail(code_of(&error), &error),
     };
+    let files = Files::share(limit, config.max_clients, data.as_ref().map(DataDirectory::max_bytes));
+    config.max_clients = files.clients;
     let opening = Arc::new(Opening::default());
     let settings = Settings {
         opening: Arc::clone(&opening),
@@ -108,7 +112,7 @@ fn serve(args: ServeArgs) -> ExitCode {
             StartError::Bind(..) => (FAILED, error.to_string()),
             StartError::Store(cause) => (code_of(cause), error.to_string()),
         })?;
-        startline::announce(&server, &budget);
+        startline::announce(&server, &budget, &files);
         match until_signal(server, signals, drain_delay).await {
             None => Ok(()),
             Some(failure) => Err((LOG_FAILED, failure)),

@@ -4,7 +4,7 @@ use data_bridge_kv::{Durability, Mode, NamespaceSettings};
 
 use crate::config::cgroup::Budget;
 use crate::config::{Config, LogFormat, PasswordSource, size};
-use crate::process;
+use crate::files::Files;
 use crate::server::{Server, Shared};
 
 /// Sets up the log on standard error.
@@ -19,7 +19,7 @@ pub fn open_log(config: &Config) {
 }
 
 /// Logs what was decided.
-pub fn announce(server: &Server, budget: &Budget) {
+pub fn announce(server: &Server, budget: &Budget, files: &Files) {
     let shared = server.shared();
     let config = &shared.config;
     let mut listen: Vec<String> = shared.endpoints().iter().map(ToString::to_string).collect();
@@ -50,14 +50,8 @@ pub fn announce(server: &Server, budget: &Budget) {
             "the password comes from the environment, which other processes may read: a file is safer"
         );
     }
-    if let Some(files) = process::open_files_limit()
-        && files < config.max_clients.saturating_add(64)
-    {
-        tracing::warn!(
-            files,
-            max_clients = config.max_clients,
-            "the limit of open files is below max_clients"
-        );
+    if let Some(warning) = files.warning() {
+        tracing::warn!("{warning}");
     }
 }
 

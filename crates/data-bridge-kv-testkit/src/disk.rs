@@ -19,6 +19,9 @@ use crate::random::Random;
 /// What lasts or is lost as one, by the device.
 const SECTORS: [usize; 2] = [512, 4096];
 
+/// EMFILE.
+const TOO_MANY_OPEN: i32 = 24;
+
 /// A failure to come.
 #[derive(Clone, Copy, Debug)]
 pub struct Fault {
@@ -60,6 +63,9 @@ struct State {
     is_cached: bool,
     fault: Option<Fault>,
     capacity: Option<u64>,
+    /// Files that are open, and how many may be.
+    open: usize,
+    most_open: Option<usize>,
     crashes: u64,
     locked: bool,
 }
@@ -99,6 +105,16 @@ impl FaultyDisk {
     /// Limits the bytes of all files together; writes that need more fail with `StorageFull`.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.state().capacity = bytes;
+    }
+
+    /// Limits the files that are open at a time; one more fails as the system's own limit does.
+    pub fn limit_open(&self, files: Option<usize>) {
+        self.state().most_open = files;
+    }
+
+    /// Files that are open now.
+    pub fn open_files(&self) -> usize {
+        self.state().open
     }
 
     /// Lets every read wait from now on, or go on.
@@ -144,7 +160,7 @@ impl FaultyDisk {
 
     /// What a power cut would leave right now, by this seed, as a disk of its own without faults; this one goes on.
     pub fn crash_image(&self, seed: u64) -> FaultyDisk {
-        let state = State { fault: None, is_held: false, ..self.state().clone() };
+        let state = State { fault: None, is_held: false, open: 0, ..self.state().clone() };
         let image = FaultyDisk { state: Arc::new(Mutex::new(state)), released: Arc::default() };
         image.crash(seed);
         image
@@ -161,7 +177,8 @@ impl FaultyDisk {
         Ok(state)
     }
 
-    fn handle(&self, state: &State, file: usize) -> Box<dyn File> {
+    fn handle(&self, state: &mut State, file: usize) -> Box<dyn File> {
+        state.open += 1;
         Box::new(Handle { disk: self.clone(), file, crashes: state.crashes })
     }
 }
@@ -179,6 +196,11 @@ impl State {
     fn find(&self, name: &str) -> io::Result<usize> {
         check_name(name)?;
         self.names.get(name).copied().ok_or_else(|| ErrorKind::NotFound.into())
+    }
+
+    fn check_open(&self) -> io::Result<()> {
+        let may_open = self.most_open.is_none_or(|most| self.open < most);
+        if may_open { Ok(()) } else { Err(io::Error::from_raw_os_error(TOO_MANY_OPEN)) }
     }
 
     fn change_names(&mut self, change: NameChange) {
@@ -282,16 +304,18 @@ impl Disk for FaultyDisk {
         if state.names.contains_key(name) {
             return Err(ErrorKind::AlreadyExists.into());
         }
+        state.check_open()?;
         let file = state.files.len();
         state.files.push(Contents::default());
         state.change_names(NameChange::Create { name: name.to_owned(), file });
-        Ok(self.handle(&state, file))
+        Ok(self.handle(&mut state, file))
     }
 
     fn open(&self, name: &str) -> io::Result<Box<dyn File>> {
-        let state = self.operate()?;
+        let mut state = self.operate()?;
         let file = state.find(name)?;
-        Ok(self.handle(&state, file))
+        state.check_open()?;
+        Ok(self.handle(&mut state, file))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -382,6 +406,12 @@ impl Handle {
             (Err(_), _) => {}
         }
         done
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.disk.state().open -= 1;
     }
 }
 

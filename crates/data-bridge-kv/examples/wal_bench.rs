@@ -67,7 +67,7 @@ fn threads(directory: &Path, seconds: f64, count: usize, durable: bool) {
             scope.spawn(|| {
                 let mut records = 0;
                 while !stop.load(Relaxed) {
-                    wal.wait_room();
+                    wal.wait_room(0);
                     let _room = wal.reserve(false, BYTES).expect("space");
                     let lsn = wal.append(HEAD, &[7; BYTES], durable);
                     if durable {

@@ -15,6 +15,8 @@ mod real;
 
 use std::io;
 
+use rustix::io::Errno;
+
 pub use doubt::Doubt;
 pub use real::RealDisk;
 
@@ -27,7 +29,8 @@ pub trait Disk: Send + Sync {
     /// Makes a new, empty file. `AlreadyExists` if the name is taken.
     fn create(&self, name: &str) -> io::Result<Box<dyn File>>;
 
-    /// Opens a file for reading and writing. `NotFound` if there is none; an error if the name is a symbolic link.
+    /// Opens a file for reading and writing, or for reading where writing is not allowed. `NotFound` if there is none; an error if
+    /// the name is a symbolic link.
     fn open(&self, name: &str) -> io::Result<Box<dyn File>>;
 
     /// Gives a file another name, in one step also if that name is taken: its file is then removed.
@@ -94,6 +97,11 @@ pub trait File: Send + Sync {
 /// Whether an error says that there is no space.
 pub fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Whether an error says that the process, or the system, has as many files open as it may.
+pub fn is_out_of_files(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }
 
 /// Checks a name; every disk refuses the same ones.

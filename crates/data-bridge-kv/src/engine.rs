@@ -34,6 +34,7 @@ mod held;
 mod lookahead;
 mod open;
 mod pending;
+mod reclaim;
 mod replay;
 mod room;
 mod stats;

@@ -11,7 +11,9 @@
 //! the log may go on behind that record; restoring ends it there.
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::arithmetic_side_effects))]
 
+use std::collections::BTreeMap;
 use std::io;
+use std::sync::Arc;
 
 use data_bridge_kv_model::codec::put_counted;
 use data_bridge_kv_model::{Error, ErrorKind, Reader, Result};
@@ -133,7 +135,7 @@ impl Snapshot {
         let snapshot = Snapshot::read(disk)?;
         let mut done = 0;
         for file in &snapshot.files {
-            let found = disk.open(&file.name).map_err(|error| failed(&error))?;
+            let found = file.open(disk)?;
             let mut tell = |bytes: u64| progress(bytes.saturating_add(done), snapshot.bytes());
             file.check(&*found, None, &mut tell)?;
             done = done.saturating_add(file.bytes);
@@ -141,35 +143,55 @@ impl Snapshot {
         Ok(snapshot)
     }
 
-    /// Copies a snapshot into an empty directory, and compares on the way. The directory is then opened as any other.
+    /// Copies a snapshot into an empty directory, and compares on the way. The directory is then opened as any other. After an
+    /// error it is empty again.
     ///
     /// # Errors
     /// `InvalidArgument` if the directory is not empty; `Unavailable` for lack of space; `Corruption`.
     pub fn restore(from: &dyn Disk, to: &dyn Disk, progress: Progress<'_>) -> Result<Snapshot> {
         let snapshot = Snapshot::read(from)?;
         check_empty(to, snapshot.bytes())?;
+        snapshot.copy_back(from, to, progress).inspect_err(|_| {
+            for name in to.list().unwrap_or_default() {
+                // What stays is seen by whoever looks: a part of a snapshot is never opened.
+                let _ = to.remove(&name);
+            }
+        })?;
+        Ok(snapshot)
+    }
+
+    fn copy_back(&self, from: &dyn Disk, to: &dyn Disk, progress: Progress<'_>) -> Result<()> {
         let mut done = 0;
         // The manifest last: a directory without one is refused.
         let (manifest, others): (Vec<_>, Vec<_>) =
-            snapshot.files.iter().partition(|file| file.name == manifest::NAME);
+            self.files.iter().partition(|file| file.name == manifest::NAME);
         let mut copy = |file: &Copied| -> Result<()> {
-            let found = from.open(&file.name).map_err(|error| failed(&error))?;
+            let found = file.open(from)?;
             let made = to.create(&file.name).map_err(|error| failed(&error))?;
-            let mut tell = |bytes: u64| progress(bytes.saturating_add(done), snapshot.bytes());
+            let mut tell = |bytes: u64| progress(bytes.saturating_add(done), self.bytes());
             file.check(&*found, Some(&*made), &mut tell)?;
             made.sync_data().map_err(|error| failed(&error))?;
             done = done.saturating_add(file.bytes);
             Ok(())
         };
         others.into_iter().try_for_each(&mut copy)?;
-        end_log(to, snapshot.lsn).map_err(|error| failed(&error))?;
+        end_log(to, self.lsn).map_err(|error| failed(&error))?;
         manifest.into_iter().try_for_each(copy)?;
-        to.sync_names().map_err(|error| failed(&error))?;
-        Ok(snapshot)
+        to.sync_names().map_err(|error| failed(&error))
     }
 }
 
 impl Copied {
+    fn open(&self, disk: &dyn Disk) -> Result<Box<dyn File>> {
+        disk.open(&self.name).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => {
+                let message = format!("the file {} of the snapshot is missing", self.name);
+                Error::new(ErrorKind::Corruption, message)
+            }
+            _ => failed(&error),
+        })
+    }
+
     /// Reads a file, which may be copied on the way; an error unless it is as it was made.
     fn check(&self, found: &dyn File, to: Option<&dyn File>, tell: &mut dyn FnMut(u64)) -> Result<()> {
         let is_whole = found.size().map_err(|error| failed(&error))? == self.bytes;
@@ -184,20 +206,23 @@ impl Copied {
 
 /// The files of a directory that a snapshot needs, held open: they can be read even if they are removed meanwhile.
 pub struct Captured {
-    files: Vec<(String, Box<dyn File>, u64)>,
+    files: Vec<(String, Arc<dyn File>, u64)>,
     /// Files that are written over, as they were.
     marks: Vec<(String, Vec<u8>)>,
 }
 
 impl Captured {
-    /// Opens them. Nobody may write to the cold tier meanwhile; the log may be written, trimmed too.
-    pub fn open(disk: &dyn Disk) -> io::Result<Captured> {
+    /// Opens them, but for those that are `open` already: a large tier has many. Nobody may write to that meanwhile; the log
+    /// may be written, trimmed too.
+    pub fn open(disk: &dyn Disk, open: Vec<(String, Arc<dyn File>)>) -> io::Result<Captured> {
+        let open: BTreeMap<String, Arc<dyn File>> = open.into_iter().collect();
         let mut marks = read_marks(disk)?;
         loop {
             let mut files = Vec::new();
             let mut is_whole = true;
             for name in disk.list()?.into_iter().filter(|name| is_needed(name)) {
-                match disk.open(&name) {
+                let found = open.get(&name).map(|file| Ok(Arc::clone(file)));
+                match found.unwrap_or_else(|| disk.open(&name).map(Arc::from)) {
                     Ok(file) => {
                         let size = file.size()?;
                         files.push((name, file, size));

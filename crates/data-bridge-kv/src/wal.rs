@@ -52,7 +52,7 @@ use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use crate::sync::atomic::{Ordering::AcqRel, Ordering::Acquire, Ordering::Release};
 use crate::sync::thread::{self as threads, JoinHandle};
 use crate::sync::{Condvar, Mutex};
-use buffer::{Buffer, LARGE_BYTES};
+use buffer::{Buffer, LARGE_BYTES, Load};
 use recovery::Reached;
 use segment::{ClosedSegments, Maker};
 use stats::Counts;
@@ -125,6 +125,8 @@ pub enum Refusal {
     Failed(Failure),
     /// There is no space on disk; it goes on by itself when there is.
     Full,
+    /// The process may open no more files; it goes on by itself when it may.
+    Files,
     /// It is closed.
     Closed,
 }
@@ -134,6 +136,7 @@ impl fmt::Display for Refusal {
         match self {
             Refusal::Failed(failure) => write!(f, "{failure}"),
             Refusal::Full => f.write_str("there is no space on disk for the log"),
+            Refusal::Files => f.write_str("the log can't open its next file: too many are open"),
             Refusal::Closed => f.write_str("the log is closed"),
         }
     }
@@ -181,6 +184,8 @@ struct State {
     /// Up to which LSN somebody waits.
     urgent: AtomicU64,
     backlog: AtomicU64,
+    /// What of that are large records.
+    large_backlog: AtomicU64,
     /// Bytes that can be written without asking for space, and how much of that is promised or accepted already.
     runway: AtomicU64,
     taken: AtomicU64,
@@ -193,6 +198,7 @@ struct State {
     /// When a spare segment may be made; `u64::MAX` while there is one.
     space_due_ms: AtomicU64,
     is_short: AtomicBool,
+    lacks_files: AtomicBool,
     has_thread: AtomicBool,
     /// Somebody commits what is urgent.
     has_committer: AtomicBool,
@@ -241,10 +247,11 @@ impl Wal {
             written: last,
             durable: last,
             is_short: false,
+            lacks_files: false,
             unsynced_since_ms: None,
             held: VecDeque::new(),
             held_from: 0,
-            in_hand: (0, 0),
+            in_hand: Load::default(),
         };
         let start = Mark::renew(&*disk, MarkFile::Start, start.max(recovered.first))?;
         // What was read of the start may have stood in the page cache only, after a sync that failed.
@@ -329,7 +336,10 @@ impl Wal {
             return self.append_with(head, payload.len(), urgent, |out| out.extend_from_slice(payload));
         }
         let large = buffer::large(head, payload);
-        self.push(head, urgent, |buffer| buffer.push_large(large))
+        self.push(head, urgent, |buffer| {
+            self.state.large_backlog.fetch_add(large.len() as u64, AcqRel);
+            buffer.push_large(large)
+        })
     }
 
     /// The same for a payload of at most `most` bytes, which `write` appends to what is there: nothing else may be done to
@@ -358,17 +368,17 @@ impl Wal {
             self.state.last.store(lsn, Release);
             return lsn;
         }
-        let (was_empty, bytes_before) = (buffer.is_empty(), buffer.bytes);
+        let (was_empty, bytes_before) = (buffer.is_empty(), buffer.load.bytes);
         let lsn = push(&mut buffer);
         self.state.last.store(lsn, Release);
         self.state.backlog.store(buffer.backlog(), Release);
-        let weight = self.weight((buffer.bytes - bytes_before) as u64);
-        buffer.weight += weight;
+        let weight = self.weight((buffer.load.bytes - bytes_before) as u64);
+        buffer.load.weight += weight;
         self.state.taken.fetch_add(weight, AcqRel);
         if urgent {
             self.state.urgent.fetch_max(lsn, AcqRel);
         }
-        let is_much = bytes_before < self.write_bytes() && buffer.bytes >= self.write_bytes();
+        let is_much = bytes_before < self.write_bytes() && buffer.load.bytes >= self.write_bytes();
         let is_first = was_empty && !buffer.crowd.is_gathering();
         let is_complete = urgent && buffer.crowd.come();
         let is_others = urgent && self.state.has_committer.load(Relaxed);
@@ -506,12 +516,21 @@ impl Wal {
         closed + self.state.active_bytes.load(Acquire)
     }
 
+    /// The size of a full segment.
+    pub fn segment_bytes(&self) -> u64 {
+        self.policy.segment_bytes
+    }
+
+    /// How many files it has.
+    pub fn segments(&self) -> u64 {
+        self.closed.lock().len() as u64 + u64::from(self.state.active_bytes.load(Acquire) > 0)
+    }
+
     /// Figures.
     pub fn stats(&self) -> WalStats {
-        let active_bytes = self.state.active_bytes.load(Acquire);
         let mut stats = WalStats {
             bytes: self.bytes(),
-            segments: self.closed.lock().len() as u64 + u64::from(active_bytes > 0),
+            segments: self.segments(),
             last: self.last(),
             durable: self.durable(),
             backlog: self.state.backlog.load(Acquire),

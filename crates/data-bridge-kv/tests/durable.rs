@@ -7,7 +7,8 @@ use std::thread;
 
 use data_bridge_kv::wal::{self, Line};
 use data_bridge_kv::{
-    Caller, Completions, DataDirectory, Durability, Engine, Lookahead, ManualClock, Obstacle, Pin, Settings,
+    Caller, Completions, DataDirectory, Durability, Engine, Lookahead, ManualClock, Obstacle, Pin, Progress,
+    Settings, Waits,
 };
 use data_bridge_kv_model::command::{Expiry, table};
 use data_bridge_kv_model::{Arg, ErrorKind, Key, Reply, ReplyBuf, ReplyReader, Value, ValueRef};
@@ -303,4 +304,31 @@ fn large_values_on_a_full_disk_are_refused_and_deletes_work() {
     }
     println!("{refused} writes refused, {deleted} keys deleted");
     assert!(refused > 6 && deleted > 6 * 10);
+}
+
+/// A large value that waits for the disk holds no small write back, on whichever way that comes; another large one it does.
+#[test]
+fn a_small_write_passes_large_values_that_wait_for_the_disk() {
+    let disk = FaultyDisk::new();
+    let data = DataDirectory::on(Arc::new(disk.clone()), 1 << 30).unwrap();
+    let mut settings =
+        Settings { data: Some(data), background: false, shards: Some(2), ..Settings::default() };
+    settings.namespaces[1].durability = Some(Durability::EverySecond);
+    let engine = Engine::open(settings).unwrap();
+    let caller = Caller { namespace: engine.namespace("tasks").unwrap(), ..engine.caller() };
+    let large = "v".repeat(64 << 20);
+    assert_eq!(run(&engine, &caller, &format!("SET large {large}")), Reply::Ok);
+    let caller = Caller { waits: Waits::Never, ..caller };
+    let progress = |line: &str| {
+        let words: Vec<&str> = line.split(' ').collect();
+        let args: Vec<Arg<'_>> = words[1..].iter().map(|word| Arg::Untyped(word.as_bytes())).collect();
+        let call = table::by_name(words[0].as_bytes()).unwrap().call(&args).unwrap();
+        engine.execute(&caller, 0, &call, &mut ReplyBuf::new())
+    };
+    for line in ["SET small 1", "INCR number", "RPUSH list a b", "DEL small"] {
+        assert_eq!(progress(line), Progress::Done, "{line}");
+    }
+    let key = Key::new(b"direct").unwrap();
+    assert!(engine.try_write(&caller, key, ValueRef::bytes(b"1"), Expiry::Default).is_ok());
+    assert_eq!(progress(&format!("SET other {}", &large[..100_000])), Progress::Blocked);
 }

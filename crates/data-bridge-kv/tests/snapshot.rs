@@ -130,12 +130,63 @@ fn a_damaged_snapshot_is_found_and_not_restored() {
             file.write_at(&[byte[0] ^ 4], at).unwrap();
             let found = Snapshot::verify(&copy, &mut |_, _| {}).unwrap_err();
             assert_eq!(found.kind(), ErrorKind::Corruption, "{name} at {at}");
-            let restored = Snapshot::restore(&copy, &FaultyDisk::new(), &mut |_, _| {}).unwrap_err();
+            let into = FaultyDisk::new();
+            let restored = Snapshot::restore(&copy, &into, &mut |_, _| {}).unwrap_err();
             assert_eq!(restored.kind(), ErrorKind::Corruption, "{name} at {at}");
+            assert_eq!(into.list().unwrap(), Vec::<String>::new(), "it can be tried again");
             file.write_at(&byte, at).unwrap();
         }
     }
     Snapshot::verify(&copy, &mut |_, _| {}).unwrap();
+}
+
+/// A file that is missing, or shorter than it was, is named: by whoever verifies, and by whoever restores.
+#[test]
+fn a_snapshot_that_lacks_a_file_says_which() {
+    let (_, copy) = sample();
+    let names = copy.list().unwrap();
+    for name in names.iter().filter(|name| *name != "snapshot") {
+        let is_named = |what: &str| {
+            for found in [
+                Snapshot::verify(&copy, &mut |_, _| {}).unwrap_err(),
+                Snapshot::restore(&copy, &FaultyDisk::new(), &mut |_, _| {}).unwrap_err(),
+            ] {
+                assert_eq!(found.kind(), ErrorKind::Corruption, "{name}");
+                assert_eq!(found.message(), format!("the file {name} of the snapshot is {what}"));
+            }
+        };
+        copy.rename(name, "elsewhere").unwrap();
+        is_named("missing");
+        copy.rename("elsewhere", name).unwrap();
+        let file = copy.open(name).unwrap();
+        let size = file.size().unwrap();
+        let mut bytes = vec![0; size as usize];
+        file.read_at(&mut bytes, 0).unwrap();
+        for shorter in [0, size / 2, size - 1] {
+            file.set_size(shorter).unwrap();
+            is_named("damaged");
+        }
+        file.write_at(&bytes, 0).unwrap();
+    }
+    Snapshot::verify(&copy, &mut |_, _| {}).unwrap();
+}
+
+/// Whoever opened it as a store would write to it, and it would be a snapshot no more.
+#[test]
+fn a_snapshot_is_not_opened_but_restored() {
+    let (disk, copy) = sample();
+    let data = Some(DataDirectory::on(Arc::new(copy.clone()), 1 << 28).unwrap());
+    let refused = Engine::open(Settings { data, ..Settings::default() }).map(drop).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Unavailable);
+    assert!(refused.message().contains("backup restore"), "{refused}");
+    Snapshot::verify(&copy, &mut |_, _| {}).unwrap();
+    // One that lost its manifest is nothing to begin anew in.
+    disk.remove("manifest").unwrap();
+    let data = Some(DataDirectory::on(Arc::new(disk.clone()), 1 << 28).unwrap());
+    let refused = Engine::open(Settings { data, ..Settings::default() }).map(drop).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Corruption);
+    assert!(refused.message().contains("manifest is missing"), "{refused}");
+    assert!(!disk.list().unwrap().contains(&"manifest".to_owned()));
 }
 
 /// A full disk takes no checkpoint, but its log has everything.

@@ -28,7 +28,16 @@ pub(super) fn run(action: &BackupAction) -> ExitCode {
     match done {
         Ok(snapshot) => say(&format!("{}\n", line_of(&snapshot))),
         Err(error) if error.kind() == ErrorKind::Corruption => fail(BAD_DIRECTORY, &error),
-        Err(error) => fail(FAILED, &error),
+        Err(error) => fail(FAILED, &format!("{}{error}", place_of(action))),
+    }
+}
+
+/// What an error that names no place is about.
+fn place_of(action: &BackupAction) -> String {
+    match action {
+        BackupAction::Verify { snapshot } => format!("{snapshot}: "),
+        BackupAction::Restore { snapshot, into } => format!("{snapshot} into {}: ", into.display()),
+        BackupAction::Create { .. } | BackupAction::List { .. } => String::new(),
     }
 }
 
@@ -75,7 +84,7 @@ fn create(data: &Path, to: &str, keep: Option<u32>) -> Result<Snapshot> {
         }
         false => 0,
     };
-    let captured = Captured::open(source).map_err(failed)?;
+    let captured = Captured::open(source, Vec::new()).map_err(failed)?;
     let place = match &to {
         Destination::Folder(_) => to.clone(),
         Destination::Storage(_) => to.next(),

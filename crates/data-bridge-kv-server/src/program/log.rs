@@ -32,7 +32,7 @@ fn on(path: &Path, act: impl FnOnce(&dyn Disk) -> Result<ExitCode, OpenError>) -
     };
     match act(&**directory.disk()) {
         Ok(code) => code,
-        Err(error @ OpenError::Damaged { .. }) => {
+        Err(error @ (OpenError::Damaged { .. } | OpenError::Unmarked { .. })) => {
             fail(BAD_DIRECTORY, &format!("{}: {error}", path.display()))
         }
         Err(error) => fail(FAILED, &format!("{}: {error}", path.display())),

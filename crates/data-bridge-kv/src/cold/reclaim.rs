@@ -54,6 +54,8 @@ pub enum Pick {
     Deadest(u64),
     /// The oldest, whatever is in it.
     Oldest,
+    /// The smallest: its file is what it costs.
+    Smallest,
 }
 
 impl Log {
@@ -146,6 +148,7 @@ impl Log {
         };
         match pick {
             Pick::Oldest => closed.next(),
+            Pick::Smallest => closed.min_by_key(|segment| segment.end()),
             Pick::Deadest(least) => {
                 closed.filter(|segment| dead_percent(segment) >= least).max_by_key(dead_percent)
             }

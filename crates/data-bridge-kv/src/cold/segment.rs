@@ -57,7 +57,7 @@ pub(super) struct Segment {
     pub(super) slot: u16,
     /// What it holds by the time that it has to live.
     pub(super) lane: usize,
-    pub(super) file: Box<dyn File>,
+    pub(super) file: Arc<dyn File>,
     /// Bytes written that can be read.
     pub(super) end: AtomicU64,
     /// Bytes of the records of each batch, by size class, and how many of them the indexes point at.
@@ -77,7 +77,7 @@ impl Segment {
             id,
             slot,
             lane: LAST_LANE,
-            file,
+            file: Arc::from(file),
             end: AtomicU64::new(end),
             written: AtomicU64::new(0),
             live: AtomicU64::new(0),

@@ -481,6 +481,12 @@ impl Log {
         self.segments.account(at, Segment::retire);
     }
 
+    /// The files of its segments, as they are open.
+    pub fn files(&self) -> Vec<(String, Arc<dyn File>)> {
+        let all = self.segments.by_age().into_iter();
+        all.map(|segment| (self.policy.class.file_name(segment.id), Arc::clone(&segment.file))).collect()
+    }
+
     /// What it takes on disk.
     pub fn usage(&self) -> Usage {
         self.segments.usage()

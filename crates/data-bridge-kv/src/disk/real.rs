@@ -70,7 +70,14 @@ impl Disk for RealDisk {
     }
 
     fn open(&self, name: &str) -> io::Result<Box<dyn File>> {
-        let file = options().open(self.path_of(name)?)?;
+        let path = self.path_of(name)?;
+        let file = options().open(&path).or_else(|error| match error.kind() {
+            // Whoever only reads may: a copy of a directory where nobody writes.
+            io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
+                options().write(false).open(&path).map_err(|_| error)
+            }
+            _ => Err(error),
+        })?;
         Ok(Box::new(RealFile(file)))
     }
 
@@ -191,6 +198,20 @@ mod tests {
         symlink(root.0.join("real"), root.0.join("link")).expect("a link can be made");
         assert!(disk.open("link").is_err() && disk.lock().is_err() && disk.create("link").is_err());
         assert!(RealDisk::open(&root.0.join("link")).is_err());
+    }
+
+    #[test]
+    fn what_may_not_be_written_is_read() {
+        // Nobody may write there, not even whoever may everything.
+        let disk = RealDisk::open(Path::new("/sys/kernel")).expect("it is there");
+        let Ok(file) = disk.open("uevent_seqnum") else {
+            assert!(!Path::new("/sys/kernel/uevent_seqnum").exists());
+            return;
+        };
+        let mut digit = [0];
+        file.read_at(&mut digit, 0).expect("it is read");
+        assert!(digit[0].is_ascii_digit());
+        assert!(file.write_at(b"1", 0).is_err());
     }
 
     #[test]

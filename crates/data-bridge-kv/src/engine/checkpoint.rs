@@ -21,6 +21,8 @@ const FIRST: KeyHash = KeyHash::from_bits(0);
 /// of so many bytes each.
 const BASE_SHARE: u64 = 4;
 const BYTES_PER_ITEM: u64 = 256;
+/// Files of the log, beside those that its length makes, from which on a checkpoint is due: each kill leaves one.
+const SEGMENTS: u64 = 64;
 /// Keys of an index that are copied in one go while a shard is locked.
 const DUMPED_AT_ONCE: usize = 2048;
 
@@ -37,10 +39,11 @@ struct Walk<'a> {
 }
 
 impl Core {
-    /// Writes a checkpoint if the log is longer than it should be.
+    /// Writes a checkpoint if the log is longer than it should be, or in more files.
     pub(super) fn checkpoint_if_due(&self) {
         let (Some(tier), Some(wal)) = (&self.tier, self.wal.get()) else { return };
-        if wal.bytes() > self.log_bytes
+        let segments = SEGMENTS + self.log_bytes / wal.segment_bytes();
+        if (wal.bytes() > self.log_bytes || wal.segments() > segments)
             && let Some(start) = self.checkpoint()
         {
             let keys: usize = self.logged_shards().map(|(space, index)| space.lock(index).keys()).sum();
@@ -100,7 +103,7 @@ impl Core {
         })?;
         let work = tier.lock_work().ok_or_else(closed)?;
         let disk = tier.disk().ok_or_else(closed)?;
-        let captured = Captured::open(&*disk);
+        let captured = Captured::open(&*disk, tier.task_log().files());
         let lsn = self.wal.get().map_or(0, |wal| wal.durable());
         drop(work);
         let captured = captured

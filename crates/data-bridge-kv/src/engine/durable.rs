@@ -54,7 +54,7 @@ impl<'a> Room<'a> {
     pub(super) fn for_record(&self, txn: &Txn<'_>) -> Result<Option<Promise<'a>>> {
         let more = txn.record_bytes().saturating_sub(self.bytes);
         let Some(wal) = self.wal.filter(|_| self.is_scarce && more > 0) else { return Ok(None) };
-        wal.try_reserve(self.frees, more).map_err(refused)?.map(Some).ok_or_else(|| refused(Refusal::Full))
+        wal.try_reserve(self.frees, more).map_err(refused)?.map(Some).ok_or_else(|| refused(wal.full()))
     }
 }
 
@@ -64,6 +64,10 @@ fn refused(refusal: Refusal) -> Error {
         Refusal::Full => Error::new(
             ErrorKind::ReadOnly,
             "the disk is full: what frees space still works, writes will once there is space",
+        ),
+        Refusal::Files => Error::new(
+            ErrorKind::ReadOnly,
+            "the process has as many files open as it may (see ulimit -n): writes will work once it may open more",
         ),
         Refusal::Closed => Error::new(ErrorKind::Closed, "the store is closed"),
     }
@@ -240,8 +244,8 @@ impl Core {
         let bytes = record_bytes();
         space.check_record(bytes)?;
         let promise = self.reserve(wal, waits, !grows, bytes)?;
-        if !wal.has_room() {
-            self.block(waits, || wal.wait_room())?;
+        if !wal.has_room(bytes) {
+            self.block(waits, || wal.wait_room(bytes))?;
         }
         Ok(Room { _promise: Some(promise), bytes, ..room })
     }
@@ -280,7 +284,7 @@ impl Core {
 
     /// Room for a write of so many bytes that nobody waits for, if it may be logged right now.
     pub(super) fn may_log(&self, space: &Space, bytes: usize) -> Option<Promise<'_>> {
-        let wal = self.wal.get().filter(|wal| space.awaited().is_none() && wal.has_room())?;
+        let wal = self.wal.get().filter(|wal| space.awaited().is_none() && wal.has_room(bytes))?;
         wal.try_reserve(false, bytes).ok()?
     }
 

@@ -12,16 +12,17 @@ use super::stats::Checkpoints;
 use super::tier::Tier;
 use super::waiting::Timeouts;
 use crate::budget::Budget;
-use crate::cold::OpenError;
+use crate::cold::{Class, OpenError};
 use crate::hash::KeyHasher;
 use crate::hash::stable::StableHasher;
-use crate::manifest::{Manifest, ManifestError, SEQUENCES};
+use crate::manifest::{Manifest, ManifestError, NAME, SEQUENCES};
 use crate::opening::{Opening, Stage};
 use crate::random::process_seed;
 use crate::record::Record;
 use crate::settings::{DataDirectory, Durability, Mode, NamespaceSettings, Settings};
 use crate::shard::Space;
 use crate::shard::space::Beginning;
+use crate::snapshot;
 use crate::sync::Mutex;
 use crate::sync::atomic::AtomicBool;
 use crate::wal::{self, Lsn, Wal, WalPolicy};
@@ -150,7 +151,9 @@ impl Core {
             });
             let (wal, _) = opened.map_err(|error| match &error {
                 wal::OpenError::Disk(_) | wal::OpenError::Foreign { .. } => unavailable(&error),
-                wal::OpenError::Damaged { .. } | wal::OpenError::Refused { .. } => {
+                wal::OpenError::Damaged { .. }
+                | wal::OpenError::Unmarked { .. }
+                | wal::OpenError::Refused { .. } => {
                     Error::new(ErrorKind::Corruption, format!("the data directory: {error}"))
                 }
             })?;
@@ -213,6 +216,18 @@ fn manifest(data: &DataDirectory, settings: &Settings, started_ms: u64) -> Resul
         ManifestError::Damaged => Error::new(ErrorKind::Corruption, format!("the data directory: {error}")),
         ManifestError::Disk(_) | ManifestError::Foreign => unavailable(&error),
     })?;
+    let names = disk.list().map_err(|error| unavailable(&error))?;
+    if names.iter().any(|name| name == snapshot::NAME) {
+        return Err(unavailable(
+            &"it is a snapshot, which stays as it is: `data-bridge-kv backup restore` makes another of it",
+        ));
+    }
+    if old.is_none() && names.iter().any(|name| wal::is_segment(name) || Class::Task.owns(name)) {
+        let message = format!(
+            "the data directory: {NAME} is missing, without which nothing here can be read: restore the directory from a backup"
+        );
+        return Err(Error::new(ErrorKind::Corruption, message));
+    }
     let mut manifest = match old {
         Some(old) => Manifest { ceiling: old.ceiling.saturating_add(SEQUENCES), ..old },
         None => Manifest {

@@ -15,15 +15,14 @@ use super::room::ORDER_AT_ONCE;
 use super::stats::{FETCH_TIMES, TierStats};
 use super::{Core, Halt, NamespaceId, Step, Waits};
 use crate::clock::Stopwatch;
-use crate::cold::reclaim::{Fate, Holder, Pick};
 use crate::cold::{Class, Item, Locator, Log, Outcome, Part, Policy, ReadError, Reading, Reads, Spot};
 use crate::disk::Disk;
 use crate::hash::stable::{KeyId, StableHasher};
 use crate::manifest::Manifest;
-use crate::settings::{Blocking, DataDirectory, Eviction, Mode};
+use crate::settings::{Blocking, DataDirectory, Mode};
+use crate::shard::Space;
 use crate::shard::notice::Change;
 use crate::shard::txn::{Departures, Fetched, Named, Wanted};
-use crate::shard::{ColdKeys, Space};
 use crate::sync::{Mutex, MutexGuard, RwLock};
 
 /// Most values that one command may hold while it waits for others.
@@ -37,14 +36,10 @@ const BATCH_BYTES_MIN: u64 = 64 << 10;
 /// Most bytes that a caller who never waits reads from what the system has in memory.
 const AT_ONCE_BYTES: u64 = 1 << 20;
 /// Share of the memory budget, and of the space on disk, that is kept free in the background: one in so many.
-const HEADROOM: u64 = 16;
+pub(super) const HEADROOM: u64 = 16;
 /// Segments at the limit of space.
-const SEGMENTS: u64 = 32;
+pub(super) const SEGMENTS: u64 = 32;
 const SEGMENT_BYTES: (u64, u64) = (1 << 20, 64 << 20);
-/// Space that dead entries may take: half as much as the live ones, beside some segments.
-const SPARE_SEGMENTS: u64 = 2;
-/// A segment that is rewritten is dead to this share, in percent.
-const DEAD_PERCENT: u64 = 20;
 /// Pages of an index that are searched for expired keys at once.
 const SWEEP_PAGES: usize = 1024;
 /// Entries of one shard that arrive on disk while it is locked.
@@ -104,11 +99,10 @@ impl Tier {
         let failed =
             |error: io::Error| Error::new(ErrorKind::Unavailable, format!("the data directory: {error}"));
         let max_bytes = directory.max_bytes();
-        let (least, most) = SEGMENT_BYTES;
         let policy = |class| Policy {
             class,
             is_durable: class == Class::Task,
-            segment_bytes: (max_bytes / SEGMENTS).clamp(least, most),
+            segment_bytes: segment_bytes(max_bytes),
             max_bytes,
             batch_bytes: share(BATCHES),
             fingerprint: StableHasher::new(seed).fingerprint(),
@@ -299,6 +293,12 @@ impl Tier {
     }
 }
 
+/// The size of the segments of a log that may take so many bytes.
+pub(super) fn segment_bytes(max_bytes: u64) -> u64 {
+    let (least, most) = SEGMENT_BYTES;
+    (max_bytes / SEGMENTS).clamp(least, most)
+}
+
 /// So many parts of the memory budget, as bytes of a buffer.
 fn share_of(max_memory: u64, parts: u64) -> usize {
     let bytes = (max_memory / parts).max(BATCH_BYTES_MIN);
@@ -449,50 +449,10 @@ impl Core {
                     Err(_) => tier.figures.write_errors.fetch_add(1, Relaxed),
                 };
                 self.free_space(tier, log, false);
+                self.put_together(tier, log);
             }
         }
         self.checkpoint_if_due();
-    }
-
-    /// Rewrites segments until dead entries take no more than their share. At the limit of space the oldest entries that
-    /// may be evicted go.
-    fn free_space(&self, tier: &Tier, log: &Log, is_full: bool) {
-        let (spare, limit) =
-            (log.policy().segment_bytes.saturating_mul(SPARE_SEGMENTS), log.policy().max_bytes);
-        for _ in 0..SEGMENTS {
-            // Room in memory comes first: writers wait for it.
-            if !is_full && self.budget.excess() > 0 {
-                break;
-            }
-            let usage = log.usage();
-            let full = is_full || usage.bytes > limit.saturating_sub((limit / HEADROOM).max(spare));
-            let wasteful =
-                usage.bytes > usage.live_bytes.saturating_add(usage.live_bytes / 2).saturating_add(spare);
-            let pick = match (wasteful, full) {
-                (true, _) => Pick::Deadest(DEAD_PERCENT),
-                (false, true) => Pick::Oldest,
-                (false, false) => break,
-            };
-            // What was deleted can be given back once its tombstone is written.
-            if log.policy().is_durable && self.settle_deletes().is_none() {
-                break;
-            }
-            let holder = Shards { core: self, tier, evicts: pick == Pick::Oldest };
-            match log.reclaim(&holder, pick) {
-                Ok(Some(done)) => {
-                    tier.figures.reclaimed_bytes.fetch_add(done.freed_bytes, Relaxed);
-                    tier.figures.moved.fetch_add(done.moved, Relaxed);
-                    if is_full && done.freed_bytes > 0 || done.freed_bytes == 0 {
-                        break;
-                    }
-                }
-                Ok(None) => break,
-                Err(_) => {
-                    tier.figures.write_errors.fetch_add(1, Relaxed);
-                    break;
-                }
-            }
-        }
     }
 
     /// Removes cold keys whose deadline has passed.
@@ -512,7 +472,7 @@ impl Core {
     }
 
     /// Removes a cold key that is still at this place. Its name is read only if somebody is told of it.
-    fn remove_cold(&self, tier: &Tier, space: &Space, id: KeyId, at: Locator, change: Change) {
+    pub(super) fn remove_cold(&self, tier: &Tier, space: &Space, id: KeyId, at: Locator, change: Change) {
         let mut txn = self.begin_at(space, space.shard_of(id.hash()));
         let is_there = |spot: Spot| spot.locator == at;
         if !txn.is_listened_to(id.hash()) {
@@ -533,53 +493,5 @@ impl Core {
             None => {}
         }
         txn.finish().send();
-    }
-}
-
-/// The shards of all namespaces, as reclaim sees them.
-struct Shards<'a> {
-    core: &'a Core,
-    tier: &'a Tier,
-    /// Whether entries that may be evicted go instead of moving.
-    evicts: bool,
-}
-
-impl Shards<'_> {
-    fn space(&self, namespace: u8) -> Option<&Space> {
-        self.core.spaces.iter().find(|space| space.number() == namespace)
-    }
-
-    /// Asks what the shard of a key knows of it.
-    fn ask<R>(&self, namespace: u8, id: KeyId, ask: impl FnOnce(&ColdKeys) -> R) -> Option<R> {
-        let space = self.space(namespace)?;
-        space.lock(space.shard_of(id.hash())).cold().map(ask)
-    }
-}
-
-impl Holder for Shards<'_> {
-    fn judge(&self, namespace: u8, id: KeyId, at: Locator) -> Fate {
-        let found = |cold: &ColdKeys| (cold.points_at(id, at), cold.get(id));
-        let (Some((true, spot)), Some(space)) = (self.ask(namespace, id, found), self.space(namespace))
-        else {
-            return Fate::Dead;
-        };
-        let policy: Eviction = space.settings().eviction;
-        let may_go = |spot: &Spot| !spot.is_touched && policy.admits(spot.deadline.is_some());
-        if self.evicts && spot.as_ref().is_some_and(may_go) {
-            self.core.remove_cold(self.tier, space, id, at, Change::Evict);
-            return Fate::Dead;
-        }
-        Fate::Moves
-    }
-
-    fn knows(&self, namespace: u8, id: KeyId) -> bool {
-        self.ask(namespace, id, |cold| cold.knows(id)) == Some(true)
-    }
-
-    fn relocate(&self, namespace: u8, id: KeyId, from: Locator, to: Locator) -> bool {
-        let Some(space) = self.space(namespace) else { return false };
-        let _moves = self.tier.moves.write();
-        let mut shard = space.lock(space.shard_of(id.hash()));
-        shard.cold_mut().is_some_and(|cold| cold.relocate(id, from, to))
     }
 }

@@ -7,6 +7,7 @@
 use std::sync::atomic::Ordering::{AcqRel, Acquire};
 use std::time::Duration;
 
+use super::buffer::LARGE_BYTES;
 use super::format::BATCH_BYTES;
 use super::{Refusal, Wal, segment};
 use crate::record::HEAD_BYTES;
@@ -14,6 +15,8 @@ use crate::sync::thread::yield_now;
 
 /// A record that is no larger than this part of what is kept back weighs once: one in so many.
 const SMALL: u64 = 8;
+/// Of the bytes that may be accepted and not written, the part that small records have beside large ones: one in so many.
+const PASSING: u64 = 4;
 
 /// When to look again whether commands that have promises have ended, which tell nobody, and how often who frees space does.
 const PROMISED_AGAIN: Duration = Duration::from_millis(1);
@@ -39,7 +42,7 @@ impl Wal {
     pub fn admit(&self, frees: bool) -> Result<(), Refusal> {
         self.check()?;
         if self.is_short() && self.spare_room() < self.least_room(frees) {
-            return Err(Refusal::Full);
+            return Err(self.full());
         }
         Ok(())
     }
@@ -80,6 +83,11 @@ impl Wal {
     pub fn reserve(&self, frees: bool, bytes: usize) -> Result<Promise<'_>, Refusal> {
         let needed = self.weight((bytes + HEAD_BYTES) as u64).saturating_add(self.least_room(frees));
         let mut patience = if frees { PATIENCE } else { 0 };
+        if bytes >= LARGE_BYTES {
+            // For small ones behind it as well: they would wait to ask for more until this one is written.
+            let ample = needed.saturating_add(4 * segment::reserve(self.policy.segment_bytes));
+            while self.spare_room() < ample && self.extend(ample) {}
+        }
         loop {
             if let Some(promise) = self.try_reserve(frees, bytes)? {
                 return Ok(promise);
@@ -87,12 +95,17 @@ impl Wal {
             if !self.extend(needed) && self.spare_room() < needed {
                 self.check()?;
                 if patience == 0 || !self.may_get_room(needed) {
-                    return Err(Refusal::Full);
+                    return Err(self.full());
                 }
                 patience -= 1;
                 self.room.wait_for(&mut self.buffer.lock(), PROMISED_AGAIN);
             }
         }
+    }
+
+    /// Why there is no room.
+    pub fn full(&self) -> Refusal {
+        if self.state.lacks_files.load(Acquire) { Refusal::Files } else { Refusal::Full }
     }
 
     /// Whether there may be so much room when the commands that have promises have ended: until then a record counts beside its
@@ -119,16 +132,24 @@ impl Wal {
         got_further
     }
 
-    /// Whether what was accepted and is not written is little enough for more.
-    pub fn has_room(&self) -> bool {
-        let is_over = || self.failure.get().is_some() || self.state.is_closed.load(Acquire);
-        self.state.backlog.load(Acquire) < self.policy.backlog_bytes as u64 || is_over()
+    /// Whether what was accepted and is not written is little enough for a record of so many bytes. A small one passes large ones
+    /// that fill it, until small ones are a part of it themselves: a large one takes the disk a second.
+    #[inline]
+    pub fn has_room(&self, bytes: usize) -> bool {
+        let most = self.policy.backlog_bytes as u64;
+        let backlog = self.state.backlog.load(Acquire);
+        if backlog < most {
+            return true;
+        }
+        let small = backlog.saturating_sub(self.state.large_backlog.load(Acquire));
+        let passes = bytes < LARGE_BYTES && small < most / PASSING;
+        passes || self.failure.get().is_some() || self.state.is_closed.load(Acquire)
     }
 
     /// Waits for that. A log that failed or is closed has room: it refuses.
-    pub fn wait_room(&self) {
+    pub fn wait_room(&self, bytes: usize) {
         if !self.state.has_thread.load(Acquire) {
-            while !self.has_room() {
+            while !self.has_room(bytes) {
                 if !self.step() {
                     yield_now();
                 }
@@ -136,7 +157,7 @@ impl Wal {
             return;
         }
         let mut buffer = self.buffer.lock();
-        while !self.has_room() {
+        while !self.has_room(bytes) {
             self.room.wait(&mut buffer);
         }
     }

@@ -16,16 +16,32 @@ const KEPT_CHUNKS: usize = 8;
 /// Whole records, one behind the other. The first chunk of a batch has room for the batch's own record in front.
 pub(super) type Chunk = Vec<u8>;
 
+/// What records take until they are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Load {
+    pub(super) bytes: usize,
+    /// Those of large ones.
+    pub(super) large: usize,
+    /// What they weigh, see `admission.rs`.
+    pub(super) weight: u64,
+}
+
+impl Load {
+    pub(super) fn add(&mut self, other: Load) {
+        self.bytes += other.bytes;
+        self.large += other.large;
+        self.weight += other.weight;
+    }
+}
+
 /// Filled under the lock of the log.
 pub(super) struct Buffer {
     chunks: Vec<Chunk>,
     empty: Vec<Chunk>,
     /// The LSN given last.
     pub(super) last: Lsn,
-    /// Bytes in the chunks.
-    pub(super) bytes: usize,
-    /// What they weigh, see `admission.rs`.
-    pub(super) weight: u64,
+    /// What is in the chunks.
+    pub(super) load: Load,
     /// Bytes that were taken and are not written yet.
     taken: usize,
     /// Who waits for them.
@@ -35,7 +51,7 @@ pub(super) struct Buffer {
 impl Buffer {
     pub(super) fn new(last: Lsn) -> Buffer {
         let (chunks, empty) = (Vec::new(), Vec::new());
-        Buffer { chunks, empty, last, bytes: 0, weight: 0, taken: 0, crowd: Crowd::default() }
+        Buffer { chunks, empty, last, load: Load::default(), taken: 0, crowd: Crowd::default() }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -54,7 +70,7 @@ impl Buffer {
         let bytes = chunk.len() - start;
         assert!(bytes <= most + record::HEAD_BYTES, "a record that is longer than it was said to be");
         ahead::ask_behind(chunk);
-        self.bytes += bytes;
+        self.load.bytes += bytes;
         lsn
     }
 
@@ -62,7 +78,8 @@ impl Buffer {
     pub(super) fn push_large(&mut self, mut record: Chunk) -> Lsn {
         let lsn = self.give_lsn();
         record::renumber(&mut record, lsn);
-        self.bytes += record.len();
+        self.load.bytes += record.len();
+        self.load.large += record.len();
         self.chunk_for(0);
         self.chunks.push(record);
         lsn
@@ -88,24 +105,24 @@ impl Buffer {
         &mut self.chunks[last]
     }
 
-    /// Everything so far, the bytes of its records, and what they weigh.
-    pub(super) fn take(&mut self) -> (Vec<Chunk>, usize, u64) {
+    /// Everything so far, and what it takes.
+    pub(super) fn take(&mut self) -> (Vec<Chunk>, Load) {
         if !self.is_empty() || self.crowd.is_there() {
             self.crowd.go();
         }
-        let (bytes, weight) = (std::mem::take(&mut self.bytes), std::mem::take(&mut self.weight));
-        self.taken += bytes;
-        (std::mem::take(&mut self.chunks), bytes, weight)
+        let load = std::mem::take(&mut self.load);
+        self.taken += load.bytes;
+        (std::mem::take(&mut self.chunks), load)
     }
 
     /// Bytes that are not written yet.
     pub(super) fn backlog(&self) -> u64 {
-        (self.bytes + self.taken) as u64
+        (self.load.bytes + self.taken) as u64
     }
 
-    /// Takes chunks back that were written, with so many bytes of records.
-    pub(super) fn recycle(&mut self, chunks: Vec<Chunk>, bytes: usize) {
-        self.taken -= bytes;
+    /// Takes chunks back that were written, with records that took so much.
+    pub(super) fn recycle(&mut self, chunks: Vec<Chunk>, load: Load) {
+        self.taken -= load.bytes;
         for mut chunk in chunks {
             if chunk.capacity() == CHUNK_BYTES && self.empty.len() < KEPT_CHUNKS {
                 chunk.clear();
@@ -144,10 +161,11 @@ mod tests {
         }
         buffer.push_large(large(NEW, &[8; 1 << 20]));
         assert_eq!(buffer.last, 4001);
-        let (chunks, bytes, _) = buffer.take();
-        assert!(chunks.len() > 60 && bytes > 17_000_000 && buffer.is_empty() && buffer.bytes == 0);
-        assert_eq!(buffer.backlog(), bytes as u64, "taken is not written");
-        buffer.recycle(chunks, bytes);
+        let (chunks, load) = buffer.take();
+        assert!(chunks.len() > 60 && load.bytes > 17_000_000 && buffer.is_empty());
+        assert_eq!((buffer.load, load.large), (Load::default(), (1 << 20) + record::HEAD_BYTES));
+        assert_eq!(buffer.backlog(), load.bytes as u64, "taken is not written");
+        buffer.recycle(chunks, load);
         assert_eq!(buffer.backlog(), 0);
         assert_eq!(buffer.empty.len(), KEPT_CHUNKS);
         assert!(buffer.empty.iter().all(|chunk| chunk.capacity() == CHUNK_BYTES));

@@ -82,7 +82,7 @@ impl Wal {
         let pause_us = (self.counts.sync_us_mean() * 2).clamp(least, most);
         let (watch, mut seen) = (Stopwatch::start(), buffer.crowd.came);
         buffer.crowd.wanted = expected;
-        while buffer.crowd.came < expected && buffer.bytes < self.write_bytes() && !self.is_over() {
+        while buffer.crowd.came < expected && buffer.load.bytes < self.write_bytes() && !self.is_over() {
             if !self.work.wait_for(buffer, Duration::from_micros(pause_us)).timed_out() {
                 continue;
             }

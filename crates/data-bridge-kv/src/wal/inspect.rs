@@ -2,6 +2,7 @@
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::arithmetic_side_effects))]
 
 use super::Lsn;
+use super::format;
 use super::reader::{Item, Reader, Walk};
 use super::survey::{Files, Found, OpenError, Survey};
 use crate::disk::Disk;
@@ -65,19 +66,21 @@ pub fn dump(disk: &dyn Disk, mut see: impl FnMut(Line<'_>)) -> Result<(), OpenEr
     });
     let Files { whole, rest } = Files::find(disk, None)?;
     for found in whole.values() {
-        dump_segment(found, &mut see)?;
+        dump_segment(disk, found, &mut see)?;
     }
-    for (number, file) in rest {
-        let name = super::format::segment_name(number);
+    for number in rest {
+        let name = format::segment_name(number);
+        let file = disk.open(&name)?;
         let bytes = Reader::new(&*file, number)?.zeros_from(0)?;
         see(Line::Rest { file: &name, offset: 0, bytes });
     }
     Ok(())
 }
 
-fn dump_segment(found: &Found, see: &mut impl FnMut(Line<'_>)) -> Result<(), OpenError> {
-    let Found { number, name, file, header } = found;
-    let mut walk = Walk::new(Reader::new(&**file, *number)?, *header)?;
+fn dump_segment(disk: &dyn Disk, found: &Found, see: &mut impl FnMut(Line<'_>)) -> Result<(), OpenError> {
+    let Found { number, name, header } = found;
+    let file = found.open(disk)?;
+    let mut walk = Walk::new(Reader::new(&*file, *number)?, *header)?;
     see(Line::Segment {
         file: name,
         bytes: walk.reader.size,
@@ -124,20 +127,22 @@ pub fn verify(disk: &dyn Disk, mut tell: impl FnMut(&str, u64, u64)) -> Result<V
     let survey = Survey::of(disk, None)?;
     let mut sizes = Vec::new();
     for found in &survey.segments {
-        sizes.push(found.file.size()?);
+        sizes.push(found.open(disk)?.size()?);
     }
     let all = sizes.iter().fold(0_u64, |sum, size| sum.saturating_add(*size));
     let mut sizes = sizes.into_iter();
-    let reading = survey.read(&mut |_, _| Ok(()), &mut |found| {
+    let reading = survey.read(disk, &mut |_, _| Ok(()), &mut |found| {
         tell(&found.name, sizes.next().unwrap_or(0), all);
     })?;
     let mut unfinished = 0_u64;
     if let Some(newest) = survey.segments.last() {
-        let zeros = Reader::new(&*newest.file, newest.number)?.zeros_from(reading.end)?;
+        let file = newest.open(disk)?;
+        let zeros = Reader::new(&*file, newest.number)?.zeros_from(reading.end)?;
         unfinished = zeros.saturating_sub(reading.end);
     }
-    for (number, file) in &survey.unborn {
-        unfinished = unfinished.saturating_add(Reader::new(&**file, *number)?.zeros_from(0)?);
+    for number in &survey.unborn {
+        let file = disk.open(&format::segment_name(*number))?;
+        unfinished = unfinished.saturating_add(Reader::new(&*file, *number)?.zeros_from(0)?);
     }
     Ok(Verified {
         first: reading.first,

@@ -12,7 +12,7 @@ use super::format::{self, Before};
 use super::reader::Reader;
 use super::segment::ClosedSegments;
 use super::survey::{Found, OpenError, Reading, Replay, Survey};
-use crate::disk::{Disk, File, is_full};
+use crate::disk::{Disk, is_full};
 
 /// Files of cut off bytes that are kept; older ones go.
 const KEPT_CUTS: usize = 8;
@@ -67,7 +67,7 @@ pub(super) fn recover(
     replay: &mut Replay<'_>,
     finish: &mut dyn FnMut() -> Result<(), OpenError>,
 ) -> Result<Reached, OpenError> {
-    let reading = survey.read(replay, &mut |_| {})?;
+    let reading = survey.read(disk, replay, &mut |_| {})?;
     finish()?;
     let mut recovered = Recovered {
         first: reading.first,
@@ -87,8 +87,8 @@ pub(super) fn recover(
         closed.pop_back();
     }
     let empty = empty.map(|empty| empty.number);
-    for (number, file) in survey.unborn {
-        let cut = put_aside(disk, number, &*file)?;
+    for number in survey.unborn {
+        let cut = put_aside(disk, number)?;
         recovered.cut = recovered.cut.or(cut);
     }
     forget_old_cuts(disk)?;
@@ -99,13 +99,14 @@ pub(super) fn recover(
 /// Makes the last segment end where nothing is whole any more. What is not known to be durable is written again: it may
 /// stand in the page cache only, after a sync that failed, and another sync would do nothing.
 fn end_segment(disk: &dyn Disk, newest: &Found, reading: &Reading) -> io::Result<Option<Cut>> {
-    let mut reader = Reader::new(&*newest.file, newest.number)?;
+    let file = newest.open(disk)?;
+    let mut reader = Reader::new(&*file, newest.number)?;
     let cut = keep_behind(disk, &mut reader, newest, reading.end)?;
-    copy(&mut reader, reading.doubt_from, reading.end, |bytes, at| newest.file.write_at(bytes, at))?;
+    copy(&mut reader, reading.doubt_from, reading.end, |bytes, at| file.write_at(bytes, at))?;
     if reader.size > reading.end {
-        newest.file.set_size(reading.end)?;
+        file.set_size(reading.end)?;
     }
-    newest.file.sync_data()?;
+    file.sync_data()?;
     Ok(cut)
 }
 
@@ -164,9 +165,10 @@ fn keep(disk: &dyn Disk, reader: &mut Reader<'_>, from: u64, to: u64, name: &str
 }
 
 /// Removes a file that never became a segment; keeps it under another name if something stands in it.
-pub(super) fn put_aside(disk: &dyn Disk, number: u64, file: &dyn File) -> io::Result<Option<Cut>> {
+pub(super) fn put_aside(disk: &dyn Disk, number: u64) -> io::Result<Option<Cut>> {
     let name = format::segment_name(number);
-    let bytes = Reader::new(file, number)?.zeros_from(0)?;
+    let file = disk.open(&name)?;
+    let bytes = Reader::new(&*file, number)?.zeros_from(0)?;
     if bytes == 0 {
         disk.remove(&name)?;
         return Ok(None);

@@ -32,7 +32,7 @@ pub fn repair(disk: &dyn Disk, accept_loss_after: Lsn) -> Result<Repaired, OpenE
         let why = format!("the log begins with record {start}: what was before it can't be given up here");
         return Err(OpenError::Disk(io::Error::new(ErrorKind::InvalidInput, why)));
     }
-    let reached = files.follow(start, accept_loss_after)?;
+    let reached = files.follow(disk, start, accept_loss_after)?;
     if reached.last < accept_loss_after {
         let Followed { file, offset, last, .. } = reached;
         let from = last.saturating_add(1);
@@ -41,7 +41,8 @@ pub fn repair(disk: &dyn Disk, accept_loss_after: Lsn) -> Result<Repaired, OpenE
     let end = reached.found;
     let mut cuts = Vec::new();
     if let Some(found) = end {
-        let mut reader = Reader::new(&*found.file, found.number)?;
+        let file = found.open(disk)?;
+        let mut reader = Reader::new(&*file, found.number)?;
         let cut = keep_behind(disk, &mut reader, found, reached.offset)?;
         if cut.as_ref().is_some_and(|cut| cut.kept_in.is_none()) {
             return Err(OpenError::Disk(ErrorKind::StorageFull.into()));
@@ -50,16 +51,17 @@ pub fn repair(disk: &dyn Disk, accept_loss_after: Lsn) -> Result<Repaired, OpenE
     }
     let kept = end.map_or(0, |found| found.number);
     // From behind, so that whatever is left after a crash in between is found damaged again.
-    for (number, found) in files.whole.iter().rev().filter(|(number, _)| **number > kept) {
-        cuts.extend(put_aside(disk, *number, &*found.file)?);
+    for number in files.whole.keys().rev().filter(|number| **number > kept) {
+        cuts.extend(put_aside(disk, *number)?);
     }
-    for (number, file) in files.rest.iter().rev().filter(|(number, _)| **number > kept) {
-        cuts.extend(put_aside(disk, *number, &**file)?);
+    for number in files.rest.iter().rev().filter(|number| **number > kept) {
+        cuts.extend(put_aside(disk, *number)?);
     }
     disk.sync_names()?;
     if let Some(found) = end {
-        found.file.set_size(reached.offset)?;
-        found.file.sync_data()?;
+        let file = found.open(disk)?;
+        file.set_size(reached.offset)?;
+        file.sync_data()?;
     }
     Mark::renew(disk, MarkFile::Start, start)?;
     Mark::renew(disk, MarkFile::Watermark, accept_loss_after)?;

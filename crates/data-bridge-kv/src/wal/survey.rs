@@ -2,9 +2,11 @@
 //!
 //! What was synced must be there, or the log is damaged: up to the watermark, up to the LSN that any batch claims to be
 //! durable, and in every segment but the last, as a segment is only begun once the one before is synced.
+//!
+//! Files are opened one at a time: each kill leaves a segment, and there may be more of those than files that may be open.
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::arithmetic_side_effects))]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 
@@ -30,6 +32,15 @@ pub enum OpenError {
         from: Lsn,
         /// The last LSN that is known to have been durable.
         to: Lsn,
+    },
+    /// A file of marks is missing, or nothing in it is whole: what can be read may be all there was, or not.
+    Unmarked {
+        /// The file.
+        file: String,
+        /// The first LSN that can be read.
+        first: Lsn,
+        /// The last one.
+        last: Lsn,
     },
     /// A file of another format or owner.
     Foreign {
@@ -57,6 +68,11 @@ impl fmt::Display for OpenError {
                  `data-bridge-kv log repair DIR --accept-loss-after {}` gives them up",
                 from.saturating_sub(1)
             ),
+            OpenError::Unmarked { file, first, last } => write!(
+                f,
+                "{file} is missing or damaged: the records {first} to {last} can be read, and whether there were others can't be \
+                 told; `data-bridge-kv log repair DIR --accept-loss-after {last}` goes on with those"
+            ),
             OpenError::Foreign { file, why } => write!(f, "{file} {why}"),
             OpenError::Refused { lsn, why } => write!(f, "record {lsn} of the log can't be applied: {why}"),
         }
@@ -75,8 +91,14 @@ impl From<io::Error> for OpenError {
 pub(super) struct Found {
     pub(super) number: u64,
     pub(super) name: String,
-    pub(super) file: Box<dyn File>,
     pub(super) header: Header,
+}
+
+impl Found {
+    /// Its file, for as long as it is needed.
+    pub(super) fn open(&self, disk: &dyn Disk) -> io::Result<Box<dyn File>> {
+        disk.open(&self.name)
+    }
 }
 
 /// All files of segments, by number.
@@ -85,7 +107,7 @@ pub(super) struct Files {
     /// Those that have their header.
     pub(super) whole: BTreeMap<u64, Found>,
     /// Those that have not.
-    pub(super) rest: BTreeMap<u64, Box<dyn File>>,
+    pub(super) rest: BTreeSet<u64>,
 }
 
 impl Files {
@@ -98,23 +120,24 @@ impl Files {
             let foreign = |why| OpenError::Foreign { file: name.clone(), why };
             match Reader::new(&*file, number)?.header()?.map(format::read_header) {
                 Some(Some(header)) if fingerprint.is_none_or(|ours| ours == header.fingerprint) => {
-                    files.whole.insert(number, Found { number, name, file, header });
+                    files.whole.insert(number, Found { number, name, header });
                 }
                 Some(Some(_)) => return Err(foreign("belongs to another store")),
                 Some(None) => return Err(foreign(record::UNKNOWN_FORMAT)),
-                None => drop(files.rest.insert(number, file)),
+                None => drop(files.rest.insert(number)),
             }
         }
         Ok(files)
     }
 
     /// Follows the log from its start up to an LSN, or as far as it can be read.
-    pub(super) fn follow(&self, start: Lsn, to: Lsn) -> io::Result<Followed<'_>> {
+    pub(super) fn follow(&self, disk: &dyn Disk, start: Lsn, to: Lsn) -> io::Result<Followed<'_>> {
         let (last, file) = (start.saturating_sub(1), MarkFile::Start.name().to_owned());
         let mut followed = Followed { found: None, last, file, offset: 0 };
         let mut next = self.whole.values().rfind(|found| found.header.before.last < start);
         while let Some(found) = next.filter(|_| followed.last < to) {
-            let mut walk = Walk::new(Reader::new(&*found.file, found.number)?, found.header)?;
+            let file = found.open(disk)?;
+            let mut walk = Walk::new(Reader::new(&*file, found.number)?, found.header)?;
             while walk.last < to && walk.next()?.is_some() {}
             let (last, offset) = (walk.last, walk.offset);
             followed = Followed { found: Some(found), last, file: found.name.clone(), offset };
@@ -127,7 +150,7 @@ impl Files {
 
     /// The highest number that was ever given, as far as can be seen.
     pub(super) fn highest(&self) -> u64 {
-        self.whole.keys().chain(self.rest.keys()).copied().max().unwrap_or(0)
+        self.whole.keys().chain(&self.rest).copied().max().unwrap_or(0)
     }
 }
 
@@ -145,8 +168,8 @@ pub(super) struct Followed<'a> {
 pub(super) struct Survey {
     /// The segments that must be there, oldest first.
     pub(super) segments: Vec<Found>,
-    /// Files behind them that have no header, by number.
-    pub(super) unborn: BTreeMap<u64, Box<dyn File>>,
+    /// The numbers of files behind them that have no header.
+    pub(super) unborn: BTreeSet<u64>,
     /// Segments that are not needed any more, and were being removed.
     pub(super) leftovers: Vec<u64>,
     pub(super) watermark: Option<Lsn>,
@@ -178,16 +201,23 @@ impl Survey {
     /// needed.
     pub(super) fn of(disk: &dyn Disk, fingerprint: Option<u64>) -> Result<Survey, OpenError> {
         let watermark = Mark::read(disk, MarkFile::Watermark)?;
-        let start = Mark::read(disk, MarkFile::Start)?.unwrap_or(1);
+        let marked = Mark::read(disk, MarkFile::Start)?;
+        let start = marked.unwrap_or(1);
         let files = Files::find(disk, fingerprint)?;
         let highest = files.highest();
         let mut numbers = Vec::new();
         let mut next = files.whole.last_key_value().map(|(number, _)| *number);
-        let mut to = 0;
+        let mut to: Lsn = 0;
         while let Some(number) = next {
             let found = files.whole.get(&number).filter(|found| found.header.before.segment < number);
             let Some(found) = found else {
-                let from = files.follow(start, to)?.last.saturating_add(1).min(to);
+                if marked.is_none() && to > 0 && files.whole.range(..number).next().is_none() {
+                    // It may have been trimmed.
+                    let (file, first) = (MarkFile::Start.name().to_owned(), to.saturating_add(1));
+                    let last = files.follow(disk, first, Lsn::MAX)?.last;
+                    return Err(OpenError::Unmarked { file, first, last });
+                }
+                let from = files.follow(disk, start, to)?.last.saturating_add(1).min(to);
                 return Err(OpenError::Damaged { file: format::segment_name(number), offset: 0, from, to });
             };
             to = found.header.before.last;
@@ -199,13 +229,28 @@ impl Survey {
         segments.reverse();
         let newest = segments.last().map_or(0, |newest| newest.number);
         let unborn = rest.split_off(&newest);
-        let leftovers = whole.into_keys().chain(rest.into_keys()).collect();
+        let leftovers = whole.into_keys().chain(rest).collect();
         Ok(Survey { segments, unborn, leftovers, watermark, start, highest })
     }
 
     /// Reads everything that must be there, telling of each segment first.
     pub(super) fn read(
         &self,
+        disk: &dyn Disk,
+        replay: &mut Replay<'_>,
+        begin: &mut dyn FnMut(&Found),
+    ) -> Result<Reading, OpenError> {
+        if self.watermark.is_none() && !self.segments.is_empty() {
+            let Reading { first, last, .. } = self.read_all(disk, &mut |_, _| Ok(()), &mut |_| {})?;
+            let file = MarkFile::Watermark.name().to_owned();
+            return Err(OpenError::Unmarked { file, first, last });
+        }
+        self.read_all(disk, replay, begin)
+    }
+
+    fn read_all(
+        &self,
+        disk: &dyn Disk,
         replay: &mut Replay<'_>,
         begin: &mut dyn FnMut(&Found),
     ) -> Result<Reading, OpenError> {
@@ -225,11 +270,6 @@ impl Survey {
             reading.last = reading.before.last;
             reading.first = reading.last.saturating_add(1);
         }
-        if let (None, Some(newest)) = (self.watermark, self.segments.last()) {
-            let file = MarkFile::Watermark.name().to_owned();
-            let to = newest.header.before.last.max(reading.first);
-            return Err(OpenError::Damaged { file, offset: 0, from: reading.first, to });
-        }
         let mut durable = self.watermark.unwrap_or(0);
         let mut previous: Option<&Found> = None;
         for found in &self.segments {
@@ -241,16 +281,16 @@ impl Survey {
                 return Err(OpenError::Damaged { file, offset, from, to });
             }
             begin(found);
-            reading.segment(found, &mut durable, replay)?;
+            reading.segment(disk, found, &mut durable, replay)?;
             previous = Some(found);
         }
-        self.check_end(&reading, durable)?;
+        self.check_end(disk, &reading, durable)?;
         Ok(reading)
     }
 
     /// Whether what the last segment ends with, and the files behind it, may be what a crash left. `durable` is what is
     /// known to have been durable otherwise.
-    fn check_end(&self, reading: &Reading, durable: Lsn) -> Result<(), OpenError> {
+    fn check_end(&self, disk: &dyn Disk, reading: &Reading, durable: Lsn) -> Result<(), OpenError> {
         let mut highest = durable;
         // The first place where something speaks of records that are not there.
         let mut place = None;
@@ -261,12 +301,15 @@ impl Survey {
             highest = highest.max(claimed.unwrap_or(0));
         };
         let newest = self.segments.last();
-        if let Some(Found { name, file, number, .. }) = newest {
-            claim(Reader::new(&**file, *number)?.claimed_behind(reading.end)?, name, reading.end);
+        if let Some(newest) = newest {
+            let file = newest.open(disk)?;
+            let claimed = Reader::new(&*file, newest.number)?.claimed_behind(reading.end)?;
+            claim(claimed, &newest.name, reading.end);
         }
-        for (number, file) in &self.unborn {
+        for number in &self.unborn {
             let name = format::segment_name(*number);
-            claim(Reader::new(&**file, *number)?.claimed_behind(0)?, &name, 0);
+            let file = disk.open(&name)?;
+            claim(Reader::new(&*file, *number)?.claimed_behind(0)?, &name, 0);
         }
         if highest <= reading.last {
             return Ok(());
@@ -281,11 +324,13 @@ impl Reading {
     /// Reads a segment up to where nothing is whole any more.
     fn segment(
         &mut self,
+        disk: &dyn Disk,
         found: &Found,
         durable: &mut Lsn,
         replay: &mut Replay<'_>,
     ) -> Result<(), OpenError> {
-        let mut walk = Walk::new(Reader::new(&*found.file, found.number)?, found.header)?;
+        let file = found.open(disk)?;
+        let mut walk = Walk::new(Reader::new(&*file, found.number)?, found.header)?;
         (self.was_closed, self.doubt_from) = (false, 0);
         while let Some(item) = walk.next()? {
             match item {

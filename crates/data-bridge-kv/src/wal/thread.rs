@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 use std::thread;
 use std::time::Duration;
 
-use super::buffer::Chunk;
+use super::buffer::{Chunk, Load};
 use super::segment::Closed;
 use super::writer::{Surroundings, Tail};
 use super::{Failure, Lsn, Wal};
@@ -20,7 +20,7 @@ impl Wal {
     pub(super) fn finish(&self) {
         if !self.state.is_ended.load(Acquire) && self.failure.get().is_none() {
             let mut tail = self.tail.lock();
-            let (chunks, bytes, weight) = {
+            let (chunks, mut load) = {
                 let mut buffer = self.buffer.lock();
                 self.state.is_finished.store(true, Release);
                 buffer.take()
@@ -30,8 +30,8 @@ impl Wal {
                 tail.sync(around)?;
                 tail.finish(around)
             });
-            let (held, held_weight) = std::mem::take(&mut tail.in_hand);
-            self.recycle(Vec::new(), bytes + held, weight + held_weight);
+            load.add(std::mem::take(&mut tail.in_hand));
+            self.recycle(Vec::new(), load);
             self.settle(tail, written);
         }
         self.state.is_ended.store(true, Release);
@@ -66,7 +66,7 @@ impl Wal {
                 continue;
             }
             let has_records = !buffer.is_empty();
-            if has_records && (lingered || buffer.bytes >= self.write_bytes()) || self.is_due(now_ms) {
+            if has_records && (lingered || buffer.load.bytes >= self.write_bytes()) || self.is_due(now_ms) {
                 return true;
             }
             let due = self.sync_due_ms().min(self.state.space_due_ms.load(Acquire));
@@ -108,8 +108,7 @@ impl Wal {
         let was_held = tail.is_held();
         let mut chunks = Vec::new();
         if !was_held {
-            let (taken, bytes, weight) = self.buffer.lock().take();
-            (chunks, tail.in_hand) = (taken, (bytes, weight));
+            (chunks, tail.in_hand) = self.buffer.lock().take();
         }
         let (has_records, mut synced, mut empty) = (!chunks.is_empty(), false, Vec::new());
         let written = self.around(|around| {
@@ -130,8 +129,8 @@ impl Wal {
         self.publish(&tail);
         let wrote = has_records || !empty.is_empty();
         let is_over = written.is_err() || !tail.is_held();
-        let (bytes, weight) = if is_over { std::mem::take(&mut tail.in_hand) } else { (0, 0) };
-        self.recycle(empty, bytes, weight);
+        let load = if is_over { std::mem::take(&mut tail.in_hand) } else { Load::default() };
+        self.recycle(empty, load);
         self.settle(tail, written);
         wrote || synced
     }
@@ -159,6 +158,7 @@ impl Wal {
         state.runway.store(tail.runway(), Release);
         state.active_bytes.store(tail.active_bytes(), Release);
         state.is_short.store(tail.is_short || tail.is_held(), Release);
+        state.lacks_files.store(tail.lacks_files, Release);
         state.unsynced_since_ms.store(tail.unsynced_since_ms.map_or(0, |since| since.max(1)), Release);
         state.is_held.store(tail.is_held(), Release);
         let is_content = tail.spare.is_some() && !tail.is_held();
@@ -183,12 +183,15 @@ impl Wal {
         got_further
     }
 
-    /// Notes that records of so many bytes and such a weight are written, or never will be.
-    fn recycle(&self, chunks: Vec<Chunk>, bytes: usize, weight: u64) {
+    /// Notes that records are written that took so much, or never will be.
+    fn recycle(&self, chunks: Vec<Chunk>, load: Load) {
         let mut buffer = self.buffer.lock();
-        buffer.recycle(chunks, bytes);
+        buffer.recycle(chunks, load);
         self.state.backlog.store(buffer.backlog(), Release);
-        self.state.taken.fetch_sub(weight, AcqRel);
+        if load.large > 0 {
+            self.state.large_backlog.fetch_sub(load.large as u64, AcqRel);
+        }
+        self.state.taken.fetch_sub(load.weight, AcqRel);
         self.room.notify_all();
     }
 
@@ -204,9 +207,9 @@ impl Wal {
         let _ = self.failure.set(Failure::new(error, self.durable()));
         let mut buffer = self.buffer.lock();
         // What nobody will write need not be kept.
-        let (chunks, bytes, weight) = buffer.take();
+        let (chunks, load) = buffer.take();
         drop((buffer, chunks));
-        self.recycle(Vec::new(), bytes, weight);
+        self.recycle(Vec::new(), load);
         self.ring();
         if let Some(failure) = self.failure() {
             self.tell_all(&failure);

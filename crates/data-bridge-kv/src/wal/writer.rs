@@ -7,12 +7,12 @@ use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 
 use super::Lsn;
-use super::buffer::Chunk;
+use super::buffer::{Chunk, Load};
 use super::format::{self, BATCH, BATCH_BYTES, Before, END, HEADER_BYTES, Header};
 use super::segment::{self, Closed, Maker, Spare};
 use super::stats::Counts;
 use crate::clock::Stopwatch;
-use crate::disk::{Disk, File, is_full};
+use crate::disk::{Disk, File, is_full, is_out_of_files};
 use crate::record::{self, Mark, Position};
 
 /// The segment that grows.
@@ -45,13 +45,15 @@ pub(super) struct Tail {
     pub(super) durable: Lsn,
     /// Whether space was asked for in vain.
     pub(super) is_short: bool,
+    /// Whether that was for want of files that may be open.
+    pub(super) lacks_files: bool,
     /// Since when something written is not durable, by the clock.
     pub(super) unsynced_since_ms: Option<u64>,
     /// What is still to be written of the batch, and from where on in the first chunk.
     pub(super) held: VecDeque<Chunk>,
     pub(super) held_from: usize,
-    /// Bytes of the batch that is being written, and its weight.
-    pub(super) in_hand: (usize, u64),
+    /// What the batch takes that is being written.
+    pub(super) in_hand: Load,
 }
 
 /// What a tail needs of the log around it.
@@ -215,9 +217,9 @@ impl Tail {
                 return Ok(None);
             }
             let made = self.maker.make(around.disk, around.now_ms);
-            self.is_short = made.is_err();
+            self.note(made.as_ref().err());
             match made {
-                Err(error) if is_full(&error) => return Ok(None),
+                Err(error) if is_full(&error) || is_out_of_files(&error) => return Ok(None),
                 made => self.spare = Some(made?),
             }
             around.disk.sync_names()?;
@@ -229,6 +231,12 @@ impl Tail {
             }
         }
         Ok(self.spare.take())
+    }
+
+    /// Notes whether a segment could be made, and why not.
+    fn note(&mut self, error: Option<&io::Error>) {
+        self.is_short = error.is_some();
+        self.lacks_files = error.is_some_and(is_out_of_files);
     }
 
     /// Lengthens the spare segment by a step on the way to so many bytes more; false if there is no space for them all.
@@ -245,7 +253,7 @@ impl Tail {
             Err(segment::Lengthening::InDoubt) => {
                 let spare = self.spare.take();
                 spare.iter().for_each(|spare| segment::discard(around.disk, spare));
-                self.is_short = true;
+                (self.is_short, self.lacks_files) = (true, false);
             }
         }
         self.maker.rest(around.now_ms);
@@ -267,14 +275,18 @@ impl Tail {
         if self.spare.is_some() || !self.maker.may_try(around.now_ms) {
             return Ok(false);
         }
-        let Ok(made) = self.maker.step(around.disk, around.now_ms) else {
-            self.is_short = true;
-            return Ok(false);
+        let made = match self.maker.step(around.disk, around.now_ms) {
+            Ok(made) => made,
+            Err(error) => {
+                self.note(Some(&error));
+                return Ok(false);
+            }
         };
         if made.is_some() {
             // A name that is in doubt may not hold records: an error is final.
             around.disk.sync_names()?;
-            (self.spare, self.is_short) = (made, false);
+            self.spare = made;
+            self.note(None);
             if self.active.is_none() {
                 self.rotate(0, around)?;
             }

@@ -47,7 +47,7 @@ impl Rig {
     }
 
     fn append(&self, urgent: bool) -> Lsn {
-        self.wal.wait_room();
+        self.wal.wait_room(0);
         let size = random(80) as usize;
         self.wal.append(HEAD, &vec![7; size], urgent)
     }

@@ -27,7 +27,7 @@ fn what_is_committed_by_many_is_acknowledged_once_and_there() {
             let (wal, told, here) = (&wal, &told, &here);
             scope.spawn(move || {
                 for n in 0..EACH {
-                    wal.wait_room();
+                    wal.wait_room(0);
                     let lsn = wal.append(NEW, &[n as u8; 50], true);
                     if (n + thread) % 5 == 0 {
                         wal.leave_to_thread();

@@ -113,7 +113,7 @@ fn a_sync_that_failed_is_not_tried_again() {
     rig.clock.advance(10_000);
     assert!(!rig.wal.step());
     assert_eq!(rig.wal.admit(true), Err(Refusal::Failed(failure.clone())));
-    assert!(rig.wal.has_room() && rig.wal.trim(3).is_err());
+    assert!(rig.wal.has_room(0) && rig.wal.trim(3).is_err());
     rig.wal.close();
     assert_eq!(rig.disk.operations(), operations, "nothing is written after a failure");
     assert_eq!((rig.wal.durable(), rig.wal.failure()), (5, Some(failure)));

@@ -50,7 +50,7 @@ fn a_full_disk_refuses_records_before_it_fails() {
         let rig = open(&disk);
         write(&rig, false);
         refused += 1;
-        assert!(rig.wal.stats().is_short_of_space && rig.wal.has_room());
+        assert!(rig.wal.stats().is_short_of_space && rig.wal.has_room(0));
         deletes += write(&rig, true);
         assert_eq!(rig.wal.failure(), None, "capacity {capacity}");
         // Not enough to end it, then enough.
@@ -293,4 +293,76 @@ fn who_makes_space_is_told_that_there_is_none() {
     }
     assert_eq!(rig.wal.durable(), last);
     rig.wal.close();
+}
+
+/// Large records that wait to be written hold others back, but small ones only once those are many as well.
+#[test]
+fn small_records_pass_large_ones() {
+    let rig = Rig::new();
+    let (small, large) = ([7; 1000], vec![7; 2 << 20]);
+    rig.wal.append(head(0, 0), &large, false);
+    assert!(!rig.wal.has_room(large.len()));
+    let fill = || {
+        let mut count = 0;
+        while rig.wal.has_room(small.len()) {
+            rig.wal.append(head(0, 0), &small, false);
+            count += 1;
+        }
+        count
+    };
+    let passed = fill();
+    assert!((200..300).contains(&passed), "a quarter of what may wait: {passed}");
+    settle(&rig);
+    assert_eq!(rig.wal.durable(), rig.wal.last());
+    assert!(rig.wal.has_room(large.len()));
+    let alone = fill();
+    assert!((1000..1100).contains(&alone), "without large ones all of it: {alone}");
+    assert!(!rig.wal.has_room(large.len()));
+    settle(&rig);
+    assert!(rig.wal.has_room(large.len()) && rig.wal.failure().is_none());
+}
+
+/// Room for a large record is made together with some for small ones, which else would wait until that one is written.
+#[test]
+fn a_large_record_leaves_room_for_small_ones() {
+    let rig = open(&FaultyDisk::new());
+    let large = rig.wal.reserve(false, 200_000).unwrap();
+    let small: Vec<_> = (0..10).map(|_| rig.wal.try_reserve(false, 100).unwrap()).collect();
+    assert!(small.iter().all(Option::is_some));
+    drop((large, small));
+}
+
+/// A file that can't be opened is no failure of the log: what was accepted waits, what was not is refused, and it goes on.
+#[test]
+fn a_log_that_may_open_no_more_files_waits() {
+    let disk = FaultyDisk::new();
+    let rig = open(&disk);
+    disk.limit_open(Some(disk.open_files()));
+    let refused = loop {
+        rig.clock.advance(10);
+        rig.wal.step();
+        match rig.wal.reserve(false, 20) {
+            Ok(_room) => rig.wal.append(head(0, 0), &[7; 20], true),
+            Err(refusal) => break refusal,
+        };
+    };
+    assert_eq!(refused, Refusal::Files);
+    // What nobody asked for room for, more than there is.
+    for _ in 0..100 {
+        rig.wal.append(head(0, 0), &[7; 1000], true);
+    }
+    settle(&rig);
+    assert!(rig.wal.durable() < rig.wal.last() && rig.wal.failure().is_none());
+    assert_eq!(rig.wal.admit(true), Err(Refusal::Files));
+    disk.limit_open(None);
+    settle(&rig);
+    assert_eq!((rig.wal.durable(), rig.wal.failure()), (rig.wal.last(), None));
+    assert_eq!(rig.wal.admit(false), Ok(()));
+    // A full disk is told from that.
+    disk.set_capacity(Some(disk.used()));
+    write(&rig, false);
+    disk.set_capacity(None);
+    let last = rig.wal.last();
+    rig.wal.close();
+    assert_eq!(open(&disk).recovered.last, last);
 }

@@ -47,7 +47,7 @@ fn an_image_taken_at_any_time_has_what_was_acknowledged() {
                     while n > EACH / 2 && images.load(SeqCst) < IMAGES {
                         thread::yield_now();
                     }
-                    wal.wait_room();
+                    wal.wait_room(0);
                     let payload = format!("{thread} {n} {}", "x".repeat(n as usize * 3 % 100));
                     let _room = wal.reserve(false, payload.len()).unwrap();
                     let lsn = wal.append(NEW, payload.as_bytes(), n % 2 == 0);
@@ -96,7 +96,7 @@ fn whoever_waits_is_told_once_also_when_the_disk_fails_or_the_log_is_closed() {
             for _ in 0..4 {
                 scope.spawn(|| {
                     while !stop.load(SeqCst) && asked.load(SeqCst) < 400 {
-                        wal.wait_room();
+                        wal.wait_room(0);
                         let _room = match wal.reserve(false, b"payload".len()) {
                             Ok(room) => room,
                             // A disk that goes on failing never has space again.
@@ -148,7 +148,7 @@ fn waiting_for_room_ends_when_the_disk_is_full() {
         thread::scope(|scope| {
             let full = scope.spawn(|| {
                 loop {
-                    wal.wait_room();
+                    wal.wait_room(0);
                     match wal.reserve(false, 100) {
                         Ok(_room) => drop(wal.append(NEW, &[7; 100], false)),
                         Err(refusal) => break refusal,

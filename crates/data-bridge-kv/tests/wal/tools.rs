@@ -98,9 +98,30 @@ fn a_log_without_its_watermark_loses_nothing_when_that_is_accepted() {
     rig.wal.trim(40).unwrap();
     let disk = disk_of(&image(&rig.disk));
     let first = Rig::open(&disk_of(&image(&rig.disk)), policy()).unwrap().recovered.first;
+    let refused =
+        |disk: &FaultyDisk, missing: &str| match (verify(disk, |_, _, _| {}), Rig::open(disk, policy())) {
+            (Err(OpenError::Unmarked { .. }), Err(error @ OpenError::Unmarked { .. })) => {
+                let text = error.to_string();
+                assert!(
+                    text.starts_with(&format!(
+                        "{missing} is missing or damaged: the records {first} to 60 can be read"
+                    )),
+                    "{text}"
+                );
+                assert!(text.contains("--accept-loss-after 60`"), "{text}");
+            }
+            (verified, opened) => panic!("{verified:?} {:?}", opened.map(drop)),
+        };
+    for missing in ["log-watermark", "log-start"] {
+        let disk = disk_of(&image(&rig.disk));
+        disk.remove(missing).unwrap();
+        refused(&disk, missing);
+        assert_eq!(repair(&disk, 60).unwrap().cuts, []);
+        assert_eq!(Rig::open(&disk, policy()).unwrap().found.len() as u64, 61 - first);
+    }
     disk.remove("log-watermark").unwrap();
     disk.remove("log-start").unwrap();
-    assert!(matches!(Rig::open(&disk, policy()), Err(OpenError::Damaged { .. })));
+    refused(&disk, "log-start");
     let too_early = repair(&disk, first - 2).expect_err("that was trimmed");
     assert!(
         too_early.to_string().starts_with(&format!("the log begins with record {first}:")),
