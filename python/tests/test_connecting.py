@@ -155,6 +155,13 @@ with gevent.Timeout(20):
 with client.watch("key") as watch:
     gevent.spawn_later(0.01, client.set, "key", 1)
     assert watch.next(20).change == "set"
+with client.watch("key") as watch:
+    gevent.spawn_later(0.01, watch.close)
+    try:
+        watch.next(20)
+        raise SystemExit("the watch was not closed")
+    except kv.ClosedError:
+        pass
 try:
     client.wait("never", timeout=0.01)
     raise SystemExit("the wait did not time out")

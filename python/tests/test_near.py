@@ -138,6 +138,13 @@ def test_a_lost_connection_keeps_nothing_until_it_is_back(start_server: Any) -> 
         assert soon(lambda: near.get("p:a") == 2 and near.hits > hits)
 
 
+def test_its_end_does_not_wait_for_anything(client: kv.Client) -> None:
+    start = time.monotonic()
+    for _ in range(20):
+        kv.near_cache(client, "p:").__enter__().close()
+    assert time.monotonic() - start < 4, "each looked for its end after a while"
+
+
 def test_a_forked_child_listens_for_itself(server: Any, client: kv.Client, other: kv.Client) -> None:
     other.set("p:a", 1)
     with kv.near_cache(client, "p:") as near:

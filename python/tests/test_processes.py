@@ -243,6 +243,9 @@ def test_every_exception_survives_pickling() -> None:
     [
         "redis://localhost",
         "kv://host:port",
+        "kv://host:0/tasks",
+        "localhost:7379",
+        "",
         "kv://h:1/n?x=1",
         "nonsense",
         "unix://",
@@ -254,6 +257,12 @@ def test_every_exception_survives_pickling() -> None:
 def test_bad_urls(url: str) -> None:
     with pytest.raises(ValueError, match=r"URL|port"):
         kv.connect(url)
+
+
+def test_what_a_url_begins_with_is_told_but_no_password() -> None:
+    with pytest.raises(ValueError, match=r"a URL is kv://host:port/namespace .*, not redis:…$") as refused:
+        kv.connect("redis://:secret@localhost")
+    assert "secret" not in str(refused.value)
 
 
 def test_what_is_not_there_yet_is_refused() -> None:

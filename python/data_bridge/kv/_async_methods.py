@@ -17,6 +17,7 @@ from data_bridge.kv._methods import SCAN_COUNT, WRITTEN_AT_ONCE
 from data_bridge.kv._pipeline import checked
 from data_bridge.kv._queued import QueuedCommands
 from data_bridge.kv._values import MISSING, Event, Value, Versioned
+from data_bridge.kv.errors import ClosedError
 
 MOST_EVENTS = 10_000
 """Events of a watch that are kept for a reader who is late."""
@@ -26,12 +27,13 @@ class AsyncWatch:
     """The changes of a key or prefix as an async iterator. Close it, or use it as an async context manager; one that
     nobody holds any more ends too."""
 
-    __slots__ = ("__weakref__", "_end", "_events", "_loop", "_start")
+    __slots__ = ("__weakref__", "_end", "_ended", "_events", "_loop", "_start")
 
     def __init__(self, start: Callable[[AsyncWatch], Awaitable[Callable[[], object]]]) -> None:
         self._events: asyncio.Queue[Any] = asyncio.Queue()
         self._start: Callable[[AsyncWatch], Awaitable[Callable[[], object]]] | None = start
         self._end: Callable[[], object] | None = None
+        self._ended: BaseException | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def receiver(self) -> Callable[[Any], None]:
@@ -57,7 +59,11 @@ class AsyncWatch:
         if self._start is not None:
             start, self._start = self._start, None
             self._loop = asyncio.get_running_loop()
-            self._end = await start(self)
+            try:
+                self._end = await start(self)
+            except BaseException:
+                self._start = start
+                raise
         return self
 
     async def __aenter__(self) -> Self:
@@ -70,9 +76,13 @@ class AsyncWatch:
         return self
 
     async def __anext__(self) -> Event:
-        await self.start()
+        if self._ended is None:
+            await self.start()
+        elif self._events.empty():
+            raise self._ended
         event = await self._events.get()
         if isinstance(event, BaseException):
+            self._ended = event
             raise event
         return Event(*event)
 
@@ -88,10 +98,13 @@ class AsyncWatch:
             return None
 
     def close(self) -> None:
-        """Ends the watch."""
-        if self._end is not None:
-            self._end()
-            self._end = None
+        """Ends the watch; whoever waits for an event is told."""
+        end, self._end = self._end, None
+        if end is not None:
+            end()
+        if self._ended is None:
+            self._ended = ClosedError("the watch is closed")
+            self._put(self._ended)
 
     def __del__(self) -> None:
         # Any thread may collect it, only the loop's may end it.

@@ -22,6 +22,7 @@ from data_bridge import _native as native
 from data_bridge.kv._remote import Client
 from data_bridge.kv._steps import positive
 from data_bridge.kv._values import MISSING, Event, Value
+from data_bridge.kv._watch import Watch
 from data_bridge.kv.aio import AsyncClient
 from data_bridge.kv.errors import KvError
 
@@ -29,8 +30,6 @@ SHARED = frozenset(
     {type(None), bool, int, float, str, bytes, Decimal, date, datetime, time_of_day, timedelta, UUID}
 )
 """Types whose values nobody can change: they are handed out as they are, others are decoded anew for each reader."""
-LISTENS = 0.5
-"""Seconds after which a thread that listens looks whether it should end."""
 AGAIN = 0.2
 """Seconds between attempts to listen again."""
 
@@ -112,6 +111,7 @@ class NearCache(Copies):
 
     _thread: threading.Thread | None = None
     _stop: threading.Event
+    _watch: Watch | None = None
     _pid = 0
 
     def get(self, key: str, default: Any = None) -> Any:
@@ -142,7 +142,7 @@ class NearCache(Copies):
     def _listen(self) -> None:
         """Starts to listen; in a forked child anew, since threads stay behind."""
         self._deaf()
-        self._pid, self._stop = os.getpid(), threading.Event()
+        self._pid, self._stop, self._watch = os.getpid(), threading.Event(), None
         ready = threading.Event()
         self._thread = threading.Thread(target=self._hear, args=(self._stop, ready.set), daemon=True)
         self._thread.start()
@@ -151,10 +151,13 @@ class NearCache(Copies):
     def _hear(self, stop: threading.Event, ready: Callable[[], None]) -> None:
         while not stop.is_set():
             with contextlib.suppress(KvError), self._client.watch(prefix=self.prefix) as watch:
+                self._watch = watch
                 self.is_listening = True
                 ready()
+                # Who stops this sets the event, then closes the watch if there is one: one of both is seen.
                 while not stop.is_set():
-                    self._changed(watch.next(LISTENS))
+                    self._changed(watch.next())
+            self._watch = None
             self._deaf()
             ready()
             stop.wait(AGAIN)
@@ -163,6 +166,9 @@ class NearCache(Copies):
         """Ends listening; nothing is kept any more, reads go on at the server."""
         if self._thread is not None and self._pid == os.getpid():
             self._stop.set()
+            watch = self._watch
+            if watch is not None:
+                watch.close()
             self._thread.join()
 
     def __enter__(self) -> Self:

@@ -47,12 +47,18 @@ def address(url: str | None, password: str | None) -> Address:
         password = unquote(parts.password) if parts.password else os.environ.get("KV_PASSWORD") or None
     if parts.scheme == "unix":
         return Address(unquote(parts.path), _namespace_of_socket(parts), password)
-    if parts.scheme != "kv" or parts.query or parts.fragment:
-        raise InvalidArgumentError(f"a URL is {URL_FORMS}")
+    if parts.scheme != "kv":
+        # Not the whole of it: a password may be in there.
+        other = f", not {parts.scheme}:…" if parts.scheme else ""
+        raise InvalidArgumentError(f"a URL is {URL_FORMS}{other}")
+    if parts.query or parts.fragment:
+        raise InvalidArgumentError(f"a URL is {URL_FORMS}, without ? and #")
     try:
-        port = parts.port or DEFAULT_PORT
-    except ValueError as error:
-        raise InvalidArgumentError("the port of the URL is no number from 1 to 65535") from error
+        port = DEFAULT_PORT if parts.port is None else parts.port
+    except ValueError:
+        port = 0
+    if port == 0:
+        raise InvalidArgumentError("the port of the URL is no number from 1 to 65535")
     target = (parts.hostname or "127.0.0.1", port)
     return Address(target, unquote(parts.path.strip("/")) or None, password)
 

@@ -126,12 +126,11 @@ class AsyncStore(AsyncMethods):
     cancelled meanwhile has made the change all the same.
     """
 
-    __slots__ = ("_bell", "_loop", "_store")
+    __slots__ = ("_bells", "_store")
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._bell: Bell | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._bells: dict[asyncio.AbstractEventLoop, Bell] = {}
 
     def get(self, key: str, default: Any = None) -> Awaitable[Any]:
         """The value of a key, `default` where there is none."""
@@ -214,10 +213,12 @@ class AsyncStore(AsyncMethods):
 
     def _ears(self) -> tuple[asyncio.AbstractEventLoop, Bell]:
         loop = asyncio.get_running_loop()
-        if self._bell is None or self._loop is not loop:
-            self._bell, self._loop = Bell(self._store), loop
-            loop.add_reader(self._bell.fileno(), self._bell.drain)
-        return loop, self._bell
+        bell = self._bells.get(loop)
+        if bell is None:
+            self._bells = {known: kept for known, kept in self._bells.items() if not known.is_closed()}
+            bell = self._bells[loop] = Bell(self._store)
+            loop.add_reader(bell.fileno(), bell.drain)
+        return loop, bell
 
     async def aclose(self) -> None:
         """Ends the store with all its namespaces. With a path the loop goes on while the rest goes to disk."""
@@ -227,10 +228,12 @@ class AsyncStore(AsyncMethods):
             else:
                 self._store.close()
         finally:
-            if self._bell is not None and self._loop is not None and not self._loop.is_closed():
-                self._loop.remove_reader(self._bell.fileno())
-                self._bell.close()
-            self._bell = None
+            here, bells, self._bells = asyncio.get_running_loop(), self._bells, {}
+            for loop, bell in bells.items():
+                if loop is here:
+                    _unhang(loop, bell)
+                elif not loop.is_closed():
+                    loop.call_soon_threadsafe(_unhang, loop, bell)
 
     async def snapshot(self, destination: str | os.PathLike[str]) -> None:
         """Copies the task namespaces of the store to an empty directory; see `kv.Store.snapshot`."""
@@ -244,6 +247,11 @@ class AsyncStore(AsyncMethods):
         raise TypeError(
             "an embedded store can't be pickled: it lives in this process; use kv.aio.connect elsewhere"
         )
+
+
+def _unhang(loop: asyncio.AbstractEventLoop, bell: Bell) -> None:
+    loop.remove_reader(bell.fileno())
+    bell.close()
 
 
 def open(  # noqa: A001 - reads as kv.aio.open()

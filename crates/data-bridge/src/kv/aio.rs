@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use data_bridge_kv_client::core::{InFlight, Responses, is_repeatable, put_greeting, put_request};
 use data_bridge_kv_model::command::table::opcode;
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
@@ -189,6 +190,7 @@ impl AsyncRemote {
         let queued = queue.borrow_mut().take();
         let (event_loop, future) = this.get().begin(this.py())?;
         let push = waiter::send_queue(this, queued, atomic, &future)?;
+        guard(this, &event_loop)?;
         act(this, &event_loop, push)?;
         Ok(future)
     }
@@ -344,23 +346,42 @@ impl AsyncRemote {
             let running = || py.import("asyncio")?.getattr("get_running_loop").map(Bound::unbind);
             RUNNING.get_or_try_init(py, running)?.bind(py).call0()?
         };
-        let mut state = self.lock();
+        let state = self.lock();
         if state.closed {
             return Err(errors::named(py, "ClosedError", "the client is closed"));
         }
-        let stale = if state.event_loop.as_ref().is_some_and(|known| known.is(&event_loop)) {
-            None
-        } else {
-            let stale = std::mem::replace(&mut state.flight, InFlight::starting_at(FIRST_ID));
-            state.event_loop = Some(event_loop.clone().unbind());
-            (state.link, state.flush_is_due, state.watchdog_runs) = (Link::None, false, false);
-            state.out.clear();
-            Some(stale)
+        let known = match &state.event_loop {
+            Some(known) if known.is(&event_loop) => None,
+            other => Some(other.as_ref().map(|known| known.clone_ref(py))),
         };
         drop(state);
-        drop(stale);
+        if let Some(known) = known {
+            self.move_to(&event_loop, known)?;
+        }
         let future = event_loop.call_method0(pyo3::intern!(py, "create_future"))?;
         Ok((event_loop, future))
+    }
+
+    /// Starts anew on another loop than before. That one must have ended, or nobody could tell those who wait there.
+    fn move_to(&self, event_loop: &Bound<'_, PyAny>, known: Option<Py<PyAny>>) -> PyResult<()> {
+        let py = event_loop.py();
+        if let Some(known) = known
+            && known.call_method0(py, "is_running")?.is_truthy(py)?
+        {
+            let message =
+                "this client is used in an event loop that runs in another thread: connect one for each loop";
+            return Err(PyRuntimeError::new_err(message));
+        }
+        let (stale, link) = {
+            let mut state = self.lock();
+            state.event_loop = Some(event_loop.clone().unbind());
+            (state.flush_is_due, state.watchdog_runs) = (false, false);
+            state.out.clear();
+            let stale = std::mem::replace(&mut state.flight, InFlight::starting_at(FIRST_ID));
+            (stale, std::mem::replace(&mut state.link, Link::None))
+        };
+        drop((stale, link));
+        Ok(())
     }
 
     /// Puts a request behind the others; answers its id, and what is to be done about it.
@@ -448,15 +469,16 @@ fn send<'py>(
         waiter::end_with(this, &future, id)?;
     }
     if guarded.is_some() {
-        let mut state = client.lock();
-        let starts = !std::mem::replace(&mut state.watchdog_runs, true);
-        drop(state);
-        if starts {
-            watch_over(this, &event_loop)?;
-        }
+        guard(this, &event_loop)?;
     }
     act(this, &event_loop, push)?;
     Ok(future)
+}
+
+/// Lets the watchdog look after what has just been queued.
+fn guard(this: &Bound<'_, AsyncRemote>, event_loop: &Bound<'_, PyAny>) -> PyResult<()> {
+    let starts = !std::mem::replace(&mut this.get().lock().watchdog_runs, true);
+    if starts { watch_over(this, event_loop) } else { Ok(()) }
 }
 
 fn act(this: &Bound<'_, AsyncRemote>, event_loop: &Bound<'_, PyAny>, push: Push) -> PyResult<()> {

@@ -269,11 +269,16 @@ impl Bell {
     /// Ends with the store: gives out what is there, and whoever still waits is told.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
         self.drain(py)?;
-        let futures = std::mem::take(&mut self.lock().futures);
+        let (futures, watches) = {
+            let mut state = self.lock();
+            (std::mem::take(&mut state.futures), std::mem::take(&mut state.watches))
+        };
         self.letters.lock().aside.clear();
-        futures.into_values().try_for_each(|(future, _)| {
-            super::aio::settle(py, &future, Err(errors::named(py, "ClosedError", "the store is closed")))
-        })
+        let closed = errors::named(py, "ClosedError", "the store is closed");
+        futures
+            .into_values()
+            .try_for_each(|(future, _)| super::aio::settle(py, &future, Err(closed.clone_ref(py))))?;
+        watches.into_values().try_for_each(|put| put.bind(py).call1((closed.value(py),)).map(drop))
     }
 
     /// Takes the letters that are there and gives them to those who wait.

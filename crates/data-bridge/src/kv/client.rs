@@ -63,7 +63,7 @@ impl Remote {
         Ok(Remote {
             address,
             pool: Py::new(py, Pool::new(max_connections.max(1), super::seconds(pool_timeout)?))?,
-            waits: Py::new(py, Pool::new(usize::MAX, Duration::ZERO))?,
+            waits: Py::new(py, Pool::of_waits())?,
             timeout: timeout.map(super::seconds).transpose()?,
             fallback,
         })
@@ -194,26 +194,17 @@ impl Remote {
         if queued.commands().next().is_none() {
             return batch::results(py, &queued, &[], &[], &self.fallback);
         }
-        let mut link = Pool::take(&self.pool, py, &self.address)?;
+        let repeatable =
+            !atomic && queued.commands().all(|command| is_repeatable(command.opcode, command.args));
         let deadline = self.timeout.map(|timeout| Instant::now() + timeout);
-        match pipeline(py, &mut link, &queued, atomic, deadline) {
-            Ok((replies, answers)) => {
-                Pool::give(&self.pool, py, link);
-                let answers = match (atomic, answers.first()) {
-                    (true, Some(_)) => {
-                        batch::answers_of(&replies).map_err(|error| errors::from_model(py, &error))?
-                    }
-                    _ => answers,
-                };
-                batch::results(py, &queued, &replies, &answers, &self.fallback)
-            }
-            Err(lost) => {
-                Pool::gone(&self.pool, py);
-                let repeatable =
-                    !atomic && queued.commands().all(|command| is_repeatable(command.opcode, command.args));
-                Err(raise(py, lost, repeatable))
-            }
-        }
+        let run = |link: &mut Link| pipeline(py, link, &queued, atomic, deadline);
+        let (link, (replies, answers)) = self.on_a_link(py, &self.pool, repeatable, run)?;
+        Pool::give(&self.pool, py, link);
+        let answers = match (atomic, answers.first()) {
+            (true, Some(_)) => batch::answers_of(&replies).map_err(|error| errors::from_model(py, &error))?,
+            _ => answers,
+        };
+        batch::results(py, &queued, &replies, &answers, &self.fallback)
     }
 
     /// A result that needs no command.
@@ -233,10 +224,10 @@ impl Remote {
         self.pool.borrow(py).counts()
     }
 
-    /// Closes the connections; later calls raise.
+    /// Closes the connections; waits end, later calls raise.
     fn close(&self, py: Python<'_>) {
-        self.pool.borrow_mut(py).close();
-        self.waits.borrow_mut(py).close();
+        Pool::close(&self.pool, py);
+        Pool::close(&self.waits, py);
     }
 }
 
@@ -263,8 +254,7 @@ impl Remote {
         self.exchange(py, scratch, shaping, &self.pool, self.timeout)
     }
 
-    /// Sends one request and makes the result of its answer. A lost connection is tried again once if the outcome
-    /// would be the same.
+    /// Sends one request and makes the result of its answer.
     fn exchange<'py>(
         &self,
         py: Python<'py>,
@@ -277,33 +267,51 @@ impl Remote {
         put_request(FIRST_ID, opcode, &scratch.request.args, sent);
         let repeatable = is_repeatable(opcode, &scratch.request.args);
         let deadline = timeout.map(|timeout| Instant::now() + timeout);
-        for attempt in 0.. {
+        let request = scratch.reply.as_bytes();
+        let run = |link: &mut Link| link.exchange(py, request, deadline, |responses| responses.is_whole());
+        let (mut link, ()) = self.on_a_link(py, pool, repeatable, run)?;
+        let item = match link.responses.cut() {
+            Ok(Some(response)) => response.item,
+            _ => &[],
+        };
+        let result = shaping.result(py, item, &self.fallback);
+        Pool::give(pool, py, link);
+        scratch.keep();
+        result
+    }
+
+    /// Runs an exchange on a connection, which is to be given back. A lost one is tried again once if the outcome would be
+    /// the same; for anything else one that was idle is looked at before.
+    fn on_a_link<T>(
+        &self,
+        py: Python<'_>,
+        pool: &Py<Pool>,
+        repeatable: bool,
+        mut run: impl FnMut(&mut Link) -> Result<T, Lost>,
+    ) -> PyResult<(Link, T)> {
+        let mut is_again = false;
+        loop {
             let mut link = Pool::take(pool, py, &self.address)?;
-            if !repeatable && link.used.elapsed() > TRUSTED && link.is_closed() {
-                Pool::gone(pool, py);
+            if !repeatable && link.used.elapsed() > TRUSTED && link.is_closed(py) {
+                Pool::gone(pool, py, link.number);
                 continue;
             }
-            let request = scratch.reply.as_bytes();
-            match link.exchange(py, request, deadline, |responses| responses.is_whole()) {
-                Ok(()) => {
-                    let item = match link.responses.cut() {
-                        Ok(Some(response)) => response.item,
-                        _ => &[],
-                    };
-                    let result = shaping.result(py, item, &self.fallback);
-                    Pool::give(pool, py, link);
-                    scratch.keep();
-                    return result;
-                }
+            match run(&mut link) {
+                Ok(done) => return Ok((link, done)),
                 Err(lost) => {
-                    Pool::gone(pool, py);
-                    if !(repeatable && attempt == 0 && matches!(lost, Lost::Socket(_))) {
+                    Pool::gone(pool, py, link.number);
+                    let is_broken = matches!(lost, Lost::Socket(_));
+                    drop(link);
+                    if is_broken {
+                        Pool::look_through(pool, py);
+                    }
+                    if !(repeatable && is_broken) || is_again {
                         return Err(raise(py, lost, repeatable));
                     }
+                    is_again = true;
                 }
             }
         }
-        Err(errors::named(py, "ConnectionError", "the connection was lost"))
     }
 }
 

@@ -1,7 +1,7 @@
 //! The embedded store: commands run on the caller's thread, in the engine of this process.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use data_bridge_kv::{Caller, Engine, Progress, Settings, Waits};
 use data_bridge_kv_model::ReplyBuf;
@@ -29,6 +29,8 @@ pub struct SharedEngine {
     pub engine: Arc<Engine>,
     /// The process that opened it.
     pub generation: Generation,
+    /// The watches, which end with it.
+    watches: Mutex<Vec<Weak<Mailbox>>>,
 }
 
 #[pymethods]
@@ -56,7 +58,7 @@ impl SharedEngine {
         let engine = doorway::outside(py, open).map_err(|error| errors::from_model(py, &error))?;
         let engine = Arc::new(engine);
         lifetime::close_at_exit(&engine);
-        Ok(SharedEngine { engine, generation: Generation::current() })
+        Ok(SharedEngine { engine, generation: Generation::current(), watches: Mutex::default() })
     }
 
     /// Copies the task namespaces to an empty directory, or one to be made, as they are at one moment.
@@ -66,11 +68,28 @@ impl SharedEngine {
         doorway::outside(py, copy).map_err(|error| errors::from_model(py, &error))
     }
 
-    /// Ends every wait and refuses later calls.
+    /// Ends every wait and watch and refuses later calls.
     fn close(&self, py: Python<'_>) {
         if self.generation.is_current() {
             doorway::outside(py, || self.engine.close());
+            let watches = std::mem::take(&mut *self.watches());
+            watches.iter().filter_map(Weak::upgrade).for_each(|mailbox| mailbox.close());
         }
+    }
+}
+
+impl SharedEngine {
+    fn watches(&self) -> MutexGuard<'_, Vec<Weak<Mailbox>>> {
+        self.watches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A mailbox for a watch, which ends with the store.
+    fn mailbox(&self) -> Arc<Mailbox> {
+        let mailbox = Arc::new(Mailbox::default());
+        let mut watches = self.watches();
+        watches.retain(|watch| watch.strong_count() > 0);
+        watches.push(Arc::downgrade(&mailbox));
+        mailbox
     }
 }
 
@@ -248,9 +267,8 @@ impl Embedded {
     /// Starts a watch: an iterator of (change, key, version).
     fn _watch<'py>(&self, py: Python<'py>, args: &Bound<'py, PyTuple>) -> PyResult<Watch> {
         self.generation.check(py)?;
-        let engine = &self.shared.get().engine;
-        let mailbox = Arc::new(Mailbox::default());
-        let mut caller = engine.caller();
+        let mailbox = self.shared.get().mailbox();
+        let mut caller = self.shared.get().engine.caller();
         caller.namespace = self.caller.namespace;
         caller.completions = Some(mailbox.clone());
         let mut scratch = Scratch::take();
@@ -395,14 +413,16 @@ impl Watch {
         match doorway::wait(py, deadline, |patience| self.mailbox.next(patience))? {
             Some(Letter::Item(item)) => Shaping::default().result(py, &item, &None),
             Some(Letter::Lost) => lost(py),
+            Some(Letter::Closed) => Err(errors::named(py, "ClosedError", "the watch is closed")),
             None => Ok(py.None().into_bound(py)),
         }
     }
 
-    /// Ends the watch.
+    /// Ends the watch; whoever waits for an event is told.
     fn close(&self) {
         if self.generation.is_current() {
             self.shared.get().engine.disconnect(&self.caller);
+            self.mailbox.close();
         }
     }
 }

@@ -20,6 +20,7 @@ pub struct Mailbox {
 struct Mail {
     letters: VecDeque<Box<[u8]>>,
     lost: bool,
+    closed: bool,
 }
 
 /// What a mailbox gave.
@@ -28,19 +29,30 @@ pub enum Letter {
     Item(Box<[u8]>),
     /// Events were dropped: nobody read them in time.
     Lost,
+    /// Nothing comes any more.
+    Closed,
 }
 
 impl Mailbox {
     /// The next letter, waiting for it at most so long.
     pub fn next(&self, patience: Duration) -> Option<Letter> {
         let mut mail = self.lock();
-        if mail.letters.is_empty() && !mail.lost {
+        if mail.letters.is_empty() && !mail.lost && !mail.closed {
             mail = self.filled.wait_timeout(mail, patience).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        if mail.closed {
+            return Some(Letter::Closed);
         }
         if std::mem::take(&mut mail.lost) {
             return Some(Letter::Lost);
         }
         mail.letters.pop_front().map(Letter::Item)
+    }
+
+    /// Ends it: whoever waits, and whoever comes, is told.
+    pub fn close(&self) {
+        self.lock().closed = true;
+        self.filled.notify_all();
     }
 
     fn put(&self, letter: &[u8]) {

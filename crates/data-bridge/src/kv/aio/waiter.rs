@@ -176,12 +176,13 @@ pub fn send_queue(
         return Ok(Push::Nothing);
     }
     let mut state = client.lock();
+    let tick = client.timeout.map(|_| state.tick);
     let idle = state.flight.is_empty() && state.out.is_empty();
     let future = future.clone().unbind();
     if atomic {
         let (opcode, args) = (queued.atomic_opcode(), queued.atomic());
         let answer = Answer::Atomic { future, queued: Box::new(queued) };
-        let id = state.flight.add(Waiter { answer, again: None, tick: None });
+        let id = state.flight.add(Waiter { answer, again: None, tick });
         put_request(id, opcode, &args, &mut state.out);
         return Ok(state.push(py, idle));
     }
@@ -191,7 +192,7 @@ pub fn send_queue(
         let again =
             is_repeatable(command.opcode, command.args).then(|| (command.opcode, command.args.into()));
         let answer = Answer::Part { group: Arc::clone(&group), place };
-        let id = state.flight.add(Waiter { answer, again, tick: None });
+        let id = state.flight.add(Waiter { answer, again, tick });
         put_request(id, command.opcode, command.args, &mut state.out);
     }
     Ok(state.push(py, idle))

@@ -2,13 +2,15 @@
 //! replaced it, so that a wait switches to other tasks there.
 
 use std::io::{self, ErrorKind as IoKind, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::{Shutdown, TcpStream, ToSocketAddrs};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use data_bridge_kv_client::core::{Responses, put_greeting};
 use data_bridge_kv_model::Error;
+use pyo3::exceptions::PyBlockingIOError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
@@ -17,6 +19,10 @@ use super::super::{doorway, errors};
 
 /// Room that a read asks for.
 const READ_BYTES: usize = 16 << 10;
+/// `SHUT_RDWR` of every system.
+const BOTH_WAYS: i32 = 2;
+/// `MSG_PEEK` of every system.
+const PEEK: i32 = 2;
 
 /// Where and how to connect.
 #[derive(Clone, Debug)]
@@ -66,8 +72,27 @@ pub enum Lost {
 }
 
 enum Transport {
-    Native(TcpStream),
+    Native(Arc<TcpStream>),
     Python(Py<PyAny>),
+}
+
+/// The socket of a connection, for whoever ends what somebody else waits for on it.
+pub enum Handle {
+    /// Ours.
+    Native(Weak<TcpStream>),
+    /// Python's.
+    Python(Py<PyAny>),
+}
+
+impl Handle {
+    /// Ends the connection, so that whoever waits goes on at once. Not for a forked child: the connection is its parent's too.
+    pub fn shut(&self, py: Python<'_>) {
+        match self {
+            Handle::Native(socket) => drop(socket.upgrade().map(|socket| socket.shutdown(Shutdown::Both))),
+            // One that is closed already can't be shut down.
+            Handle::Python(socket) => drop(socket.call_method1(py, "shutdown", (BOTH_WAYS,))),
+        }
+    }
 }
 
 /// A connection that was greeted.
@@ -77,6 +102,8 @@ pub struct Link {
     pub responses: Responses,
     /// When it was used last.
     pub used: Instant,
+    /// What its pool knows it by while it is in use.
+    pub number: u64,
 }
 
 impl Link {
@@ -88,9 +115,9 @@ impl Link {
             Transport::Python(socket.map_err(|error| cannot_connect(py, address, &error.value(py)))?.unbind())
         } else {
             let socket = doorway::outside(py, || open(address));
-            Transport::Native(socket.map_err(|error| cannot_connect(py, address, &error))?)
+            Transport::Native(Arc::new(socket.map_err(|error| cannot_connect(py, address, &error))?))
         };
-        let mut link = Link { transport, responses: Responses::new(), used: Instant::now() };
+        let mut link = Link { transport, responses: Responses::new(), used: Instant::now(), number: 0 };
         let mut greeting = Vec::new();
         let answers = put_greeting(address.password.as_deref(), address.namespace.as_deref(), &mut greeting);
         let (mut left, mut refused) = (answers, None);
@@ -126,7 +153,7 @@ impl Link {
         deadline: Option<Instant>,
         mut done: impl FnMut(&mut Responses) -> Result<bool, Error> + Send,
     ) -> Result<(), Lost> {
-        let Link { transport, responses, used } = self;
+        let Link { transport, responses, used, .. } = self;
         let socket = match transport {
             Transport::Native(socket) => socket,
             Transport::Python(socket) => {
@@ -145,9 +172,20 @@ impl Link {
         }
     }
 
+    /// Its socket, for others.
+    pub fn handle(&self, py: Python<'_>) -> Handle {
+        match &self.transport {
+            Transport::Native(socket) => Handle::Native(Arc::downgrade(socket)),
+            Transport::Python(socket) => Handle::Python(socket.clone_ref(py)),
+        }
+    }
+
     /// Whether the other side has closed an idle connection. Costs three system calls.
-    pub fn is_closed(&self) -> bool {
-        let Transport::Native(socket) = &self.transport else { return false };
+    pub fn is_closed(&self, py: Python<'_>) -> bool {
+        let socket = match &self.transport {
+            Transport::Native(socket) => socket,
+            Transport::Python(socket) => return is_closed_there(socket.bind(py)),
+        };
         let peeked = socket.set_nonblocking(true).and_then(|()| socket.peek(&mut [0]));
         let waits = matches!(&peeked, Err(error) if error.kind() == IoKind::WouldBlock);
         socket.set_nonblocking(false).is_err() || !waits
@@ -162,6 +200,12 @@ impl Drop for Link {
             Python::try_attach(|py| drop(socket.call_method0(py, "close")));
         }
     }
+}
+
+/// The same for Python's socket, which has the time to wait set anew before each use.
+fn is_closed_there(socket: &Bound<'_, PyAny>) -> bool {
+    let peeked = socket.call_method1("settimeout", (0,)).and_then(|_| socket.call_method1("recv", (1, PEEK)));
+    !peeked.is_err_and(|error| error.is_instance_of::<PyBlockingIOError>(socket.py()))
 }
 
 fn open(address: &Address) -> io::Result<TcpStream> {
@@ -206,7 +250,7 @@ fn open_python<'py>(py: Python<'py>, address: &Address) -> PyResult<Bound<'py, P
 
 /// One slice of an exchange: `Ok(None)` when the socket had nothing to do for that long.
 fn poll(
-    socket: &mut TcpStream,
+    mut socket: &TcpStream,
     responses: &mut Responses,
     request: &[u8],
     sent: &mut usize,

@@ -3,6 +3,7 @@
 //! Everything is touched under the interpreter lock and never held across its release, so that a fork cannot happen
 //! in the middle: a forked child finds a consistent pool, closes its copies of the sockets and starts anew.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -10,7 +11,7 @@ use pyo3::prelude::*;
 
 use super::super::lifetime::Generation;
 use super::super::{doorway, errors};
-use super::link::{Address, Link};
+use super::link::{Address, Handle, Link};
 
 /// Idle connections and how many there are in all.
 #[pyclass(module = "data_bridge._native")]
@@ -22,6 +23,10 @@ pub struct Pool {
     generation: Generation,
     gate: Arc<Gate>,
     closed: bool,
+    /// What is in use, by number, where that may be for long: it ends with the pool.
+    busy: Option<HashMap<u64, Handle>>,
+    /// The last number.
+    last: u64,
 }
 
 /// Where threads wait for a connection to come back. A forked child gets a new one.
@@ -54,7 +59,14 @@ impl Pool {
             generation: Generation::current(),
             gate: Arc::default(),
             closed: false,
+            busy: None,
+            last: 0,
         }
+    }
+
+    /// The same for calls that may take for ever: any number, and they end with the pool.
+    pub fn of_waits() -> Pool {
+        Pool { busy: Some(HashMap::new()), ..Pool::new(usize::MAX, Duration::ZERO) }
     }
 
     /// A connection for one call; a new one if none is idle and there may be more.
@@ -65,16 +77,17 @@ impl Pool {
                 let mut pool = this.borrow_mut(py);
                 pool.check(py)?;
                 if let Some(link) = pool.idle.pop() {
-                    return Ok(link);
+                    return pool.lend(py, link);
                 }
                 if pool.open < pool.most {
                     pool.open += 1;
                     drop(pool);
                     let link = Link::connect(py, address);
-                    if link.is_err() {
-                        Pool::gone(this, py);
+                    let lent = link.and_then(|link| this.borrow_mut(py).lend(py, link));
+                    if lent.is_err() {
+                        Pool::gone(this, py, 0);
                     }
-                    return link;
+                    return lent;
                 }
                 (Arc::clone(&pool.gate), pool.patience)
             };
@@ -96,29 +109,66 @@ impl Pool {
         }
     }
 
+    fn lend(&mut self, py: Python<'_>, mut link: Link) -> PyResult<Link> {
+        self.check(py)?;
+        if let Some(busy) = &mut self.busy {
+            self.last += 1;
+            link.number = self.last;
+            busy.insert(link.number, link.handle(py));
+        }
+        Ok(link)
+    }
+
     /// A connection comes back.
     pub fn give(this: &Py<Pool>, py: Python<'_>, link: Link) {
         let mut pool = this.borrow_mut(py);
+        let handle = pool.returned(link.number);
         if pool.closed {
             pool.open = pool.open.saturating_sub(1);
         } else {
             pool.idle.push(link);
         }
         pool.gate.ring();
+        drop((pool, handle));
     }
 
-    /// A connection is of no use any more.
-    pub fn gone(this: &Py<Pool>, py: Python<'_>) {
+    /// The connection with this number is of no use any more.
+    pub fn gone(this: &Py<Pool>, py: Python<'_>, number: u64) {
         let mut pool = this.borrow_mut(py);
+        let handle = pool.returned(number);
         pool.open = pool.open.saturating_sub(1);
+        pool.gate.ring();
+        drop((pool, handle));
+    }
+
+    fn returned(&mut self, number: u64) -> Option<Handle> {
+        self.busy.as_mut()?.remove(&number)
+    }
+
+    /// A connection broke: idle ones may have with it, and are not to be met one by one.
+    pub fn look_through(this: &Py<Pool>, py: Python<'_>) {
+        // Python code may run meanwhile: the pool is not borrowed.
+        let idle = std::mem::take(&mut this.borrow_mut(py).idle);
+        let (closed, open): (Vec<Link>, Vec<Link>) = idle.into_iter().partition(|link| link.is_closed(py));
+        let mut pool = this.borrow_mut(py);
+        pool.open = pool.open.saturating_sub(closed.len());
+        if pool.closed {
+            pool.open = pool.open.saturating_sub(open.len());
+        } else {
+            pool.idle.extend(open);
+        }
         pool.gate.ring();
     }
 
-    /// Closes idle connections, and those in use when they come back.
-    pub fn close(&mut self) {
-        self.closed = true;
-        self.open = self.open.saturating_sub(self.idle.len());
-        self.idle.clear();
+    /// Closes idle connections, those in use when they come back, and those of waits at once.
+    pub fn close(this: &Py<Pool>, py: Python<'_>) {
+        let mut pool = this.borrow_mut(py);
+        pool.closed = true;
+        pool.open = pool.open.saturating_sub(pool.idle.len());
+        let idle = std::mem::take(&mut pool.idle);
+        let busy = pool.busy.as_mut().map(std::mem::take).filter(|_| pool.generation.is_current());
+        drop((pool, idle));
+        busy.into_iter().flat_map(HashMap::into_values).for_each(|handle| handle.shut(py));
     }
 
     /// How many connections there are and how many of them are idle.
@@ -131,6 +181,7 @@ impl Pool {
             self.generation = Generation::current();
             (self.open, self.gate) = (0, Arc::default());
             self.idle.clear();
+            self.busy = self.busy.take().map(|_| HashMap::new());
         }
         if self.closed {
             return Err(errors::named(py, "ClosedError", "the client is closed"));

@@ -1,20 +1,25 @@
 //! A watch of a remote client: a connection of its own that the server pushes events on.
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use data_bridge_kv_client::core::put_request;
 use data_bridge_kv_model::command::table::opcode;
 use pyo3::prelude::*;
 
+use super::super::lifetime::Generation;
 use super::super::request::Shaping;
-use super::link::{Address, Link, Lost};
+use super::link::{Address, Handle, Link, Lost};
 use super::{FIRST_ID, lost_event, raise};
 
 /// The events of a watch.
 #[pyclass(frozen, module = "data_bridge._native")]
 pub struct RemoteWatch {
     link: Mutex<Option<Link>>,
+    handle: Handle,
+    closed: AtomicBool,
+    generation: Generation,
 }
 
 impl RemoteWatch {
@@ -33,7 +38,12 @@ impl RemoteWatch {
         if let Ok(Some(response)) = link.responses.cut() {
             Shaping::default().result(py, response.item, &None)?;
         }
-        Ok(RemoteWatch { link: Mutex::new(Some(link)) })
+        Ok(RemoteWatch {
+            handle: link.handle(py),
+            link: Mutex::new(Some(link)),
+            closed: AtomicBool::new(false),
+            generation: Generation::current(),
+        })
     }
 }
 
@@ -42,14 +52,13 @@ impl RemoteWatch {
     /// The next event as one reply, waiting for it at most so many seconds (None = for ever); None when the time is over.
     #[pyo3(signature = (timeout=None))]
     fn next<'py>(&self, py: Python<'py>, timeout: Option<f64>) -> PyResult<Bound<'py, PyAny>> {
+        self.generation.check(py)?;
         let deadline = super::super::deadline(timeout)?;
         let Ok(mut slot) = self.link.try_lock() else {
             let message = "another thread waits for this watch";
             return Err(pyo3::exceptions::PyRuntimeError::new_err(message));
         };
-        let Some(link) = slot.as_mut() else {
-            return Err(super::errors::named(py, "ClosedError", "the watch is closed"));
-        };
+        let Some(link) = slot.as_mut() else { return Err(closed(py)) };
         match link.exchange(py, &[], deadline, |responses| responses.is_whole()) {
             Ok(()) => match link.responses.cut() {
                 Ok(Some(response)) => Shaping::default().result(py, response.item, &None),
@@ -59,15 +68,23 @@ impl RemoteWatch {
             Err(lost @ Lost::Raised(_)) => Err(raise(py, lost, true)),
             Err(lost) => {
                 *slot = None;
-                Err(raise(py, lost, true))
+                Err(if self.closed.load(Ordering::Relaxed) { closed(py) } else { raise(py, lost, true) })
             }
         }
     }
 
-    /// Ends the watch.
-    fn close(&self) {
+    /// Ends the watch; whoever waits for an event is told.
+    fn close(&self, py: Python<'_>) {
+        self.closed.store(true, Ordering::Relaxed);
         if let Ok(mut link) = self.link.try_lock() {
             *link = None;
+        } else if self.generation.is_current() {
+            self.handle.shut(py);
         }
     }
+}
+
+#[cold]
+fn closed(py: Python<'_>) -> PyErr {
+    super::errors::named(py, "ClosedError", "the watch is closed")
 }

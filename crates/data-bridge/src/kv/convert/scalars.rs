@@ -6,11 +6,24 @@ use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyDateTime, PyDelta, PyDeltaAccess, PyFloat, PyInt, PyTzInfoAccess};
 
+use super::encode::int;
 use super::moment::below_day;
 use super::types::Types;
 
 /// A time to live in milliseconds: positive seconds (int, float) or a timedelta, rounded up to a millisecond.
+#[inline]
 pub fn ttl_ms(ttl: &Bound<'_, PyAny>) -> PyResult<i64> {
+    const MOST: i64 = DEADLINE_MS.cast_signed() / 1000;
+    if ttl.get_type_ptr() == &raw mut ffi::PyLong_Type
+        && let Some(seconds @ 1..=MOST) = int(ttl)
+    {
+        return Ok(seconds * 1000);
+    }
+    any_ttl_ms(ttl)
+}
+
+#[inline(never)]
+fn any_ttl_ms(ttl: &Bound<'_, PyAny>) -> PyResult<i64> {
     let ms = if ttl.is_exact_instance_of::<PyInt>() {
         seconds_of(ttl)?
     } else if let Ok(span) = ttl.cast::<PyDelta>() {
