@@ -91,12 +91,24 @@ async fn a_server_makes_snapshots_that_can_be_verified_and_restored() {
     let (code, text) = backup(&["create", "--data", data.text(), "--to", offline.text()]);
     assert!(code == Some(0) && text.contains("state at record "), "{text}");
     assert_eq!(backup(&["verify", offline.text()]).0, Some(0));
+    // It stays as it is: what is served is made of it by `restore`.
+    let mut serve = Command::new(env!("CARGO_BIN_EXE_data-bridge-kv"));
+    serve.args(["serve", "--listen", "127.0.0.1:0", "--admin", "off", "--data", offline.text()]);
+    let refused = serve.env_clear().output().unwrap();
+    let text = String::from_utf8(refused.stderr).unwrap();
+    assert!(refused.status.code() == Some(4) && text.contains("`data-bridge-kv backup restore`"), "{text}");
+    assert_eq!(backup(&["verify", offline.text()]).0, Some(0));
     let manifest = offline.0.join("manifest");
     let mut bytes = std::fs::read(&manifest).unwrap();
     bytes[30] ^= 1;
     std::fs::write(&manifest, bytes).unwrap();
     let (code, text) = backup(&["verify", offline.text()]);
     assert!(code == Some(4) && text.contains("the file manifest of the snapshot is damaged"), "{text}");
+    std::fs::remove_file(&manifest).unwrap();
+    let (code, text) = backup(&["restore", offline.text(), "--into", &format!("{}-into", offline.text())]);
+    assert!(code == Some(4) && text.contains("the file manifest of the snapshot is missing"), "{text}");
+    // What was copied before is gone again.
+    std::fs::remove_dir(format!("{}-into", offline.text())).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

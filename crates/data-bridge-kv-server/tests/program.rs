@@ -34,10 +34,24 @@ fn output(args: &[&str]) -> Output {
     command(args).output().unwrap()
 }
 
+/// What starts the program on free ports.
+const PORTS: [&str; 5] = ["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+
 /// Starts the program on free ports and reads its start line.
 fn serve(flags: &[&str]) -> Program {
-    let ports = ["serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
-    let mut child = command(&[&ports, flags].concat()).stderr(Stdio::piped()).spawn().unwrap();
+    start(command(&[&PORTS, flags].concat()))
+}
+
+/// The same with these limits of a shell.
+fn serve_limited(ulimit: &str, flags: &[&str]) -> Program {
+    let mut command = Command::new("/bin/sh");
+    let script = format!("ulimit {ulimit}; exec \"$0\" \"$@\"");
+    command.args(["-c", &script, env!("CARGO_BIN_EXE_data-bridge-kv")]).args(PORTS).args(flags).env_clear();
+    start(command)
+}
+
+fn start(mut command: Command) -> Program {
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
     let mut log = BufReader::new(child.stderr.take().unwrap());
     let mut start_line = String::new();
     log.read_line(&mut start_line).unwrap();
@@ -280,6 +294,38 @@ async fn it_serves_on_while_it_drains_and_a_second_signal_skips_that() {
     assert_eq!(client.ask("PING").await, "+PONG\r\n");
     signal(&program.child, "INT");
     assert_eq!(exit_code(&mut program).await, Some(0));
+}
+
+/// The limit of open files is raised as far as it may be; connections get what the directory may not come to need.
+#[tokio::test]
+async fn it_takes_as_many_connections_as_there_are_files_for() {
+    let raised = serve_limited("-Sn 64", &[]);
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", raised.child.id())).unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    let (soft, hard) = (line.split_whitespace().nth(3), line.split_whitespace().nth(4));
+    assert!(soft == hard && soft != Some("64"), "{line}");
+
+    let path = std::env::temp_dir().join(format!("kv-files-{}", std::process::id()));
+    let mut program = serve_limited("-n 100", &["--data", path.to_str().unwrap(), "--drain-delay", "0"]);
+    let mut clients = Vec::new();
+    for _ in 0..50 {
+        let mut client = Raw::connect(program.listen).await;
+        assert_eq!(client.ask("PING").await, "+PONG\r\n");
+        clients.push(client);
+    }
+    let refused = Raw::connect(program.listen).await.until_closed().await;
+    assert_eq!(refused, "-ERR max number of clients reached\r\n");
+    // There are files for what the rest do, and for who comes when somebody has gone.
+    clients.truncate(49);
+    for client in &mut clients {
+        assert_eq!(client.ask("SELECT 1").await, "+OK\r\n");
+        assert_eq!(client.ask("INCR number").await.split_at(1).0, ":");
+    }
+    assert_eq!(clients[0].ask("GET number").await, "$2\r\n49\r\n");
+    drop(clients);
+    signal(&program.child, "TERM");
+    assert_eq!(exit_code(&mut program).await, Some(0));
+    std::fs::remove_dir_all(path).unwrap();
 }
 
 #[tokio::test]
