@@ -140,6 +140,8 @@ def test_what_nothing_can_store_is_celerys_encode_error(app: Celery, value: Any)
     endless.append(endless)
     with pytest.raises(EncodeError):
         app.backend.store_result("t", endless, states.SUCCESS)
+    with pytest.raises(EncodeError, match="64 MiB"):
+        app.backend.store_result("t", b"x" * (65 << 20), states.SUCCESS)
     assert app.backend.get_state("t") == states.PENDING
 
 

@@ -10,6 +10,8 @@ import socket
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -223,7 +225,8 @@ def test_an_asynchronous_watch_that_could_not_start_may_try_again(own_server: An
                 await watch.start()
                 await client.set("k", 1)
                 event = await watch.next()
-                assert event is not None and event.key == "k"
+                assert event is not None
+                assert event.key == "k"
         finally:
             again.kill()
         # Its connection is gone for good, and it says so as often as it is asked.
@@ -246,3 +249,99 @@ def test_an_asynchronous_pipeline_keeps_its_timeout(atomic: bool) -> None:
 
     with socket.create_server(("127.0.0.1", 0)) as silent:
         asyncio.run(test(silent.getsockname()[1]))
+
+
+def test_what_no_server_takes_is_refused_before_it_is_sent(opened: Any) -> None:
+    opened.set("k", 1)
+    for atomic in (False, True):
+        pipe = opened.pipeline(atomic=atomic).set("k", 2).set("large", b"x" * (65 << 20))
+        with pytest.raises(kv.LimitError, match="64 MiB"):
+            pipe.execute()
+    with pytest.raises(kv.LimitError, match="64 MiB"):
+        opened.set("large", "x" * (65 << 20))
+    assert opened["k"] == (1 if isinstance(opened, kv.Client) else 2)
+
+
+def test_what_no_server_takes_is_refused_in_an_event_loop(run: Any) -> None:
+    async def test(store: Any) -> None:
+        with pytest.raises(kv.LimitError, match="64 MiB"):
+            await store.set("large", b"x" * (65 << 20))
+        for atomic in (False, True):
+            with pytest.raises(kv.LimitError, match="64 MiB"):
+                await store.pipeline(atomic=atomic).set("large", b"x" * (65 << 20)).execute()
+        assert await store.exists("large") == 0
+
+    run(test)
+
+
+def test_an_asynchronous_client_is_for_one_running_loop(server: Any) -> None:
+    client = kv.aio.connect(server.url("14"))
+
+    async def other() -> None:
+        with pytest.raises(RuntimeError, match="connect one for each loop"):
+            await client.get("k")
+
+    async def test() -> None:
+        waiting = asyncio.ensure_future(client.wait("never"))
+        await client.set("k", 1)
+        failed = await asyncio.to_thread(outcome_in_thread(lambda: asyncio.run(other())))
+        assert failed is None
+        assert await client.get("k") == 1
+        waiting.cancel()
+
+    asyncio.run(test())
+    # The next loop finds it as good as new.
+    asyncio.run(test())
+
+
+def test_a_client_may_be_closed_after_its_loop(server: Any) -> None:
+    async def test() -> None:
+        asyncio.ensure_future(client.wait("never"))  # noqa: RUF006 - ends with the loop
+        await client.set("k", 1)
+
+    client = kv.aio.connect(server.url("14"))
+    with asyncio.Runner() as runner:
+        runner.run(test())
+    asyncio.run(client.aclose())
+
+    async def late() -> None:
+        with pytest.raises(kv.ClosedError):
+            await client.get("k")
+
+    asyncio.run(late())
+
+
+def descriptors() -> int:
+    """How many this process has open."""
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+def test_loops_of_several_threads_wait_at_one_embedded_store() -> None:
+    store = kv.aio.open()
+    files = descriptors()
+
+    async def waits(key: str) -> Any:
+        return (await store.wait(key, until=1)).value
+
+    async def main() -> None:
+        mine = [asyncio.ensure_future(waits(f"mine:{number}")) for number in range(20)]
+        others = [outcome_in_thread(partial(asyncio.run, waits(f"other:{number}"))) for number in range(5)]
+        for number in range(20):
+            await asyncio.sleep(0)
+            await store.set(f"mine:{number}", 1)
+            await store.set(f"other:{number % 5}", 1)
+        async with asyncio.timeout(PATIENCE):
+            assert await asyncio.gather(*mine) == [1] * 20
+            for other in others:
+                assert await asyncio.to_thread(other) == 1
+
+    for _ in range(5):
+        asyncio.run(main())
+        for number in range(20):
+            asyncio.run(removed(store, number))
+    assert descriptors() <= files + 10
+
+
+async def removed(store: Any, number: int) -> None:
+    """Forgets what the loops waited for."""
+    await store.delete(f"mine:{number}", f"other:{number}")

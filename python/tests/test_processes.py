@@ -265,6 +265,12 @@ def test_what_a_url_begins_with_is_told_but_no_password() -> None:
     assert "secret" not in str(refused.value)
 
 
+def test_an_unknown_namespace_is_named(server: Any) -> None:
+    for name, why in (("taks", "unknown namespace 'taks'"), ("99", "DB index is out of range")):
+        with kv.connect(server.url(name)) as client, pytest.raises(ValueError, match=why):
+            client.ping()
+
+
 def test_what_is_not_there_yet_is_refused() -> None:
     with pytest.raises(ValueError, match="not available yet"):
         kv.connect("kvs://h")

@@ -13,7 +13,7 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::AbortHandle;
 
-use crate::core::{InFlight, Responses, put_greeting, put_request};
+use crate::core::{InFlight, Responses, check_request, put_greeting, put_request};
 
 /// Id of the first request after a greeting.
 const FIRST_ID: u32 = 16;
@@ -231,6 +231,7 @@ impl Drop for Cancel<'_> {
 impl Shared {
     /// Queues a request; its id.
     fn send(&self, opcode: u16, args: &[u8], answer: oneshot::Sender<Result<Reply>>) -> Result<u32> {
+        check_request(args.len())?;
         let mut state = self.lock();
         if let Some(failure) = &state.failure {
             return Err(failure.clone());

@@ -8,13 +8,25 @@ use std::hash::{BuildHasherDefault, Hasher};
 
 use data_bridge_kv_model::command::table::{self, Spec, opcode};
 use data_bridge_kv_model::frame::{self, DURABLE, DURABLY, PREFACE, PUSH, RequestHead};
-use data_bridge_kv_model::limits::VALUE_BYTES_HARD;
+use data_bridge_kv_model::limits::{INLINE_BYTES, REQUEST_BYTES, VALUE_BYTES_HARD};
 use data_bridge_kv_model::{Error, ErrorKind, Result, ValueRef};
 
 /// Largest response that is taken: the largest value an operator can allow and its frame.
 const RESPONSE_BYTES: usize = VALUE_BYTES_HARD + 1024;
+/// Longest arguments of a request that is sent: the largest value and what stands beside it, less than a server takes.
+const ARGUMENT_BYTES: usize = REQUEST_BYTES + INLINE_BYTES / 2;
 /// An input buffer above this gives its memory back once it is empty.
 const KEPT_BYTES: usize = 1 << 20;
+
+/// Refuses arguments of so many bytes, encoded, if no server takes them: it would close the connection.
+pub fn check_request(bytes: usize) -> Result<()> {
+    if bytes <= ARGUMENT_BYTES {
+        return Ok(());
+    }
+    let message =
+        format!("the request takes {bytes} bytes, more than the limit of 64 MiB: send less at once");
+    Err(Error::new(ErrorKind::Limit, message))
+}
 
 /// Appends one request whose arguments are encoded already. With [`DURABLY`] added to its opcode it is answered when it is
 /// on disk.

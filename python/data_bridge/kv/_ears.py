@@ -53,6 +53,10 @@ class Desk:
         """Where an answer goes. It has its name from the start: another thread may hear the answer first."""
         return Wait(self, self.calling.name)
 
+    def is_closed(self) -> bool:
+        """It is there for as long as what it hears for."""
+        return False
+
     def call_soon(self, call: Callable[[], object]) -> None:
         """The one call that is asked for is the flush, which every `flush` makes."""
 

@@ -108,7 +108,9 @@ pub fn select(session: &mut Session, namespace: Arg<'_>, out: &mut ReplyBuf) -> 
         other => other.text()?,
     };
     let out_of_range = |_| {
-        let text = if name.parse::<i64>().is_ok() { "DB index is out of range" } else { "unknown namespace" };
+        let is_number = name.parse::<i64>().is_ok();
+        let text =
+            if is_number { "DB index is out of range".into() } else { format!("unknown namespace '{name}'") };
         Error::invalid(text)
     };
     let found = session.shared.engine.namespace(name).map_err(out_of_range)?;

@@ -6,7 +6,9 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use data_bridge_kv_client::core::{InFlight, Responses, is_repeatable, put_greeting, put_request};
+use data_bridge_kv_client::core::{
+    InFlight, Responses, check_request, is_repeatable, put_greeting, put_request,
+};
 use data_bridge_kv_model::command::table::opcode;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::prelude::*;
@@ -405,7 +407,19 @@ impl AsyncRemote {
     }
 
     fn abort(&self, py: Python<'_>, error: &PyErr) -> PyResult<()> {
-        let link = std::mem::replace(&mut self.lock().link, Link::None);
+        let (link, event_loop) = {
+            let mut state = self.lock();
+            let link = std::mem::replace(&mut state.link, Link::None);
+            (link, state.event_loop.as_ref().map(|event_loop| event_loop.clone_ref(py)))
+        };
+        if let Some(event_loop) = event_loop
+            && event_loop.call_method0(py, "is_closed")?.is_truthy(py)?
+        {
+            // Nobody is left to be told, and the socket ends with its transport.
+            let stale = std::mem::replace(&mut self.lock().flight, InFlight::starting_at(FIRST_ID));
+            drop((stale, link));
+            return Ok(());
+        }
         self.fail_all(py, error)?;
         if let Link::Up(transport) = link {
             transport.bind(py).call_method0("abort")?;
@@ -460,6 +474,7 @@ fn send<'py>(
     endless: bool,
 ) -> PyResult<Bound<'py, PyAny>> {
     let (py, client) = (this.py(), this.get());
+    check_request(scratch.request.args.len()).map_err(|error| errors::from_model(py, &error))?;
     let (event_loop, future) = client.begin(py)?;
     let answer = Answer::One { future: future.clone().unbind(), shaping };
     let guarded = (!endless && client.timeout.is_some()).then_some(());

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use data_bridge_kv_client::core::{is_repeatable, put_request};
+use data_bridge_kv_client::core::{check_request, is_repeatable, put_request};
 use data_bridge_kv_model::command::table::opcode;
 use pyo3::exceptions::PyKeyError;
 use pyo3::prelude::*;
@@ -194,6 +194,7 @@ impl Remote {
         if queued.commands().next().is_none() {
             return batch::results(py, &queued, &[], &[], &self.fallback);
         }
+        queued.check(atomic).map_err(|error| errors::from_model(py, &error))?;
         let repeatable =
             !atomic && queued.commands().all(|command| is_repeatable(command.opcode, command.args));
         let deadline = self.timeout.map(|timeout| Instant::now() + timeout);
@@ -263,6 +264,7 @@ impl Remote {
         pool: &Py<Pool>,
         timeout: Option<Duration>,
     ) -> PyResult<Bound<'py, PyAny>> {
+        check_request(scratch.request.args.len()).map_err(|error| errors::from_model(py, &error))?;
         let (opcode, sent) = (scratch.request.opcode, scratch.reply.bytes_mut());
         put_request(FIRST_ID, opcode, &scratch.request.args, sent);
         let repeatable = is_repeatable(opcode, &scratch.request.args);

@@ -2,13 +2,17 @@
 
 use std::ops::Range;
 
-use data_bridge_kv_model::Kind;
+use data_bridge_kv_client::core::check_request;
 use data_bridge_kv_model::command::table::opcode;
 use data_bridge_kv_model::frame::DURABLY;
+use data_bridge_kv_model::{Error, Kind};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList, PyTuple};
 
 use super::request::{self, Fallback, Request, Scratch, SetOptions, Shaping};
+
+/// What stands before a command's arguments in an atomic step: two numbers.
+const STEP_BYTES: usize = 18;
 
 /// Queued commands, in order. Their methods are those of a store and return the queue.
 #[pyclass(subclass, module = "data_bridge._native")]
@@ -59,7 +63,7 @@ impl Queued {
 
     /// The whole queue as one request for an atomic step.
     pub fn atomic(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.args.len() + self.steps.len() * 18);
+        let mut out = Vec::with_capacity(self.args.len() + self.steps.len() * STEP_BYTES);
         for command in self.commands() {
             for number in [i64::from(command.opcode & !DURABLY), command.count as i64] {
                 out.push(Kind::Int.number());
@@ -68,6 +72,14 @@ impl Queued {
             out.extend_from_slice(command.args);
         }
         out
+    }
+
+    /// Refuses what no server takes, one by one or as one step, before anything is sent.
+    pub fn check(&self, atomic: bool) -> Result<(), Error> {
+        if atomic {
+            return check_request(self.args.len() + self.steps.len() * STEP_BYTES);
+        }
+        self.commands().try_for_each(|command| check_request(command.args.len()))
     }
 
     /// Whether one of them is answered only when it is on disk.

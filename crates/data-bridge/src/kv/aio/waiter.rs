@@ -175,6 +175,7 @@ pub fn send_queue(
         settle(py, future.as_unbound(), Ok(results.into_any()))?;
         return Ok(Push::Nothing);
     }
+    queued.check(atomic).map_err(|error| super::errors::from_model(py, &error))?;
     let mut state = client.lock();
     let tick = client.timeout.map(|_| state.tick);
     let idle = state.flight.is_empty() && state.out.is_empty();
