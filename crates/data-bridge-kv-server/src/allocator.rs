@@ -4,11 +4,33 @@
 #![allow(unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout};
+use std::ffi::{c_int, c_long};
 
 use mimalloc::MiMalloc;
 
 /// Blocks from this size on come from the system.
 const LARGE_BYTES: usize = 64 << 10;
+
+/// Options of mimalloc by number: whether a thread that ends gives back what it freed, and for how many milliseconds pages that
+/// were freed are kept.
+const ENDED_THREADS: c_int = 12;
+const KEPT_MS: c_int = 15;
+
+unsafe extern "C" {
+    fn mi_option_set(option: c_int, value: c_long);
+    #[cfg(test)]
+    fn mi_option_get(option: c_int) -> c_long;
+}
+
+/// Lets pages that were freed go back to the system at once: a memory budget holds for what the system counts. To be called
+/// before there are threads.
+pub fn keep_nothing() {
+    // SAFETY: both options are there and take these numbers; no other thread changes any.
+    unsafe {
+        mi_option_set(ENDED_THREADS, 1);
+        mi_option_set(KEPT_MS, 0);
+    }
+}
 
 /// The allocator.
 pub struct Allocator;
@@ -161,6 +183,17 @@ mod tests {
             // SAFETY: the block has this layout.
             unsafe { Allocator.dealloc(self.0, self.1) };
         }
+    }
+
+    #[test]
+    fn options_are_those_that_are_meant() {
+        let options = || {
+            // SAFETY: both options are there.
+            unsafe { (mi_option_get(ENDED_THREADS), mi_option_get(KEPT_MS)) }
+        };
+        assert_eq!(options(), (0, 10), "what mimalloc does unless told");
+        keep_nothing();
+        assert_eq!(options(), (1, 0));
     }
 
     #[test]

@@ -209,7 +209,7 @@ pub struct ServeArgs {
     /// Directory: the log of task namespaces, which outlive the server, and what memory has no room for
     #[arg(long, value_name = "DIR")]
     data: Option<String>,
-    /// Most bytes to use there: 512MB, 4GiB, 75%, or auto = 75 % of what is free [default: auto]
+    /// Most bytes to use there, beside the log: 512MB, 4GiB, 75%, or auto = 75 % of what is free or its own [default: auto]
     #[arg(long, value_name = "SIZE")]
     max_disk: Option<String>,
     /// Bytes of the log of task namespaces from which on it is cut: what it holds is written to the other files first. It

@@ -9,5 +9,6 @@ use std::process::ExitCode;
 static ALLOCATOR: allocator::Allocator = allocator::Allocator;
 
 fn main() -> ExitCode {
+    allocator::keep_nothing();
     data_bridge_kv_server::run(std::env::args_os())
 }

@@ -320,7 +320,7 @@ impl Engine {
         let space = self.core.space(caller.namespace);
         let mut txn = match self.core.begin_with(space, caller.means(), key) {
             Ok(txn) => txn,
-            Err(halt @ Halt::Blocked(_)) => {
+            Err(halt @ (Halt::Blocked(_) | Halt::NoRoom)) => {
                 caller.note(&halt);
                 return Ok(None);
             }
@@ -511,8 +511,13 @@ impl Core {
                         txn.copy_large(copies(spec));
                         txn
                     }
-                    several if self.tier.is_none() => self.begin(space, lock_keys(space, several)),
-                    several => self.begin_several(space, caller.means(), several, command)?,
+                    several => {
+                        let txn = match self.tier {
+                            None => self.begin(space, lock_keys(space, several)),
+                            Some(_) => self.begin_several(space, caller.means(), several, command)?,
+                        };
+                        Core::check_sources(caller, txn, command)?
+                    }
                 };
                 if room.is_scarce() {
                     txn.keep_undo();

@@ -238,14 +238,26 @@ pub struct DataDirectory {
     max_bytes: u64,
 }
 
+fn unusable(error: &std::io::Error) -> Error {
+    Error::new(ErrorKind::Unavailable, format!("the data directory: {error}"))
+}
+
 impl DataDirectory {
-    /// A directory of the operating system, made if need be. `max_bytes` tells from the bytes that are free how many may be
+    /// A directory of the operating system, made if need be. `max_bytes` tells from the bytes that there are how many may be
     /// used at most.
     pub fn open(path: &Path, max_bytes: impl FnOnce(u64) -> u64) -> Result<DataDirectory> {
-        let failed = |error| Error::new(ErrorKind::Unavailable, format!("the data directory: {error}"));
-        let disk = RealDisk::open(path).map_err(failed)?;
-        let free = disk.free_bytes().map_err(failed)?;
-        DataDirectory::on(Arc::new(disk), max_bytes(free))
+        let disk = RealDisk::open(path).map_err(|error| unusable(&error))?;
+        DataDirectory::sized(Arc::new(disk), max_bytes)
+    }
+
+    /// Any disk, in the same way. What a store left in the directory counts as free: the next one has it.
+    pub fn sized(disk: Arc<dyn Disk>, max_bytes: impl FnOnce(u64) -> u64) -> Result<DataDirectory> {
+        let free = disk.free_bytes().map_err(|error| unusable(&error))?;
+        let names = disk.list().map_err(|error| unusable(&error))?;
+        // What can't be opened is no file of a store.
+        let sizes = names.iter().filter_map(|name| disk.open(name).and_then(|file| file.size()).ok());
+        let there = sizes.fold(free, u64::saturating_add);
+        DataDirectory::on(disk, max_bytes(there))
     }
 
     /// Any disk.
@@ -256,7 +268,7 @@ impl DataDirectory {
                     error.get_ref().map_or_else(|| "another process".to_owned(), |who| who.to_string());
                 Error::new(ErrorKind::Locked, format!("the data directory belongs to {owner}"))
             }
-            _ => Error::new(ErrorKind::Unavailable, format!("the data directory: {error}")),
+            _ => unusable(&error),
         })?;
         Ok(DataDirectory { disk: Arc::new(Doubt::over(disk)), _lock: Arc::new(lock), max_bytes })
     }

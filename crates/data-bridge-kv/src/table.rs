@@ -24,6 +24,7 @@ mod slab;
 mod tests;
 mod value;
 
+pub use arena::hold_short;
 pub use entry::{CollectionMut, EntryMut, EntryRef, OwnedEntry};
 pub use header::{MAX_DEADLINE, MAX_HEAT, MAX_KEY_BYTES, MAX_SEQUENCE};
 pub use outline::{Home, Outline};

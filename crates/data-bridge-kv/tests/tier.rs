@@ -1,6 +1,8 @@
 //! The engine with a cold tier: what leaves memory and comes back, what costs no reading, and what a full, failing or
 //! damaged disk does. That no command behaves differently on a cold key is shown by `model_equiv`.
 
+#[path = "tier/full.rs"]
+mod full;
 #[path = "tier/reads.rs"]
 mod reads;
 
@@ -202,6 +204,24 @@ fn what_does_not_need_a_value_reads_none() {
     assert_eq!(store.run("FLUSHDB"), Reply::Ok);
     assert_eq!((store.run("DBSIZE"), store.tier().fetched), (Reply::Integer(0), 0));
     assert!(store.disk.operations() - before < 10, "nothing was read");
+}
+
+#[test]
+fn keys_with_a_deadline_are_counted_wherever_they_are() {
+    let store = Store::roomy("cache");
+    (0..20).for_each(|n| drop(store.run(&format!("SET key:{n} 1"))));
+    (0..10).for_each(|n| drop(store.run(&format!("SET dated:{n} 1 EX 100"))));
+    let expiring = || store.engine.stats().namespaces[2].expiring;
+    assert_eq!(expiring(), 10);
+    store.engine.demote_all();
+    assert!(store.is_cold(30) && expiring() == 10);
+    store.run("DEL dated:1");
+    store.run("SET key:1 2 EX 100");
+    store.run("APPEND dated:2 3");
+    assert_eq!(expiring(), 10);
+    store.clock.advance(100_000);
+    store.engine.tick();
+    assert_eq!((expiring(), store.run("DBSIZE")), (0, Reply::Integer(19)));
 }
 
 #[test]

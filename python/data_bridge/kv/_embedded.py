@@ -86,8 +86,8 @@ def open(  # noqa: A001 - reads as kv.open()
     With a `path` a task store is found again as it was left, also after a crash: `durability="always"`, its default,
     means that a call returns when its change is on disk; with `"everysec"` a crash may take back the last second. A
     cache starts empty. In both, values that memory has no room for go to files there and come back when they are read;
-    all files together take at most `max_disk` bytes (three quarters of what is free unless given). The directory is
-    this store's alone.
+    they take at most `max_disk` bytes (three quarters of what is free or this store's already, unless given), beside
+    the log of task namespaces. The directory is this store's alone.
 
     `namespaces` gives policies by name: `mode`, `durability`, `eviction`, `default_ttl`, `transitions`, `history` (how
     many of its last transitions a task keeps in its field `history`), `allow_flush`, `floor`. `fallback` is a codec for

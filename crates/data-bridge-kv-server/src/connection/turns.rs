@@ -68,7 +68,9 @@ impl Connection {
             }
             next = self.feed();
         }
-        if next == Next::Disk && self.held.is_none() && self.shared.engine.holds_writers() {
+        // A read that leaves its key on disk needs no room.
+        let has_no_room = self.dialogue.session.caller.needs.has_no_room();
+        if next == Next::Disk && self.held.is_none() && has_no_room && self.shared.engine.holds_writers() {
             self.wait_for_room().await;
             next = self.feed();
         }
@@ -95,9 +97,9 @@ impl Connection {
         let Ok(grant) = self.take_turn(shared.allowance.grant(self.needs)).await else { return false };
         self.dialogue.session.caller.most_bytes = grant.as_ref().map_or(FREE_BYTES, Grant::allows);
         self.grant = grant;
-        // Room for what is read and for what that becomes in memory, until it is known what is held.
-        let twice = usize::try_from(self.needs.saturating_mul(2)).unwrap_or(usize::MAX);
-        self.counted.set(twice);
+        // Room for what is read, for what that becomes in memory, and for the answer, until it is known what is held.
+        let thrice = usize::try_from(self.needs.saturating_mul(3)).unwrap_or(usize::MAX);
+        self.counted.set(thrice);
         true
     }
 

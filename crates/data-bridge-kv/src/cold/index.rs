@@ -218,6 +218,8 @@ pub struct Index {
     /// Keys, resident ones included.
     count: usize,
     residents: usize,
+    /// Cold keys with a deadline.
+    dated: usize,
     /// Bytes of all pages' capacities.
     page_bytes: usize,
 }
@@ -237,6 +239,7 @@ impl Index {
             depth: 0,
             count: 0,
             residents: 0,
+            dated: 0,
             page_bytes: 0,
         }
     }
@@ -265,7 +268,7 @@ impl Index {
                 if keeps(spot.locator) {
                     page.bytes.extend_from_slice(entry.get(implied..).unwrap_or_default());
                     page.earliest = page.earliest.min(seconds(spot.deadline));
-                    index.residents = index.residents.saturating_add(usize::from(spot.is_resident));
+                    index.count_spot(None, Some(spot));
                 }
             }
             index.count = index.count.saturating_add(page.len());
@@ -289,6 +292,11 @@ impl Index {
     /// How many keys are resident.
     pub fn residents(&self) -> usize {
         self.residents
+    }
+
+    /// How many cold keys have a deadline.
+    pub fn dated(&self) -> usize {
+        self.dated
     }
 
     /// What it takes on the heap.
@@ -355,13 +363,16 @@ impl Index {
         });
         let before = before.flatten();
         self.count = self.count.saturating_add(usize::from(before.is_none()));
-        self.count_resident(before, Some(spot));
+        self.count_spot(before, Some(spot));
         before
     }
 
-    fn count_resident(&mut self, before: Option<Spot>, after: Option<Spot>) {
+    fn count_spot(&mut self, before: Option<Spot>, after: Option<Spot>) {
         let resident = |spot: Option<Spot>| usize::from(spot.is_some_and(|spot| spot.is_resident));
+        let is_dated = |spot: Spot| spot.deadline.is_some() && !spot.is_resident;
+        let dated = |spot: Option<Spot>| usize::from(spot.is_some_and(is_dated));
         self.residents = self.residents.saturating_add(resident(after)).saturating_sub(resident(before));
+        self.dated = self.dated.saturating_add(dated(after)).saturating_sub(dated(before));
     }
 
     /// Notes whether memory has a key of the index too; answers where it is on disk.
@@ -374,7 +385,7 @@ impl Index {
         });
         let before = changed.flatten()?;
         let after = Spot { is_resident, ..before };
-        self.count_resident(Some(before), Some(after));
+        self.count_spot(Some(before), Some(after));
         Some(after)
     }
 
@@ -393,7 +404,7 @@ impl Index {
         });
         let spot = removed.flatten()?;
         self.count = self.count.saturating_sub(1);
-        self.count_resident(Some(spot), None);
+        self.count_spot(Some(spot), None);
         if self.count == 0 {
             *self = Index::new();
         }
@@ -624,6 +635,7 @@ mod tests {
             let cold = map.iter().filter(|(_, spot)| !spot.is_resident).map(|(id, spot)| (*id, *spot));
             assert!(index.from(KeyHash::from_bits(0)).eq(cold.clone()));
             assert_eq!(index.len(), cold.clone().count());
+            assert_eq!(index.dated(), cold.clone().filter(|(_, spot)| spot.deadline.is_some()).count());
             let middle = ids[0].hash();
             assert!(index.from(middle).eq(cold.filter(|(id, _)| id.hash() >= middle)));
             let capacities: usize = index.pages.iter().map(|page| page.bytes.capacity()).sum();
@@ -631,7 +643,7 @@ mod tests {
             for id in map.keys() {
                 index.remove(*id);
             }
-            assert_eq!((index.count, index.residents, index.pages.len()), (0, 0, 1));
+            assert_eq!((index.count, index.residents, index.dated(), index.pages.len()), (0, 0, 0, 1));
         }
     }
 
@@ -661,7 +673,8 @@ mod tests {
             }
             assert!(built.all_from(KeyHash::from_bits(0)).eq(kept.iter().copied()), "{keys} keys");
             assert!(kept.iter().all(|(id, spot)| built.get(*id) == Some(*spot)));
-            assert_eq!((built.len(), built.residents()), (inserted.len(), inserted.residents()));
+            let counts = |index: &Index| (index.len(), index.residents(), index.dated());
+            assert_eq!(counts(&built), counts(&inserted));
             assert_eq!(built.page_bytes, built.pages.iter().map(|page| page.bytes.capacity()).sum::<usize>());
             let earliest = |index: &Index| index.pages.iter().map(|page| page.earliest).min();
             assert_eq!(earliest(&built), earliest(&inserted));

@@ -207,7 +207,7 @@ impl Log {
         sources: &mut Vec<Option<Locator>>,
         done: &mut Reclaimed,
     ) -> Result<(), ReadError> {
-        self.append(batch)?;
+        self.append_moved(batch)?;
         done.moved_bytes = done.moved_bytes.saturating_add(batch.bytes() as u64);
         for (item, from) in batch.items().iter().zip(sources.iter()) {
             let (Some(from), Some(to)) = (from, item.locator) else { continue };

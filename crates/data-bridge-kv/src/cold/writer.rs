@@ -4,9 +4,10 @@
 //! long to live in segments of their own, so that whole segments die and go by unlinking. A log that lasts may not: the
 //! numbers of its segments say which of them may hold what a tombstone buries.
 
+use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock, Weak};
 
 use data_bridge_kv_model::limits::COLD_BATCH_BYTES;
 
@@ -28,12 +29,24 @@ pub struct Policy {
     pub is_durable: bool,
     /// A segment is closed at this size (at most 64 MiB).
     pub segment_bytes: u64,
-    /// Most bytes on disk.
+    /// Most bytes on disk, of this log and of one that shares them.
     pub max_bytes: u64,
     /// A batch is large enough to be appended at this size.
     pub batch_bytes: usize,
     /// Tells whether a directory was written under another secret: [`crate::hash::stable::StableHasher::fingerprint`].
     pub fingerprint: u64,
+}
+
+/// Of the space on disk, the most that is kept for what gives space back: one in so many.
+const KEPT_SHARE: u64 = 8;
+/// Most tombstones of a batch: the keys in front of its entries may not push those out of reach.
+const GRAVES_AT_ONCE: usize = 1 << 16;
+
+impl Policy {
+    /// Most bytes on disk with what comes in: room for a segment is kept for entries that move and for tombstones.
+    fn most_bytes(&self) -> u64 {
+        self.max_bytes.saturating_sub(self.segment_bytes.min(self.max_bytes / KEPT_SHARE))
+    }
 }
 
 /// An entry to be written.
@@ -235,8 +248,8 @@ impl Batch {
             let (record, others) = rest.split_at_mut_checked(usize::try_from(bytes).ok()?)?;
             rest = others;
             format::seal_entry(record, Position { offset, ..at });
-            item.locator =
-                Some(Locator { slot, offset: u32::try_from(offset).ok()?, class: size_class(bytes) });
+            let reached = u32::try_from(offset).ok().filter(|_| offset < MAX_OFFSET)?;
+            item.locator = Some(Locator { slot, offset: reached, class: size_class(bytes) });
             offset = offset.checked_add(bytes)?;
         }
         Some(keys)
@@ -249,8 +262,10 @@ pub struct Log {
     pub(super) policy: Policy,
     pub(super) segments: Segments,
     pub(super) tail: Mutex<Tail>,
-    /// Tombstones for the next batch. A lock of its own: it is taken while a shard is locked.
-    graves: Mutex<Vec<Item>>,
+    /// Tombstones for the next batches. A lock of its own: it is taken while a shard is locked.
+    graves: Mutex<VecDeque<Item>>,
+    /// The log that shares its space.
+    beside: OnceLock<Weak<Log>>,
     /// The base that was found at opening, until [`Log::restore`].
     pub(super) base: Mutex<Option<Base>>,
     /// Items that were appended since the base was begun; more than any if there is none.
@@ -314,6 +329,7 @@ impl Log {
             segments: Segments::default(),
             tail,
             graves,
+            beside: OnceLock::new(),
             base: Mutex::new(None),
             mark: AtomicU64::new(0),
             is_frozen: AtomicBool::new(false),
@@ -333,24 +349,78 @@ impl Log {
         batch.full_bytes = self.policy.batch_bytes;
     }
 
+    /// Lets two logs share the space on disk of either.
+    pub fn share_space(one: &Arc<Log>, other: &Arc<Log>) {
+        for (log, beside) in [(one, other), (other, one)] {
+            log.beside.get_or_init(|| Arc::downgrade(beside));
+        }
+    }
+
+    /// Bytes on disk of this log and of the one that shares its space.
+    pub fn taken(&self) -> u64 {
+        let beside = self.beside.get().and_then(Weak::upgrade);
+        self.usage().bytes.saturating_add(beside.map_or(0, |log| log.usage().bytes))
+    }
+
     /// Writes a batch, and syncs it in a durable log. From then on its items have places, and count as live: whoever
     /// does not let an index point at one calls [`Log::retire`]. After an error nothing is appended: no place is given,
     /// and the entries will not be found again once another batch was appended. `StorageFull` also if the log's own limit
     /// is reached.
     pub fn append(&self, batch: &mut Batch) -> io::Result<()> {
+        self.append_below(self.policy.most_bytes(), batch)
+    }
+
+    /// The same for entries that move so that space can be given back.
+    pub(super) fn append_moved(&self, batch: &mut Batch) -> io::Result<()> {
+        self.append_below(u64::MAX, batch)
+    }
+
+    /// The same for tombstones alone.
+    pub fn bury(&self) -> io::Result<()> {
+        self.append_moved(&mut Batch::of(0))
+    }
+
+    /// Whether so many tombstones wait for a batch.
+    pub fn has_graves(&self, count: usize) -> bool {
+        self.graves.lock().len() >= count
+    }
+
+    fn append_below(&self, limit: u64, batch: &mut Batch) -> io::Result<()> {
         let mut tail = self.tail.lock();
         if let Some((segment, end)) = &tail.uncut {
             segment.cut(*end)?;
             tail.uncut = None;
         }
-        let graves = std::mem::take(&mut *self.graves.lock());
+        loop {
+            let graves: Vec<Item> = {
+                let mut graves = self.graves.lock();
+                let count = graves.len().min(GRAVES_AT_ONCE);
+                graves.drain(..count).collect()
+            };
+            if graves.len() < GRAVES_AT_ONCE {
+                return self.append_with(&mut tail, limit, graves, batch);
+            }
+            self.append_with(&mut tail, u64::MAX, graves, &mut Batch::of(0))?;
+        }
+    }
+
+    /// Writes a batch behind these tombstones.
+    fn append_with(
+        &self,
+        tail: &mut Tail,
+        limit: u64,
+        graves: Vec<Item>,
+        batch: &mut Batch,
+    ) -> io::Result<()> {
         let own = graves.len();
+        // What buries something makes room, in the end.
+        let limit = if batch.is_empty() { u64::MAX } else { limit };
         // In front, so that an entry of this batch with the same version comes later and wins.
         batch.items.splice(0..0, graves);
         if batch.is_empty() {
             return Ok(());
         }
-        let written = (0..LANES).try_for_each(|lane| self.write(&mut tail, lane, batch));
+        let written = (0..LANES).try_for_each(|lane| self.write(tail, lane, limit, batch));
         match &written {
             Ok(()) => {
                 self.unbased.fetch_add(batch.items.len() as u64, Relaxed);
@@ -360,7 +430,8 @@ impl Log {
             }
             Err(_) => {
                 batch.items.iter().filter_map(|item| item.locator).for_each(|at| self.retire(at));
-                self.graves.lock().splice(0..0, batch.items.drain(..own));
+                let mut graves = self.graves.lock();
+                batch.items.drain(..own).rev().for_each(|grave| graves.push_front(grave));
                 batch.items.iter_mut().for_each(|item| item.locator = None);
             }
         }
@@ -374,16 +445,16 @@ impl Log {
             return self.retire(at);
         }
         let line = KeyLine { namespace, generation, id, version, what: KeyState::Dead };
-        self.graves.lock().push(Item { line, lane: LAST_LANE, buries: Some(at), locator: None });
+        self.graves.lock().push_back(Item { line, lane: LAST_LANE, buries: Some(at), locator: None });
     }
 
     /// Writes one lane of a batch. After an error nothing of it has a place, nor is anything written behind it.
-    fn write(&self, tail: &mut Tail, lane: usize, batch: &mut Batch) -> io::Result<()> {
+    fn write(&self, tail: &mut Tail, lane: usize, limit: u64, batch: &mut Batch) -> io::Result<()> {
         let expected = batch.lane_bytes(lane);
         if expected == 0 {
             return Ok(());
         }
-        if self.usage().bytes.saturating_add(expected) > self.policy.max_bytes {
+        if self.taken().saturating_add(expected) > limit {
             return Err(io::Error::new(ErrorKind::StorageFull, "the cold tier's limit is reached"));
         }
         let segment = self.segment_for(tail, lane, expected)?;

@@ -11,7 +11,7 @@ use crate::clock::Stopwatch;
 use crate::cold::Log;
 use crate::disk::Disk;
 use crate::hash::KeyHash;
-use crate::shard::{Settled, Space};
+use crate::shard::{ColdKeys, Settled, Space};
 use crate::snapshot::{Captured, Progress, Snapshot};
 use crate::wal::{Lsn, Wal};
 
@@ -44,6 +44,7 @@ impl Core {
         let (Some(tier), Some(wal)) = (&self.tier, self.wal.get()) else { return };
         let segments = SEGMENTS + self.log_bytes / wal.segment_bytes();
         if (wal.bytes() > self.log_bytes || wal.segments() > segments)
+            && tier.may_try_again()
             && let Some(start) = self.checkpoint()
         {
             let keys: usize = self.logged_shards().map(|(space, index)| space.lock(index).keys()).sum();
@@ -158,6 +159,13 @@ impl Core {
             }
         }
         departures.encode_large();
+        let has_pits = |(space, shard, _): &(&Space, usize, _)| {
+            space.lock(*shard).cold().is_some_and(ColdKeys::has_pits)
+        };
+        if walk.passed.iter().any(has_pits) {
+            // Those are written at once.
+            self.sync_log()?;
+        }
         for (space, shard, began) in &walk.passed {
             let settled = space.lock(*shard).cold_mut().map(|cold| cold.settle(space.version(*began)));
             settled.into_iter().for_each(Settled::bury);

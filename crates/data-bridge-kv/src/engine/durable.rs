@@ -20,6 +20,8 @@ use crate::wal::{Lsn, Promise, Refusal, Wal};
 
 /// What the record of an expired key takes, about.
 const EXPIRED_BYTES: usize = 64;
+/// A log so many times as long as it should be takes nothing more while its checkpoint finds no space.
+const LOG_OVERDUE: u64 = 2;
 
 /// What a caller's answers rest on: a record of the log. Clones are the same.
 #[derive(Clone, Debug, Default)]
@@ -241,6 +243,10 @@ impl Core {
             wal.check().map_err(refused)?;
             return Ok(room);
         }
+        if grows && self.has_no_checkpoint(wal) {
+            let message = "command not allowed when the space on disk is spent ('--max-disk')";
+            return Err(Error::new(ErrorKind::OutOfMemory, message).into());
+        }
         let bytes = record_bytes();
         space.check_record(bytes)?;
         let promise = self.reserve(wal, waits, !grows, bytes)?;
@@ -248,6 +254,12 @@ impl Core {
             self.block(waits, || wal.wait_room(bytes))?;
         }
         Ok(Room { _promise: Some(promise), bytes, ..room })
+    }
+
+    /// Whether the log is much too long, since its checkpoint finds no space: it is not to take what the tier may not.
+    fn has_no_checkpoint(&self, wal: &Wal) -> bool {
+        let is_full = self.tier.as_ref().is_some_and(|tier| tier.is_full.load(Relaxed));
+        is_full && wal.bytes() > self.log_bytes.saturating_mul(LOG_OVERDUE)
     }
 
     pub(super) fn reserve<'a>(
@@ -285,7 +297,7 @@ impl Core {
     /// Room for a write of so many bytes that nobody waits for, if it may be logged right now.
     pub(super) fn may_log(&self, space: &Space, bytes: usize) -> Option<Promise<'_>> {
         let wal = self.wal.get().filter(|wal| space.awaited().is_none() && wal.has_room(bytes))?;
-        wal.try_reserve(false, bytes).ok()?
+        wal.try_reserve(false, bytes).ok()?.filter(|_| !self.has_no_checkpoint(wal))
     }
 
     /// Answers a sync: it rests on everything that was done so far. Without a log nothing is ever on disk, and nothing is

@@ -1,11 +1,11 @@
-//! Giving back space of the tier: which segments are rewritten, and what becomes of the entries in them.
+//! Giving space on disk back: what has expired or is dead goes, and at the limit of space what caches may lose.
 
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::tier::{HEADROOM, SEGMENTS, Tier, segment_bytes};
-use super::{Core, Engine};
-use crate::cold::reclaim::{Fate, Holder, Pick};
-use crate::cold::{Locator, Log, Spot};
+use super::{Core, Engine, Waits};
+use crate::cold::reclaim::{Fate, Holder, Pick, Reclaimed};
+use crate::cold::{Class, Locator, Log, Spot};
 use crate::hash::stable::KeyId;
 use crate::settings::Eviction;
 use crate::shard::notice::Change;
@@ -17,8 +17,43 @@ const SPARE_SEGMENTS: u64 = 2;
 /// at once.
 const SMALL_SEGMENTS: u64 = 64;
 const PUT_TOGETHER: usize = 32;
-/// A segment that is rewritten is dead to this share, in percent.
+/// A segment that is rewritten is dead to this share, in percent; at the limit of space to the other one.
 const DEAD_PERCENT: u64 = 20;
+const DEAD_PERCENT_FULL: u64 = 5;
+/// A segment of a cache was rewritten in vain if it gave back less than this part of it: one in so many.
+const GAIN: u64 = 8;
+/// How often a cache's whole log may be rewritten in vain, and how much of it for each byte that comes in.
+const VAIN_ROUNDS: u64 = 2;
+const VAIN_FOR_ONE: u64 = 16;
+/// Pages of an index that are searched for expired keys at once.
+const SWEEP_PAGES: usize = 1024;
+/// Deleted keys whose records wait to be buried until that is done without another reason: as many as take this share of the
+/// memory budget (one in so many), within bounds.
+const GRAVES_SHARE: u64 = 64;
+const GRAVES: (u64, u64) = (1 << 10, 1 << 16);
+/// Bytes that one takes.
+const GRAVE_BYTES: u64 = 100;
+
+/// Bytes of a cache's log that were rewritten so that some of it could be evicted, and could not: of those that may not go
+/// there could be nothing else.
+#[derive(Default)]
+pub(super) struct Vain(AtomicU64);
+
+impl Vain {
+    /// Some bytes came in, of which some may be evicted.
+    pub(super) fn came_in(&self, bytes: usize) {
+        let less = VAIN_FOR_ONE.saturating_mul(bytes as u64);
+        let _ = self.0.fetch_update(Relaxed, Relaxed, |vain| Some(vain.saturating_sub(less)));
+    }
+
+    fn moved(&self, bytes: u64) {
+        self.0.fetch_add(bytes, Relaxed);
+    }
+
+    fn is_too_much(&self, of: u64) -> bool {
+        self.0.load(Relaxed) > of.saturating_mul(VAIN_ROUNDS)
+    }
+}
 
 impl Engine {
     /// About how many files a store holds open at most that may take so many bytes on disk: of tasks and of caches.
@@ -28,65 +63,157 @@ impl Engine {
 }
 
 impl Core {
-    /// Rewrites segments until dead entries take no more than their share. At the limit of space the oldest entries that
-    /// may be evicted go.
-    pub(super) fn free_space(&self, tier: &Tier, log: &Log, is_full: bool) {
-        let (spare, limit) =
-            (log.policy().segment_bytes.saturating_mul(SPARE_SEGMENTS), log.policy().max_bytes);
+    /// Background work on the logs.
+    pub(super) fn clear_up(&self, tier: &Tier) {
+        self.bury_many(tier);
+        for log in tier.logs() {
+            // The lock keeps reclaim and demotion apart: a log has one writer.
+            if let Some(_work) = tier.lock_work() {
+                // What has expired goes with its segment.
+                match log.drop_dead() {
+                    Ok(bytes) => tier.figures.reclaimed_bytes.fetch_add(bytes, Relaxed),
+                    Err(_) => tier.figures.write_errors.fetch_add(1, Relaxed),
+                };
+                self.free_space(tier, log);
+                self.put_together(tier, log);
+            }
+        }
+    }
+
+    /// Buries what was deleted or has expired, once it is much: until then it takes memory, and its space counts as live.
+    fn bury_many(&self, tier: &Tier) {
+        let log = tier.task_log();
+        let (least, most) = GRAVES;
+        let many = (self.budget.limit() / GRAVES_SHARE / GRAVE_BYTES).clamp(least, most) as usize;
+        let waiting: usize = self
+            .logged_shards()
+            .map(|(space, index)| space.lock(index).cold().map_or(0, ColdKeys::graves))
+            .sum();
+        if waiting < many && !log.has_graves(many) {
+            return;
+        }
+        let Some(_work) = tier.lock_work() else { return };
+        if self.settle_deletes().is_some() && self.sync_log().is_some() && log.bury().is_err() {
+            tier.figures.write_errors.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Rewrites segments until dead entries take no more than their share, and there is space for what comes in.
+    fn free_space(&self, tier: &Tier, log: &Log) {
         for _ in 0..SEGMENTS {
             // Room in memory comes first: writers wait for it.
-            if !is_full && self.budget.excess() > 0 {
-                break;
-            }
-            let usage = log.usage();
-            let full = is_full || usage.bytes > limit.saturating_sub((limit / HEADROOM).max(spare));
-            let wasteful =
-                usage.bytes > usage.live_bytes.saturating_add(usage.live_bytes / 2).saturating_add(spare);
-            let pick = match (wasteful, full) {
-                (true, _) => Pick::Deadest(DEAD_PERCENT),
-                (false, true) => Pick::Oldest,
-                (false, false) => break,
-            };
-            let freed = self.rewrite(tier, log, pick);
-            if freed == 0 || is_full {
+            if self.budget.excess() > 0 || self.free_some(tier, log, false).is_none() {
                 break;
             }
         }
     }
 
+    /// Makes some space where there is none: what caches may lose goes first.
+    pub(super) fn free_full(&self, tier: &Tier) {
+        let gains = |log: &&_| self.free_some(tier, log, true).is_some_and(|gained| gained > 0);
+        let _ = tier.logs().iter().find(|log| gains(&&***log));
+    }
+
+    /// Rewrites one segment, if that is due and of use; answers the bytes that were gained. At the limit of space the oldest
+    /// entries of caches go, if they may.
+    fn free_some(&self, tier: &Tier, log: &Log, is_full: bool) -> Option<u64> {
+        let (usage, policy) = (log.usage(), log.policy());
+        let (spare, limit) = (policy.segment_bytes.saturating_mul(SPARE_SEGMENTS), policy.max_bytes);
+        let full = is_full || log.taken() > limit.saturating_sub((limit / HEADROOM).max(spare));
+        let wasteful =
+            usage.bytes > usage.live_bytes.saturating_add(usage.live_bytes / 2).saturating_add(spare);
+        let evicts = full && policy.class == Class::Cache && !tier.vain.is_too_much(usage.bytes);
+        let picks = [
+            wasteful.then_some(Pick::Deadest(DEAD_PERCENT)),
+            evicts.then_some(Pick::Oldest),
+            full.then_some(Pick::Deadest(DEAD_PERCENT_FULL)),
+        ];
+        for pick in picks.into_iter().flatten() {
+            if let Some(done) = self.rewrite(tier, log, pick)? {
+                let gained = done.freed_bytes.saturating_sub(done.moved_bytes);
+                if pick == Pick::Oldest && gained < done.freed_bytes / GAIN {
+                    tier.vain.moved(done.moved_bytes);
+                }
+                return (done.freed_bytes > 0).then_some(gained);
+            }
+        }
+        None
+    }
+
     /// Puts the smallest segments together where there are many: each is a file that is open.
-    pub(super) fn put_together(&self, tier: &Tier, log: &Log) {
+    fn put_together(&self, tier: &Tier, log: &Log) {
         let usage = log.usage();
         let large = usage.bytes / log.policy().segment_bytes;
         if (usage.segments as u64) <= large.saturating_mul(2).saturating_add(SMALL_SEGMENTS) {
             return;
         }
         for _ in 0..PUT_TOGETHER {
-            if self.rewrite(tier, log, Pick::Smallest) == 0 {
+            let done = self.rewrite(tier, log, Pick::Smallest).flatten();
+            if done.is_none_or(|done| done.freed_bytes == 0) {
                 break;
             }
         }
     }
 
-    /// Rewrites a segment; answers how many bytes that gave back.
-    fn rewrite(&self, tier: &Tier, log: &Log, pick: Pick) -> u64 {
+    /// Rewrites a segment, if there is such a one; `None` if nothing can be written now.
+    fn rewrite(&self, tier: &Tier, log: &Log, pick: Pick) -> Option<Option<Reclaimed>> {
         // What was deleted can be given back once its tombstone is written.
-        if log.policy().is_durable && self.settle_deletes().is_none() {
-            return 0;
+        if log.policy().is_durable && (self.settle_deletes().is_none() || log.bury().is_err()) {
+            return None;
         }
         let holder = Shards { core: self, tier, evicts: pick == Pick::Oldest };
         match log.reclaim(&holder, pick) {
             Ok(done) => {
-                let done = done.unwrap_or_default();
-                tier.figures.reclaimed_bytes.fetch_add(done.freed_bytes, Relaxed);
-                tier.figures.moved.fetch_add(done.moved, Relaxed);
-                done.freed_bytes
+                let told = done.unwrap_or_default();
+                tier.figures.reclaimed_bytes.fetch_add(told.freed_bytes, Relaxed);
+                tier.figures.moved.fetch_add(told.moved, Relaxed);
+                Some(done)
             }
             Err(_) => {
                 tier.figures.write_errors.fetch_add(1, Relaxed);
-                0
+                None
             }
         }
+    }
+
+    /// Removes cold keys whose deadline has passed.
+    pub(super) fn expire_cold(&self, tier: &Tier) {
+        for space in self.spaces.iter().filter(|space| space.is_touched()) {
+            for index in 0..space.shard_count() {
+                let mut found = Vec::new();
+                let now = self.clock.unix_ms();
+                if let Some(cold) = space.lock(index).cold_mut() {
+                    cold.expired(now, SWEEP_PAGES, &mut found);
+                }
+                for (id, spot) in found {
+                    self.remove_cold(tier, space, id, spot.locator, Change::Expire);
+                }
+            }
+        }
+    }
+
+    /// Removes a cold key that is still at this place. Its name is read only if somebody is told of it.
+    fn remove_cold(&self, tier: &Tier, space: &Space, id: KeyId, at: Locator, change: Change) {
+        let mut txn = self.begin_at(space, space.shard_of(id.hash()));
+        let is_there = |spot: Spot| spot.locator == at;
+        if !txn.is_listened_to(id.hash()) {
+            if txn.spot_of(id).is_some_and(is_there) {
+                txn.forget_id(id, change);
+            }
+            return txn.finish().send();
+        }
+        let wanted = txn.spot_of(id).filter(|spot| is_there(*spot)).and_then(|spot| txn.name_of(id, spot));
+        txn.finish().send();
+        // Where the disk fails it is tried again later.
+        let Ok(named) = tier.names(space, wanted.into_iter().collect(), Waits::Alone) else { return };
+        let mut txn = self.begin_at(space, space.shard_of(id.hash()));
+        match named.first() {
+            Some(named) => txn.remove_named(named, change),
+            // A damaged record has no name to tell.
+            None if txn.spot_of(id).is_some_and(is_there) => drop(txn.forget_id(id, change)),
+            None => {}
+        }
+        txn.finish().send();
     }
 }
 

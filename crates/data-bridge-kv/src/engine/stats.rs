@@ -13,7 +13,7 @@ pub struct NamespaceStats {
     pub keys: usize,
     /// Of those the ones that are on disk.
     pub cold: usize,
-    /// Entries in memory with a deadline.
+    /// Entries with a deadline.
     pub expiring: usize,
     /// Bytes of entries, tables and collections.
     pub bytes: usize,
@@ -199,7 +199,7 @@ impl Core {
                 let counters = shard.counters();
                 sum.keys += shard.keys();
                 sum.cold += shard.cold().map_or(0, ColdKeys::on_disk);
-                sum.expiring += counters.expiring;
+                sum.expiring += counters.expiring + shard.cold().map_or(0, ColdKeys::dated);
                 sum.bytes += shard.memory_bytes();
                 sum.hits += counters.hits;
                 sum.misses += counters.misses;

@@ -11,19 +11,21 @@ use data_bridge_kv_model::{Error, ErrorKind, Result};
 use super::halt::Means;
 use super::held::Held;
 use super::open::refused;
+use super::reclaim::Vain;
 use super::room::ORDER_AT_ONCE;
 use super::stats::{FETCH_TIMES, TierStats};
 use super::{Core, Halt, NamespaceId, Step, Waits};
 use crate::clock::Stopwatch;
-use crate::cold::{Class, Item, Locator, Log, Outcome, Part, Policy, ReadError, Reading, Reads, Spot};
-use crate::disk::Disk;
-use crate::hash::stable::{KeyId, StableHasher};
+use crate::cold::{Class, Item, Log, Outcome, Part, Policy, ReadError, Reading, Reads};
+use crate::disk::{Disk, is_full};
+use crate::hash::stable::StableHasher;
 use crate::manifest::Manifest;
 use crate::settings::{Blocking, DataDirectory, Mode};
 use crate::shard::Space;
-use crate::shard::notice::Change;
 use crate::shard::txn::{Departures, Fetched, Named, Wanted};
+use crate::sync::atomic::AtomicBool;
 use crate::sync::{Mutex, MutexGuard, RwLock};
+use crate::table::hold_short;
 
 /// Most values that one command may hold while it waits for others.
 const FETCHED_BYTES: u64 = 256 << 20;
@@ -40,8 +42,6 @@ pub(super) const HEADROOM: u64 = 16;
 /// Segments at the limit of space.
 pub(super) const SEGMENTS: u64 = 32;
 const SEGMENT_BYTES: (u64, u64) = (1 << 20, 64 << 20);
-/// Pages of an index that are searched for expired keys at once.
-const SWEEP_PAGES: usize = 1024;
 /// Entries of one shard that arrive on disk while it is locked.
 const ARRIVING_AT_ONCE: usize = 64;
 /// What expires so soon is not written in the background, which has time: a writer that needs room at once writes it.
@@ -49,6 +49,8 @@ const SOON_MS: u64 = 3000;
 /// Victims in a row that may not leave before demotion gives up, and how often it begins again.
 const STUCK: usize = 1024;
 const VAIN: usize = 8;
+/// How seldom a checkpoint is tried while there is no space for it: each so many looks.
+const FULL_LOOKS: u64 = 32;
 
 /// What the spaces' cold entries have in common.
 pub(super) struct Tier {
@@ -60,6 +62,11 @@ pub(super) struct Tier {
     /// Most bytes that are read ahead for one caller.
     pub(super) ahead_bytes: u64,
     pub(super) held: Held,
+    pub(super) vain: Vain,
+    /// Tasks' entries found no space the last time.
+    pub(super) is_full: AtomicBool,
+    /// Looks since then.
+    looks: AtomicU64,
     pub(super) reads: Reads,
     blocking: Blocking,
     pub(super) figures: Arc<Figures>,
@@ -109,12 +116,18 @@ impl Tier {
         };
         let caches = Log::create(Arc::clone(&disk), policy(Class::Cache)).map_err(failed)?;
         let tasks = Log::open(Arc::clone(&disk), policy(Class::Task)).map_err(|error| refused(&error))?;
+        hold_short();
+        let logs = [caches, tasks].map(Arc::new);
+        Log::share_space(&logs[0], &logs[1]);
         Ok(Tier {
-            logs: [Arc::new(caches), Arc::new(tasks)],
+            logs,
             moves: RwLock::new(()),
             work: Mutex::default(),
             ahead_bytes: share(AHEADS) as u64,
             held: Held::default(),
+            vain: Vain::default(),
+            is_full: AtomicBool::new(false),
+            looks: AtomicU64::new(0),
             reads: Reads::of(usize::try_from(max_memory / READER_BYTES).unwrap_or(usize::MAX)),
             blocking,
             figures: Arc::default(),
@@ -164,6 +177,11 @@ impl Tier {
 
     fn is_closed(&self) -> bool {
         self.directory.lock().is_none()
+    }
+
+    /// Whether it is time to try to write tasks' entries: where there was no space, not each time that somebody looks.
+    pub(super) fn may_try_again(&self) -> bool {
+        !self.is_full.load(Relaxed) || self.looks.fetch_add(1, Relaxed).is_multiple_of(FULL_LOOKS)
     }
 
     /// Where writers wait for room.
@@ -224,6 +242,9 @@ impl Tier {
 
     /// The same for a writer that has to wait for room; that is counted.
     pub(super) fn stall<R: Send>(&self, waits: Waits, act: impl FnOnce() -> R + Send) -> Step<R> {
+        if waits == Waits::Never {
+            return Err(Halt::NoRoom);
+        }
         let watch = Stopwatch::start();
         let result = self.block(waits, act)?;
         self.figures.stalls.fetch_add(1, Relaxed);
@@ -379,9 +400,14 @@ impl Core {
         let batch = &mut departures.batch;
         let is_durable = !log.policy().is_durable || self.sync_log().is_some();
         let mut written = if is_durable { log.append(batch) } else { Err(io::ErrorKind::Other.into()) };
-        if written.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::StorageFull) {
-            self.free_space(tier, log, true);
+        if written.as_ref().is_err_and(is_full) {
+            self.free_full(tier);
             written = log.append(batch);
+        }
+        match log.policy().class {
+            Class::Cache if written.is_ok() => tier.vain.came_in(batch.bytes()),
+            Class::Cache => {}
+            Class::Task => tier.is_full.store(written.as_ref().is_err_and(is_full), Relaxed),
         }
         let mut rest = batch.items();
         while let Some(first) = rest.first() {
@@ -440,58 +466,7 @@ impl Core {
         };
         tier.held.end_pass(is_stuck);
         self.expire_cold(tier);
-        for log in tier.logs() {
-            // The lock keeps reclaim and demotion apart: a log has one writer.
-            if let Some(_work) = tier.lock_work() {
-                // What has expired goes with its segment.
-                match log.drop_dead() {
-                    Ok(bytes) => tier.figures.reclaimed_bytes.fetch_add(bytes, Relaxed),
-                    Err(_) => tier.figures.write_errors.fetch_add(1, Relaxed),
-                };
-                self.free_space(tier, log, false);
-                self.put_together(tier, log);
-            }
-        }
+        self.clear_up(tier);
         self.checkpoint_if_due();
-    }
-
-    /// Removes cold keys whose deadline has passed.
-    fn expire_cold(&self, tier: &Tier) {
-        for space in self.spaces.iter().filter(|space| space.is_touched()) {
-            for index in 0..space.shard_count() {
-                let mut found = Vec::new();
-                let now = self.clock.unix_ms();
-                if let Some(cold) = space.lock(index).cold_mut() {
-                    cold.expired(now, SWEEP_PAGES, &mut found);
-                }
-                for (id, spot) in found {
-                    self.remove_cold(tier, space, id, spot.locator, Change::Expire);
-                }
-            }
-        }
-    }
-
-    /// Removes a cold key that is still at this place. Its name is read only if somebody is told of it.
-    pub(super) fn remove_cold(&self, tier: &Tier, space: &Space, id: KeyId, at: Locator, change: Change) {
-        let mut txn = self.begin_at(space, space.shard_of(id.hash()));
-        let is_there = |spot: Spot| spot.locator == at;
-        if !txn.is_listened_to(id.hash()) {
-            if txn.spot_of(id).is_some_and(is_there) {
-                txn.forget_id(id, change);
-            }
-            return txn.finish().send();
-        }
-        let wanted = txn.spot_of(id).filter(|spot| is_there(*spot)).and_then(|spot| txn.name_of(id, spot));
-        txn.finish().send();
-        // Where the disk fails it is tried again later.
-        let Ok(named) = tier.names(space, wanted.into_iter().collect(), Waits::Alone) else { return };
-        let mut txn = self.begin_at(space, space.shard_of(id.hash()));
-        match named.first() {
-            Some(named) => txn.remove_named(named, change),
-            // A damaged record has no name to tell.
-            None if txn.spot_of(id).is_some_and(is_there) => drop(txn.forget_id(id, change)),
-            None => {}
-        }
-        txn.finish().send();
     }
 }

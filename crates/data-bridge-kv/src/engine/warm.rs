@@ -3,7 +3,7 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use data_bridge_kv_model::command::{KeyCommand, ScalarCommand, SetOptions};
+use data_bridge_kv_model::command::{KeyCommand, ScalarCommand, SetCommand, SetOperation, SetOptions};
 use data_bridge_kv_model::{Command, Key, KeySet, ReplyBuf};
 
 use super::halt::Means;
@@ -12,7 +12,7 @@ use crate::cold::{Ahead, Source};
 use crate::hash::KeyHash;
 use crate::router::{lock_keys, lock_one};
 use crate::shard::txn::{Fetched, Guards};
-use crate::shard::{Space, Txn, exec};
+use crate::shard::{Space, Txn, encoded_len, exec};
 use crate::table::OwnedEntry;
 
 /// Rounds after which a command keeps entries from leaving memory until it has run: others may have made its keys cold
@@ -116,6 +116,33 @@ impl Core {
             let place = txn.place(key);
             txn.warm(place, false);
         });
+        Ok(txn)
+    }
+
+    /// Stops a command that would put together more from several collections than its caller lets it.
+    pub(super) fn check_sources<'a>(
+        caller: &Caller,
+        mut txn: Txn<'a>,
+        command: &Command<'_>,
+    ) -> Step<Txn<'a>> {
+        let Command::Set(SetCommand::Combine { operation, keys, store }) = command else { return Ok(txn) };
+        if caller.most_bytes == u64::MAX {
+            return Ok(txn);
+        }
+        let mut bytes = keys.iter().map(|key| {
+            let place = txn.place(key);
+            txn.peek(place).map_or(0, |entry| encoded_len(entry.value()))
+        });
+        let gathered: usize = match operation {
+            SetOperation::Union => bytes.sum(),
+            SetOperation::Intersection | SetOperation::Difference => bytes.next().unwrap_or(0),
+        };
+        // What stays has its members one by one.
+        let bytes = if store.is_some() { gathered.saturating_mul(2) } else { gathered };
+        if let Err(halt) = caller.means().check(bytes as u64) {
+            txn.finish().send();
+            return Err(halt);
+        }
         Ok(txn)
     }
 

@@ -25,6 +25,9 @@ struct Grave {
     spot: Spot,
 }
 
+/// Records of a clear that are buried together: a tombstone takes more memory than what the index has of a key.
+const BURIED_AT_ONCE: usize = 1 << 14;
+
 /// The records of all keys that were there when they were cleared.
 struct Pit {
     index: Index,
@@ -82,6 +85,12 @@ impl ColdKeys {
     /// How many of them are on disk.
     pub fn on_disk(&self) -> usize {
         self.index.len()
+    }
+
+    /// How many that are not in the table have a deadline.
+    pub fn dated(&self) -> usize {
+        let departing = self.departing.values().filter(|entry| entry.entry().deadline().is_some());
+        self.index.dated() + departing.count()
     }
 
     /// Whether there is none.
@@ -254,6 +263,17 @@ impl ColdKeys {
         !self.graves.is_empty() || !self.pits.is_empty() && !self.is_replaying()
     }
 
+    /// How many keys are deleted whose records wait for [`ColdKeys::settle`].
+    pub fn graves(&self) -> usize {
+        let cleared: usize = self.pits.iter().map(|pit| pit.index.len() + pit.index.residents()).sum();
+        self.graves.len() + cleared
+    }
+
+    /// Whether some of these are of a clear.
+    pub fn has_pits(&self) -> bool {
+        !self.pits.is_empty()
+    }
+
     /// Whether an entry in memory is on disk as it is, so that it can leave memory as if it had just been written.
     pub fn is_clean(&self, id: KeyId, sequence: u64) -> bool {
         sequence <= self.checkpointed && self.index.get(id).is_some()
@@ -404,11 +424,16 @@ pub struct Settled {
 }
 
 impl Settled {
-    /// Buries them with the next batch. Whoever writes the tier holds its lock all along: until then nobody knows of them.
+    /// Buries them, the last of them with the next batch. Whoever writes the tier holds its lock all along: until then nobody
+    /// knows of them.
     pub fn bury(self) {
         for Pit { index, version } in self.pits {
             for (id, spot) in index.all_from(KeyHash::from_bits(0)) {
                 self.log.forget(self.namespace, 0, id, version, spot.locator);
+                if self.log.has_graves(BURIED_AT_ONCE) {
+                    // What can't be written now is with the next batch.
+                    let _ = self.log.bury();
+                }
             }
         }
     }

@@ -11,7 +11,9 @@
 //! Entries are read at random, and with pages of 4 KiB most of the reads would first have to look up where the page is.
 //! So the system is asked to put a chunk of tables' pages into one page of its size, but for the first few, and for those
 //! of which some went back: the system would fill them up again. Payloads have chunks of their own, without that: what is
-//! behind one in its last page takes no memory.
+//! behind one in its last page takes no memory. Those below 32 KiB stand here only if a
+//! store asks for it: they have pages of 4 KiB, in chunks of 512 KiB, so that what goes is the system's again whatever stands
+//! beside it.
 //!
 //! A payload that is longer than a run is mapped by itself.
 //!
@@ -23,7 +25,7 @@ mod cells;
 use std::collections::BTreeSet;
 use std::ops::Deref;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 use hashbrown::HashMap;
 use parking_lot::Mutex;
@@ -35,15 +37,31 @@ pub(super) use self::cells::LENGTHS as CELL_LENGTHS;
 /// Bytes of a page.
 pub(super) const PAGE_BYTES: usize = 16 << 10;
 const CHUNK_PAGES: usize = u128::BITS as usize;
-const CHUNK_BYTES: usize = PAGE_BYTES * CHUNK_PAGES;
 /// The longest run.
-const RUN_BYTES: usize = CHUNK_BYTES;
-/// What the system counts.
+const RUN_BYTES: usize = PAGE_BYTES * CHUNK_PAGES;
+/// What the system counts; the page of short payloads.
 const SYSTEM_PAGE: usize = 4 << 10;
+/// Payloads below this are short.
+const SHORT_BYTES: usize = 32 << 10;
 /// Chunks that are there before huge pages are asked for: a small store takes no more than it needs.
 const SMALL_CHUNKS: usize = 4;
-/// Single free pages that stay the process's.
+/// Free runs that stay the process's: single pages, and of short payloads as many pages in all.
 const KEPT_PAGES: usize = 32;
+const KEPT_SHORT_PAGES: usize = 128;
+
+/// Whether short payloads stand here, too.
+static HOLDS_SHORT: AtomicBool = AtomicBool::new(false);
+
+/// From now on short payloads stand here, too, for a store that is to take little: it costs time, since the system clears what
+/// it gives page by page.
+pub fn hold_short() {
+    HOLDS_SHORT.store(true, Ordering::Relaxed);
+}
+
+/// The least bytes of a payload that stands here.
+pub(super) fn least_bytes() -> usize {
+    if HOLDS_SHORT.load(Ordering::Relaxed) { SYSTEM_PAGE } else { SHORT_BYTES }
+}
 
 /// A run of `len` bytes, from 1 to [`RUN_BYTES`]; `None` if the system has no memory.
 pub(super) fn take(len: usize) -> Option<NonNull<u8>> {
@@ -88,8 +106,10 @@ impl Extent {
     /// A copy of these bytes, which are some; `None` if the system has no memory.
     pub(super) fn copy_of(bytes: &[u8]) -> Option<Extent> {
         let len = bytes.len();
-        let payloads = &Arena::of_this_process().payloads;
-        let start = if len > RUN_BYTES { map(len)? } else { payloads.take(len.div_ceil(PAGE_BYTES))? };
+        let start = match Arena::of_this_process().region_of(len) {
+            Some(region) => region.take(len.div_ceil(region.page_bytes))?,
+            None => map(len)?,
+        };
         // SAFETY: new memory of this length.
         unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), start.as_ptr(), len) };
         Some(Extent { start, len })
@@ -115,10 +135,9 @@ impl Drop for Extent {
     fn drop(&mut self) {
         // SAFETY: taken or mapped with this length, and nobody has a reference into it any more.
         unsafe {
-            if self.len > RUN_BYTES {
-                unmap(self.start, self.len);
-            } else {
-                Arena::of_this_process().payloads.give(self.start, self.len.div_ceil(PAGE_BYTES));
+            match Arena::of_this_process().region_of(self.len) {
+                Some(region) => region.give(self.start, self.len.div_ceil(region.page_bytes)),
+                None => unmap(self.start, self.len),
             }
         }
     }
@@ -131,10 +150,12 @@ struct Arena {
     cells: Mutex<Cells>,
     tables: Region,
     payloads: Region,
+    short_payloads: Region,
 }
 
 /// Chunks of one use.
 struct Region {
+    page_bytes: usize,
     chunks: Mutex<Chunks>,
 }
 
@@ -143,10 +164,53 @@ struct Chunks {
     known: HashMap<usize, Chunk, foldhash::fast::FixedState>,
     /// By the length of the longest free run: the chunks that have one.
     rooms: [BTreeSet<usize>; CHUNK_PAGES + 1],
-    /// Free pages that were not given back, by address.
-    kept: Vec<usize>,
+    kept: Kept,
+    page_bytes: usize,
     /// Whether huge pages are asked for.
     is_dense: bool,
+}
+
+/// Free runs that were not given back, since runs come and go in turns.
+struct Kept {
+    /// By length in pages, from one on: their addresses.
+    runs: Vec<Vec<usize>>,
+    pages: usize,
+    most_pages: usize,
+}
+
+impl Kept {
+    /// Of runs of at most so many pages, and pages in all.
+    fn new(longest: usize, most_pages: usize) -> Kept {
+        Kept { runs: vec![Vec::new(); longest], pages: 0, most_pages }
+    }
+
+    fn take(&mut self, pages: usize) -> Option<usize> {
+        let run = self.runs.get_mut(pages - 1)?.pop()?;
+        self.pages -= pages;
+        Some(run)
+    }
+
+    /// Whether such a run is kept at all, though another may have to go for it.
+    fn admits(&self, pages: usize) -> bool {
+        pages <= self.runs.len()
+    }
+
+    fn keep(&mut self, run: usize, pages: usize) {
+        self.runs[pages - 1].push(run);
+        self.pages += pages;
+    }
+
+    /// One that is too much, with its length: of the length that has most pages, so that those stay that are used now.
+    fn spare(&mut self) -> Option<(usize, usize)> {
+        if self.pages <= self.most_pages {
+            return None;
+        }
+        let most = (1..=self.runs.len()).max_by_key(|pages| self.runs[pages - 1].len() * pages)?;
+        // The one that was kept first.
+        let run = (!self.runs[most - 1].is_empty()).then(|| self.runs[most - 1].remove(0))?;
+        self.pages -= most;
+        Some((run, most))
+    }
 }
 
 #[derive(Clone, Copy, Default)]
@@ -180,24 +244,45 @@ impl Arena {
     }
 
     fn new(process: u32) -> Arena {
-        let [tables, payloads] = [true, false].map(Region::new);
-        Arena { process, cells: Mutex::default(), tables, payloads }
+        Arena {
+            process,
+            cells: Mutex::default(),
+            tables: Region::of_tables(),
+            payloads: Region::new(PAGE_BYTES, false, Kept::new(1, KEPT_PAGES)),
+            short_payloads: Region::new(
+                SYSTEM_PAGE,
+                false,
+                Kept::new(SHORT_BYTES / SYSTEM_PAGE, KEPT_SHORT_PAGES),
+            ),
+        }
+    }
+
+    /// Where a payload of so many bytes stands; `None` if by itself.
+    fn region_of(&self, len: usize) -> Option<&Region> {
+        match len {
+            ..SHORT_BYTES => Some(&self.short_payloads),
+            SHORT_BYTES..=RUN_BYTES => Some(&self.payloads),
+            _ => None,
+        }
     }
 }
 
 impl Region {
-    fn new(is_dense: bool) -> Region {
+    fn new(page_bytes: usize, is_dense: bool, kept: Kept) -> Region {
         let known = HashMap::with_hasher(foldhash::fast::FixedState::default());
         let rooms = std::array::from_fn(|_| BTreeSet::new());
-        Region { chunks: Mutex::new(Chunks { known, rooms, kept: Vec::with_capacity(KEPT_PAGES), is_dense }) }
+        Region { page_bytes, chunks: Mutex::new(Chunks { known, rooms, kept, page_bytes, is_dense }) }
+    }
+
+    fn of_tables() -> Region {
+        Region::new(PAGE_BYTES, true, Kept::new(1, KEPT_PAGES))
     }
 
     fn take(&self, pages: usize) -> Option<NonNull<u8>> {
         assert!((1..=CHUNK_PAGES).contains(&pages), "a run of {pages} pages");
         let mut chunks = self.chunks.lock();
-        let kept = if pages == 1 { chunks.kept.pop() } else { None };
-        let address = match kept {
-            Some(page) => page,
+        let address = match chunks.kept.take(pages) {
+            Some(run) => run,
             None => chunks.cut(pages)?,
         };
         NonNull::new(ptr::with_exposed_provenance_mut(address))
@@ -207,20 +292,35 @@ impl Region {
     /// The run is from [`Region::take`] of this region with as many pages, and is not used any more.
     unsafe fn give(&self, run: NonNull<u8>, pages: usize) {
         let address = run.as_ptr().expose_provenance();
-        if pages == 1 {
+        let mut freed = Some((address, pages));
+        {
             let mut chunks = self.chunks.lock();
-            if chunks.kept.len() < KEPT_PAGES && chunks.known.contains_key(&(address / CHUNK_BYTES)) {
-                return chunks.kept.push(address);
+            if chunks.kept.admits(pages) && chunks.known.contains_key(&(address / chunks.bytes())) {
+                chunks.kept.keep(address, pages);
+                freed = chunks.kept.spare();
             }
         }
-        // SAFETY: nobody uses the run any more, and nobody is given it before it is noted as free.
-        unsafe { empty(run, pages * PAGE_BYTES) };
+        while let Some((address, pages)) = freed {
+            // SAFETY: a run of this region that nobody uses any more.
+            unsafe { self.release(address, pages) }
+            freed = self.chunks.lock().kept.spare();
+        }
+    }
+
+    /// # Safety
+    /// As for [`Region::give`]; the run is not kept.
+    unsafe fn release(&self, address: usize, pages: usize) {
+        let chunk_bytes = CHUNK_PAGES * self.page_bytes;
+        if let Some(run) = NonNull::new(ptr::with_exposed_provenance_mut(address)) {
+            // SAFETY: nobody uses the run any more, and nobody is given it before it is noted as free.
+            unsafe { empty(run, pages * self.page_bytes) };
+        }
         let unused = self.chunks.lock().note(address, pages);
         let start =
-            unused.and_then(|chunk| NonNull::new(ptr::with_exposed_provenance_mut(chunk * CHUNK_BYTES)));
+            unused.and_then(|chunk| NonNull::new(ptr::with_exposed_provenance_mut(chunk * chunk_bytes)));
         if let Some(start) = start {
             // SAFETY: a whole chunk, all of whose pages are free, and which is known no more.
-            unsafe { unmap(start, CHUNK_BYTES) };
+            unsafe { unmap(start, chunk_bytes) };
         }
     }
 }
@@ -232,30 +332,30 @@ impl Chunks {
         let number = match fitting {
             Some(number) => number,
             None => {
-                let number = map_chunk()?;
-                self.set(
-                    number,
-                    Chunk { free: u128::MAX, huge: self.is_large() && ask_for_huge(number, true) },
-                );
+                let number = map_chunk(self.bytes())?;
+                if self.page_bytes == SYSTEM_PAGE {
+                    populate(number * self.bytes(), self.bytes());
+                }
+                self.set(number, Chunk { free: u128::MAX, huge: self.is_large() && self.ask(number, true) });
                 number
             }
         };
         let chunk = self.known.get(&number).copied()?;
         let first = first_run(chunk.free, pages);
         let free = chunk.free & !(mask(pages) << first);
-        let huge = chunk.huge || free == 0 && self.is_large() && ask_for_huge(number, true);
+        let huge = chunk.huge || free == 0 && self.is_large() && self.ask(number, true);
         self.set(number, Chunk { free, huge });
-        Some(number * CHUNK_BYTES + first as usize * PAGE_BYTES)
+        Some(number * self.bytes() + first as usize * self.page_bytes)
     }
 
     /// Notes that a run is free; answers a chunk that is empty and not needed.
     fn note(&mut self, address: usize, pages: usize) -> Option<usize> {
-        let (number, first) = (address / CHUNK_BYTES, address % CHUNK_BYTES / PAGE_BYTES);
+        let (number, first) = (address / self.bytes(), address % self.bytes() / self.page_bytes);
         let chunk = *self.known.get(&number)?;
         let run = mask(pages) << first;
         assert!(chunk.free & run == 0, "a run that is free already");
         if chunk.huge {
-            ask_for_huge(number, false);
+            self.ask(number, false);
         }
         self.set(number, Chunk { free: chunk.free | run, huge: false });
         let empty = &self.rooms[CHUNK_PAGES];
@@ -266,6 +366,15 @@ impl Chunks {
         self.rooms[CHUNK_PAGES].remove(&unused);
         self.known.remove(&unused);
         Some(unused)
+    }
+
+    /// Bytes of a chunk.
+    fn bytes(&self) -> usize {
+        CHUNK_PAGES * self.page_bytes
+    }
+
+    fn ask(&self, number: usize, huge: bool) -> bool {
+        ask_for_huge(number * self.bytes(), self.bytes(), huge)
     }
 
     fn is_large(&self) -> bool {
@@ -307,41 +416,52 @@ fn first_run(mut bits: u128, pages: usize) -> u32 {
 }
 
 /// The number of a new chunk.
-fn map_chunk() -> Option<usize> {
+fn map_chunk(bytes: usize) -> Option<usize> {
     // The system puts new mappings below older ones, so that this is where it should most of the time.
-    let first = map(CHUNK_BYTES)?;
+    let first = map(bytes)?;
     let address = first.as_ptr().expose_provenance();
-    if address.is_multiple_of(CHUNK_BYTES) {
-        return Some(address / CHUNK_BYTES);
+    if address.is_multiple_of(bytes) {
+        return Some(address / bytes);
     }
     // SAFETY: just mapped, and nobody was told of it.
-    unsafe { unmap(first, CHUNK_BYTES) };
-    let wide = map(2 * CHUNK_BYTES)?;
+    unsafe { unmap(first, bytes) };
+    let wide = map(2 * bytes)?;
     let address = wide.as_ptr().expose_provenance();
-    let before = address.next_multiple_of(CHUNK_BYTES) - address;
+    let before = address.next_multiple_of(bytes) - address;
     // SAFETY: what was just mapped but for the chunk; its ends are at pages, as both are.
     unsafe {
         unmap(wide, before);
-        unmap(wide.add(before + CHUNK_BYTES), CHUNK_BYTES - before);
+        unmap(wide.add(before + bytes), bytes - before);
     }
-    Some((address + before) / CHUNK_BYTES)
+    Some((address + before) / bytes)
 }
 
 /// Whether the system puts the chunk into a huge page from now on, if it can; it is only asked.
-fn ask_for_huge(number: usize, huge: bool) -> bool {
+fn ask_for_huge(address: usize, bytes: usize, huge: bool) -> bool {
     #[cfg(target_os = "linux")]
     {
         let advice = if huge { Advice::LinuxHugepage } else { Advice::LinuxNoHugepage };
         // SAFETY: what the memory holds stays as it is.
-        let asked =
-            unsafe { madvise(ptr::with_exposed_provenance_mut(number * CHUNK_BYTES), CHUNK_BYTES, advice) };
+        let asked = unsafe { madvise(ptr::with_exposed_provenance_mut(address), bytes, advice) };
         asked.is_ok() && huge
     }
     #[cfg(not(target_os = "linux"))]
     {
-        let _ = (number, huge);
+        let _ = (address, bytes, huge);
         false
     }
+}
+
+/// Has the system give the memory of a new chunk at once, if it can: page by page, as it is written to, takes longer.
+fn populate(address: usize, bytes: usize) {
+    #[cfg(target_os = "linux")]
+    {
+        // SAFETY: what the memory holds stays as it is.
+        let _ =
+            unsafe { madvise(ptr::with_exposed_provenance_mut(address), bytes, Advice::LinuxPopulateWrite) };
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = (address, bytes);
 }
 
 /// New memory; `None` if the system has none.
@@ -386,7 +506,7 @@ mod tests {
 
     /// Chunks of this test alone.
     fn region() -> Region {
-        Region::new(true)
+        Region::of_tables()
     }
 
     fn resident_pages(run: NonNull<u8>, bytes: usize) -> usize {
@@ -434,8 +554,8 @@ mod tests {
         }
         let chunks = region.chunks.lock();
         let used: u32 = chunks.known.values().map(|chunk| chunk.free.count_zeros()).sum();
-        assert_eq!(used as usize, chunks.kept.len(), "all but what is kept is free");
-        assert!(chunks.known.len() <= chunks.kept.len() + 1, "{} chunks", chunks.known.len());
+        assert_eq!(used as usize, chunks.kept.pages, "all but what is kept is free");
+        assert!(chunks.known.len() <= chunks.kept.pages + 1, "{} chunks", chunks.known.len());
     }
 
     #[test]
@@ -528,7 +648,8 @@ mod tests {
 
     #[test]
     fn an_extent_has_its_bytes_and_gives_them_back() {
-        for len in [1, SYSTEM_PAGE + 1, RUN_BYTES, RUN_BYTES + 1, 5 * RUN_BYTES] {
+        for len in [1, SYSTEM_PAGE + 1, SHORT_BYTES - 1, SHORT_BYTES, RUN_BYTES, RUN_BYTES + 1, 5 * RUN_BYTES]
+        {
             let bytes: Vec<u8> = (0..len).map(|at| (at % 251) as u8).collect();
             let extent = Extent::copy_of(&bytes).expect("there is memory");
             assert!(*extent == *bytes, "{len} bytes");

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use data_bridge_kv_model::identity::same_identity;
 use data_bridge_kv_model::{Items, Kind, ValueRef};
 
-use super::arena::Extent;
+use super::arena::{self, Extent};
 use crate::collections::Collection;
 use crate::footprint::{arc_bytes, block_bytes};
 
@@ -31,18 +31,15 @@ pub struct Blob(Bytes);
 enum Bytes {
     /// The payload starts at `start` and ends with the bytes.
     Heap { bytes: Box<[u8]>, start: usize },
-    /// A long one.
+    /// A long one: see `arena.rs`.
     Own(Extent),
 }
-
-/// From so many bytes on a payload has memory of its own: see `arena.rs`.
-const OWN_BYTES: usize = 32 << 10;
 
 impl Blob {
     /// The last `length` of these bytes, where they are; copied if much less is needed than they take.
     pub fn tail(bytes: Vec<u8>, length: usize) -> Blob {
         let start = bytes.len() - length;
-        if bytes.capacity() - length > length / 16 || length >= OWN_BYTES {
+        if bytes.capacity() - length > length / 16 || length >= arena::least_bytes() {
             return Blob::from(&bytes[start..]);
         }
         Blob(Bytes::Heap { bytes: bytes.into_boxed_slice(), start })
@@ -60,7 +57,7 @@ impl Blob {
 
 impl From<&[u8]> for Blob {
     fn from(bytes: &[u8]) -> Blob {
-        let own = if bytes.len() >= OWN_BYTES { Extent::copy_of(bytes) } else { None };
+        let own = if bytes.len() >= arena::least_bytes() { Extent::copy_of(bytes) } else { None };
         Blob(own.map_or_else(|| Bytes::Heap { bytes: bytes.into(), start: 0 }, Bytes::Own))
     }
 }

@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use data_bridge_kv_model::command::{Expiry, ScanOptions, SetCommand, SetOperation};
-use data_bridge_kv_model::{
-    Arg, Error, ErrorKind, Glob, Key, Keys, Kind, ReplyBuf, Result, Shape, ValueRef, show,
-};
+use data_bridge_kv_model::{Arg, Error, Glob, Key, Keys, Kind, ReplyBuf, Result, Shape, ValueRef, show};
 
 use super::scalar::deadline;
 use super::{check_collection_bytes, check_growth, member, named_by_bytes, plain_member};
@@ -15,8 +13,11 @@ use crate::hash::KeyHash;
 use crate::mutation::Mutation;
 use crate::shard::txn::Place;
 use crate::shard::{Shard, Space, Txn};
-use crate::table::NewValue;
+use crate::table::{NewValue, Stored};
 use crate::wal::Lsn;
+
+/// Sets whose members are looked up in each other to find their union; more are put together.
+const FEW_SETS: usize = 4;
 
 /// Adds one member to a set that is there. Answers `None`, having done nothing, where it takes more.
 #[inline]
@@ -298,36 +299,29 @@ fn combine(
     keys: Keys<'_>,
     out: &mut ReplyBuf,
 ) -> Result<()> {
-    let mut result: Option<Set> = None;
-    for key in keys.iter() {
-        let set = read(txn, key)?;
-        let next = match (result, operation) {
-            (None, _) => set.cloned().unwrap_or_default(),
-            (Some(mut result), SetOperation::Union) => {
-                set.into_iter().flat_map(Set::iter).for_each(|member| {
-                    result.insert(member.value());
-                });
-                result
-            }
-            (Some(result), operation) => {
-                let keep = operation == SetOperation::Intersection;
-                let mut kept = Set::default();
-                for member in result.iter() {
-                    if set.is_some_and(|set| set.contains(member.value())) == keep {
-                        kept.insert(member.value());
-                    }
-                }
-                kept
-            }
-        };
-        result = Some(next);
+    let sets = keys.iter().map(|key| shared(txn, key)).collect::<Result<Vec<_>>>()?;
+    if sets.is_empty() {
+        return Err(Error::invalid("no sets were named"));
     }
-    let result = result.ok_or_else(|| Error::new(ErrorKind::InvalidArgument, "no sets were named"))?;
+    let sets: Vec<Option<&Set>> = sets.iter().map(|set| set.as_deref().and_then(set_of)).collect();
     let Some(store) = store else {
-        out.container(Shape::Members, result.len());
-        result.iter().for_each(|member| out.value(member.value()));
+        if operation == SetOperation::Union && sets.len() > FEW_SETS {
+            let all = union(&sets);
+            put_members(all.len(), all.iter(), out);
+        } else {
+            let members = chosen(operation, &sets);
+            put_members(members.len(), members.into_iter(), out);
+        }
         return Ok(());
     };
+    let mut result = Set::default();
+    if operation == SetOperation::Union {
+        result = union(&sets);
+    } else {
+        chosen(operation, &sets).into_iter().for_each(|member| {
+            result.insert(member.value());
+        });
+    }
     check_collection_bytes(result.encoded_len())?;
     let place = txn.place(store);
     let length = result.len();
@@ -339,4 +333,56 @@ fn combine(
     }
     out.count(length);
     Ok(())
+}
+
+/// A set as it is now; it stays so as long as it is held.
+fn shared(txn: &mut Txn<'_>, key: Key<'_>) -> Result<Option<Arc<Collection>>> {
+    read(txn, key)?;
+    let place = txn.place(key);
+    Ok(txn.peek(place).and_then(|entry| match entry.value() {
+        Stored::Collection(collection) => Some(collection.share()),
+        Stored::Inline { .. } | Stored::Blob { .. } | Stored::Whole { .. } => None,
+    }))
+}
+
+fn set_of(collection: &Collection) -> Option<&Set> {
+    match collection {
+        Collection::Set(set) => Some(set),
+        Collection::List(_) | Collection::Hash(_) | Collection::SortedSet(_) => None,
+    }
+}
+
+fn union(sets: &[Option<&Set>]) -> Set {
+    let mut all = Set::default();
+    sets.iter().flatten().flat_map(|set| set.iter()).for_each(|member| {
+        all.insert(member.value());
+    });
+    all
+}
+
+/// The members that a combination has, in place: a set of their own would take as much memory again.
+fn chosen<'s>(operation: SetOperation, sets: &[Option<&'s Set>]) -> Vec<&'s Packed> {
+    let is_in = |set: &Option<&Set>, member: &Packed| set.is_some_and(|set| set.contains(member.value()));
+    let (first, others) = sets.split_first().map_or((None, &[][..]), |(first, others)| (*first, others));
+    let of_first = first.into_iter().flat_map(Set::iter);
+    match operation {
+        SetOperation::Union => {
+            let of_others = others.iter().enumerate().flat_map(|(at, set)| {
+                let is_new = move |member: &&Packed| !sets[..=at].iter().any(|set| is_in(set, member));
+                set.iter().flat_map(|set| set.iter()).filter(is_new)
+            });
+            of_first.chain(of_others).collect()
+        }
+        SetOperation::Intersection => {
+            of_first.filter(|member| others.iter().all(|set| is_in(set, member))).collect()
+        }
+        SetOperation::Difference => {
+            of_first.filter(|member| !others.iter().any(|set| is_in(set, member))).collect()
+        }
+    }
+}
+
+fn put_members<'s>(count: usize, members: impl Iterator<Item = &'s Packed>, out: &mut ReplyBuf) {
+    out.container(Shape::Members, count);
+    members.for_each(|member| out.value(member.value()));
 }

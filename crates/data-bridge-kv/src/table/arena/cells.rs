@@ -114,7 +114,7 @@ mod tests {
 
     #[test]
     fn cells_are_apart_and_their_runs_go_back() {
-        let region = Region::new(true);
+        let region = Region::of_tables();
         let mut cells = Cells::default();
         let mut taken: Vec<(NonNull<u8>, usize, u8)> = Vec::new();
         let mut seed = 11_u64;
@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn the_lowest_run_with_room_is_taken_from() {
-        let (region, mut cells) = (Region::new(true), Cells::default());
+        let (region, mut cells) = (Region::of_tables(), Cells::default());
         let mut all: Vec<NonNull<u8>> = (0..48).map(|_| cells.take(4096, &region).expect("memory")).collect();
         all.sort_unstable();
         for index in [40, 3] {
@@ -163,7 +163,7 @@ mod tests {
     #[test]
     #[should_panic(expected = "free already")]
     fn a_cell_goes_back_once() {
-        let (region, mut cells) = (Region::new(true), Cells::default());
+        let (region, mut cells) = (Region::of_tables(), Cells::default());
         let cell = cells.take(2048, &region).expect("there is memory");
         // SAFETY: the second time it is refused.
         unsafe {
@@ -175,9 +175,9 @@ mod tests {
 
     #[test]
     fn a_cell_of_the_process_before_a_fork_is_left() {
-        let (before, mut cells_before) = (Region::new(true), Cells::default());
+        let (before, mut cells_before) = (Region::of_tables(), Cells::default());
         let cell = cells_before.take(2048, &before).expect("there is memory");
-        let (region, mut cells) = (Region::new(true), Cells::default());
+        let (region, mut cells) = (Region::of_tables(), Cells::default());
         // SAFETY: nobody uses the cell, and these cells do not know it.
         unsafe { cells.give(cell, 2048, &region) };
         assert!(cells.kept.is_empty() && region.chunks.lock().known.is_empty());

@@ -1,0 +1,168 @@
+//! What happens at the limit of space on disk, where everything that is there is of use.
+
+use super::*;
+
+const MEMORY: u64 = 1 << 20;
+const SPACE: u64 = 16 << 20;
+
+fn line(n: usize) -> String {
+    format!("SET key:{n} {}", format!("{n:06}").repeat(200))
+}
+
+/// Writes until nothing is taken any more, down to the smallest values; answers how many keys there are.
+fn fill(store: &Store) -> usize {
+    let mut count = 0;
+    for length in [200, 20, 2] {
+        let next = |n: usize| store.run(&format!("SET key:{n} {}", format!("{n:06}").repeat(length)));
+        while next(count) == Reply::Ok {
+            count += 1;
+            if count % 500 == 0 {
+                store.engine.tick();
+            }
+            assert!(count < 200_000, "there is no end");
+        }
+    }
+    count
+}
+
+fn tick(store: &Store, times: usize) {
+    (0..times).for_each(|_| store.engine.tick());
+}
+
+#[test]
+fn a_full_disk_is_not_written_over_and_over() {
+    for namespace in ["tasks", "kept", "default"] {
+        let store = Store::new(namespace, MEMORY, SPACE);
+        let count = fill(&store);
+        assert!(count > 8000, "{count} of {namespace}");
+        tick(&store, 20);
+        let before = store.tier();
+        tick(&store, 50);
+        (0..50).for_each(|n| drop(store.run(&line(count + n))));
+        let moved = store.tier().moved - before.moved;
+        assert!(moved < 2000, "{moved} entries of {namespace} were written again for nothing");
+    }
+}
+
+#[test]
+fn a_full_disk_has_room_again_when_keys_are_deleted() {
+    for namespace in ["tasks", "kept", "default"] {
+        let store = Store::new(namespace, MEMORY, SPACE);
+        let count = fill(&store);
+        // Here and there, so that no segment is empty.
+        let (gone, left): (Vec<usize>, Vec<usize>) = (0..count).partition(|n| n % 3 == 0);
+        gone.iter().for_each(|n| assert_eq!(store.run(&format!("DEL key:{n}")), Reply::Integer(1), "{n}"));
+        tick(&store, 20);
+        for n in gone.iter().take(gone.len() / 2) {
+            assert_eq!(store.run(&line(*n)), Reply::Ok, "{n} of {namespace}");
+        }
+        assert!(store.tier().bytes <= SPACE);
+        let is_there = |n: &&usize| store.run(&format!("EXISTS key:{n}")) == Reply::Integer(1);
+        assert_eq!(left.iter().filter(is_there).count(), left.len());
+    }
+}
+
+#[test]
+fn a_full_disk_has_room_again_when_keys_expire() {
+    for namespace in ["tasks", "kept"] {
+        let store = Store::new(namespace, MEMORY, SPACE);
+        let mut count = 0;
+        while store.run(&format!("{} PX {}", line(count), 60_000 + count % 7 * 60_000)) == Reply::Ok {
+            count += 1;
+        }
+        store.clock.advance(130_000);
+        tick(&store, 20);
+        for n in 0..count / 4 {
+            assert_eq!(store.run(&line(count + n)), Reply::Ok, "{n} of {namespace}");
+        }
+    }
+}
+
+#[test]
+fn caches_and_tasks_share_the_limit_and_caches_make_way() {
+    let store = Store::new("tasks", MEMORY, SPACE);
+    let cache = Caller { namespace: store.engine.namespace("cache").unwrap(), ..store.engine.caller() };
+    for n in 0..20_000 {
+        assert_eq!(run(&store.engine, &cache, &line(n)), Reply::Ok);
+    }
+    store.engine.tick();
+    assert!(store.tier().bytes <= SPACE, "{:?}", store.tier());
+    for n in 0..7000 {
+        assert_eq!(store.run(&line(n)), Reply::Ok, "{n}");
+        assert!(store.tier().bytes <= SPACE, "{:?}", store.tier());
+    }
+    for n in 0..20_000 {
+        assert_eq!(run(&store.engine, &cache, &line(n)), Reply::Ok, "{n}");
+    }
+    assert!(store.tier().bytes <= SPACE, "{:?}", store.tier());
+    assert_eq!(store.run("DBSIZE"), Reply::Integer(7000));
+}
+
+#[test]
+fn a_clear_of_many_cold_keys_is_buried_a_part_at_a_time() {
+    let store = Store::new("tasks", 64 << 20, 1 << 30);
+    for n in 0..40_000 {
+        store.run(&format!("SET key:{n} 1"));
+    }
+    store.engine.demote_all();
+    assert!(store.is_cold(40_000));
+    assert_eq!(store.run("KV.CLEAR "), Reply::Integer(40_000));
+    tick(&store, 3);
+    assert_eq!(store.tier().live_bytes, 0, "{:?}", store.tier());
+}
+
+#[test]
+fn what_a_store_left_is_free_for_the_next_one() {
+    let disk = FaultyDisk::new();
+    disk.set_capacity(Some(64 << 20));
+    let free = |disk: &FaultyDisk| {
+        let mut there = 0;
+        DataDirectory::sized(Arc::new(disk.clone()), |bytes| {
+            there = bytes;
+            bytes
+        })
+        .unwrap();
+        there
+    };
+    assert_eq!(free(&disk), 64 << 20);
+    disk.create("cold-task-0000000000000001").unwrap().write_at(&vec![1; 30 << 20], 0).unwrap();
+    assert_eq!(free(&disk), 64 << 20);
+}
+
+#[test]
+fn the_log_is_cut_also_when_the_disk_is_full() {
+    let store = Store::new("tasks", MEMORY, SPACE);
+    let count = fill(&store);
+    let value = "x".repeat(1000);
+    let mut most = store.disk.used();
+    for n in 0..20_000 {
+        store.run(&format!("SET key:{} {value}", n * 7 % count.min(300)));
+        if n % 200 == 0 {
+            store.engine.tick();
+            most = most.max(store.disk.used());
+        }
+    }
+    // The log has its own bytes beside what the tier may take.
+    let log = store.engine.stats().log.unwrap();
+    assert!(most < SPACE + 3 * (SPACE / 4), "{most} bytes, {log:?}, {:?}", store.tier());
+    for n in (0..count).rev().step_by(2) {
+        store.run(&format!("DEL key:{n}"));
+    }
+    tick(&store, 100);
+    assert_eq!(store.run(&line(0)), Reply::Ok);
+    assert!(store.engine.stats().log.unwrap().bytes < SPACE / 2);
+}
+
+#[test]
+fn many_deletes_of_cold_keys_do_not_pile_up() {
+    let store = Store::new("tasks", 64 << 20, 1 << 30);
+    for n in 0..30_000 {
+        store.run(&format!("SET key:{n} 1 PX 60000"));
+    }
+    store.engine.demote_all();
+    assert!(store.is_cold(30_000));
+    store.clock.advance(60_000);
+    tick(&store, 3);
+    assert!(store.is_cold(0));
+    assert_eq!(store.tier().live_bytes, 0, "{:?}", store.tier());
+}
