@@ -183,12 +183,12 @@ impl Snapshot {
 
 impl Copied {
     fn open(&self, disk: &dyn Disk) -> Result<Box<dyn File>> {
-        disk.open(&self.name).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => {
-                let message = format!("the file {} of the snapshot is missing", self.name);
-                Error::new(ErrorKind::Corruption, message)
+        disk.open(&self.name).map_err(|error| {
+            if error.kind() != io::ErrorKind::NotFound {
+                return failed(&error);
             }
-            _ => failed(&error),
+            let message = format!("the file {} of the snapshot is missing", self.name);
+            Error::new(ErrorKind::Corruption, message)
         })
     }
 

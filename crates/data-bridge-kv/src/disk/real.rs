@@ -71,12 +71,10 @@ impl Disk for RealDisk {
 
     fn open(&self, name: &str) -> io::Result<Box<dyn File>> {
         let path = self.path_of(name)?;
-        let file = options().open(&path).or_else(|error| match error.kind() {
+        let file = options().open(&path).or_else(|error| {
             // Whoever only reads may: a copy of a directory where nobody writes.
-            io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
-                options().write(false).open(&path).map_err(|_| error)
-            }
-            _ => Err(error),
+            let refused = [io::ErrorKind::ReadOnlyFilesystem, io::ErrorKind::PermissionDenied];
+            if refused.contains(&error.kind()) { options().write(false).open(&path) } else { Err(error) }
         })?;
         Ok(Box::new(RealFile(file)))
     }
