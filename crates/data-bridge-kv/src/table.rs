@@ -103,13 +103,6 @@ impl Table {
         self.entry_bytes + self.slab.uncut_bytes() + self.directory.memory_bytes()
     }
 
-    /// The part of [`Table::memory_bytes`] that blocks in use and what they own take: where a write leaves it as it was, the
-    /// rest is as it was too.
-    #[inline]
-    pub fn entry_bytes(&self) -> usize {
-        self.entry_bytes
-    }
-
     /// The entry of a key.
     #[inline]
     pub fn find(&self, hash: KeyHash, key: &[u8]) -> Option<EntryRef<'_>> {

@@ -82,11 +82,8 @@ impl Shard {
             return None;
         }
         let logged = if space.is_logged() { Some(self.log_put(space, key, &value, deadline)?) } else { None };
-        let bytes = self.table.entry_bytes();
         self.carry_out(space, hash, key, Mutation::Put { value, deadline }, Change::Set);
-        if self.table.entry_bytes() != bytes {
-            self.report(space.budget());
-        }
+        self.report(space.budget());
         let (Some(lsn), Some(wal)) = (logged, space.awaited()) else { return Some(0) };
         self.note(lsn, false, wal.durable());
         Some(lsn)
