@@ -362,6 +362,11 @@ impl Log {
         self.usage().bytes.saturating_add(beside.map_or(0, |log| log.usage().bytes))
     }
 
+    /// Whether the limit leaves no room for another whole batch.
+    pub fn is_near_limit(&self) -> bool {
+        self.taken().saturating_add(self.policy.batch_bytes as u64) > self.policy.most_bytes()
+    }
+
     /// Writes a batch, and syncs it in a durable log. From then on its items have places, and count as live: whoever
     /// does not let an index point at one calls [`Log::retire`]. After an error nothing is appended: no place is given,
     /// and the entries will not be found again once another batch was appended. `StorageFull` also if the log's own limit

@@ -244,8 +244,7 @@ impl Core {
             return Ok(room);
         }
         if grows && self.has_no_checkpoint(wal) {
-            let message = "command not allowed when the space on disk is spent ('--max-disk')";
-            return Err(Error::new(ErrorKind::OutOfMemory, message).into());
+            return Err(self.spent(wal).into());
         }
         let bytes = record_bytes();
         space.check_record(bytes)?;
@@ -260,6 +259,16 @@ impl Core {
     fn has_no_checkpoint(&self, wal: &Wal) -> bool {
         let is_full = self.tier.as_ref().is_some_and(|tier| tier.is_full.load(Relaxed));
         is_full && wal.bytes() > self.log_bytes.saturating_mul(LOG_OVERDUE)
+    }
+
+    /// What a checkpoint lacks: space below the limit, or on the disk.
+    #[cold]
+    fn spent(&self, wal: &Wal) -> Error {
+        if self.tier.as_ref().is_some_and(|tier| tier.task_log().is_near_limit()) {
+            let message = "command not allowed when the space on disk is spent ('--max-disk')";
+            return Error::new(ErrorKind::OutOfMemory, message);
+        }
+        refused(wal.full())
     }
 
     pub(super) fn reserve<'a>(
