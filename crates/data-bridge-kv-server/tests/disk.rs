@@ -24,15 +24,10 @@ fn on_few_threads(test: impl Future<Output = ()>) {
 
 /// A server with so many keys on disk, all of them one letter long.
 async fn cold(keys: usize) -> (Server, FaultyDisk, Arc<Engine>) {
-    cold_within(u64::MAX, keys).await
-}
-
-/// The same with a memory budget.
-async fn cold_within(max_memory: u64, keys: usize) -> (Server, FaultyDisk, Arc<Engine>) {
     let disk = FaultyDisk::new();
     let data = DataDirectory::on(Arc::new(disk.clone()), 1 << 30).unwrap();
     let blocking = |act: &mut (dyn FnMut() + Send)| tokio::task::block_in_place(act);
-    let settings = Settings { max_memory, data: Some(data), blocking, ..Settings::default() };
+    let settings = Settings { data: Some(data), blocking, ..Settings::default() };
     let engine = Arc::new(Engine::open(settings).unwrap());
     let server = Server::start(config(&[], &[]), Arc::clone(&engine)).await.unwrap();
     let mut writer = Raw::connect(server.addresses()[0]).await;
@@ -88,39 +83,6 @@ async fn readers_wait() {
     for reader in &mut readers {
         reader.expect("$1\r\nc\r\n:1\r\n").await;
     }
-    server.stop(PATIENCE).await;
-}
-
-#[test]
-fn who_reads_from_disk_does_not_wait_for_those_that_need_room() {
-    on_few_threads(readers_go_on());
-}
-
-async fn readers_go_on() {
-    let (server, disk, engine) = cold_within(1 << 20, 40).await;
-    disk.hold_writes(true);
-    let value = "w".repeat(1000);
-    let writes: String = (0..4000).map(|n| format!("SET new:{n} {value}\r\n")).collect();
-    let mut writer = Raw::connect(server.addresses()[0]).await;
-    let sent = tokio::spawn(async move {
-        writer.send(writes.as_bytes()).await;
-        writer
-    });
-    within(async {
-        while engine.stats().tier.unwrap().stalls == 0 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
-    let mut reader = Raw::connect(server.addresses()[0]).await;
-    for _ in 0..3 {
-        for n in 0..40 {
-            assert_eq!(reader.ask(&format!("GET key:{n}")).await, "$1\r\nc\r\n");
-        }
-    }
-    assert!(engine.holds_writers());
-    disk.hold_writes(false);
-    within(sent).await.unwrap().expect(&"+OK\r\n".repeat(4000)).await;
     server.stop(PATIENCE).await;
 }
 

@@ -15,7 +15,7 @@ use crate::cold::{self, Job};
 use crate::hash::KeyHash;
 use crate::manifest::Manifest;
 use crate::mutation::bytes::EFFECT_BYTES;
-use crate::router::{lock_keys, lock_one};
+use crate::router::lock_one;
 use crate::settings::{NamespaceSettings, Settings};
 use crate::shard::notice::Completions;
 use crate::shard::txn::{Guards, Large};
@@ -512,10 +512,7 @@ impl Core {
                         txn
                     }
                     several => {
-                        let txn = match self.tier {
-                            None => self.begin(space, lock_keys(space, several)),
-                            Some(_) => self.begin_several(space, caller.means(), several, command)?,
-                        };
+                        let txn = self.begin_several(space, caller.means(), several, command)?;
                         Core::check_sources(caller, txn, command)?
                     }
                 };

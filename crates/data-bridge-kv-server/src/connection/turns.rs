@@ -68,9 +68,7 @@ impl Connection {
             }
             next = self.feed();
         }
-        // A read that leaves its key on disk needs no room.
-        let has_no_room = self.dialogue.session.caller.needs.has_no_room();
-        if next == Next::Disk && self.held.is_none() && has_no_room && self.shared.engine.holds_writers() {
+        if next == Next::Disk && self.held.is_none() && self.shared.engine.holds_writers() {
             self.wait_for_room().await;
             next = self.feed();
         }
