@@ -521,6 +521,21 @@ fn what_expires_goes_without_being_written_again() {
     assert!((alive - 50..=alive + 50).contains(&keys), "{keys}");
 }
 
+/// Who finds memory spent is refused where nothing can leave: what expires soon can, before that.
+#[test]
+fn what_expires_within_seconds_is_written_where_memory_is_spent() {
+    let (budget, text) = (4 << 20, "x".repeat(500));
+    let store = Store::new("cache", budget, 64 << 20);
+    let mut n = 0;
+    while store.engine.stats().used_memory < budget - budget / 32 {
+        assert_eq!(store.run(&format!("SET key:{n} {text} EX 2")), Reply::Ok);
+        n += 1;
+    }
+    store.engine.count_beside(0, budget as usize / 8);
+    store.engine.tick();
+    assert!(store.tier().demoted > 0 && store.engine.stats().used_memory <= budget);
+}
+
 #[test]
 fn what_expires_within_seconds_is_written_only_for_a_writer() {
     // Large beside the pages that a shard gives back.

@@ -448,12 +448,12 @@ impl Core {
         let is_stuck = loop {
             let target = self.budget.target();
             let over = self.budget.used().saturating_sub(target.saturating_sub(target / HEADROOM));
-            // Who waits for room can't wait for what expires soon.
-            let own = tier.held.who_waits();
-            let soon = if own.is_some() { 0 } else { self.clock.unix_ms() + SOON_MS };
             if over == 0 {
                 break false;
             }
+            let own = tier.held.who_waits();
+            // Writers wait for room, or will: they can't wait for what expires soon.
+            let soon = if self.budget.excess() > 0 { 0 } else { self.clock.unix_ms() + SOON_MS };
             if self.demote_batch(tier, own, over, soon) > 0 {
                 vain = 0;
                 tier.held.advance(self.budget.excess() == 0);
