@@ -147,3 +147,32 @@ fn a_record_that_is_refused_leaves_the_log_as_it_is() {
         assert!(log(&disk) == before, "background: {background}");
     }
 }
+
+/// What memory has no room for goes to disk in whole batches while the log is carried out: each is a sync.
+#[test]
+fn a_log_of_several_budgets_is_carried_out_in_few_writes() {
+    let disk = FaultyDisk::new();
+    let (engine, caller) = open(&disk, false).unwrap();
+    let value = "v".repeat(3000);
+    for key in 0..3000 {
+        assert_eq!(run(&engine, &caller, &format!("SET key:{key} {value}")), Reply::Ok);
+    }
+    engine.sync().unwrap();
+    let image = disk.crash_image(1);
+    let before = image.operations();
+    drop((engine, caller));
+    let settings = Settings {
+        max_memory: 2 << 20,
+        seed: Some(SEED),
+        shards: Some(8),
+        background: false,
+        data: Some(DataDirectory::on(Arc::new(image.clone()), 1 << 30).unwrap()),
+        ..Settings::default()
+    };
+    let engine = Engine::open(settings).unwrap();
+    let caller = Caller { namespace: engine.namespace("tasks").unwrap(), ..engine.caller() };
+    let (demoted, operations) = (engine.stats().tier.unwrap().demoted, image.operations() - before);
+    println!("{demoted} entries went to disk, {operations} operations");
+    assert!(demoted > 1500 && operations < demoted / 2, "{demoted} entries, {operations} operations");
+    assert_eq!(run(&engine, &caller, "STRLEN key:1"), Reply::Integer(3000));
+}

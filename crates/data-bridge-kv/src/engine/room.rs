@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use data_bridge_kv_model::{Error, ErrorKind};
 
+use super::tier::HEADROOM;
 use super::{Core, NamespaceId, Step, Waits};
 use crate::clock::Stopwatch;
 use crate::settings::Eviction;
@@ -69,8 +70,10 @@ impl Core {
                 let is_closed = || self.closed.load(Relaxed);
                 return tier.held.wait(own, is_closed, || self.budget.excess() == 0);
             }
+            // A batch costs a sync, however little is in it.
+            let more = self.budget.target() / HEADROOM;
             while self.budget.excess() > 0 {
-                if self.demote_batch(tier, Some(own), self.budget.excess(), 0) == 0 {
+                if self.demote_batch(tier, Some(own), self.budget.excess() + more, 0) == 0 {
                     return false;
                 }
             }
