@@ -2,7 +2,7 @@
 //! than its caller lets it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use data_bridge_kv_model::command::table::READ;
 use data_bridge_kv_model::{Error, ErrorKind, ReplyBuf, Spec};
@@ -41,25 +41,15 @@ impl Means {
     }
 }
 
-/// Why the last command of a caller was [`Progress::Blocked`].
+/// How many bytes the last command of a caller that was [`Progress::Blocked`] would have held, if that was the reason; 0 if
+/// not.
 #[derive(Clone, Debug, Default)]
-pub struct Needs(Arc<Reason>);
-
-#[derive(Debug, Default)]
-struct Reason {
-    bytes: AtomicU64,
-    room: AtomicBool,
-}
+pub struct Needs(Arc<AtomicU64>);
 
 impl Needs {
-    /// Takes the number of bytes that it would have held, if that was the reason; 0 if not.
+    /// Takes the number.
     pub fn take(&self) -> u64 {
-        self.0.bytes.swap(0, Relaxed)
-    }
-
-    /// Whether it needs room in memory first.
-    pub fn has_no_room(&self) -> bool {
-        self.0.room.load(Relaxed)
+        self.0.swap(0, Relaxed)
     }
 }
 
@@ -77,13 +67,9 @@ impl Caller {
     /// Remembers what a command that stopped short needs.
     #[cold]
     pub(super) fn note(&self, halt: &Halt) {
-        let (bytes, room) = match halt {
-            Halt::Error(_) => return,
-            Halt::Blocked(bytes) => (*bytes, false),
-            Halt::NoRoom => (0, true),
-        };
-        self.needs.0.bytes.store(bytes, Relaxed);
-        self.needs.0.room.store(room, Relaxed);
+        if let Halt::Blocked(bytes) = halt {
+            self.needs.0.store(*bytes, Relaxed);
+        }
     }
 }
 
@@ -92,8 +78,6 @@ pub(super) enum Halt {
     Error(Error),
     /// The caller would have to wait, or to let it hold so many bytes if that is not 0; nothing was changed.
     Blocked(u64),
-    /// The caller would have to wait for room in memory; nothing was changed.
-    NoRoom,
 }
 
 impl From<Error> for Halt {
@@ -107,7 +91,7 @@ impl Halt {
     pub(super) fn into_error(self) -> Error {
         match self {
             Halt::Error(error) => error,
-            Halt::Blocked(_) | Halt::NoRoom => {
+            Halt::Blocked(_) => {
                 Error::new(ErrorKind::Unavailable, "the key is on disk, and its reader never waits")
             }
         }
@@ -119,7 +103,7 @@ impl Halt {
         caller.note(&self);
         out.truncate(mark);
         match self {
-            Halt::Blocked(_) | Halt::NoRoom => Progress::Blocked,
+            Halt::Blocked(_) => Progress::Blocked,
             Halt::Error(error) => {
                 out.error(&error);
                 Progress::Done

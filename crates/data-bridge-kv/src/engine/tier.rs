@@ -242,9 +242,6 @@ impl Tier {
 
     /// The same for a writer that has to wait for room; that is counted.
     pub(super) fn stall<R: Send>(&self, waits: Waits, act: impl FnOnce() -> R + Send) -> Step<R> {
-        if waits == Waits::Never {
-            return Err(Halt::NoRoom);
-        }
         let watch = Stopwatch::start();
         let result = self.block(waits, act)?;
         self.figures.stalls.fetch_add(1, Relaxed);
