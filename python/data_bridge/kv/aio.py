@@ -215,7 +215,10 @@ class AsyncStore(AsyncMethods):
         loop = asyncio.get_running_loop()
         bell = self._bells.get(loop)
         if bell is None:
-            self._bells = {known: kept for known, kept in self._bells.items() if not known.is_closed()}
+            # In place: a loop of another thread may add its own at this moment.
+            for known in [*self._bells]:
+                if known.is_closed():
+                    self._bells.pop(known, None)
             bell = self._bells[loop] = Bell(self._store)
             loop.add_reader(bell.fileno(), bell.drain)
         return loop, bell
