@@ -70,21 +70,8 @@ pub fn show(value: ValueRef<'_>, out: &mut Vec<u8>) -> bool {
 
 /// Appends an integer.
 #[inline]
-pub fn put_int(number: i64, out: &mut Vec<u8>) {
-    // Twenty bytes hold the longest i64 with its sign.
-    let mut text = [b'-'; 20];
-    let mut rest = number.unsigned_abs();
-    let mut free = text.len();
-    for place in text.iter_mut().rev() {
-        *place = b'0' | (rest % 10) as u8;
-        rest /= 10;
-        free = free.saturating_sub(1);
-        if rest == 0 {
-            break;
-        }
-    }
-    free = free.saturating_sub(usize::from(number < 0));
-    out.extend_from_slice(text.get(free..).unwrap_or_default());
+pub fn put_int(number: impl itoa::Integer, out: &mut Vec<u8>) {
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
 /// Appends a float in its shortest text that reads back as the same bits (NaN as `nan`): plain digits from 1e-5 up

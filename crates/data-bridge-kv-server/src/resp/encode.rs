@@ -161,7 +161,7 @@ impl Encoder {
             Item::Integer(number) if form & SCAN != 0 => {
                 self.text.clear();
                 // A cursor uses all 64 bits.
-                put_unsigned(number.cast_unsigned(), &mut self.text);
+                put_int(number.cast_unsigned(), &mut self.text);
                 bulk(&self.text, out);
             }
             Item::Integer(number) => line(b':', number, out),
@@ -309,7 +309,7 @@ pub fn put_error(error: &Error, out: &mut Vec<u8>) {
     out.extend(error.message().bytes().map(|byte| if byte < b' ' { b' ' } else { byte }));
     if let Some(found) = error.found() {
         out.extend_from_slice(b" (found version ");
-        put_unsigned(found.version, out);
+        put_int(found.version, out);
         out.push(b')');
     }
     out.extend_from_slice(b"\r\n");
@@ -368,13 +368,6 @@ fn verbatim(code: &[u8; 3], text: &[u8], out: &mut Vec<u8>) {
     out.push(b':');
     out.extend_from_slice(text);
     out.extend_from_slice(b"\r\n");
-}
-
-fn put_unsigned(number: u64, out: &mut Vec<u8>) {
-    match i64::try_from(number) {
-        Ok(number) => put_int(number, out),
-        Err(_) => out.extend_from_slice(number.to_string().as_bytes()),
-    }
 }
 
 #[cfg(test)]
