@@ -101,6 +101,20 @@ def test_the_url_finds_the_backend(app: Celery) -> None:
     assert again.id == "some"
 
 
+@pytest.mark.parametrize(
+    ("mistaken", "why"),
+    [
+        ("data-bridges://h/tasks", "^data-bridges:// is not available yet, .* connect with data-bridge://"),
+        ("data-bridge+kvs://h/tasks", "^kvs:// is not available yet"),
+        ("data-bridge+http://h/tasks", "a URL is kv://host"),
+        ("data-bridge://h:port/tasks", "port of the URL"),
+    ],
+)
+def test_a_url_that_is_none_is_refused_at_once(mistaken: str, why: str) -> None:
+    with pytest.raises(kv.KvError, match=why):
+        _ = Celery(f"test-{uuid4()}", backend=mistaken, set_as_current=False).backend
+
+
 def test_urls_hide_the_password() -> None:
     app = app_with("data-bridge://:secret@127.0.0.1:1/tasks")
     assert "secret" not in app.backend.as_uri()
