@@ -9,11 +9,12 @@ import threading
 from collections import OrderedDict, namedtuple
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timedelta
+from datetime import datetime, time, timedelta, timezone
 from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
 from uuid import UUID, uuid4
+from zoneinfo import ZoneInfo
 
 import pytest
 from celery import Celery, states
@@ -91,6 +92,11 @@ TYPED = {
     "uuid": UUID(int=7),
     "pair": (1, [2, {"three": {4}}]),
     5: "a number as a field",
+    (1, None): frozenset({(3, b"4")}),
+    "twice": datetime(2026, 10, 25, 2, 30, fold=1, tzinfo=ZoneInfo("Europe/Berlin")),
+    "offset": datetime(2026, 1, 2, tzinfo=timezone(timedelta(hours=5, minutes=30))),
+    "time": time(1, 2, 3, 4),
+    "no numbers": [float("nan"), float("inf"), float("-inf")],
 }
 
 
