@@ -25,6 +25,7 @@ from data_bridge._native import opcode as op
 from data_bridge.kv.celery import DataBridgeBackend
 from data_bridge.kv.celery import backend as backends
 from data_bridge.kv.celery import chords as chords_of_celery
+from data_bridge.kv.celery import consumer as consumer_of_celery
 from kombu.exceptions import EncodeError
 
 Point = namedtuple("Point", "x y")
@@ -287,20 +288,26 @@ def later(call: Callable[[], object], seconds: float = 0.05) -> None:
 
 def test_waiters_are_told(app: Celery) -> None:
     backend, seen = app.backend, []
+
+    def told(meta: Any) -> None:
+        seen.append(meta["status"])
+        if meta["status"] == "PROGRESS":
+            later(lambda: backend.store_result("t", "end", states.SUCCESS))
+
     later(lambda: backend.store_result("t", {"step": 1}, "PROGRESS"))
-    later(lambda: backend.store_result("t", "end", states.SUCCESS), 0.15)
-    assert app.AsyncResult("t").get(timeout=10, on_message=lambda meta: seen.append(meta["status"])) == "end"
+    assert app.AsyncResult("t").get(timeout=10, on_message=told) == "end"
     assert seen == ["PROGRESS", "SUCCESS"]
 
 
 @pytest.mark.parametrize("timeout", [0, 0.05])
-def test_short_timeouts_are_kept(app: Celery, timeout: float) -> None:
+def test_short_timeouts_are_kept(app: Celery, timeout: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(consumer_of_celery, "INTERVAL", 60.0)
     start = datetime.now()
     with pytest.raises(celery_exceptions.TimeoutError):
         app.AsyncResult("nothing").get(timeout=timeout)
     with pytest.raises(celery_exceptions.TimeoutError):
         ResultSet([app.AsyncResult("nothing")], app=app).get(timeout=timeout)
-    assert datetime.now() - start < timedelta(seconds=0.9)
+    assert datetime.now() - start < timedelta(seconds=30)
     app.backend.store_result("there", 1, states.SUCCESS)
     assert app.AsyncResult("there").get(timeout=0) == 1
 
@@ -319,11 +326,25 @@ def test_looking_leaves_nothing_behind(app: Celery, monkeypatch: pytest.MonkeyPa
     assert (consumer._waits, consumer._unasked, asked) == ({}, {}, [])
 
 
-def test_a_forgotten_task_is_waited_for_again(app: Celery) -> None:
+def test_a_forgotten_task_is_waited_for_again(app: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = threading.Semaphore(0)
+    wait_for = app.backend.result_consumer._wait_for
+
+    def waiting_for(*args: Any) -> None:
+        wait_for(*args)
+        asked.release()
+
+    def forget_and_store() -> None:
+        for _ in range(2):  # for the state that is there, and for the next one
+            asked.acquire(timeout=10)
+        app.backend.client.delete("celery-task-meta-t")
+        asked.acquire(timeout=10)
+        app.backend.store_result("t", 2, states.SUCCESS)
+
+    monkeypatch.setattr(app.backend.result_consumer, "_wait_for", waiting_for)
     app.backend.store_result("t", 1, states.STARTED)
-    later(lambda: app.backend.client.delete("celery-task-meta-t"))
-    later(lambda: app.backend.store_result("t", 2, states.SUCCESS), 0.15)
-    assert app.AsyncResult("t").get(timeout=10) == 2
+    later(forget_and_store)
+    assert app.AsyncResult("t").get(timeout=60) == 2
 
 
 def test_results_of_a_set_come_as_they_are_ready(app: Celery) -> None:
