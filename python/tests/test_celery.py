@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import gc
 import socket
 import threading
 from collections import OrderedDict, namedtuple
@@ -21,7 +20,6 @@ from celery import Celery, states
 from celery import exceptions as celery_exceptions
 from celery.result import AsyncResult, GroupResult, ResultSet
 from data_bridge import kv
-from data_bridge._native import opcode as op
 from data_bridge.kv.celery import DataBridgeBackend
 from data_bridge.kv.celery import backend as backends
 from data_bridge.kv.celery import chords as chords_of_celery
@@ -106,28 +104,6 @@ def test_the_url_finds_the_backend(app: Celery) -> None:
     assert app.backend.client is DataBridgeBackend(app.backend.url, app=app).client
     again = __import__("pickle").loads(__import__("pickle").dumps(app.AsyncResult("some")))
     assert again.id == "some"
-
-
-@pytest.mark.parametrize(
-    ("mistaken", "why"),
-    [
-        ("data-bridges://h/tasks", "^data-bridges:// is not available yet, .* connect with data-bridge://"),
-        ("data-bridge+kvs://h/tasks", "^kvs:// is not available yet"),
-        ("data-bridge+http://h/tasks", "a URL is kv://host"),
-        ("data-bridge://h:port/tasks", "port of the URL"),
-    ],
-)
-def test_a_url_that_is_none_is_refused_at_once(mistaken: str, why: str) -> None:
-    with pytest.raises(kv.KvError, match=why):
-        _ = Celery(f"test-{uuid4()}", backend=mistaken, set_as_current=False).backend
-
-
-def test_urls_hide_the_password() -> None:
-    app = app_with("data-bridge://:secret@127.0.0.1:1/tasks")
-    assert "secret" not in app.backend.as_uri()
-    assert repr(app.backend.client) == "kv.connect('kv://127.0.0.1:1/tasks')"
-    unix = app_with("data-bridge+unix:///run/kv.sock?namespace=tasks")
-    assert repr(unix.backend.client) == "kv.connect('unix:///run/kv.sock?namespace=tasks')"
 
 
 def test_results_keep_their_types(app: Celery) -> None:
@@ -364,28 +340,6 @@ def test_results_of_a_set_come_as_they_are_ready(app: Celery) -> None:
     assert {task_id for task_id, _ in app.backend.get_many(missing, timeout=20)} == set(missing)
 
 
-def clients_of_the_server(client: kv.Client, fact: str) -> int:
-    text = client._call(op.INFO, ("clients",))
-    return int(text.split(f"{fact}:")[1].split("\r")[0])
-
-
-def test_waits_end_with_their_results(own_server: Any) -> None:
-    app = app_with(f"data-bridge://127.0.0.1:{own_server.port}/tasks")
-    client = app.backend.client
-    results = [app.AsyncResult(f"never{number}") for number in range(20)]
-    with pytest.raises(celery_exceptions.TimeoutError):
-        ResultSet(results, app=app).get(timeout=0.05)
-    while clients_of_the_server(client, "blocked_clients") != 20:
-        pass
-    for result in results:
-        with pytest.raises(celery_exceptions.TimeoutError):
-            result.get(timeout=0.01)
-        result.forget()
-    assert app.backend.result_consumer._waits == {}
-    while clients_of_the_server(client, "blocked_clients"):
-        pass
-
-
 def test_threads_share_a_backend(url: str) -> None:
     app = app_with(url, result_backend_thread_safe=True)
     backend = app.backend
@@ -397,25 +351,6 @@ def test_threads_share_a_backend(url: str) -> None:
     with ThreadPoolExecutor(16) as pool:
         assert list(pool.map(round_trip, range(64))) == list(range(64))
     assert backend.result_consumer._waits == {}
-
-
-def test_a_thread_takes_its_connection_with_it(own_server: Any) -> None:
-    app = app_with(f"data-bridge://127.0.0.1:{own_server.port}/tasks")
-    app.backend.store_result("t", 1, states.SUCCESS)
-    with pytest.raises(celery_exceptions.TimeoutError):
-        app.AsyncResult("never").get(timeout=0.01)
-    before = clients_of_the_server(app.backend.client, "connected_clients")
-
-    def get() -> None:
-        assert app.AsyncResult("t").get(timeout=10) == 1
-
-    for _ in range(10):
-        thread = threading.Thread(target=get)
-        thread.start()
-        thread.join()
-    # The server may not have counted this thread's own connection before.
-    while clients_of_the_server(app.backend.client, "connected_clients") > before + 1:
-        gc.collect()
 
 
 def test_results_come_after_a_restart_of_the_server(own_server: Any) -> None:
