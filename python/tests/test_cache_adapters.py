@@ -30,6 +30,7 @@ from data_bridge.kv.cachelib import KVCache as CachelibCache
 from data_bridge.kv.cashews import KVBackend as CashewsBackend
 from data_bridge.kv.dogpile import KVBackend as DogpileBackend
 from data_bridge.kv.limits import AsyncKVStorage, KVStorage
+from data_bridge.kv.taskiq import ResultBackend as TaskiqResults
 from dogpile.cache import make_region, register_backend
 from dogpile.cache.api import NO_VALUE
 from flask import Flask
@@ -329,12 +330,33 @@ def test_errors_of_the_store_become_those_of_limits() -> None:
 Made = Callable[[str], Any]
 
 
-@pytest.mark.parametrize(
-    "make", [CachelibCache, AiocacheCache, CashewsBackend], ids=["cachelib", "aiocache", "cashews"]
-)
-def test_a_url_that_is_none_is_refused(make: Made) -> None:
-    async def used() -> Any:
-        return await make("http://127.0.0.1").get("key")
+def set_up(url: str) -> Any:
+    """A cache of cashews."""
+    cache = cashews.Cache()
+    cache.setup(url)
+    return cache
 
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        CachelibCache,
+        AiocacheCache,
+        CashewsBackend,
+        lambda url: DogpileBackend({"url": url}),
+        TaskiqResults,
+    ],
+    ids=["cachelib", "aiocache", "cashews", "dogpile", "taskiq"],
+)
+def test_a_url_that_is_none_is_refused_at_once(make: Made) -> None:
     with pytest.raises(kv.InvalidArgumentError, match="a URL is"):
-        asyncio.run(used())
+        make("http://127.0.0.1")
+
+
+@pytest.mark.parametrize("make", [set_up, limits.storage.storage_from_string], ids=["cashews", "limits"])
+@pytest.mark.parametrize("url", ["kvs://127.0.0.1", "async+kvs://127.0.0.1"])
+def test_a_scheme_that_frameworks_look_up_is_refused_in_words(make: Made, url: str) -> None:
+    if make is set_up:
+        url = url.removeprefix("async+")
+    with pytest.raises(kv.UnavailableError, match=r"^kvs:// is not available yet"):
+        make(url)

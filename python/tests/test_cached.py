@@ -227,8 +227,8 @@ def test_who_computes_too_long_is_taken_for_dead(store: Either) -> None:
     def work() -> int:
         return 1
 
-    store.transition(work.key(), field=_entries.STATE, expect=kv.MISSING, to=_entries.FILLING, ttl=0.2)
     start = time.monotonic()
+    store.transition(work.key(), field=_entries.STATE, expect=kv.MISSING, to=_entries.FILLING, ttl=0.2)
     assert work() == 1
     assert 0.1 < time.monotonic() - start < 10
 

@@ -65,10 +65,10 @@ def test_missing_results(results: ResultBackend) -> None:
     with pytest.raises(ResultMissing):
         results.get_result(message())
     start = time.monotonic()
-    for timeout in (0, 50):
+    for timeout in (0, *[5] * 30):
         with pytest.raises(ResultTimeout):
             results.get_result(message(), block=True, timeout=timeout)
-    assert time.monotonic() - start < 0.9
+    assert time.monotonic() - start < 15, "each was rounded up to a second"
 
 
 def waited_for(results: ResultBackend) -> None:

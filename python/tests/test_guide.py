@@ -21,7 +21,12 @@ import pytest
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGES = sorted(re.findall(r"(\w[\w-]*\.md)", (DOCS.parent / "mkdocs.yml").read_text().partition("nav:")[2]))
 BLOCK = re.compile(r"^```(\w+)(?: title=\"([^\"]+)\")?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-ENDLESS = {("data-bridge-kv", "serve"): " serves RESP", ("celery", "-A"): " ready."}
+ENDLESS = {
+    ("data-bridge-kv", "serve"): " serves RESP",
+    ("celery", "-A"): " ready.",
+    ("dramatiq", "shop_invoices"): "is ready for action",
+    ("huey_consumer", "shop_huey.huey"): "shop_huey.double",
+}
 """Commands that do not end, and what they say when they have begun."""
 
 

@@ -275,8 +275,8 @@ def test_places_are_renewed_and_end_with_their_holder(store: Either) -> None:
         store.hdel("places", held._token)
         with pytest.raises(kv.ConflictError, match="was lost"):
             held.release()
-        store["places"] = {"limit": 1, "dead": time.time() + 0.2}
         start = time.monotonic()
+        store["places"] = {"limit": 1, "dead": time.time() + 0.2}
         assert held.acquire(timeout=20)
         assert 0.1 < time.monotonic() - start < 10
     with pytest.raises(RuntimeError, match="no place"):

@@ -183,6 +183,16 @@ def test_mistakes(server: Any, capsys: Any) -> None:
         assert stop.value.code == 2
 
 
+def test_a_source_that_says_nothing_is_given_up(
+    server: Any, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_migration, "SILENCE", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        for scheme in ("redis", "rediss"):  # a server without TLS is silent too where one greets it with TLS
+            assert imported(f"{scheme}://127.0.0.1:{silent.getsockname()[1]}/0", server) == 1
+            assert "TimeoutError" in capsys.readouterr().err
+
+
 def test_a_file_is_imported_by_the_server_program(monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[list[str]] = []
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import signal
 import socket
 import subprocess
@@ -19,6 +20,8 @@ import pytest
 from data_bridge import kv
 from data_bridge._native import opcode as op
 from data_bridge.kv import errors
+
+NO_TLS = "kvs:// is not available yet, since the server has no TLS: connect with kv://"
 
 
 def python(code: str, *args: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
@@ -272,8 +275,9 @@ def test_an_unknown_namespace_is_named(server: Any) -> None:
 
 
 def test_what_is_not_there_yet_is_refused() -> None:
-    with pytest.raises(ValueError, match="not available yet"):
-        kv.connect("kvs://h")
+    for connect in (kv.connect, kv.aio.connect):
+        with pytest.raises(ValueError, match=re.escape(NO_TLS)):
+            connect("kvs://h")
 
 
 @pytest.mark.parametrize(
@@ -306,6 +310,12 @@ def test_the_command_line(server: Any, tmp_path: Path) -> None:
     assert run("check", "--url", server.url())[0] == 0
     assert run("cli", "--url", server.url(), "nothing")[0] == 2
     assert run("serve", "--nonsense")[0] == 2
+    for action in (["check"], ["cli", "get", "key"]):
+        code, output = run(*action, "--url", "kvs://h")
+        assert (code, output.splitlines()[-1].partition(": error: ")[2]) == (2, NO_TLS), output
+    code, output = run("import", "--help")
+    assert (code, "kv://host:port/namespace of a running server" in output) == (0, True), output
+    assert "--resume RESUME" in output
     # Wheels are built without object storage.
     code, output = run("serve", "--data", str(tmp_path), "--snapshot-dest", "s3://bucket/x")
     assert code == 2

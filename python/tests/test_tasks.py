@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import pytest
@@ -135,6 +136,31 @@ def test_a_heartbeat_in_the_last_moment_counts(tasks: Tasks) -> None:
 
     assert tasks._run(interrupted()) == 0
     tasks.succeed(renewed[0])
+
+
+def test_a_claim_that_wakes_late_looks_once_more(tasks: Tasks) -> None:
+    short = Tasks(tasks.store, lease=0.02, max_tries=1)
+    short.create(task_id="dies")
+    claimed(short)
+
+    def late() -> Any:
+        script = task_steps.claim(short.policy, "w", 0.1)
+        go_on = partial(next, script)
+        while True:
+            try:
+                call = go_on()
+            except StopIteration as end:
+                return end.value
+            try:
+                go_on = partial(script.send, (yield call))
+            except TimeoutError as error:
+                time.sleep(0.1)  # as on a busy machine
+                go_on = partial(script.throw, error)
+
+    assert tasks._run(late()) is None
+    dead = short.get("dies")
+    assert dead is not None
+    assert dead.status == FAILURE
 
 
 def test_a_task_that_was_deleted_is_forgotten(tasks: Tasks) -> None:

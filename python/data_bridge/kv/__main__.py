@@ -22,7 +22,12 @@ def main(args: list[str] | None = None) -> int:
         from data_bridge.kv._migration import migrate
 
         return migrate(args[1:])
-    return run_server(["data-bridge-kv", *args])
+    code = run_server(["data-bridge-kv", *args])
+    if args[:1] == ["import"] and {"-h", "--help"} & set(args):
+        from data_bridge.kv._migration import arguments
+
+        arguments().print_help()
+    return code
 
 
 if __name__ == "__main__":

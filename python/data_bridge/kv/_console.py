@@ -23,11 +23,19 @@ def console(args: list[str]) -> int:
     parser.add_argument("method", help="for example get, set, ttl, hgetall, scan")
     parser.add_argument("arguments", nargs="*", help="Python literals; anything else is a str")
     given = parser.parse_args(args)
-    with connect(given.url) as client:
+    with connected(parser, given.url) as client:
         method = None if given.method.startswith("_") else getattr(client, given.method, None)
         if not callable(method):
             parser.error(f"a client has no method {given.method!r}")
         return printed(lambda: method(*map(literal, given.arguments)))
+
+
+def connected(parser: argparse.ArgumentParser, url: str | None) -> Client:
+    """A client; a URL that is none ends the program with a line that says why."""
+    try:
+        return connect(url)
+    except KvError as error:
+        parser.error(str(error))
 
 
 def printed(call: Callable[[], Any]) -> int:
@@ -54,7 +62,7 @@ def check(args: list[str]) -> int:
     """`check [--url URL]`: writes, reads and deletes a key of its own, and says how long that took."""
     parser = argparse.ArgumentParser(prog="data-bridge-kv check", description="Checks that a server works.")
     parser.add_argument("--url", help="kv://host:port/namespace; KV_URL unless given")
-    with connect(parser.parse_args(args).url) as client:
+    with connected(parser, parser.parse_args(args).url) as client:
         return printed(lambda: checked(client))
 
 

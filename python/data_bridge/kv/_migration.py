@@ -26,6 +26,8 @@ SHOWN = 20
 """Refused or different keys that are named; all are counted."""
 WIDTH = 30
 """Of the progress bar."""
+SILENCE = 30.0
+"""Seconds of silence after which the source is given up, unless its URL says another `socket_timeout`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +80,9 @@ class Source:
         try:
             import redis
         except ImportError as error:
-            raise KvError("reading Redis needs redis-py: pip install data-bridge[redis]") from error
+            raise KvError("reading Redis needs redis-py: pip install 'data-bridge[redis]'") from error
         self.errors: tuple[type[Exception], ...] = (redis.RedisError, KvError, OSError)
-        self._redis: Any = redis.Redis.from_url(url)
+        self._redis: Any = redis.Redis.from_url(url, socket_timeout=SILENCE)
         self._text, self._count = text, count
         self._match = "".join(f"\\{c}" if c in "*?[]\\" else c for c in prefix) + "*"
 
@@ -213,8 +215,8 @@ def report(what: str, tally: Tally, out: TextIO) -> None:
         out.write(f"  {line}\n")
 
 
-def migrate(args: list[str]) -> int:
-    """`import SOURCE TARGET`: 0 if every key was copied (and, with `--verify`, is the same), otherwise 1."""
+def arguments() -> argparse.ArgumentParser:
+    """What the command takes."""
     parser = argparse.ArgumentParser(prog="data-bridge-kv import", description="Copies a Redis database.")
     parser.add_argument("source", help="redis://host:port/db")
     parser.add_argument("target", help="kv://host:port/namespace")
@@ -227,6 +229,12 @@ def migrate(args: list[str]) -> int:
         "--resume", type=Path, help="a file for the place in the source; go on from it if it is there"
     )
     parser.add_argument("--count", type=int, default=500, help="keys of one page (500)")
+    return parser
+
+
+def migrate(args: list[str]) -> int:
+    """`import SOURCE TARGET`: 0 if every key was copied (and, with `--verify`, is the same), otherwise 1."""
+    parser = arguments()
     given = parser.parse_args(args)
     try:
         source = Source(given.source, given.text, given.prefix, given.count)

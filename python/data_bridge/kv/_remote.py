@@ -42,7 +42,7 @@ def address(url: str | None, password: str | None) -> Address:
     given = url if url is not None else os.environ.get("KV_URL", DEFAULT_URL)
     parts = urlsplit(given)
     if parts.scheme == "kvs":
-        raise UnavailableError("kvs:// is not available yet, since the server has no TLS: connect with kv://")
+        raise without_tls("kv")
     if password is None:
         password = unquote(parts.password) if parts.password else os.environ.get("KV_PASSWORD") or None
     if parts.scheme == "unix":
@@ -61,6 +61,13 @@ def address(url: str | None, password: str | None) -> Address:
         raise InvalidArgumentError("the port of the URL is no number from 1 to 65535")
     target = (parts.hostname or "127.0.0.1", port)
     return Address(target, unquote(parts.path.strip("/")) or None, password)
+
+
+def without_tls(scheme: str) -> UnavailableError:
+    """What a URL of TLS gets."""
+    return UnavailableError(
+        f"{scheme}s:// is not available yet, since the server has no TLS: connect with {scheme}://"
+    )
 
 
 def _namespace_of_socket(parts: SplitResult) -> str | None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from data_bridge.kv._embedded import Store
 from data_bridge.kv._embedded import open as open_store
-from data_bridge.kv._remote import Client, connect
+from data_bridge.kv._remote import Client, address, connect
 from data_bridge.kv.aio import AsyncClient, AsyncStore
 from data_bridge.kv.aio import connect as connect_async
 
@@ -31,6 +31,8 @@ class Shared:
     __slots__ = ("_by_loop", "_lock", "_options", "_store", "_url")
 
     def __init__(self, url: str | None, options: dict[str, Any]) -> None:
+        if url is not None and not url.startswith(MEMORY):
+            address(url, None)  # a URL that is none is refused here, not at the first call
         self._url, self._options = url, options
         self._lock = threading.Lock()
         self._store: Store | Client | None = None

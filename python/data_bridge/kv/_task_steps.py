@@ -125,14 +125,13 @@ def claim(policy: Policy, worker: str, timeout: float | None) -> Steps[Task | No
                 return task
         if ids or (yield from requeue_expired(policy)):
             continue
-        left = yield from seconds_to_next(policy, now)
-        if end is not None:
-            left = min(left, max(0.0, end - time.monotonic()))
+        to_next = yield from seconds_to_next(policy, now)
+        left = to_next if end is None else min(to_next, max(0.0, end - time.monotonic()))
         patience = None if left == float("inf") else left
         try:
             yield ask("wait", policy.wake, until=newer_than(seen), timeout=patience)
         except TimeoutError:
-            if end is not None and time.monotonic() >= end:
+            if left < to_next:
                 return None
 
 

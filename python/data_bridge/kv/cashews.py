@@ -247,5 +247,5 @@ def matcher(pattern: str) -> Callable[[str], bool]:
     return lambda key: expression.fullmatch(key) is not None
 
 
-for scheme in ("kv", "unix", "memory"):
+for scheme in ("kv", "kvs", "unix", "memory"):
     register_backend(scheme, KVBackend, pass_uri=True)

@@ -104,7 +104,7 @@ def checked() -> Steps[bool]:
 class KVStorage(Storage, MovingWindowSupport, SlidingWindowCounterSupport):
     """A namespace of a server, or a store in this process, as a storage of limits. `reset` clears the namespace."""
 
-    STORAGE_SCHEME = ["kv", "kv+memory"]  # noqa: RUF012 - as limits declares it
+    STORAGE_SCHEME = ["kv", "kvs", "kv+memory"]  # noqa: RUF012 - as limits declares it
 
     def __init__(self, uri: str | None = None, wrap_exceptions: bool = False, **options: Any) -> None:
         super().__init__(uri, wrap_exceptions)
@@ -159,7 +159,7 @@ class KVStorage(Storage, MovingWindowSupport, SlidingWindowCounterSupport):
 class AsyncKVStorage(aio.Storage, aio.MovingWindowSupport, aio.SlidingWindowCounterSupport):
     """The same for asyncio; the client is the running loop's and ends with it."""
 
-    STORAGE_SCHEME = ["async+kv", "async+kv+memory"]  # noqa: RUF012 - as limits declares it
+    STORAGE_SCHEME = ["async+kv", "async+kvs", "async+kv+memory"]  # noqa: RUF012 - as limits declares it
 
     def __init__(self, uri: str | None = None, wrap_exceptions: bool = False, **options: Any) -> None:
         super().__init__(uri, wrap_exceptions)

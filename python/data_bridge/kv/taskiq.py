@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from data_bridge import _native as native
 from data_bridge.kv._patience import PATIENCE, awaited_value_of, end_of, patiently_awaited
 from data_bridge.kv._plain import plain
+from data_bridge.kv._remote import address
 from data_bridge.kv.aio import AsyncClient, AsyncStore, connect
 from data_bridge.kv.errors import UnsupportedValueError
 from taskiq import AsyncResultBackend, ScheduledTask, ScheduleSource, TaskiqResult
@@ -41,6 +42,8 @@ class Connected:
     def __init__(
         self, url: str | None, client: AsyncStore | AsyncClient | None, options: dict[str, Any]
     ) -> None:
+        if url is not None:
+            address(url, None)  # a URL that is none is refused here, not in a worker
         self._given, self._url, self._options = client, url, options
         self._own: AsyncClient | None = None
 

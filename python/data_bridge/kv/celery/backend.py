@@ -17,7 +17,7 @@ from data_bridge.kv._embedded import Store
 from data_bridge.kv._embedded import open as open_store
 from data_bridge.kv._patience import LOST, RETRYABLE
 from data_bridge.kv._plain import plain
-from data_bridge.kv._remote import Client, connect
+from data_bridge.kv._remote import Client, address, connect, without_tls
 from data_bridge.kv._values import MISSING
 from data_bridge.kv.celery.chords import Chords
 from data_bridge.kv.celery.consumer import ResultConsumer
@@ -39,18 +39,29 @@ logger = get_logger(__name__)
 _stores: dict[tuple[Any, ...], Store | Client] = {}
 
 
+def url_of(url: str | None) -> str | None:
+    """The URL of `kv.connect` that a backend's URL means, None for KV_URL; a URL that is none is refused."""
+    scheme, _, rest = (url or "").partition("://")
+    if scheme == f"{SCHEME}s":
+        raise without_tls(SCHEME)
+    if scheme == SCHEME:
+        url = f"kv://{rest}" if rest else None
+    if url is not None and not in_memory(url):
+        address(url, None)
+    return url
+
+
+def in_memory(url: str | None) -> bool:
+    """Whether a URL names a store in this process."""
+    return (url or "").partition("://")[0].endswith("memory")
+
+
 def store_of(url: str | None, options: dict[str, Any]) -> Store | Client:
     """The store of a URL: one for all backends of a process. `data-bridge+memory://name` lives in the process."""
     key = (url, *sorted(options.items()))
     store = _stores.get(key)
     if store is None:
-        scheme, _, rest = (url or "").partition("://")
-        if scheme.endswith("memory"):
-            opened: Store | Client = open_store(mode="task")
-        elif scheme == SCHEME:
-            opened = connect(f"kv://{rest}" if rest else None, **options)
-        else:
-            opened = connect(url, **options)
+        opened = open_store(mode="task") if in_memory(url) else connect(url_of(url), **options)
         store = _stores.setdefault(key, opened)
     return store
 
@@ -71,6 +82,7 @@ class DataBridgeBackend(Chords, BaseKeyValueStoreBackend, AsyncBackendMixin):
 
     def __init__(self, url: str | None = None, **kwargs: Any) -> None:
         kwargs["serializer"] = SCHEME
+        url_of(url)
         super().__init__(url=url, expires_type=float, **kwargs)
         failure_expires = self.app.conf.get("result_failure_expires")
         self.failure_expires = (
