@@ -179,6 +179,7 @@ fn a_caller_that_never_waits_is_told_and_nothing_is_done() {
         ["GET key:1", "INCR key:1", "MGET hot key:1", "SCAN 0", "SCAN 0 VALUES", "KEYS *", "RENAME key:1 a"]
     {
         assert_eq!(progress(line), Progress::Blocked, "{line}");
+        assert!(!caller.needs.take_room(), "{line}");
     }
     for line in ["FLUSHALL", "KV.CLEAR key", "RANDOMKEY"] {
         assert_eq!(progress(line), Progress::Blocked, "{line}");
@@ -217,6 +218,12 @@ fn a_write_that_needs_room_does_not_wait_either() {
         }
     }
     assert_eq!((store.tier().demoted, store.run("EXISTS last")), (0, Reply::Integer(0)));
+    assert!(caller.needs.take_room() && !caller.needs.take_room());
+    // Who waits for the disk, but not for room, is told the same.
+    let reader = Caller { waits: Waits::Disk, ..caller.clone() };
+    let mut out = ReplyBuf::new();
+    let progress = with_call("SET last 1", |call| store.engine.execute(&reader, 0, call, &mut out));
+    assert!(progress == Progress::Blocked && out.as_bytes().is_empty() && reader.needs.take_room());
     let (sender, done) = std::sync::mpsc::channel();
     let (engine, alone) = (Arc::clone(&store.engine), Caller { waits: Waits::Alone, ..caller });
     let job = Box::new(move || sender.send(run(&engine, &alone, "SET last 1")).unwrap());
