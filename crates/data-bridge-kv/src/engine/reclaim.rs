@@ -22,9 +22,12 @@ const DEAD_PERCENT: u64 = 20;
 const DEAD_PERCENT_FULL: u64 = 5;
 /// A segment of a cache was rewritten in vain if it gave back less than this part of it: one in so many.
 const GAIN: u64 = 8;
-/// How often a cache's whole log may be rewritten in vain, and how much of it for each byte that comes in.
+/// How often a cache's whole log may be rewritten in vain where somebody needs space, and how much of it for each byte that
+/// comes in: where less than one in so many may be evicted, writes are refused. Ahead of need only a part of the log may: one
+/// in so many.
 const VAIN_ROUNDS: u64 = 2;
-const VAIN_FOR_ONE: u64 = 16;
+const VAIN_AHEAD: u64 = 2;
+const VAIN_FOR_ONE: u64 = 64;
 /// Pages of an index that are searched for expired keys at once.
 const SWEEP_PAGES: usize = 1024;
 /// Deleted keys whose records wait to be buried until that is done without another reason: as many as take this share of the
@@ -50,8 +53,9 @@ impl Vain {
         self.0.fetch_add(bytes, Relaxed);
     }
 
-    fn is_too_much(&self, of: u64) -> bool {
-        self.0.load(Relaxed) > of.saturating_mul(VAIN_ROUNDS)
+    fn is_too_much(&self, of: u64, is_needed: bool) -> bool {
+        let most = if is_needed { of.saturating_mul(VAIN_ROUNDS) } else { of / VAIN_AHEAD };
+        self.0.load(Relaxed) > most
     }
 }
 
@@ -108,10 +112,23 @@ impl Core {
         }
     }
 
-    /// Makes some space where there is none: what caches may lose goes first.
-    pub(super) fn free_full(&self, tier: &Tier) {
-        let gains = |log: &&_| self.free_some(tier, log, true).is_some_and(|gained| gained > 0);
-        let _ = tier.logs().iter().find(|log| gains(&&***log));
+    /// Makes space for so many bytes where there is none, as far as rewriting that much is worth it: what caches may lose
+    /// goes first.
+    pub(super) fn free_full(&self, tier: &Tier, wanted: u64) {
+        let most = wanted.saturating_mul(VAIN_FOR_ONE) / tier.task_log().policy().segment_bytes;
+        let mut gained = 0_u64;
+        for _ in 0..most.max(1) {
+            let mut is_done = true;
+            let gain = tier.logs().iter().find_map(|log| {
+                let gain = self.free_some(tier, log, true)?;
+                is_done = false;
+                (gain > 0).then_some(gain)
+            });
+            gained = gained.saturating_add(gain.unwrap_or(0));
+            if is_done || gained >= wanted {
+                break;
+            }
+        }
     }
 
     /// Rewrites one segment, if that is due and of use; answers the bytes that were gained. At the limit of space the oldest
@@ -122,7 +139,7 @@ impl Core {
         let full = is_full || log.taken() > limit.saturating_sub((limit / HEADROOM).max(spare));
         let wasteful =
             usage.bytes > usage.live_bytes.saturating_add(usage.live_bytes / 2).saturating_add(spare);
-        let evicts = full && policy.class == Class::Cache && !tier.vain.is_too_much(usage.bytes);
+        let evicts = full && policy.class == Class::Cache && !tier.vain.is_too_much(usage.bytes, is_full);
         let picks = [
             wasteful.then_some(Pick::Deadest(DEAD_PERCENT)),
             evicts.then_some(Pick::Oldest),

@@ -292,6 +292,32 @@ fn renaming_and_dating_cold_keys() {
     assert_eq!(store.run("DBSIZE"), Reply::Integer(5));
 }
 
+/// The index can't say a deadline so late, only the record can.
+#[test]
+fn keys_that_expire_in_centuries_leave_memory_too() {
+    let ends = 7_258_118_400_000_u64;
+    for namespace in ["cache", "tasks", "default"] {
+        let store = Store::new(namespace, 1 << 20, 1 << 30);
+        for n in 0..3000 {
+            assert_eq!(store.run(&format!("SET key:{n} {} PXAT {ends}", value(n))), Reply::Ok, "{n}");
+        }
+        let stats = store.engine.stats();
+        assert!(stats.used_memory <= stats.max_memory && store.tier().demoted > 1000, "{stats:?}");
+        for n in 0..3000 {
+            if n % 3 > 0 {
+                let before = if n % 3 == 1 { Reply::Integer(ends as i64) } else { bytes(&value(n)) };
+                let line = if n % 3 == 1 { "PEXPIRETIME" } else { "GET" };
+                assert_eq!(store.run(&format!("{line} key:{n}")), before, "{line} {n} of {namespace}");
+            }
+            assert_eq!(store.run(&format!("PEXPIRETIME key:{n}")), Reply::Integer(ends as i64));
+            assert_eq!(store.run(&format!("GET key:{n}")), bytes(&value(n)));
+        }
+        store.clock.advance(ends);
+        store.engine.tick();
+        assert_eq!((store.run("GET key:1"), store.run("EXISTS key:2")), (Reply::Missing, Reply::Integer(0)));
+    }
+}
+
 /// Whoever watches would be told its name, and that can't be read any more: it goes all the same.
 #[test]
 fn a_damaged_key_expires_and_nobody_is_told() {
