@@ -342,6 +342,29 @@ fn a_damaged_key_expires_and_nobody_is_told() {
 }
 
 #[test]
+fn what_several_sets_have_takes_no_more_memory_than_it_has_bytes() {
+    let store = Store::roomy("cache");
+    for set in 0..9 {
+        for from in (0..5000).step_by(1000) {
+            let members: String =
+                (from..from + 1000).map(|n| format!(" {set}-{n}-{}", "m".repeat(40))).collect();
+            store.run(&format!("SADD set:{set}{members}"));
+        }
+    }
+    for (line, sets) in [("SUNION", 3), ("SUNION", 9), ("SDIFF", 2), ("SINTER", 1)] {
+        store.engine.demote_all();
+        let line = format!("{line}{}", (0..sets).map(|set| format!(" set:{set}")).collect::<String>());
+        let mut out = ReplyBuf::new();
+        let progress = with_call(&line, |call| store.engine.execute(&store.caller, 0, call, &mut out));
+        let (bytes, room) = (out.as_bytes().len(), out.bytes_mut().capacity());
+        assert!(
+            progress == Progress::Done && bytes > 200_000 && room < bytes + 1000,
+            "{line}: {bytes} in {room}"
+        );
+    }
+}
+
+#[test]
 fn the_commands_of_a_pipeline_are_read_side_by_side() {
     // Too large to be read as one.
     let store = cold(10, 200_000);
