@@ -112,23 +112,10 @@ impl Core {
         }
     }
 
-    /// Makes space for so many bytes where there is none, as far as rewriting that much is worth it: what caches may lose
-    /// goes first.
-    pub(super) fn free_full(&self, tier: &Tier, wanted: u64) {
-        let most = wanted.saturating_mul(VAIN_FOR_ONE) / tier.task_log().policy().segment_bytes;
-        let mut gained = 0_u64;
-        for _ in 0..most.max(1) {
-            let mut is_done = true;
-            let gain = tier.logs().iter().find_map(|log| {
-                let gain = self.free_some(tier, log, true)?;
-                is_done = false;
-                (gain > 0).then_some(gain)
-            });
-            gained = gained.saturating_add(gain.unwrap_or(0));
-            if is_done || gained >= wanted {
-                break;
-            }
-        }
+    /// Makes some space where there is none: what caches may lose goes first.
+    pub(super) fn free_full(&self, tier: &Tier) {
+        let gains = |log: &&_| self.free_some(tier, log, true).is_some_and(|gained| gained > 0);
+        let _ = tier.logs().iter().find(|log| gains(&&***log));
     }
 
     /// Rewrites one segment, if that is due and of use; answers the bytes that were gained. At the limit of space the oldest

@@ -401,7 +401,7 @@ impl Core {
         let is_durable = !log.policy().is_durable || self.sync_log().is_some();
         let mut written = if is_durable { log.append(batch) } else { Err(io::ErrorKind::Other.into()) };
         if written.as_ref().is_err_and(is_full) {
-            self.free_full(tier, batch.bytes() as u64);
+            self.free_full(tier);
             written = log.append(batch);
         }
         match log.policy().class {
