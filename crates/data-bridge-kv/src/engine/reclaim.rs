@@ -22,11 +22,9 @@ const DEAD_PERCENT: u64 = 20;
 const DEAD_PERCENT_FULL: u64 = 5;
 /// A segment of a cache was rewritten in vain if it gave back less than this part of it: one in so many.
 const GAIN: u64 = 8;
-/// How often a cache's whole log may be rewritten in vain where somebody needs space, and how much of it for each byte that
-/// comes in: where less than one in so many may be evicted, writes are refused. Ahead of need only a part of the log may: one
-/// in so many.
+/// How often a cache's whole log may be rewritten in vain, and how much of it for each byte that comes in: where less than one
+/// in so many may be evicted, writes are refused.
 const VAIN_ROUNDS: u64 = 2;
-const VAIN_AHEAD: u64 = 2;
 const VAIN_FOR_ONE: u64 = 64;
 /// Pages of an index that are searched for expired keys at once.
 const SWEEP_PAGES: usize = 1024;
@@ -53,9 +51,8 @@ impl Vain {
         self.0.fetch_add(bytes, Relaxed);
     }
 
-    fn is_too_much(&self, of: u64, is_needed: bool) -> bool {
-        let most = if is_needed { of.saturating_mul(VAIN_ROUNDS) } else { of / VAIN_AHEAD };
-        self.0.load(Relaxed) > most
+    fn is_too_much(&self, of: u64) -> bool {
+        self.0.load(Relaxed) > of.saturating_mul(VAIN_ROUNDS)
     }
 }
 
@@ -126,7 +123,7 @@ impl Core {
         let full = is_full || log.taken() > limit.saturating_sub((limit / HEADROOM).max(spare));
         let wasteful =
             usage.bytes > usage.live_bytes.saturating_add(usage.live_bytes / 2).saturating_add(spare);
-        let evicts = full && policy.class == Class::Cache && !tier.vain.is_too_much(usage.bytes, is_full);
+        let evicts = full && policy.class == Class::Cache && !tier.vain.is_too_much(usage.bytes);
         let picks = [
             wasteful.then_some(Pick::Deadest(DEAD_PERCENT)),
             evicts.then_some(Pick::Oldest),
