@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use data_bridge_kv::Waits;
 use data_bridge_kv_model::limits::OUTPUT_BYTES_SOFT;
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::oneshot;
@@ -222,18 +223,19 @@ impl Connection {
         let _ = told.await;
     }
 
-    /// Goes on with a command that has to wait for the disk, when it is this connection's turn. What was answered before
-    /// leaves at once.
-    async fn feed_slowly(&mut self) -> Next {
+    /// Goes on with a command that has to wait with a thread, when it is this connection's turn. What was answered before
+    /// leaves at once. Answers too whether a command was carried out.
+    async fn feed_slowly(&mut self, waits: Waits) -> (bool, Next) {
         // An error is met again by whoever sends the rest.
         let _ = poll_fn(|cx| Poll::Ready(self.poll_send(cx))).await;
         let shared = Arc::clone(&self.shared);
+        let turns = if waits == Waits::Alone { &shared.room } else { &shared.disk };
         // It is never closed.
-        let _turn = shared.disk.acquire().await;
+        let _turn = turns.acquire().await;
         let before = self.dialogue.out.len();
-        let (used, next) = disk::wait(|| self.dialogue.feed_slowly(self.input.rest()));
+        let (used, next) = disk::wait(|| self.dialogue.feed_slowly(waits, self.input.rest()));
         self.take_fed(before, used, next);
-        next
+        (used > 0, next)
     }
 
     /// Notes what was carried out, and holds its output from here on if that rests on what the log does not have on disk.

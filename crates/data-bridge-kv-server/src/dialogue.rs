@@ -174,9 +174,9 @@ impl Dialogue {
         }
     }
 
-    /// The same where nobody is held up when commands wait for the disk.
-    pub fn feed_slowly(&mut self, input: &[u8]) -> (usize, Next) {
-        let before = std::mem::replace(&mut self.session.caller.waits, Waits::Alone);
+    /// The same where nobody is held up when commands wait.
+    pub fn feed_slowly(&mut self, waits: Waits, input: &[u8]) -> (usize, Next) {
+        let before = std::mem::replace(&mut self.session.caller.waits, waits);
         let fed = self.feed(input);
         self.session.caller.waits = before;
         fed
@@ -274,7 +274,7 @@ impl Dialogue {
         let look = |key, element| lookout.tell(key, element);
         let tail = requests::read(input, &limits, most, &mut args, &mut scratch, &mut requests, look);
         requests::complete(&mut args, &scratch, &mut requests);
-        let on_disk = (caller.waits == Waits::Alone).then(|| {
+        let on_disk = (caller.waits != Waits::Never).then(|| {
             shared.engine.fetch_ahead(caller, requests.iter().filter_map(|one| one.read_key(&args)))
         });
         let (used, next) = self.carry_out(input, &requests, &args, |index| ahead.turn(index));

@@ -14,12 +14,17 @@ pub const WAITING: usize = THREADS / 4 * 3;
 const BYTES: u64 = 16 << 20;
 /// Least of them.
 const WAITING_MIN: usize = 4;
+/// Of all of them, those who may wait for room in memory: one in so many.
+const ROOM_SHARE: usize = 8;
 /// How long a thread that has nothing to do stays.
 pub const IDLE: Duration = Duration::from_millis(200);
 
-/// How many connections wait for the disk with a thread each under this memory budget.
-pub fn waiting(max_memory: u64) -> usize {
-    usize::try_from(max_memory / BYTES).unwrap_or(WAITING).clamp(WAITING_MIN, WAITING)
+/// How many connections wait with a thread each under this memory budget: for the disk, and for room in memory too, which
+/// must not keep those waiting who only read.
+pub fn turns(max_memory: u64) -> (usize, usize) {
+    let all = usize::try_from(max_memory / BYTES).unwrap_or(WAITING).clamp(WAITING_MIN, WAITING);
+    let for_room = (all / ROOM_SHARE).max(1);
+    (all.saturating_sub(for_room), for_room)
 }
 
 /// Does what may wait for the disk: the worker's other tasks are taken over by others.
@@ -36,6 +41,7 @@ mod tests {
 
     #[test]
     fn small_budgets_have_few_turns() {
-        assert_eq!([0, 64 << 20, 256 << 20, u64::MAX].map(waiting), [4, 4, 16, WAITING]);
+        let expected = [(3, 1), (3, 1), (14, 2), (WAITING - 3, 3)];
+        assert_eq!([0, 64 << 20, 256 << 20, u64::MAX].map(turns), expected);
     }
 }

@@ -50,7 +50,7 @@ impl Dialogue {
         let (stop, fault) = self.read_frames(input, lookout, &mut args, &mut framed);
         let reads = framed.iter().filter(|one| one.spec.is_some_and(|spec| spec.has(READ)));
         let keys = reads.filter_map(|one| one.spec?.only_key(one.args(&args)));
-        let on_disk = (caller.waits == Waits::Alone).then(|| shared.engine.fetch_ahead(caller, keys));
+        let on_disk = (caller.waits != Waits::Never).then(|| shared.engine.fetch_ahead(caller, keys));
         let turn = |index| ahead.turn(index);
         let (used, next) = self.take_framed_turns(&framed, &args, fault.as_ref(), turn);
         self.memory.ahead = ahead.end();

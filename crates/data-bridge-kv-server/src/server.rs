@@ -68,6 +68,8 @@ pub struct Shared {
     pub intake: Allowance,
     /// One for each connection that may wait for the disk.
     pub disk: Semaphore,
+    /// One for each connection that may wait for room in memory with a thread.
+    pub room: Semaphore,
     endpoints: OnceLock<Vec<Endpoint>>,
     addresses: OnceLock<Vec<SocketAddr>>,
     phase: AtomicU8,
@@ -83,11 +85,13 @@ impl Shared {
         let snapshots = Snapshots::new(config.snapshot_dest.clone(), config.snapshot_keep);
         let max_memory = engine.stats().max_memory;
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let (for_disk, for_room) = disk::turns(max_memory);
         Ok(Shared {
             threads: config.threads.unwrap_or(cores),
             allowance: Allowance::of(max_memory),
             intake: Allowance::of(max_memory),
-            disk: Semaphore::new(disk::waiting(max_memory)),
+            disk: Semaphore::new(for_disk),
+            room: Semaphore::new(for_room),
             run_id: run_id(),
             engine,
             config,

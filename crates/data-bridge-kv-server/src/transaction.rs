@@ -161,7 +161,7 @@ fn steps(
     let stops =
         |one: &Result<Call<'_>>| one.as_ref().is_ok_and(|call| call.spec.has(CONNECTION) || !is_keyed(call));
     let in_parts = built.iter().any(stops);
-    if session.caller.waits == Waits::Never && session.shared.engine.may_block() && in_parts {
+    if session.caller.waits != Waits::Alone && session.shared.engine.may_block() && in_parts {
         return Outcome::Blocked;
     }
     if in_parts {

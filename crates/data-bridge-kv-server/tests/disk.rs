@@ -22,12 +22,22 @@ fn on_few_threads(test: impl Future<Output = ()>) {
     runtime.block_on(test);
 }
 
+/// Connections that wait for the disk at a time, at most.
+fn most_waiting() -> u64 {
+    disk::turns(u64::MAX).0 as u64
+}
+
 /// A server with so many keys on disk, all of them one letter long.
 async fn cold(keys: usize) -> (Server, FaultyDisk, Arc<Engine>) {
+    cold_within(u64::MAX, keys).await
+}
+
+/// The same within a memory budget.
+async fn cold_within(max_memory: u64, keys: usize) -> (Server, FaultyDisk, Arc<Engine>) {
     let disk = FaultyDisk::new();
     let data = DataDirectory::on(Arc::new(disk.clone()), 1 << 30).unwrap();
     let blocking = |act: &mut (dyn FnMut() + Send)| tokio::task::block_in_place(act);
-    let settings = Settings { data: Some(data), blocking, ..Settings::default() };
+    let settings = Settings { max_memory, data: Some(data), blocking, ..Settings::default() };
     let engine = Arc::new(Engine::open(settings).unwrap());
     let server = Server::start(config(&[], &[]), Arc::clone(&engine)).await.unwrap();
     let mut writer = Raw::connect(server.addresses()[0]).await;
@@ -42,7 +52,7 @@ async fn cold(keys: usize) -> (Server, FaultyDisk, Arc<Engine>) {
 /// Waits until as many reads wait for the disk as ever do.
 async fn until_waiting(disk: &FaultyDisk) {
     within(async {
-        while disk.reads().waiting < disk::WAITING as u64 {
+        while disk.reads().waiting < most_waiting() {
             tokio::task::yield_now().await;
         }
     })
@@ -82,6 +92,89 @@ async fn readers_wait() {
     disk.hold_reads(false);
     for reader in &mut readers {
         reader.expect("$1\r\nc\r\n:1\r\n").await;
+    }
+    server.stop(PATIENCE).await;
+}
+
+/// Memory that is too full for writers, with nothing leaving it until this goes.
+struct Shortage {
+    disk: FaultyDisk,
+    engine: Arc<Engine>,
+}
+
+/// Of a budget, what the shards hold, and what counts beside them.
+const BUDGET: u64 = 1 << 20;
+const HOT_BYTES: u64 = 850_000;
+const BESIDE: usize = 3 << 17;
+
+impl Shortage {
+    async fn begin(server: &Server, disk: &FaultyDisk, engine: &Arc<Engine>) -> Shortage {
+        let mut writer = Raw::connect(server.addresses()[0]).await;
+        let mut n = 0;
+        while engine.stats().used_memory < HOT_BYTES {
+            assert_eq!(writer.ask(&format!("SET hot:{n} {}", "h".repeat(1000))).await, "+OK\r\n");
+            n += 1;
+        }
+        disk.hold_writes(true);
+        engine.count_beside(0, BESIDE);
+        Shortage { disk: disk.clone(), engine: Arc::clone(engine) }
+    }
+
+    /// Waits until so many writers wait.
+    async fn until_held(&self, writers: u64) {
+        within(async {
+            while self.engine.stats().tier.unwrap().stalls < writers {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        assert!(self.engine.holds_writers());
+    }
+}
+
+impl Drop for Shortage {
+    fn drop(&mut self) {
+        self.engine.count_beside(BESIDE, 0);
+        self.disk.hold_writes(false);
+    }
+}
+
+#[test]
+fn who_reads_from_disk_does_not_wait_for_those_that_need_room() {
+    on_few_threads(readers_go_on());
+}
+
+async fn readers_go_on() {
+    const WRITERS: usize = 60;
+    let (server, disk, engine) = cold_within(BUDGET, 40).await;
+    let shortage = Shortage::begin(&server, &disk, &engine).await;
+    // Those that write at once, those that read from disk before, and those whose steps are not one.
+    let requests = [
+        ("SET new:# n", "+OK\r\n"),
+        ("GET key:1\r\nSET new:# n", "$1\r\nc\r\n+OK\r\n"),
+        ("MULTI\r\nSET new:# n\r\nPING\r\nEXEC", "+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n+OK\r\n+PONG\r\n"),
+    ];
+    let mut writers = Vec::new();
+    for n in 0..WRITERS {
+        let (request, answer) = requests[n % requests.len()];
+        let mut writer = Raw::connect(server.addresses()[0]).await;
+        writer.send(format!("{}\r\n", request.replace('#', &n.to_string())).as_bytes()).await;
+        writers.push((writer, answer));
+    }
+    // Of the last kind some wait for their turn only.
+    shortage.until_held(2 * WRITERS as u64 / 3 + 1).await;
+    let before = engine.stats().tier.unwrap();
+    let mut reader = Raw::connect(server.addresses()[0]).await;
+    for n in 0..120 {
+        assert_eq!(reader.ask(&format!("GET key:{}", n % 40)).await, "$1\r\nc\r\n");
+    }
+    let after = engine.stats().tier.unwrap();
+    assert_eq!((after.copied - before.copied, after.promoted), (120, before.promoted));
+    assert_eq!(reader.ask("EXISTS new:0 new:1 new:2").await, ":0\r\n");
+    shortage.until_held(0).await;
+    drop(shortage);
+    for (mut writer, answer) in writers {
+        writer.expect(answer).await;
     }
     server.stop(PATIENCE).await;
 }

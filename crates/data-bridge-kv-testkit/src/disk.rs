@@ -60,6 +60,7 @@ struct State {
     operations: u64,
     reads: Reads,
     is_held: bool,
+    holds_writes: bool,
     is_cached: bool,
     fault: Option<Fault>,
     capacity: Option<u64>,
@@ -123,6 +124,12 @@ impl FaultyDisk {
         self.released.notify_all();
     }
 
+    /// Lets every write wait from now on, or go on.
+    pub fn hold_writes(&self, is_held: bool) {
+        self.state().holds_writes = is_held;
+        self.released.notify_all();
+    }
+
     /// Bytes of all files together.
     pub fn used(&self) -> u64 {
         self.state().used()
@@ -160,7 +167,8 @@ impl FaultyDisk {
 
     /// What a power cut would leave right now, by this seed, as a disk of its own without faults; this one goes on.
     pub fn crash_image(&self, seed: u64) -> FaultyDisk {
-        let state = State { fault: None, is_held: false, open: 0, ..self.state().clone() };
+        let state =
+            State { fault: None, is_held: false, holds_writes: false, open: 0, ..self.state().clone() };
         let image = FaultyDisk { state: Arc::new(Mutex::new(state)), released: Arc::default() };
         image.crash(seed);
         image
@@ -444,6 +452,8 @@ impl File for Handle {
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let write = Change::Write { offset: in_memory(offset)?, bytes: bytes.to_vec() };
+        let released = &self.disk.released;
+        drop(released.wait_while(self.state()?, |state| state.holds_writes));
         self.change(offset.saturating_add(bytes.len() as u64), write)
     }
 

@@ -320,7 +320,7 @@ impl Engine {
         let space = self.core.space(caller.namespace);
         let mut txn = match self.core.begin_with(space, caller.means(), key) {
             Ok(txn) => txn,
-            Err(halt @ Halt::Blocked(_)) => {
+            Err(halt @ (Halt::Blocked(_) | Halt::NoRoom)) => {
                 caller.note(&halt);
                 return Ok(None);
             }

@@ -174,8 +174,11 @@ impl Order {
             });
             match visit {
                 Visit::Gone => {}
-                // What cannot go now waits among the small ones, or a main queue of such entries would stay due for ever.
-                Visit::Kept if refused => self.push(Queue::Small, reference),
+                // What cannot go now waits in the other queue, or one of such entries would stay due for ever.
+                Visit::Kept if refused => match queue {
+                    Queue::Small => self.push(Queue::Main, reference),
+                    Queue::Main => self.push(Queue::Small, reference),
+                },
                 Visit::Kept => {
                     passed_over += 1;
                     self.push(Queue::Main, reference);

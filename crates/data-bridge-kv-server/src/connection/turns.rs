@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
 
+use data_bridge_kv::Waits;
+
 use super::{Connection, mark};
 use crate::allowance::{FREE_BYTES, Grant};
 use crate::dialogue::Next;
@@ -68,17 +70,41 @@ impl Connection {
             }
             next = self.feed();
         }
-        if next == Next::Disk && self.held.is_none() && self.shared.engine.holds_writers() {
+        // Who only reads does not wait for those who need room.
+        if next == Next::Disk
+            && self.held.is_none()
+            && self.lacks_room()
+            && self.shared.engine.holds_writers()
+        {
             self.wait_for_room().await;
             next = self.feed();
         }
         if next == Next::Disk && self.held.is_none() {
-            next = self.feed_slowly().await;
-            // Only the disk may know them: a fresh beginning, which does not ask it, would forget that.
-            self.learn_needs();
+            next = self.wait_in_turn().await;
         }
         self.dialogue.session.caller.most_bytes = FREE_BYTES;
         next
+    }
+
+    /// Goes on with a thread that waits for the disk, or, where that does not suffice, for room in memory too.
+    async fn wait_in_turn(&mut self) -> Next {
+        let known = self.needs;
+        if !self.lacks_room() {
+            let (is_fed, next) = self.feed_slowly(Waits::Disk).await;
+            // Only the disk may know them: a fresh beginning, which does not ask it, would forget that.
+            self.learn_needs();
+            if is_fed || next != Next::Disk || self.held.is_some() || self.needs > known {
+                return next;
+            }
+        }
+        let (_, next) = self.feed_slowly(Waits::Alone).await;
+        self.learn_needs();
+        next
+    }
+
+    /// Whether the next command stopped short since there was no room in memory.
+    fn lacks_room(&self) -> bool {
+        self.dialogue.session.caller.needs.take_room()
     }
 
     /// Remembers what the next command needs: each time that it stops short more is known.

@@ -2,7 +2,7 @@
 //! than its caller lets it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use data_bridge_kv_model::command::table::READ;
 use data_bridge_kv_model::{Error, ErrorKind, ReplyBuf, Spec};
@@ -17,6 +17,8 @@ pub enum Waits {
     Here,
     /// Its thread waits, and serves nobody else.
     Alone,
+    /// The same, but not for room in memory: without it, the command has done nothing and is [`Progress::Blocked`].
+    Disk,
     /// It does not: the command has done nothing and is [`Progress::Blocked`].
     Never,
 }
@@ -41,15 +43,25 @@ impl Means {
     }
 }
 
-/// How many bytes the last command of a caller that was [`Progress::Blocked`] would have held, if that was the reason; 0 if
-/// not.
+/// Why the last command of a caller was [`Progress::Blocked`].
 #[derive(Clone, Debug, Default)]
-pub struct Needs(Arc<AtomicU64>);
+pub struct Needs(Arc<Reason>);
+
+#[derive(Debug, Default)]
+struct Reason {
+    bytes: AtomicU64,
+    room: AtomicBool,
+}
 
 impl Needs {
-    /// Takes the number.
+    /// Takes the number of bytes that it would have held, if that was the reason; 0 if not.
     pub fn take(&self) -> u64 {
-        self.0.swap(0, Relaxed)
+        self.0.bytes.swap(0, Relaxed)
+    }
+
+    /// Whether it needs room in memory first, if that was not taken before.
+    pub fn take_room(&self) -> bool {
+        self.0.room.swap(false, Relaxed)
     }
 }
 
@@ -67,9 +79,13 @@ impl Caller {
     /// Remembers what a command that stopped short needs.
     #[cold]
     pub(super) fn note(&self, halt: &Halt) {
-        if let Halt::Blocked(bytes) = halt {
-            self.needs.0.store(*bytes, Relaxed);
-        }
+        let (bytes, room) = match halt {
+            Halt::Error(_) => return,
+            Halt::Blocked(bytes) => (*bytes, false),
+            Halt::NoRoom => (0, true),
+        };
+        self.needs.0.bytes.store(bytes, Relaxed);
+        self.needs.0.room.store(room, Relaxed);
     }
 }
 
@@ -78,6 +94,8 @@ pub(super) enum Halt {
     Error(Error),
     /// The caller would have to wait, or to let it hold so many bytes if that is not 0; nothing was changed.
     Blocked(u64),
+    /// The caller would have to wait for room in memory; nothing was changed.
+    NoRoom,
 }
 
 impl From<Error> for Halt {
@@ -91,7 +109,7 @@ impl Halt {
     pub(super) fn into_error(self) -> Error {
         match self {
             Halt::Error(error) => error,
-            Halt::Blocked(_) => {
+            Halt::Blocked(_) | Halt::NoRoom => {
                 Error::new(ErrorKind::Unavailable, "the key is on disk, and its reader never waits")
             }
         }
@@ -103,7 +121,7 @@ impl Halt {
         caller.note(&self);
         out.truncate(mark);
         match self {
-            Halt::Blocked(_) => Progress::Blocked,
+            Halt::Blocked(_) | Halt::NoRoom => Progress::Blocked,
             Halt::Error(error) => {
                 out.error(&error);
                 Progress::Done

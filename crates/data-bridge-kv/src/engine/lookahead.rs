@@ -284,7 +284,10 @@ impl Engine {
         if value.payload().len() > LOCKED_ENCODE_BYTES {
             return false;
         }
-        let Ok(_room) = core.room_to_put(space, key, value) else { return false };
+        let _room = match core.room_to_put(space, key, value) {
+            Ok(room) => room,
+            Err(_) => return false,
+        };
         let Ok(value) = new_value(value) else { return false };
         let hash = turn.take(key.as_bytes()).unwrap_or_else(|| space.hash(key.as_bytes()));
         let deadline = deadline_at(space.settings(), Expiry::Default, None, || core.clock.unix_ms());

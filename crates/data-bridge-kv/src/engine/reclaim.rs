@@ -22,9 +22,10 @@ const DEAD_PERCENT: u64 = 20;
 const DEAD_PERCENT_FULL: u64 = 5;
 /// A segment of a cache was rewritten in vain if it gave back less than this part of it: one in so many.
 const GAIN: u64 = 8;
-/// How often a cache's whole log may be rewritten in vain, and how much of it for each byte that comes in.
+/// How often a cache's whole log may be rewritten in vain, and how much of it for each byte that comes in: where less than one
+/// in so many may be evicted, writes are refused.
 const VAIN_ROUNDS: u64 = 2;
-const VAIN_FOR_ONE: u64 = 16;
+const VAIN_FOR_ONE: u64 = 64;
 /// Pages of an index that are searched for expired keys at once.
 const SWEEP_PAGES: usize = 1024;
 /// Deleted keys whose records wait to be buried until that is done without another reason: as many as take this share of the

@@ -227,7 +227,7 @@ impl Tier {
     pub(super) fn block<R: Send>(&self, waits: Waits, act: impl FnOnce() -> R + Send) -> Step<R> {
         match waits {
             Waits::Never => Err(Halt::Blocked(0)),
-            Waits::Alone => Ok(act()),
+            Waits::Alone | Waits::Disk => Ok(act()),
             Waits::Here => {
                 let (mut act, mut result) = (Some(act), None);
                 (self.blocking)(&mut || {
@@ -242,9 +242,12 @@ impl Tier {
 
     /// The same for a writer that has to wait for room; that is counted.
     pub(super) fn stall<R: Send>(&self, waits: Waits, act: impl FnOnce() -> R + Send) -> Step<R> {
+        if matches!(waits, Waits::Never | Waits::Disk) {
+            return Err(Halt::NoRoom);
+        }
+        self.figures.stalls.fetch_add(1, Relaxed);
         let watch = Stopwatch::start();
         let result = self.block(waits, act)?;
-        self.figures.stalls.fetch_add(1, Relaxed);
         self.figures.stall_us.fetch_add(watch.elapsed_us(), Relaxed);
         Ok(result)
     }

@@ -11,9 +11,13 @@ fn line(n: usize) -> String {
 
 /// Writes until nothing is taken any more, down to the smallest values; answers how many keys there are.
 fn fill(store: &Store) -> usize {
+    fill_with(store, "key")
+}
+
+fn fill_with(store: &Store, name: &str) -> usize {
     let mut count = 0;
     for length in [200, 20, 2] {
-        let next = |n: usize| store.run(&format!("SET key:{n} {}", format!("{n:06}").repeat(length)));
+        let next = |n: usize| store.run(&format!("SET {name}:{n} {}", format!("{n:06}").repeat(length)));
         while next(count) == Reply::Ok {
             count += 1;
             if count % 500 == 0 {
@@ -96,6 +100,38 @@ fn caches_and_tasks_share_the_limit_and_caches_make_way() {
     }
     assert!(store.tier().bytes <= SPACE, "{:?}", store.tier());
     assert_eq!(store.run("DBSIZE"), Reply::Integer(7000));
+}
+
+/// Nothing is refused while something on disk may be evicted, however little that is.
+#[test]
+fn a_full_disk_loses_what_may_go_before_writes_are_refused() {
+    let store = Store::new("default", MEMORY, SPACE);
+    let count = fill(&store);
+    (0..count).step_by(40).for_each(|n| drop(store.run(&format!("DEL key:{n}"))));
+    tick(&store, 20);
+    let passing = |n: usize| format!("SET passing:{n} {} EX 100000", format!("{n:06}").repeat(200));
+    (0..200).for_each(|n| assert_eq!(store.run(&passing(n)), Reply::Ok));
+    store.engine.demote_all();
+    tick(&store, 20);
+    let more = fill_with(&store, "more");
+    let left = (0..200).filter(|n| store.run(&format!("EXISTS passing:{n}")) == Reply::Integer(1)).count();
+    assert!(more > 100 && left == 0, "{left} of 200, {more} more, {:?}", store.tier());
+}
+
+/// However few of the keys of a full disk may be evicted, what comes in takes their place.
+#[test]
+fn a_full_disk_of_which_little_may_go_takes_what_may_go_again() {
+    let store = Store::new("default", MEMORY, SPACE);
+    let count = fill(&store);
+    (0..count).step_by(40).for_each(|n| drop(store.run(&format!("DEL key:{n}"))));
+    tick(&store, 20);
+    for n in 0..1500 {
+        let line = format!("SET passing:{n} {} EX 100000", format!("{n:06}").repeat(200));
+        assert_eq!(store.run(&line), Reply::Ok, "{n}, {:?}", store.tier());
+        if n % 500 == 0 {
+            store.engine.tick();
+        }
+    }
 }
 
 #[test]

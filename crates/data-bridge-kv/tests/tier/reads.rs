@@ -179,6 +179,7 @@ fn a_caller_that_never_waits_is_told_and_nothing_is_done() {
         ["GET key:1", "INCR key:1", "MGET hot key:1", "SCAN 0", "SCAN 0 VALUES", "KEYS *", "RENAME key:1 a"]
     {
         assert_eq!(progress(line), Progress::Blocked, "{line}");
+        assert!(!caller.needs.take_room(), "{line}");
     }
     for line in ["FLUSHALL", "KV.CLEAR key", "RANDOMKEY"] {
         assert_eq!(progress(line), Progress::Blocked, "{line}");
@@ -217,6 +218,12 @@ fn a_write_that_needs_room_does_not_wait_either() {
         }
     }
     assert_eq!((store.tier().demoted, store.run("EXISTS last")), (0, Reply::Integer(0)));
+    assert!(caller.needs.take_room() && !caller.needs.take_room());
+    // Who waits for the disk, but not for room, is told the same.
+    let reader = Caller { waits: Waits::Disk, ..caller.clone() };
+    let mut out = ReplyBuf::new();
+    let progress = with_call("SET last 1", |call| store.engine.execute(&reader, 0, call, &mut out));
+    assert!(progress == Progress::Blocked && out.as_bytes().is_empty() && reader.needs.take_room());
     let (sender, done) = std::sync::mpsc::channel();
     let (engine, alone) = (Arc::clone(&store.engine), Caller { waits: Waits::Alone, ..caller });
     let job = Box::new(move || sender.send(run(&engine, &alone, "SET last 1")).unwrap());
@@ -285,6 +292,32 @@ fn renaming_and_dating_cold_keys() {
     assert_eq!(store.run("DBSIZE"), Reply::Integer(5));
 }
 
+/// The index can't say a deadline so late, only the record can.
+#[test]
+fn keys_that_expire_in_centuries_leave_memory_too() {
+    let ends = 7_258_118_400_000_u64;
+    for namespace in ["cache", "tasks", "default"] {
+        let store = Store::new(namespace, 1 << 20, 1 << 30);
+        for n in 0..3000 {
+            assert_eq!(store.run(&format!("SET key:{n} {} PXAT {ends}", value(n))), Reply::Ok, "{n}");
+        }
+        let stats = store.engine.stats();
+        assert!(stats.used_memory <= stats.max_memory && store.tier().demoted > 1000, "{stats:?}");
+        for n in 0..3000 {
+            if n % 3 > 0 {
+                let before = if n % 3 == 1 { Reply::Integer(ends as i64) } else { bytes(&value(n)) };
+                let line = if n % 3 == 1 { "PEXPIRETIME" } else { "GET" };
+                assert_eq!(store.run(&format!("{line} key:{n}")), before, "{line} {n} of {namespace}");
+            }
+            assert_eq!(store.run(&format!("PEXPIRETIME key:{n}")), Reply::Integer(ends as i64));
+            assert_eq!(store.run(&format!("GET key:{n}")), bytes(&value(n)));
+        }
+        store.clock.advance(ends);
+        store.engine.tick();
+        assert_eq!((store.run("GET key:1"), store.run("EXISTS key:2")), (Reply::Missing, Reply::Integer(0)));
+    }
+}
+
 /// Whoever watches would be told its name, and that can't be read any more: it goes all the same.
 #[test]
 fn a_damaged_key_expires_and_nobody_is_told() {
@@ -306,6 +339,29 @@ fn a_damaged_key_expires_and_nobody_is_told() {
     store.engine.tick();
     assert_eq!((store.run("DBSIZE"), events(&letters)), (Reply::Integer(0), vec!["expire".to_owned()]));
     assert_eq!(store.tier().damaged, 1);
+}
+
+#[test]
+fn what_several_sets_have_takes_no_more_memory_than_it_has_bytes() {
+    let store = Store::roomy("cache");
+    for set in 0..9 {
+        for from in (0..5000).step_by(1000) {
+            let members: String =
+                (from..from + 1000).map(|n| format!(" {set}-{n}-{}", "m".repeat(40))).collect();
+            store.run(&format!("SADD set:{set}{members}"));
+        }
+    }
+    for (line, sets) in [("SUNION", 3), ("SUNION", 9), ("SDIFF", 2), ("SINTER", 1)] {
+        store.engine.demote_all();
+        let line = format!("{line}{}", (0..sets).map(|set| format!(" set:{set}")).collect::<String>());
+        let mut out = ReplyBuf::new();
+        let progress = with_call(&line, |call| store.engine.execute(&store.caller, 0, call, &mut out));
+        let (bytes, room) = (out.as_bytes().len(), out.bytes_mut().capacity());
+        assert!(
+            progress == Progress::Done && bytes > 200_000 && room < bytes + 1000,
+            "{line}: {bytes} in {room}"
+        );
+    }
 }
 
 #[test]

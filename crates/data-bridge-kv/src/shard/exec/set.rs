@@ -17,7 +17,9 @@ use crate::table::{NewValue, Stored};
 use crate::wal::Lsn;
 
 /// Sets whose members are looked up in each other to find their union; more are put together.
-const FEW_SETS: usize = 4;
+const FEW_SETS: usize = 8;
+/// From so many bytes on, what members take is made room for at once: what doubles as it grows takes up to twice as much.
+const MANY_BYTES: usize = 64 << 10;
 
 /// Adds one member to a set that is there. Answers `None`, having done nothing, where it takes more.
 #[inline]
@@ -307,10 +309,9 @@ fn combine(
     let Some(store) = store else {
         if operation == SetOperation::Union && sets.len() > FEW_SETS {
             let all = union(&sets);
-            put_members(all.len(), all.iter(), out);
+            put_members(&all.iter().collect::<Vec<_>>(), out);
         } else {
-            let members = chosen(operation, &sets);
-            put_members(members.len(), members.into_iter(), out);
+            put_members(&chosen(operation, &sets), out);
         }
         return Ok(());
     };
@@ -382,7 +383,11 @@ fn chosen<'s>(operation: SetOperation, sets: &[Option<&'s Set>]) -> Vec<&'s Pack
     }
 }
 
-fn put_members<'s>(count: usize, members: impl Iterator<Item = &'s Packed>, out: &mut ReplyBuf) {
-    out.container(Shape::Members, count);
-    members.for_each(|member| out.value(member.value()));
+fn put_members(members: &[&Packed], out: &mut ReplyBuf) {
+    let bytes: usize = members.iter().map(|member| member.as_bytes().len()).sum();
+    if bytes >= MANY_BYTES {
+        out.bytes_mut().reserve_exact(bytes + super::REPLY_HEAD);
+    }
+    out.container(Shape::Members, members.len());
+    members.iter().for_each(|member| out.value(member.value()));
 }

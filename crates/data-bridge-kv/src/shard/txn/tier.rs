@@ -388,7 +388,7 @@ impl Txn<'_> {
             self.remove(Place { key, hash }, Change::Expire);
             return Some(1);
         }
-        if deadline.is_some_and(|at| at >= Spot::FAR || at <= departures.spares_until) {
+        if deadline.is_some_and(|at| at <= departures.spares_until) {
             return None;
         }
         let entry = shard.table.find(hash, key.as_bytes())?.to_owned();
