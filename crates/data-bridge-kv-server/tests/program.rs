@@ -122,8 +122,10 @@ fn a_directory_of_a_newer_format_ends_with_code_4_and_what_to_do() {
         std::fs::copy(entry.path(), path.join(entry.file_name())).unwrap();
     }
     let mut manifest = std::fs::read(path.join("manifest")).unwrap();
+    let at = record::Position { segment: 0, offset: 0 };
+    let total = record::read(&manifest, at).unwrap().total_bytes();
     manifest[record::HEAD_BYTES + 8] += 1;
-    record::seal(&mut manifest, record::Position { segment: 0, offset: 0 });
+    record::seal(&mut manifest[..total], at);
     std::fs::write(path.join("manifest"), &manifest).unwrap();
     let output =
         output(&["serve", "--listen", "127.0.0.1:0", "--admin", "off", "--data", path.to_str().unwrap()]);
