@@ -51,6 +51,11 @@ fn a_crash_leaves_the_old_one_or_the_new_one() {
     assert!(outcomes.iter().all(|count| *count > 0), "{outcomes:?}");
 }
 
+/// One of several sectors.
+fn long(ceiling: u64) -> Manifest {
+    Manifest { tasks: (0..8).map(|n| (n, n.to_string().repeat(200))).collect(), ..manifest(ceiling) }
+}
+
 /// Without space for a file beside it, it is written over; that leaves the old or the new one too, and the name is made sure of.
 #[test]
 fn a_full_disk_takes_one_of_the_same_length() {
@@ -58,26 +63,27 @@ fn a_full_disk_takes_one_of_the_same_length() {
     for at in 0..16 {
         for seed in 0..40 {
             let disk = FaultyDisk::new();
-            manifest(1).write(&disk).unwrap();
+            long(1).write(&disk).unwrap();
             disk.set_capacity(Some(disk.used()));
             let at = disk.operations() + at;
             disk.set_fault(Some(Fault { at, error: ErrorKind::Other, sticky: true }));
-            let written = manifest(2).write(&disk).is_ok();
+            let written = long(2).write(&disk).is_ok();
             disk.set_fault(None);
             disk.crash(seed);
             let found = Manifest::read(&disk).unwrap().unwrap();
-            assert!([1, 2].contains(&found.ceiling) && found == manifest(found.ceiling));
+            assert!([1, 2].contains(&found.ceiling) && found == long(found.ceiling));
             assert!(found.ceiling == 2 || !written, "operation {at}, seed {seed}");
             outcomes[usize::from(written)] += 1;
             // What was left half done is in nobody's way.
             if !written {
-                manifest(2).write(&disk).unwrap();
+                long(2).write(&disk).unwrap();
                 disk.crash(seed);
-                assert_eq!(Manifest::read(&disk).unwrap(), Some(manifest(2)), "operation {at}, seed {seed}");
+                assert_eq!(Manifest::read(&disk).unwrap(), Some(long(2)), "operation {at}, seed {seed}");
             }
-            let longer = Manifest { tasks: vec![(1, "a".repeat(300)), (2, "b".repeat(300))], ..manifest(3) };
+            let longer =
+                Manifest { tasks: (0..9).map(|n| (n, n.to_string().repeat(200))).collect(), ..long(3) };
             assert_eq!(longer.write(&disk).unwrap_err().kind(), ErrorKind::StorageFull);
-            assert_eq!(Manifest::read(&disk).unwrap(), Some(manifest(2)));
+            assert_eq!(Manifest::read(&disk).unwrap(), Some(long(2)));
         }
     }
     assert!(outcomes.iter().all(|count| *count > 0), "{outcomes:?}");
