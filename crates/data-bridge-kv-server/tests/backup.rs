@@ -134,7 +134,7 @@ async fn a_snapshot_that_can_not_be_made_is_told_and_counted() {
     let mut client = Raw::connect(server.addresses()[0]).await;
     for failures in 1..=2 {
         let answer = client.ask("KV.SNAPSHOT").await;
-        assert!(answer.starts_with("-UNAVAILABLE ") && answer.contains("no-folder"), "{answer}");
+        assert!(answer.starts_with("-ERR ") && answer.contains("no-folder"), "{answer}");
         let (_, metrics) = http(server.admin_address().unwrap(), "/metrics").await;
         assert!(metrics.contains(&format!("kv_snapshot_failures_total {failures}\n")), "{metrics}");
         assert!(metrics.contains("kv_snapshot_age_seconds -1\n"), "{metrics}");
