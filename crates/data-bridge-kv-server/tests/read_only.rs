@@ -3,6 +3,7 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use data_bridge_kv::disk::RealDisk;
 use data_bridge_kv::{Caller, DataDirectory, Engine, Progress, Settings};
@@ -13,14 +14,19 @@ use data_bridge_kv_model::{Arg, ReplyBuf};
 struct Rig {
     root: PathBuf,
     is_mounted: bool,
+    /// One test at a time: the programs that another starts have this one's files, and its lock, for a moment.
+    _turn: MutexGuard<'static, ()>,
 }
+
+static TURN: Mutex<()> = Mutex::new(());
 
 impl Rig {
     fn new(name: &str) -> Rig {
         let root = std::env::temp_dir().join(format!("kv-read-only-{name}-{}", std::process::id()));
         std::fs::create_dir_all(root.join("view")).unwrap();
         std::fs::create_dir_all(root.join("here/backups")).unwrap();
-        Rig { root, is_mounted: false }
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        Rig { root, is_mounted: false, _turn: turn }
     }
 
     fn path(&self, name: &str) -> String {
