@@ -15,6 +15,8 @@ use std::time::Duration;
 
 use clap::Parser;
 use data_bridge_kv::cold::{self, Verified};
+use data_bridge_kv::disk::Disk;
+use data_bridge_kv::manifest::{self, Manifest};
 use data_bridge_kv::opening::Opening;
 use data_bridge_kv::{DataDirectory, Engine, Settings};
 use data_bridge_kv_model::ErrorKind;
@@ -178,12 +180,12 @@ fn health(address: &str, path: &str) -> ExitCode {
 
 /// Verifies a directory, telling of each file as it is read.
 fn check(path: &Path) -> ExitCode {
-    let directory = match unused_directory(path) {
-        Ok(directory) => directory,
+    let disk = match readable_directory(path) {
+        Ok(disk) => disk,
         Err(text) => return fail(FAILED, &text),
     };
     let (mut files, mut entries, mut troubles) = (0_u64, 0_u64, 0_u64);
-    let read = cold::verify(&**directory.disk(), |found| {
+    let read = cold::verify(&*disk, |found| {
         let Verified { file, bytes, entries: whole, tombstones, damaged_entries, unknown_from, is_foreign } =
             &found;
         let mut text = format!("{file}: {bytes} bytes, {whole} entries, {tombstones} tombstones");
@@ -205,6 +207,17 @@ fn check(path: &Path) -> ExitCode {
     if let Err(error) = read {
         return fail(FAILED, &format!("{}: {error:?}", path.display()));
     }
+    match Manifest::read(&*disk) {
+        Ok(None) => {}
+        Ok(Some(manifest)) => {
+            files += 1;
+            say(&format!("{}: {} task namespaces\n", manifest::NAME, manifest.tasks.len()));
+        }
+        Err(error) => {
+            (files, troubles) = (files + 1, troubles + 1);
+            say(&format!("{error}\n"));
+        }
+    }
     say(&format!("{files} files, {entries} entries, {troubles} files with trouble\n"));
     if troubles == 0 { ExitCode::SUCCESS } else { ExitCode::from(FAILED) }
 }
@@ -214,7 +227,24 @@ fn unused_directory(path: &Path) -> Result<DataDirectory, String> {
     if !path.is_dir() {
         return Err(format!("{}: no such directory", path.display()));
     }
-    DataDirectory::open(path, |_| 0).map_err(|error| format!("{}: {error}", path.display()))
+    DataDirectory::open(path, |_| 0).map_err(|error| format!("{}: {error}{}", path.display(), advice(&error)))
+}
+
+/// The same for whoever only reads: it need not be one that can be written.
+fn readable_directory(path: &Path) -> Result<Arc<dyn Disk>, String> {
+    if !path.is_dir() {
+        return Err(format!("{}: no such directory", path.display()));
+    }
+    DataDirectory::open_to_read(path)
+        .map_err(|error| format!("{}: {error}{}", path.display(), advice(&error)))
+}
+
+/// What to do about a directory that is in use.
+fn advice(error: &data_bridge_kv_model::Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::Locked => ": stop that first, or look at a snapshot of it (KV.SNAPSHOT, `backup verify`)",
+        _ => "",
+    }
 }
 
 async fn ask(address: &str, path: &str) -> std::io::Result<String> {

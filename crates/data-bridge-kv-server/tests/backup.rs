@@ -125,6 +125,26 @@ async fn snapshots_are_made_by_themselves() {
     server.stop(std::time::Duration::ZERO).await;
 }
 
+/// Whoever looks at the metrics sees it, and the client that asked is told.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_that_can_not_be_made_is_told_and_counted() {
+    let (data, folder) = (Directory::new("no-data"), Directory::new("no-folder"));
+    let server = start(&data, &folder, "0").await;
+    std::fs::write(&folder.0, "this is no folder").unwrap();
+    let mut client = Raw::connect(server.addresses()[0]).await;
+    for failures in 1..=2 {
+        let answer = client.ask("KV.SNAPSHOT").await;
+        assert!(answer.starts_with("-ERR ") && answer.contains("no-folder"), "{answer}");
+        let (_, metrics) = http(server.admin_address().unwrap(), "/metrics").await;
+        assert!(metrics.contains(&format!("kv_snapshot_failures_total {failures}\n")), "{metrics}");
+        assert!(metrics.contains("kv_snapshot_age_seconds -1\n"), "{metrics}");
+    }
+    std::fs::remove_file(&folder.0).unwrap();
+    let answer = client.ask("KV.SNAPSHOT").await;
+    assert!(answer.contains("no-folder"), "it is made once it can be: {answer}");
+    server.stop(std::time::Duration::ZERO).await;
+}
+
 #[test]
 fn snapshots_need_a_directory_and_a_folder() {
     for (flags, says) in [

@@ -2,10 +2,12 @@
 //! placed, what versions are counted from, and which namespaces are kept.
 //!
 //! ```text
-//! record of kind 1 at segment 0, offset 0 (see `record`): magic "DBKVMANI", format u16, base of versions u64,
-//! sequence ceiling u64, seed u64, shard bits u8, namespaces u8, for each: number u8, name counted by a varint
+//! file := manifest at 0, manifest at 8192
+//! manifest := record of kind 1 at segment 0, offset as in the file (see `record`): magic "DBKVMANI", format u16, base of
+//! versions u64, sequence ceiling u64, seed u64, shard bits u8, namespaces u8, for each: number u8, name counted by a varint
 //! ```
-//! It is written aside, synced and renamed, so that either the old or the new one is there, whole.
+//! It is written aside, synced and renamed, so that either the old or the new one is there, whole. Where the disk has no space
+//! for that, the two copies in the file are written one after the other: the one with the higher ceiling counts.
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::arithmetic_side_effects))]
 
 use std::fmt;
@@ -13,8 +15,9 @@ use std::io;
 
 use data_bridge_kv_model::Reader;
 use data_bridge_kv_model::codec::put_counted;
+use data_bridge_kv_model::limits::{NAME_BYTES, NAMESPACES};
 
-use crate::disk::Disk;
+use crate::disk::{Disk, is_full};
 use crate::record::{self, Head, Position};
 
 /// The file.
@@ -23,7 +26,11 @@ const ASIDE: &str = "manifest.new";
 const MAGIC: &[u8; 8] = b"DBKVMANI";
 const FORMAT: u16 = 1;
 const KIND: u8 = 1;
-const AT: Position = Position { segment: 0, offset: 0 };
+/// Where the copies stand: never in one sector or page.
+const COPIES: [Position; 2] = [Position { segment: 0, offset: 0 }, Position { segment: 0, offset: 8192 }];
+
+/// The longest fits in front of the second copy.
+const _: () = assert!(NAMESPACES * (NAME_BYTES + 3) + record::HEAD_BYTES + 64 <= 8192);
 
 /// Sequence numbers that an opening may use before the ceiling is raised again. 20 bits of openings have 24 each.
 pub const SEQUENCES: u64 = 1 << 24;
@@ -80,11 +87,20 @@ impl Manifest {
                 usize::try_from(size).ok().filter(|size| *size <= 1 << 16).ok_or(ManifestError::Damaged)?
             ];
         file.read_at(&mut bytes, 0).map_err(ManifestError::Disk)?;
-        let found = record::read(&bytes, AT).filter(|record| record.head.kind == KIND);
-        let payload = found.ok_or(ManifestError::Damaged)?.payload;
-        let rest = payload.strip_prefix(MAGIC).ok_or(ManifestError::Foreign)?;
-        let rest = rest.strip_prefix(&FORMAT.to_le_bytes()).ok_or(ManifestError::Foreign)?;
-        Manifest::decode(rest).map(Some).ok_or(ManifestError::Damaged)
+        let mut newest: Option<Manifest> = None;
+        for at in COPIES {
+            let copy = usize::try_from(at.offset).ok().and_then(|offset| bytes.get(offset..));
+            let found =
+                copy.and_then(|copy| record::read(copy, at)).filter(|record| record.head.kind == KIND);
+            let Some(found) = found else { continue };
+            let rest = found.payload.strip_prefix(MAGIC).ok_or(ManifestError::Foreign)?;
+            let rest = rest.strip_prefix(&FORMAT.to_le_bytes()).ok_or(ManifestError::Foreign)?;
+            let found = Manifest::decode(rest).ok_or(ManifestError::Damaged)?;
+            if newest.as_ref().is_none_or(|newest| newest.ceiling < found.ceiling) {
+                newest = Some(found);
+            }
+        }
+        newest.map(Some).ok_or(ManifestError::Damaged)
     }
 
     fn decode(bytes: &[u8]) -> Option<Manifest> {
@@ -103,6 +119,47 @@ impl Manifest {
 
     /// Writes the manifest in place of the one that was there; once this returns, it lasts.
     pub fn write(&self, disk: &dyn Disk) -> io::Result<()> {
+        match self.take_place(disk) {
+            Err(error) if is_full(&error) => self.write_over(disk)?.ok_or(error),
+            done => done,
+        }
+    }
+
+    /// Makes the file aside, and gives it the name.
+    fn take_place(&self, disk: &dyn Disk) -> io::Result<()> {
+        match disk.remove(ASIDE) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let file = disk.create(ASIDE)?;
+        for at in COPIES {
+            file.write_at(&self.encode(at)?, at.offset)?;
+        }
+        file.sync_data()?;
+        disk.rename(ASIDE, NAME)?;
+        disk.sync_names()
+    }
+
+    /// Without space for another file, the copies in the one that is there are written, one after the other, beginning with one
+    /// that is not needed. `None` if they have another length.
+    fn write_over(&self, disk: &dyn Disk) -> io::Result<Option<()>> {
+        let file = disk.open(NAME)?;
+        let [first, second] = COPIES;
+        let mut bytes = self.encode(first)?;
+        if file.size()? != second.offset.saturating_add(bytes.len() as u64) {
+            return Ok(None);
+        }
+        file.read_at(&mut bytes, first.offset)?;
+        let is_first_whole = record::read(&bytes, first).is_some();
+        for at in if is_first_whole { [second, first] } else { [first, second] } {
+            file.write_at(&self.encode(at)?, at.offset)?;
+            file.sync_data()?;
+        }
+        disk.sync_names()?;
+        Ok(Some(()))
+    }
+
+    fn encode(&self, at: Position) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         record::begin(Head { number: 0, generation: 0, namespace: 0, kind: KIND }, &mut bytes);
         bytes.extend_from_slice(MAGIC);
@@ -117,15 +174,7 @@ impl Manifest {
             put_counted(name.as_bytes(), &mut bytes);
         }
         record::finish(&mut bytes).ok_or(io::ErrorKind::InvalidInput)?;
-        record::seal(&mut bytes, AT);
-        match disk.remove(ASIDE) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let file = disk.create(ASIDE)?;
-        file.write_at(&bytes, 0)?;
-        file.sync_data()?;
-        disk.rename(ASIDE, NAME)?;
-        disk.sync_names()
+        record::seal(&mut bytes, at);
+        Ok(bytes)
     }
 }

@@ -239,6 +239,10 @@ pub struct DataDirectory {
 }
 
 fn unusable(error: &std::io::Error) -> Error {
+    if error.kind() == std::io::ErrorKind::WouldBlock {
+        let owner = error.get_ref().map_or_else(|| "another process".to_owned(), |who| who.to_string());
+        return Error::new(ErrorKind::Locked, format!("the data directory belongs to {owner}"));
+    }
     Error::new(ErrorKind::Unavailable, format!("the data directory: {error}"))
 }
 
@@ -262,15 +266,15 @@ impl DataDirectory {
 
     /// Any disk.
     pub fn on(disk: Arc<dyn Disk>, max_bytes: u64) -> Result<DataDirectory> {
-        let lock = disk.lock().map_err(|error| match error.kind() {
-            std::io::ErrorKind::WouldBlock => {
-                let owner =
-                    error.get_ref().map_or_else(|| "another process".to_owned(), |who| who.to_string());
-                Error::new(ErrorKind::Locked, format!("the data directory belongs to {owner}"))
-            }
-            _ => unusable(&error),
-        })?;
+        let lock = disk.lock().map_err(|error| unusable(&error))?;
         Ok(DataDirectory { disk: Arc::new(Doubt::over(disk)), _lock: Arc::new(lock), max_bytes })
+    }
+
+    /// The disk of a directory that is there and that no store uses, for whoever only reads, where nothing may be written too.
+    /// No store opens it meanwhile.
+    pub fn open_to_read(path: &Path) -> Result<Arc<dyn Disk>> {
+        let disk = RealDisk::open_to_read(path).map_err(|error| unusable(&error))?;
+        Ok(Arc::new(disk))
     }
 
     /// The disk.

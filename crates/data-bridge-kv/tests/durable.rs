@@ -7,8 +7,8 @@ use std::thread;
 
 use data_bridge_kv::wal::{self, Line};
 use data_bridge_kv::{
-    Caller, Completions, DataDirectory, Durability, Engine, Lookahead, ManualClock, Obstacle, Pin, Progress,
-    Settings, Waits,
+    Caller, Completions, DataDirectory, Durability, Engine, Lookahead, ManualClock, NamespaceSettings,
+    Obstacle, Pin, Progress, Settings, Waits,
 };
 use data_bridge_kv_model::command::{Expiry, table};
 use data_bridge_kv_model::{Arg, ErrorKind, Key, Reply, ReplyBuf, ReplyReader, Value, ValueRef};
@@ -24,22 +24,32 @@ fn run(engine: &Engine, caller: &Caller, line: &str) -> Reply {
     ReplyReader::new(out.as_bytes()).reply().unwrap()
 }
 
-/// A flush of all namespaces from one that is not logged is shown no sooner than those that are logged have it.
+/// A flush of all namespaces from one that is not logged is shown no sooner than those that are logged have it; so is what it
+/// leaves in each of those, which have one record of it together.
 #[test]
 fn a_flush_of_everything_rests_on_every_namespace() {
     let data = DataDirectory::on(Arc::new(FaultyDisk::new()), 1 << 26).unwrap();
     let mut settings =
         Settings { data: Some(data), background: false, shards: Some(2), ..Settings::default() };
-    settings.namespaces[1].allow_flush = true;
+    settings.namespaces[3] = NamespaceSettings { name: "jobs".to_owned(), ..NamespaceSettings::preset(1) };
+    for number in [1, 3] {
+        settings.namespaces[number].allow_flush = true;
+    }
     let engine = Engine::open(settings).unwrap();
-    let tasks = Caller { namespace: engine.namespace("tasks").unwrap(), ..engine.caller() };
-    assert_eq!(run(&engine, &tasks, "SET job 1"), Reply::Ok);
+    let all = ["tasks", "jobs"].map(|name| engine.namespace(name).unwrap());
+    for namespace in all {
+        assert_eq!(run(&engine, &Caller { namespace, ..engine.caller() }, "SET job 1"), Reply::Ok);
+    }
     let parking = Caller { parks: true, ..engine.caller() };
     assert_eq!(run(&engine, &parking, "FLUSHALL"), Reply::Ok);
-    assert!(engine.owed(&parking).is_some());
+    let others = all.map(|namespace| Caller { namespace, parks: true, ..engine.caller() });
+    for other in &others {
+        assert_eq!(run(&engine, other, "DBSIZE"), Reply::Integer(0));
+    }
+    let asked = [&parking, &others[0], &others[1]];
+    assert_eq!(asked.map(|caller| engine.owed(caller).is_some()), [true; 3]);
     engine.sync().unwrap();
-    assert!(engine.owed(&parking).is_none());
-    assert_eq!(run(&engine, &tasks, "DBSIZE"), Reply::Integer(0));
+    assert_eq!(asked.map(|caller| engine.owed(caller).is_some()), [false; 3]);
 }
 
 /// Whoever writes while the store is closed is on disk, or told that it is closed: nothing failed.

@@ -8,7 +8,7 @@ use data_bridge_kv::manifest::{Manifest, ManifestError};
 use data_bridge_kv::opening::{Opening, Progress, Stage};
 use data_bridge_kv::{Caller, DataDirectory, Engine, Settings};
 use data_bridge_kv_model::command::table;
-use data_bridge_kv_model::{Arg, ReplyBuf};
+use data_bridge_kv_model::{Arg, Reply, ReplyBuf, ReplyReader};
 use data_bridge_kv_testkit::disk::{Fault, FaultyDisk};
 
 fn manifest(ceiling: u64) -> Manifest {
@@ -51,6 +51,45 @@ fn a_crash_leaves_the_old_one_or_the_new_one() {
     assert!(outcomes.iter().all(|count| *count > 0), "{outcomes:?}");
 }
 
+/// One of several sectors.
+fn long(ceiling: u64) -> Manifest {
+    Manifest { tasks: (0..8).map(|n| (n, n.to_string().repeat(200))).collect(), ..manifest(ceiling) }
+}
+
+/// Without space for a file beside it, it is written over; that leaves the old or the new one too, and the name is made sure of.
+#[test]
+fn a_full_disk_takes_one_of_the_same_length() {
+    let mut outcomes = [0; 2];
+    for at in 0..16 {
+        for seed in 0..40 {
+            let disk = FaultyDisk::new();
+            long(1).write(&disk).unwrap();
+            disk.set_capacity(Some(disk.used()));
+            let at = disk.operations() + at;
+            disk.set_fault(Some(Fault { at, error: ErrorKind::Other, sticky: true }));
+            let written = long(2).write(&disk).is_ok();
+            disk.set_fault(None);
+            disk.crash(seed);
+            let found = Manifest::read(&disk).unwrap().unwrap();
+            assert!([1, 2].contains(&found.ceiling) && found == long(found.ceiling));
+            assert!(found.ceiling == 2 || !written, "operation {at}, seed {seed}");
+            outcomes[usize::from(written)] += 1;
+            // What was left half done is in nobody's way.
+            if !written {
+                long(2).write(&disk).unwrap();
+                disk.crash(seed);
+                assert_eq!(Manifest::read(&disk).unwrap(), Some(long(2)), "operation {at}, seed {seed}");
+            }
+            let longer =
+                Manifest { tasks: (0..9).map(|n| (n, n.to_string().repeat(200))).collect(), ..long(3) };
+            assert_eq!(longer.write(&disk).unwrap_err().kind(), ErrorKind::StorageFull);
+            assert_eq!(Manifest::read(&disk).unwrap(), Some(long(2)));
+        }
+    }
+    assert!(outcomes.iter().all(|count| *count > 0), "{outcomes:?}");
+}
+
+/// One copy is as good as the other, as long as one is whole.
 #[test]
 fn every_flipped_bit_and_every_cut_is_noticed() {
     let disk = FaultyDisk::new();
@@ -58,17 +97,28 @@ fn every_flipped_bit_and_every_cut_is_noticed() {
     let file = disk.open("manifest").unwrap();
     let mut whole = vec![0; usize::try_from(file.size().unwrap()).unwrap()];
     file.read_at(&mut whole, 0).unwrap();
-    for bit in 0..whole.len() * 8 {
+    let bytes = whole.len() - 8192;
+    for bit in 0..bytes * 8 {
         let mut damaged = whole.clone();
         damaged[bit / 8] ^= 1 << (bit % 8);
         file.write_at(&damaged, 0).unwrap();
+        assert_eq!(Manifest::read(&disk).unwrap(), Some(manifest(7)), "bit {bit}, of the first copy only");
+        damaged[8192 + bit / 8] ^= 1 << (bit % 8);
+        file.write_at(&damaged, 0).unwrap();
         assert!(matches!(Manifest::read(&disk), Err(ManifestError::Damaged)), "bit {bit}");
+        damaged[bit / 8] ^= 1 << (bit % 8);
+        file.write_at(&damaged, 0).unwrap();
+        assert_eq!(Manifest::read(&disk).unwrap(), Some(manifest(7)), "bit {bit}, of the second copy only");
     }
-    file.write_at(&whole, 0).unwrap();
-    for size in 0..whole.len() as u64 {
-        file.set_size(size).unwrap();
-        assert!(matches!(Manifest::read(&disk), Err(ManifestError::Damaged)), "cut at {size}");
+    for size in 0..whole.len() {
         file.write_at(&whole, 0).unwrap();
+        file.set_size(size as u64).unwrap();
+        let read = Manifest::read(&disk);
+        if size < bytes {
+            assert!(matches!(read, Err(ManifestError::Damaged)), "cut at {size}");
+        } else {
+            assert_eq!(read.unwrap(), Some(manifest(7)), "cut at {size}");
+        }
     }
 }
 
@@ -83,6 +133,32 @@ fn opened(disk: &FaultyDisk) -> (Engine, Progress) {
         ..Settings::default()
     };
     (Engine::open(settings).unwrap(), opening.progress())
+}
+
+/// Whoever was killed on a full disk is there again, for reads and for what makes space.
+#[test]
+fn a_store_opens_on_a_full_disk() {
+    let disk = FaultyDisk::new();
+    let ask = |engine: &Engine, words: &[&str]| {
+        let caller = Caller { namespace: engine.namespace("tasks").unwrap(), ..engine.caller() };
+        let args: Vec<Arg<'_>> = words[1..].iter().map(|word| Arg::Untyped(word.as_bytes())).collect();
+        let mut out = ReplyBuf::new();
+        let call = table::by_name(words[0].as_bytes()).unwrap().call(&args).unwrap();
+        let _ = engine.execute(&caller, 0, &call, &mut out);
+        ReplyReader::new(out.as_bytes()).reply().unwrap()
+    };
+    let (engine, _) = opened(&disk);
+    assert_eq!(ask(&engine, &["SET", "here", "1"]), Reply::Ok);
+    assert_eq!(ask(&engine, &["SET", "gone", "1"]), Reply::Ok);
+    let after_kill = disk.crash_image(1);
+    after_kill.set_capacity(Some(after_kill.used()));
+    let (engine, _) = opened(&after_kill);
+    assert_eq!(ask(&engine, &["DEL", "gone"]), Reply::Integer(1));
+    assert_eq!(ask(&engine, &["EXISTS", "here", "gone"]), Reply::Integer(1));
+    after_kill.set_capacity(None);
+    drop(engine);
+    let (engine, _) = opened(&after_kill);
+    assert_eq!(ask(&engine, &["EXISTS", "here", "gone"]), Reply::Integer(1));
 }
 
 #[test]

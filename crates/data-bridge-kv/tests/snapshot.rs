@@ -1,12 +1,14 @@
 //! Snapshots: the state at one record of the log, made while writers go on; what is damaged is found.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use data_bridge_kv::disk::{Disk, RealDisk};
-use data_bridge_kv::snapshot::Snapshot;
-use data_bridge_kv::{Caller, DataDirectory, Engine, OnError, Settings};
+use data_bridge_kv::disk::{DirectoryLock, Disk, File, RealDisk};
+use data_bridge_kv::snapshot::{Captured, Snapshot};
+use data_bridge_kv::wal::{self, NewRecord, Wal, WalPolicy};
+use data_bridge_kv::{Caller, DataDirectory, Engine, OnError, Settings, SystemClock};
 use data_bridge_kv_model::command::table;
 use data_bridge_kv_model::{Arg, Call, ErrorKind, Reply, ReplyBuf, ReplyReader, Value};
 use data_bridge_kv_testkit::disk::FaultyDisk;
@@ -223,4 +225,87 @@ fn only_an_empty_place_takes_a_snapshot() {
     let engine = Engine::open(Settings { background: false, ..Settings::default() }).unwrap();
     let refused = engine.snapshot(&FaultyDisk::new(), &mut |_, _| {}).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Unavailable);
+}
+
+/// A disk on which the log is trimmed just before its names are listed the second time.
+struct Trimming {
+    disk: FaultyDisk,
+    wal: Arc<Wal>,
+    lists: AtomicU64,
+}
+
+impl Disk for Trimming {
+    fn create(&self, name: &str) -> io::Result<Box<dyn File>> {
+        self.disk.create(name)
+    }
+
+    fn open(&self, name: &str) -> io::Result<Box<dyn File>> {
+        self.disk.open(name)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.disk.remove(name)
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        if self.lists.fetch_add(1, Ordering::Relaxed) == 1 {
+            self.wal.trim(self.wal.last())?;
+        }
+        self.disk.list()
+    }
+
+    fn sync_names(&self) -> io::Result<()> {
+        self.disk.sync_names()
+    }
+
+    fn lock(&self) -> io::Result<DirectoryLock> {
+        self.disk.lock()
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        self.disk.free_bytes()
+    }
+}
+
+/// A checkpoint that gives up the beginning of the log while its files are opened takes nothing from the snapshot.
+#[test]
+fn a_log_that_is_trimmed_while_it_is_captured_is_whole() {
+    let (disk, clock) = (FaultyDisk::new(), Arc::new(SystemClock::new()));
+    let policy = WalPolicy { segment_bytes: 4096, ..WalPolicy::default() };
+    let (wal, _) = Wal::open(Arc::new(disk.clone()), clock, policy, &mut |_, _| Ok(())).unwrap();
+    let wal = Arc::new(wal);
+    let head = NewRecord { namespace: 1, generation: 0, kind: 9 };
+    for n in 0..50 {
+        let lsn = wal.append(head, &[n; 400], true);
+        wal.wait_durable(lsn).unwrap();
+    }
+    let before = wal.segments();
+    let trimming = Trimming { disk, wal: Arc::clone(&wal), lists: AtomicU64::new(0) };
+    let captured = Captured::open(&trimming, Vec::new()).unwrap();
+    assert!(wal.segments() < before, "it was trimmed meanwhile");
+    let copy = FaultyDisk::new();
+    captured.copy_to(&copy, wal.last(), 1, &mut |_, _| {}).unwrap();
+    let found = wal::verify(&copy, |_, _, _| {}).unwrap();
+    assert!(found.first > 1 && found.last == wal.last(), "{found:?}");
+}
+
+/// What was made, or restored, is whole after a power cut as soon as that was said.
+#[test]
+fn what_was_copied_outlives_a_power_cut() {
+    for seed in 0..40 {
+        let (_, copy) = sample();
+        copy.crash(seed);
+        Snapshot::verify(&copy, &mut |_, _| {}).unwrap();
+        let restored = FaultyDisk::new();
+        Snapshot::restore(&copy, &restored, &mut |_, _| {}).unwrap();
+        restored.crash(seed);
+        let again = open(Arc::new(restored), false);
+        let caller = tasks(&again);
+        let is_there = |n: &i32| run(&again, &caller, &format!("STRLEN key:{n}")) != Reply::Integer(0);
+        assert_eq!((0..50).filter(is_there).count(), 50, "seed {seed}");
+    }
 }

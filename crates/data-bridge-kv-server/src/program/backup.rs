@@ -8,7 +8,7 @@ use data_bridge_kv::snapshot::{Captured, Snapshot};
 use data_bridge_kv::wal::{self, Wal};
 use data_bridge_kv_model::{Error, ErrorKind, Result};
 
-use super::{BAD_DIRECTORY, FAILED, fail, say, unused_directory};
+use super::{BAD_DIRECTORY, FAILED, fail, readable_directory, say};
 use crate::cli::BackupAction;
 use crate::config::size;
 use crate::destination::{Destination, unix_ms};
@@ -74,8 +74,7 @@ fn create(data: &Path, to: &str, keep: Option<u32>) -> Result<Snapshot> {
     if keep.is_some() && matches!(to, Destination::Folder(_)) {
         return Err(Error::invalid("--keep is for a URL: a directory gets this one snapshot"));
     }
-    let directory = unused_directory(data).map_err(unavailable)?;
-    let source = &**directory.disk();
+    let source = &*readable_directory(data).map_err(unavailable)?;
     let failed = |error: std::io::Error| unavailable(format!("{}: {error}", data.display()));
     let lsn = match Wal::exists(source).map_err(failed)? {
         true => {

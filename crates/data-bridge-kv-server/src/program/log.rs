@@ -4,12 +4,13 @@ use std::fmt::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
+use data_bridge_kv::DataDirectory;
 use data_bridge_kv::disk::Disk;
 use data_bridge_kv::engine::describe_record;
 use data_bridge_kv::record::Record;
 use data_bridge_kv::wal::{self, Line, OpenError, Repaired};
 
-use super::{BAD_DIRECTORY, FAILED, fail, say, unused_directory};
+use super::{BAD_DIRECTORY, FAILED, fail, readable_directory, say, unused_directory};
 use crate::cli::LogAction;
 
 /// Bytes of a payload that are shown.
@@ -17,20 +18,26 @@ const SHOWN_BYTES: usize = 48;
 
 pub(super) fn run(action: &LogAction) -> ExitCode {
     match action {
-        LogAction::Dump { directory, from, to } => on(directory, |disk| dump(disk, *from, *to)),
-        LogAction::Verify { directory } => on(directory, verify),
+        LogAction::Dump { directory, from, to } => reading(directory, |disk| dump(disk, *from, *to)),
+        LogAction::Verify { directory } => reading(directory, verify),
         LogAction::Repair { directory, accept_loss_after } => {
-            on(directory, |disk| repair(disk, *accept_loss_after))
+            let repaired = |found: DataDirectory| repair(&**found.disk(), *accept_loss_after);
+            ended(directory, unused_directory(directory).map(repaired))
         }
     }
 }
 
-fn on(path: &Path, act: impl FnOnce(&dyn Disk) -> Result<ExitCode, OpenError>) -> ExitCode {
-    let directory = match unused_directory(path) {
-        Ok(directory) => directory,
+fn reading(path: &Path, act: impl FnOnce(&dyn Disk) -> Result<ExitCode, OpenError>) -> ExitCode {
+    ended(path, readable_directory(path).map(|disk| act(&*disk)))
+}
+
+/// The exit code; what went wrong is told.
+fn ended(path: &Path, done: Result<Result<ExitCode, OpenError>, String>) -> ExitCode {
+    let done = match done {
+        Ok(done) => done,
         Err(text) => return fail(FAILED, &text),
     };
-    match act(&**directory.disk()) {
+    match done {
         Ok(code) => code,
         Err(error @ (OpenError::Damaged { .. } | OpenError::Unmarked { .. })) => {
             fail(BAD_DIRECTORY, &format!("{}: {error}", path.display()))

@@ -55,7 +55,7 @@ impl Place {
         let volume = Volume { image: base.with_extension("img"), mount: base };
         std::fs::create_dir_all(&volume.mount).unwrap();
         let mount = volume.mount.to_str().unwrap().to_owned();
-        if kind == "tmpfs" {
+        if kind.ends_with("tmpfs") {
             let size = format!("size={VOLUME_MIB}m");
             return succeeds("mount", &["-t", "tmpfs", "-o", &size, "tmpfs", &mount])
                 .then_some(Place::Memory(volume));
@@ -319,4 +319,42 @@ fn a_full_disk_refuses_writes_and_loses_nothing() {
 fn full_memory_for_files_refuses_writes_and_loses_nothing() {
     let done = fill_again_and_again("tmpfs");
     println!("{}", done.unwrap_or_default());
+}
+
+/// Whoever is killed on a full disk serves there again: reads, what makes space, and writes once there is some.
+#[test]
+fn a_server_that_was_killed_on_a_full_disk_starts_there() {
+    let (mut disks, mut restarts) = (0, 0);
+    for kind in ["ext4", "tmpfs"] {
+        let Some(place) = Place::new(&format!("killed-{kind}")) else {
+            skipped(&format!("no {kind} file system could be made and mounted"));
+            continue;
+        };
+        let mut server = start(&place);
+        let mut connection = Connection::open(server.address).unwrap();
+        let value = "v".repeat(VALUE_BYTES);
+        for n in 0..KEYS {
+            let reply = connection.ask(&["SET", &format!("key:{n}"), &value]).unwrap();
+            assert_eq!(reply, Reply::Text("OK".to_owned()));
+        }
+        place.fill(0);
+        for n in 0..3 {
+            server.kill();
+            server = start(&place);
+            connection = Connection::open(server.address).unwrap();
+            for n in n..KEYS {
+                let reply = connection.ask(&["GET", &format!("key:{n}")]).unwrap();
+                assert_eq!(reply, Reply::Text(value.clone()), "{n}");
+            }
+            assert_eq!(connection.ask(&["DEL", &format!("key:{n}")]).unwrap(), Reply::Integer(1), "{n}");
+            restarts += 1;
+        }
+        place.free();
+        while connection.ask(&["SET", "later", "1"]).unwrap() != Reply::Text("OK".to_owned()) {
+            std::thread::yield_now();
+        }
+        server.kill();
+        disks += 1;
+    }
+    println!("{restarts} restarts on {disks} full disks");
 }

@@ -24,21 +24,43 @@ const DIRECTORY_MODE: u32 = 0o700;
 pub struct RealDisk {
     path: PathBuf,
     directory: fs::File,
+    /// What keeps others from writing while this one reads.
+    _shared: Option<fs::File>,
 }
 
 impl RealDisk {
     /// Opens a directory; makes it, and those above it, if it is not there.
     pub fn open(path: &Path) -> io::Result<Self> {
         DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(path)?;
-        let flags = OFlags::NOFOLLOW | OFlags::DIRECTORY;
-        let directory = OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(path)?;
-        Ok(Self { path: path.to_owned(), directory })
+        Ok(Self { path: path.to_owned(), directory: directory(path)?, _shared: None })
+    }
+
+    /// Opens a directory that is there for whoever only reads: it may be one that can't be written, and nothing is made in it.
+    /// As long as it is open nobody takes it, but others may read too. `WouldBlock` if somebody has taken it.
+    pub fn open_to_read(path: &Path) -> io::Result<Self> {
+        let directory = directory(path)?;
+        let shared = match options().write(false).open(path.join(LOCK_NAME)) {
+            Ok(file) => {
+                rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared)
+                    .map_err(|error| owned(&file, error.into()))?;
+                Some(file)
+            }
+            // Whoever takes a directory makes it first.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        Ok(Self { path: path.to_owned(), directory, _shared: shared })
     }
 
     fn path_of(&self, name: &str) -> io::Result<PathBuf> {
         check_name(name)?;
         Ok(self.path.join(name))
     }
+}
+
+fn directory(path: &Path) -> io::Result<fs::File> {
+    let flags = OFlags::NOFOLLOW | OFlags::DIRECTORY;
+    OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(path)
 }
 
 /// For reading and writing, private, and never through a symbolic link. (The standard library closes files on exec.)
@@ -48,8 +70,12 @@ fn options() -> OpenOptions {
     options
 }
 
-/// The error of a lock that another has: it says who, if that can be read.
+/// The error of a lock that others have: it says who, if that can be read.
 fn owned(file: &fs::File, error: io::Error) -> io::Error {
+    // Readers leave no name.
+    if rustix::fs::flock(file, FlockOperation::NonBlockingLockShared).is_ok() {
+        return io::Error::new(error.kind(), "whoever reads it right now");
+    }
     let mut text = [0; 10];
     let read = file.read_at(&mut text, 0).unwrap_or(0);
     let owner = text.get(..read).and_then(|text| str::from_utf8(text).ok()?.parse::<u32>().ok());
@@ -210,6 +236,27 @@ mod tests {
         file.read_at(&mut digit, 0).expect("it is read");
         assert!(digit[0].is_ascii_digit());
         assert!(file.write_at(b"1", 0).is_err());
+    }
+
+    #[test]
+    fn readers_share_a_directory_that_nobody_has_taken() {
+        let root = Directory::new("readers");
+        let disk = RealDisk::open(&root.0).expect("a directory can be made");
+        assert!(RealDisk::open_to_read(&root.0.join("none")).is_err() && disk.list().is_ok());
+        let _without_a_lock = RealDisk::open_to_read(&root.0).expect("nobody has taken it");
+        assert!(!root.0.join(LOCK_NAME).exists(), "whoever reads makes nothing");
+        let lock = disk.lock().expect("the directory is free");
+        let refused = RealDisk::open_to_read(&root.0).expect_err("it is taken");
+        assert_eq!(refused.to_string(), format!("this process already (pid {})", std::process::id()));
+        drop(lock);
+        let readers = [(); 2].map(|()| RealDisk::open_to_read(&root.0).expect("it is free again"));
+        let refused = disk.lock().err().expect("it is read");
+        assert_eq!(
+            (refused.kind(), &*refused.to_string()),
+            (io::ErrorKind::WouldBlock, "whoever reads it right now")
+        );
+        drop(readers);
+        assert!(disk.lock().is_ok());
     }
 
     #[test]

@@ -17,12 +17,13 @@ impl Wal {
     /// log's own to do, which is told to: the disk is slow or full, there is much to write, or the thread is just at it. As
     /// long as it is true, records that are appended as urgent do not wake the log's thread: who appends them calls this.
     pub fn commit(&self, lsn: Lsn) -> bool {
-        self.state.urgent.fetch_max(lsn, AcqRel);
+        let is_new = self.state.urgent.fetch_max(lsn, AcqRel) < lsn;
         let done = self.commit_here(lsn);
         if done {
             self.state.has_committer.store(true, Release);
-        } else {
-            self.leave_to_thread();
+        } else if self.state.has_committer.swap(false, AcqRel) || is_new {
+            // Nobody else tells it: what nobody waited for it would gather, and sync when that is due.
+            self.ring();
         }
         done
     }
@@ -50,5 +51,51 @@ impl Wal {
             self.ring();
         }
         self.durable() >= lsn
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+    use std::thread;
+    use std::time::Duration;
+
+    use crate::clock::ManualClock;
+    use crate::disk::RealDisk;
+    use crate::wal::{NewRecord, Wal, WalPolicy};
+
+    /// Much longer than anything here takes.
+    const PATIENCE: Duration = Duration::from_secs(60);
+    const NEW: NewRecord = NewRecord { namespace: 1, generation: 2, kind: 3 };
+
+    /// Waits in place of the log's thread, which gathers what nobody waits for.
+    #[test]
+    fn what_is_not_committed_here_is_told_to_the_thread_although_it_was_not_urgent() {
+        let path = std::env::temp_dir().join(format!("data-bridge-kv-told-{}", std::process::id()));
+        let disk = Arc::new(RealDisk::open(&path).unwrap());
+        let clock = Arc::new(ManualClock::new(1));
+        let (wal, _) = Wal::open(disk, clock, WalPolicy::default(), &mut |_, _| Ok(())).unwrap();
+        let lsn = wal.append(NEW, b"payload", false);
+        let is_there = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let waits = scope.spawn(|| {
+                let mut buffer = wal.buffer.lock();
+                is_there.store(true, SeqCst);
+                wal.work.wait_for(&mut buffer, PATIENCE).timed_out()
+            });
+            while !is_there.load(SeqCst) {
+                thread::yield_now();
+            }
+            // It has given the lock back, so it waits.
+            drop(wal.buffer.lock());
+            let tail = wal.tail.lock();
+            assert!(!wal.commit(lsn), "somebody else writes");
+            drop(tail);
+            assert!(!waits.join().unwrap(), "nobody told it");
+        });
+        assert!(wal.step() && wal.durable() == lsn);
+        drop(wal);
+        std::fs::remove_dir_all(path).unwrap();
     }
 }

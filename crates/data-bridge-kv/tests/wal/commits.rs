@@ -93,6 +93,24 @@ fn what_is_left_to_a_committer_is_written_when_somebody_else_waits() {
     wal.close();
 }
 
+/// A store that is closed in good order loses nothing of what it only gathered.
+#[test]
+fn what_nobody_waited_for_is_there_after_a_close() {
+    for has_thread in [false, true] {
+        let disk = FaultyDisk::new();
+        let (wal, _) = open(&disk);
+        if has_thread {
+            wal.start().unwrap();
+        }
+        for n in 0..20 {
+            wal.append(NEW, &[n; 50], false);
+        }
+        wal.close();
+        assert_eq!((wal.failure(), wal.durable()), (None, 20));
+        assert_eq!(open(&disk.crash_image(1)).1.len(), 20);
+    }
+}
+
 #[test]
 fn a_commit_that_fails_is_the_end_of_the_log() {
     let disk = FaultyDisk::new();

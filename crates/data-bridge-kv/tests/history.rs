@@ -1,0 +1,77 @@
+//! A task's last transitions: how many are kept, with their times, and that a crash changes nothing of that.
+
+use std::sync::Arc;
+
+use data_bridge_kv::{Caller, DataDirectory, Engine, ManualClock, Settings};
+use data_bridge_kv_model::command::table;
+use data_bridge_kv_model::{Arg, Reply, ReplyBuf, ReplyReader, Value};
+use data_bridge_kv_testkit::disk::FaultyDisk;
+
+const START_MS: u64 = 1_800_000_000_000;
+const KEPT: usize = 3;
+
+fn open(disk: &FaultyDisk, clock: &Arc<ManualClock>) -> (Engine, Caller) {
+    let mut settings = Settings {
+        data: Some(DataDirectory::on(Arc::new(disk.clone()), 1 << 26).unwrap()),
+        clock: Arc::clone(clock) as Arc<_>,
+        background: false,
+        ..Settings::default()
+    };
+    settings.namespaces[1].history = KEPT;
+    let engine = Engine::open(settings).unwrap();
+    let caller = Caller { namespace: engine.namespace("tasks").unwrap(), ..engine.caller() };
+    (engine, caller)
+}
+
+fn run(engine: &Engine, caller: &Caller, line: &str) -> Reply {
+    let words: Vec<&str> = line.split(' ').collect();
+    let args: Vec<Arg<'_>> = words[1..].iter().map(|word| Arg::Untyped(word.as_bytes())).collect();
+    let mut out = ReplyBuf::new();
+    let call = table::by_name(words[0].as_bytes()).unwrap().call(&args).unwrap();
+    let _ = engine.execute(caller, 0, &call, &mut out);
+    ReplyReader::new(out.as_bytes()).reply().unwrap()
+}
+
+/// States, each with the unix ms when it began.
+fn history(engine: &Engine, caller: &Caller) -> Vec<(String, i64)> {
+    let Reply::Value(Value::List(steps)) = run(engine, caller, "HGET job history") else {
+        panic!("there is no history")
+    };
+    let step = |step: Value| match step {
+        Value::Tuple(parts) => match <[Value; 2]>::try_from(parts) {
+            Ok([Value::Bytes(state), Value::Timestamp(moment)]) => {
+                assert_eq!(moment.offset_us, Some(0), "it is UTC");
+                (String::from_utf8_lossy(&state).into_owned(), moment.local_us / 1000)
+            }
+            other => panic!("{other:?}"),
+        },
+        other => panic!("{other:?}"),
+    };
+    steps.into_iter().map(step).collect()
+}
+
+#[test]
+fn a_task_keeps_its_last_transitions_across_power_cuts() {
+    let (disk, clock) = (FaultyDisk::new(), Arc::new(ManualClock::new(START_MS)));
+    let (mut engine, mut caller) = open(&disk, &clock);
+    let mut expected: Vec<(String, i64)> = Vec::new();
+    for n in 0..8_u32 {
+        clock.advance(1500);
+        let from = if n == 0 { "MISSING".to_owned() } else { format!("FROM 1 state-{}", n - 1) };
+        let line = format!("KV.TRANSITION job status TO state-{n} {from}");
+        assert!(matches!(run(&engine, &caller, &line), Reply::Container(..)), "{line}");
+        // One that is refused is none.
+        assert!(matches!(run(&engine, &caller, &line), Reply::Error(_)), "{line}");
+        expected.push((format!("state-{n}"), (START_MS + u64::from(n + 1) * 1500) as i64));
+        let last = &expected[expected.len().saturating_sub(KEPT)..];
+        assert_eq!(history(&engine, &caller), last);
+        if n % 2 == 1 {
+            drop(engine);
+            disk.crash(u64::from(n));
+            (engine, caller) = open(&disk, &clock);
+            assert_eq!(history(&engine, &caller), last, "after a power cut");
+        } else {
+            assert!(engine.checkpoint(), "from the tier it comes back as well");
+        }
+    }
+}
