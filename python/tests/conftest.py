@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -98,13 +99,28 @@ def store(request: pytest.FixtureRequest, server: Server) -> Iterator[kv.Store |
 
 
 @pytest.fixture(scope="session")
-def broker() -> Iterator[str]:
+def keep_port() -> Iterator[Callable[[], int]]:
+    """Gets a free port that no other process gets before the server that is told to listen there."""
+    with contextlib.ExitStack() as kept:
+
+        def keep() -> int:
+            place = kept.enter_context(socket.socket())
+            # Bound, but not listening: who wants just this port may have it, who wants any gets another.
+            place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            place.bind(("127.0.0.1", 0))
+            port: int = place.getsockname()[1]
+            return port
+
+        yield keep
+
+
+@pytest.fixture(scope="session")
+def broker(keep_port: Callable[[], int]) -> Iterator[str]:
     """The URL of a Redis server that carries the messages of task queues; its results are ours."""
     program = shutil.which("redis-server")
     if program is None:
         pytest.skip("redis-server is not installed: task queues have no broker")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = keep_port()
     running = subprocess.Popen(
         [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--daemonize", "no"],
         stdout=subprocess.PIPE,

@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib.metadata
 import re
 import shlex
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -96,10 +95,7 @@ def reader(
 ) -> Iterator[Reader]:
     """Somebody with an empty folder; the page says whether there is a server already."""
     page = (DOCS / request.getfixturevalue("page")).read_text()
-    port = server.port
-    if "data-bridge-kv serve" in page:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
+    port = request.getfixturevalue("keep_port")() if "data-bridge-kv serve" in page else server.port
     servers = {"127.0.0.1:7379": f"127.0.0.1:{port}", "port=7379": f"port={port}"}
     if "redis://" in page:
         servers["redis://127.0.0.1:6379"] = request.getfixturevalue("broker").rpartition("/")[0]

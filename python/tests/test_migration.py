@@ -6,7 +6,7 @@ import io
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,11 @@ from data_bridge.kv.__main__ import main
 
 
 @pytest.fixture(scope="module")
-def real_redis() -> Iterator[str]:
+def real_redis(keep_port: Callable[[], int]) -> Iterator[str]:
     """The URL of a Redis server."""
     if shutil.which("redis-server") is None:
         pytest.skip("redis-server is not installed")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = keep_port()
     command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None

@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 
 use data_bridge_kv_server::Server;
 use served::{Raw, conformance, start, within};
+use tokio::net::TcpSocket;
 
 /// Whether a program is there; says so where it is not, because a test that looked at nothing proves nothing.
 #[expect(clippy::print_stdout, reason = "a test that did not run says so")]
@@ -72,13 +73,17 @@ async fn the_conformance_file_says_what_redis_says() {
     if !have("redis-server") {
         return;
     }
-    let port = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    // It keeps the port from other tests and their connections, but not from a server that is told to listen there.
+    let kept = TcpSocket::new_v4().unwrap();
+    kept.set_reuseaddr(true).unwrap();
+    kept.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+    let address = kept.local_addr().unwrap();
+    let port = address.port();
     let args = ["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"];
     let mut redis = Command::new("redis-server").args(args).stdout(Stdio::piped()).spawn().unwrap();
     let mut log = BufReader::new(redis.stdout.take().unwrap()).lines();
     // Connecting again and again until it works could meet its own socket on a free port.
     assert!(log.any(|line| line.unwrap().contains("Ready to accept connections")));
-    let address = SocketAddr::from(([127, 0, 0, 1], port));
     let mut checked = 0;
     let mut differing = Vec::new();
     for (version, hello) in [(0, "HELLO 2"), (1, "HELLO 3")] {
