@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use data_bridge_kv::sync::real::Mutex;
 use subtle::ConstantTimeEq;
 
 use crate::config::{ConfigError, PasswordSource};

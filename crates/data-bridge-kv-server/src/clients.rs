@@ -11,9 +11,9 @@ use std::sync::atomic::{
 use std::time::Instant;
 
 use data_bridge_kv::Completions;
+use data_bridge_kv::sync::real::Mutex;
 use data_bridge_kv_model::Spec;
 use data_bridge_kv_model::limits::UNAUTHENTICATED_CONNECTIONS;
-use parking_lot::Mutex;
 
 use crate::endpoint::Endpoint;
 use crate::mailbox::{Letter, Mailbox};

@@ -5,8 +5,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 
+use data_bridge_kv::sync::real::Mutex;
 use data_bridge_kv_model::Result;
-use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::task::yield_now;
 

@@ -6,8 +6,8 @@
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Context, Poll, Waker};
 
+use data_bridge_kv::sync::real::Mutex;
 use data_bridge_kv_model::ReplyBuf;
-use parking_lot::Mutex;
 
 /// There is a letter.
 pub const LETTER: u8 = 1;

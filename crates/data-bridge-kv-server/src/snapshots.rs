@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use data_bridge_kv::Engine;
 use data_bridge_kv::snapshot::Snapshot;
+use data_bridge_kv::sync::real::Mutex;
 use data_bridge_kv_model::{Error, ErrorKind, Result};
-use parking_lot::Mutex;
 
 use crate::destination::Destination;
 use crate::server::Shared;

@@ -19,7 +19,7 @@ use data_bridge_kv::cold::{Batch, Class, Index, Locator, Log, NewRecord, Part, P
 use data_bridge_kv::disk::RealDisk;
 use data_bridge_kv::hash::stable::{KeyId, StableHasher};
 use data_bridge_kv::opening::Opening;
-use parking_lot::Mutex;
+use data_bridge_kv::sync::real::Mutex;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -33,7 +33,7 @@ impl Shards {
         Shards((0..1 << SHARD_BITS).map(|_| Mutex::default()).collect())
     }
 
-    fn of(&self, id: KeyId) -> parking_lot::MutexGuard<'_, Index> {
+    fn of(&self, id: KeyId) -> data_bridge_kv::sync::real::MutexGuard<'_, Index> {
         self.0[id.hash().shard(SHARD_BITS)].lock()
     }
 }

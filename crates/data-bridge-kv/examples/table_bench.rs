@@ -14,9 +14,9 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use data_bridge_kv::hash::{KeyHash, KeyHasher};
+use data_bridge_kv::sync::real::Mutex;
 use data_bridge_kv::table::{NewEntry, NewValue, Table};
 use data_bridge_kv_model::Kind;
-use parking_lot::Mutex;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

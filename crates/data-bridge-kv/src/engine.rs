@@ -431,6 +431,11 @@ impl Core {
         self.begin(space, lock_one(space, shard))
     }
 
+    /// The same in the background, again and again.
+    fn begin_behind<'a>(&'a self, space: &'a Space, shard: usize) -> Txn<'a> {
+        self.begin(space, Guards::One(space.lock_behind(shard)))
+    }
+
     /// Begins a step on one key that is in memory or nowhere.
     fn begin_with<'a>(&'a self, space: &'a Space, means: Means, key: Key<'_>) -> Step<Txn<'a>> {
         let index = space.shard_of(space.hash(key.as_bytes()));

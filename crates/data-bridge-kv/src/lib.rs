@@ -23,7 +23,7 @@ mod router;
 pub mod settings;
 pub mod shard;
 pub mod snapshot;
-mod sync;
+pub mod sync;
 pub mod table;
 pub mod wal;
 

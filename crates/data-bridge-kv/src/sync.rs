@@ -4,13 +4,13 @@
 //! that runs one thread at a time and switches at each of these places as a seed says: so the product's own code meets orders
 //! that a machine would show once in a year (`tests/interleave.rs`).
 
+pub mod real;
 #[cfg(feature = "interleave")]
 mod scheduled;
 
+#[cfg(not(feature = "interleave"))]
+pub use real::{Condvar, Mutex, MutexGuard, RwLock};
 #[cfg(feature = "interleave")]
 pub use scheduled::{Condvar, Mutex, MutexGuard, RwLock, atomic, thread};
-
-#[cfg(not(feature = "interleave"))]
-pub use parking_lot::{Condvar, Mutex, MutexGuard, RwLock};
 #[cfg(not(feature = "interleave"))]
 pub use std::{sync::atomic, thread};

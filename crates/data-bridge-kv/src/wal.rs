@@ -466,7 +466,7 @@ impl Wal {
                 return false;
             }
             if self.has_thread() {
-                self.room.wait_for(&mut self.buffer.lock(), LOOKED_AGAIN);
+                drop(self.room.wait_for(self.buffer.lock(), LOOKED_AGAIN));
             } else if !self.step() {
                 threads::yield_now();
             }

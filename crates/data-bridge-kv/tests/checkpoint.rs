@@ -8,12 +8,12 @@ use std::sync::{Arc, Weak};
 
 use data_bridge_kv::disk::{DirectoryLock, Disk, File};
 use data_bridge_kv::settings::Durability;
+use data_bridge_kv::sync::real::Mutex;
 use data_bridge_kv::{Caller, Chore, Clock, DataDirectory, Engine, ManualClock, Settings};
 use data_bridge_kv_model::command::table;
 use data_bridge_kv_model::{Arg, Reply, ReplyBuf, ReplyReader, Value};
 use data_bridge_kv_testkit::disk::{Fault, FaultyDisk};
 use data_bridge_kv_testkit::random::{Random, setting};
-use parking_lot::Mutex;
 
 const START_MS: u64 = 1_700_000_000_000;
 const KEYS: [&str; 10] = ["a", "b", "c", "d", "e", "f", "n1", "n2", "l1", "h1"];

@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 
 use data_bridge_kv::engine::describe_record;
+use data_bridge_kv::sync::real::Mutex;
 use data_bridge_kv::wal::{self, Line};
 use data_bridge_kv::{
     Caller, Completions, DataDirectory, Durability, Engine, Eviction, ManualClock, Mode, Settings,
@@ -12,7 +13,6 @@ use data_bridge_kv::{
 use data_bridge_kv_model::command::table;
 use data_bridge_kv_model::{Arg, Reply, ReplyBuf, ReplyReader};
 use data_bridge_kv_testkit::disk::{Fault, FaultyDisk};
-use parking_lot::Mutex;
 
 const START_MS: u64 = 1_700_000_000_000;
 const SPACES: [&str; 3] = ["1", "2", "5"];

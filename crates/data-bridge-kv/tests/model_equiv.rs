@@ -42,7 +42,7 @@ fn check(plan: &Plan, flaw: Flaw, tier: Tier) -> Result<(usize, usize), String> 
 fn search(seeds: std::ops::Range<u64>, flaw: Flaw, tier: Tier) -> (Option<(u64, String)>, u64, u64) {
     let next = AtomicU64::new(seeds.start);
     let (replies, shortened) = (AtomicU64::new(0), AtomicU64::new(0));
-    let failed = parking_lot::Mutex::new(BTreeMap::new());
+    let failed = data_bridge_kv::sync::real::Mutex::new(BTreeMap::new());
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         for _ in 0..threads {

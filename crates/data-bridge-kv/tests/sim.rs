@@ -26,8 +26,8 @@ mod world;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use counts::Counts;
+use data_bridge_kv::sync::real::Mutex;
 use data_bridge_kv_testkit::random::setting;
-use parking_lot::Mutex;
 use wire::Plant;
 use world::World;
 

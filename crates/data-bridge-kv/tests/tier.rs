@@ -13,13 +13,13 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use data_bridge_kv::disk::Disk;
 use data_bridge_kv::engine::TierStats;
+use data_bridge_kv::sync::real::Mutex;
 use data_bridge_kv::{
     Caller, Completions, DataDirectory, Engine, Eviction, ManualClock, Mode, OnError, Progress, Settings,
 };
 use data_bridge_kv_model::command::table;
 use data_bridge_kv_model::{Arg, Call, ErrorKind, Reply, ReplyBuf, ReplyReader, Shape, Value};
 use data_bridge_kv_testkit::disk::{Fault, FaultyDisk};
-use parking_lot::Mutex;
 
 const START_MS: u64 = 1_700_000_000_000;
 

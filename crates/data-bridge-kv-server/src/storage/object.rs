@@ -3,10 +3,10 @@
 use std::io;
 
 use data_bridge_kv::disk::{DirectoryLock, Disk, File, check_name};
+use data_bridge_kv::sync::real::Mutex;
 use object_store::ObjectStoreExt;
 use object_store::buffered::BufWriter;
 use object_store::path::Path;
-use parking_lot::Mutex;
 use tokio::io::AsyncWriteExt;
 
 use super::Storage;

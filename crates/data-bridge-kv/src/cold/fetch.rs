@@ -177,7 +177,7 @@ impl Flight {
         loop {
             match &*outcome {
                 Some(outcome) => return outcome.clone(),
-                None => self.landed.wait(&mut outcome),
+                None => outcome = self.landed.wait(outcome),
             }
         }
     }

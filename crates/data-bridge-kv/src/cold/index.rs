@@ -389,6 +389,17 @@ impl Index {
         Some(after)
     }
 
+    /// Lets a resident key be at another spot, and stay resident; answers where it was, `None` if it is not resident.
+    pub fn move_resident(&mut self, id: KeyId, spot: Spot) -> Option<Spot> {
+        let moved = self.with_page(id, |page, at| {
+            let at = at.ok()?;
+            let before = Some(page.spot(at)).filter(|spot| spot.is_resident)?;
+            page.set_spot(at, Spot { is_resident: true, ..spot });
+            Some(before)
+        });
+        moved.flatten()
+    }
+
     fn page_of(&self, id: KeyId) -> Option<(&Page, Result<usize, usize>)> {
         let page = self.pages.get(self.page_number(id.hash()))?;
         Some((page, page.search(page.name(&id.to_bytes()))))

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::sync::thread;
-use crate::sync::{Condvar, Mutex, MutexGuard};
+use crate::sync::{Condvar, Mutex};
 
 /// Most threads. What they do is wait, so that they may be more than the machine has cores.
 pub const THREADS: usize = 16;
@@ -80,12 +80,17 @@ impl Desk {
         let mut state = self.state.lock();
         while !state.is_closed {
             match state.jobs.pop_front() {
-                Some(job) => MutexGuard::unlocked(&mut state, job),
+                Some(job) => {
+                    drop(state);
+                    job();
+                    state = self.state.lock();
+                }
                 None => {
                     state.idle = state.idle.saturating_add(1);
-                    let waited = self.changed.wait_for(&mut state, IDLE);
+                    let is_over;
+                    (state, is_over) = self.changed.wait_for(state, IDLE);
                     state.idle = state.idle.saturating_sub(1);
-                    if waited.timed_out() && state.jobs.is_empty() {
+                    if is_over && state.jobs.is_empty() {
                         break;
                     }
                 }

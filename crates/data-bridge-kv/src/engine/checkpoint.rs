@@ -126,7 +126,7 @@ impl Core {
         for (space, index) in shards {
             let (mut found, mut from) = (Vec::new(), Some(FIRST));
             while let Some(at) = from {
-                let shard = space.lock(index);
+                let shard = space.lock_behind(index);
                 from = shard.cold().and_then(|cold| cold.dump(at, DUMPED_AT_ONCE, &mut found));
             }
             base.put(space.number(), index, found).ok()?;
@@ -147,7 +147,7 @@ impl Core {
         while let Some(&(space, shard)) = walk.shards.get(walk.at)
             && !departures.is_full()
         {
-            let mut txn = self.begin_at(space, shard);
+            let mut txn = self.begin_behind(space, shard);
             let began = *walk.began.get_or_insert_with(|| txn.last_sequence());
             let next = txn.checkpoint(walk.from, &mut departures);
             txn.finish().send();

@@ -63,7 +63,7 @@ impl Held {
                 break false;
             }
             self.bell.ring();
-            self.changed.wait_for(&mut state, PATIENCE);
+            (state, _) = self.changed.wait_for(state, PATIENCE);
         };
         state.waiting -= 1;
         has_room

@@ -9,7 +9,6 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::Scope;
 
 use data_bridge_kv_model::{Error, ErrorKind, Key, Result};
-use parking_lot::{Condvar, Mutex};
 
 use super::halt::Means;
 use super::{Core, Halt, NamespaceId, Waits};
@@ -19,6 +18,7 @@ use crate::opening::Opening;
 use crate::record::Record;
 use crate::shard::space::{CLEAR, EFFECTS};
 use crate::shard::{Space, exec};
+use crate::sync::real::{Condvar, Mutex};
 use crate::wal::{Lsn, OpenError};
 
 /// A log of so many bytes is long.
@@ -104,7 +104,7 @@ impl<'s> Replay<'s> {
         }
         let mut state = self.threads.state.lock();
         while state.under_way > 0 {
-            self.threads.changed.wait(&mut state);
+            state = self.threads.changed.wait(state);
         }
         state.failure.take().map_or(Ok(()), |(lsn, error)| Err(refused(lsn, &error)))
     }

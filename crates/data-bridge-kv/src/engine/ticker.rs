@@ -7,7 +7,7 @@ use data_bridge_kv_model::{Error, ErrorKind, Result};
 
 use super::Core;
 use crate::sync::thread::{self, JoinHandle};
-use crate::sync::{Condvar, Mutex, MutexGuard};
+use crate::sync::{Condvar, Mutex};
 
 /// How often it looks.
 const PERIOD: Duration = Duration::from_millis(10);
@@ -39,10 +39,11 @@ impl Ticker {
     pub(super) fn start(core: Arc<Core>, name: &str, bell: Arc<Bell>, work: fn(&Core)) -> Result<Ticker> {
         let own = Arc::clone(&bell);
         let run = move || {
-            let mut guard = own.is_stopped.lock();
-            while !*guard {
-                own.rung.wait_for(&mut guard, PERIOD);
-                MutexGuard::unlocked(&mut guard, || work(&core));
+            let mut is_stopped = own.is_stopped.lock();
+            while !*is_stopped {
+                drop(own.rung.wait_for(is_stopped, PERIOD));
+                work(&core);
+                is_stopped = own.is_stopped.lock();
             }
         };
         let thread = thread::Builder::new().name(name.to_owned()).spawn(run);
@@ -67,7 +68,7 @@ impl Core {
             for index in 0..space.shard_count() {
                 loop {
                     let Some(_room) = self.room_to_expire(space, EXPIRE_AT_ONCE) else { break };
-                    let mut txn = self.begin_at(space, index);
+                    let mut txn = self.begin_behind(space, index);
                     let more = txn.expire_due(EXPIRE_AT_ONCE);
                     let notices = txn.finish();
                     // Nobody waits for these.

@@ -423,7 +423,7 @@ impl Core {
                 rest.split_at(rest.iter().take(ARRIVING_AT_ONCE).take_while(is_there).count());
             rest = others;
             let _moves = tier.moves.write();
-            let mut txn = self.begin_at(space, shard);
+            let mut txn = self.begin_behind(space, shard);
             match &written {
                 Ok(()) => here.iter().for_each(|item| txn.arrive(item)),
                 Err(_) => txn.stay(),

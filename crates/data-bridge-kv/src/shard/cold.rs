@@ -374,6 +374,11 @@ impl ColdKeys {
             self.point_at(id, spot);
         } else if !self.lasts() {
             self.log.retire(spot.locator);
+        } else if self.replayed.is_none()
+            && let Some(before) = self.index.move_resident(id, spot)
+        {
+            debug_assert!(departing.is_some() || is_in_table(), "memory has every resident key");
+            self.log.retire(before.locator);
         } else if departing.is_some() || is_in_table() {
             self.point_at(id, Spot { is_resident: true, ..spot });
         } else {

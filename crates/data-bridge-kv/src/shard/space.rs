@@ -1,5 +1,6 @@
 //! A namespace at run time: its shards, made on the first write, its policy, and who watches its prefixes.
 
+use std::hint::spin_loop;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -24,6 +25,8 @@ use crate::wal::{Lsn, NewRecord, Wal};
 pub const EFFECTS: u8 = 1;
 /// Records of this kind empty namespaces: see `mutation/clear.rs`.
 pub const CLEAR: u8 = 2;
+/// Turns of a loop that last longer than it takes a thread to wake.
+const TURNS: usize = 2000;
 
 /// What the namespaces of an engine begin with.
 #[derive(Clone, Copy, Debug)]
@@ -87,12 +90,22 @@ fn too_long(most: usize) -> Error {
 /// A shard behind its lock, and what may be read without it.
 struct Cell {
     shard: Mutex<Shard>,
+    /// How many threads wait for it.
+    waiting: AtomicUsize,
     outline: Arc<Outline>,
 }
 
 impl Cell {
     fn new(mut shard: Shard) -> Cell {
-        Cell { outline: shard.outline(), shard: Mutex::new(shard) }
+        Cell { outline: shard.outline(), shard: Mutex::new(shard), waiting: AtomicUsize::new(0) }
+    }
+
+    #[cold]
+    fn wait(&self) -> MutexGuard<'_, Shard> {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        let guard = self.shard.lock();
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        guard
     }
 }
 
@@ -277,7 +290,20 @@ impl Space {
     /// Locks a shard. A shard of a namespace that was never written is made empty.
     #[inline]
     pub fn lock(&self, index: usize) -> MutexGuard<'_, Shard> {
-        self.shards()[index].shard.lock()
+        let cell = &self.shards()[index];
+        cell.shard.try_lock().unwrap_or_else(|| cell.wait())
+    }
+
+    /// The same for work in the background that takes the lock again and again: it lets those go first who wait, or they would
+    /// find it taken each time that they wake.
+    pub fn lock_behind(&self, index: usize) -> MutexGuard<'_, Shard> {
+        let waiting = &self.shards()[index].waiting;
+        let mut left = TURNS;
+        while waiting.load(Ordering::Relaxed) > 0 && left > 0 {
+            left -= 1;
+            spin_loop();
+        }
+        self.lock(index)
     }
 
     /// Locks a shard if nobody holds it.

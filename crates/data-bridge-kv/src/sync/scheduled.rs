@@ -19,7 +19,7 @@ pub struct Mutex<T>(sync::Mutex<T>);
 /// What a locked mutex guards.
 pub struct MutexGuard<'a, T> {
     mutex: &'a Mutex<T>,
-    /// `None` only while it is given up for a moment.
+    /// `None` only while somebody waits with it.
     held: Option<sync::MutexGuard<'a, T>>,
 }
 
@@ -31,7 +31,7 @@ impl<T> Mutex<T> {
 
     /// Waits for it.
     pub fn lock(&self) -> MutexGuard<'_, T> {
-        MutexGuard { mutex: self, held: Some(self.hold()) }
+        MutexGuard { mutex: self, held: Some(self.0.lock().unwrap_or_else(PoisonError::into_inner)) }
     }
 
     /// Takes it if nobody has it.
@@ -43,25 +43,11 @@ impl<T> Mutex<T> {
         };
         Some(MutexGuard { mutex: self, held: Some(held) })
     }
-
-    fn hold(&self) -> sync::MutexGuard<'_, T> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl<T> fmt::Debug for Mutex<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Mutex")
-    }
-}
-
-impl<T> MutexGuard<'_, T> {
-    /// Does something while others may have the lock.
-    pub fn unlocked<R>(guard: &mut Self, act: impl FnOnce() -> R) -> R {
-        guard.held = None;
-        let result = act();
-        guard.held = Some(guard.mutex.hold());
-        result
     }
 }
 
@@ -83,17 +69,6 @@ impl<T> DerefMut for MutexGuard<'_, T> {
 #[derive(Default)]
 pub struct Condvar(sync::Condvar);
 
-/// How a wait with a time limit ended.
-#[derive(Clone, Copy, Debug)]
-pub struct WaitTimeoutResult(bool);
-
-impl WaitTimeoutResult {
-    /// Whether its time was up.
-    pub fn timed_out(self) -> bool {
-        self.0
-    }
-}
-
 impl Condvar {
     /// One that nobody waits for.
     pub fn new() -> Condvar {
@@ -101,16 +76,17 @@ impl Condvar {
     }
 
     /// Waits until somebody calls.
-    pub fn wait<T>(&self, guard: &mut MutexGuard<'_, T>) {
-        if let Some(held) = guard.held.take() {
-            guard.held = Some(self.0.wait(held).unwrap_or_else(PoisonError::into_inner));
-        }
+    pub fn wait<'a, T>(&self, mut guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
+        guard.held = guard.held.take().map(|held| self.0.wait(held).unwrap_or_else(PoisonError::into_inner));
+        guard
     }
 
-    /// Waits for a while, however long that is.
-    pub fn wait_for<T>(&self, guard: &mut MutexGuard<'_, T>, _limit: Duration) -> WaitTimeoutResult {
-        MutexGuard::unlocked(guard, thread::yield_now);
-        WaitTimeoutResult(thread_rng().gen_bool(0.5))
+    /// Waits for a while, however long that is; also answers whether the time was up.
+    pub fn wait_for<'a, T>(&self, guard: MutexGuard<'a, T>, _limit: Duration) -> (MutexGuard<'a, T>, bool) {
+        let mutex = guard.mutex;
+        drop(guard);
+        thread::yield_now();
+        (mutex.lock(), thread_rng().gen_bool(0.5))
     }
 
     /// Wakes one that waits.

@@ -28,11 +28,11 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 use hashbrown::HashMap;
-use parking_lot::Mutex;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
 
 use self::cells::Cells;
 pub(super) use self::cells::LENGTHS as CELL_LENGTHS;
+use crate::sync::real::Mutex;
 
 /// Bytes of a page.
 pub(super) const PAGE_BYTES: usize = 16 << 10;

@@ -98,7 +98,7 @@ impl Wal {
                     return Err(self.full());
                 }
                 patience -= 1;
-                self.room.wait_for(&mut self.buffer.lock(), PROMISED_AGAIN);
+                drop(self.room.wait_for(self.buffer.lock(), PROMISED_AGAIN));
             }
         }
     }
@@ -124,7 +124,7 @@ impl Wal {
         }
         let made = self.around(|around| match tail.spare {
             Some(_) => Ok(tail.lengthen(lacks, around)),
-            None => tail.make_space(around),
+            None => tail.make_space(around, true),
         });
         let got_further = matches!(made, Ok(true));
         self.settle(tail, made.map(drop));
@@ -158,7 +158,7 @@ impl Wal {
         }
         let mut buffer = self.buffer.lock();
         while !self.has_room(bytes) {
-            self.room.wait(&mut buffer);
+            buffer = self.room.wait(buffer);
         }
     }
 

@@ -80,9 +80,9 @@ mod tests {
         let is_there = AtomicBool::new(false);
         thread::scope(|scope| {
             let waits = scope.spawn(|| {
-                let mut buffer = wal.buffer.lock();
+                let buffer = wal.buffer.lock();
                 is_there.store(true, SeqCst);
-                wal.work.wait_for(&mut buffer, PATIENCE).timed_out()
+                wal.work.wait_for(buffer, PATIENCE).1
             });
             while !is_there.load(SeqCst) {
                 thread::yield_now();

@@ -76,14 +76,16 @@ impl Crowd {
 
 impl Wal {
     /// Waits for those who waited for the last sync.
-    pub(super) fn gather(&self, buffer: &mut MutexGuard<'_, Buffer>) {
-        let Some(expected) = buffer.crowd.expect() else { return };
+    pub(super) fn gather<'a>(&self, mut buffer: MutexGuard<'a, Buffer>) -> MutexGuard<'a, Buffer> {
+        let Some(expected) = buffer.crowd.expect() else { return buffer };
         let (least, most) = PAUSE_US;
         let pause_us = (self.counts.sync_us_mean() * 2).clamp(least, most);
         let (watch, mut seen) = (Stopwatch::start(), buffer.crowd.came);
         buffer.crowd.wanted = expected;
         while buffer.crowd.came < expected && buffer.load.bytes < self.write_bytes() && !self.is_over() {
-            if !self.work.wait_for(buffer, Duration::from_micros(pause_us)).timed_out() {
+            let is_over;
+            (buffer, is_over) = self.work.wait_for(buffer, Duration::from_micros(pause_us));
+            if !is_over {
                 continue;
             }
             if buffer.crowd.came == seen || watch.elapsed_us() >= PAUSES * pause_us {
@@ -98,6 +100,7 @@ impl Wal {
         }
         // Most of them are enough.
         crowd.in_vain = if crowd.came * 2 > expected { 0 } else { crowd.in_vain + 1 };
+        buffer
     }
 
     /// Whether nothing will be written any more but what is there.

@@ -123,10 +123,11 @@ impl Maker {
         self.retry_ms
     }
 
-    /// Goes on a step; the spare when it is complete, but for its name, which is to be synced. After an error the file is
-    /// given up, as a sync is never tried twice, and another one is begun later.
-    pub(super) fn step(&mut self, disk: &dyn Disk, now_ms: u64) -> io::Result<Option<Spare>> {
-        let stepped = self.advance(disk);
+    /// Goes on a step; the spare when it is complete, but for its name, which is to be synced. Where somebody waits
+    /// (`in_haste`) a short one is complete: he should not wait for all the zeros of a long one. After an error the file is given
+    /// up, as a sync is never tried twice, and another one is begun later.
+    pub(super) fn step(&mut self, disk: &dyn Disk, now_ms: u64, in_haste: bool) -> io::Result<Option<Spare>> {
+        let stepped = self.advance(disk, in_haste);
         if stepped.is_err() {
             self.rest(now_ms);
             self.next_size = smallest(self.segment_bytes);
@@ -135,10 +136,10 @@ impl Maker {
         stepped
     }
 
-    /// The same, at once.
+    /// The same in haste, until there is one.
     pub(super) fn make(&mut self, disk: &dyn Disk, now_ms: u64) -> io::Result<Spare> {
         loop {
-            if let Some(spare) = self.step(disk, now_ms)? {
+            if let Some(spare) = self.step(disk, now_ms, true)? {
                 return Ok(spare);
             }
         }
@@ -159,7 +160,7 @@ impl Maker {
         self.making.take().iter().for_each(|spare| discard(disk, spare));
     }
 
-    fn advance(&mut self, disk: &dyn Disk) -> io::Result<Option<Spare>> {
+    fn advance(&mut self, disk: &dyn Disk, in_haste: bool) -> io::Result<Option<Spare>> {
         let size = self.next_size;
         if self.making.is_none() {
             // Not to take the last bytes from those who free some.
@@ -172,14 +173,17 @@ impl Maker {
             self.making = Some(Spare { number, file, size });
             self.zeroed = 0;
         }
-        let Some(spare) = &self.making else { return Ok(None) };
+        let Some(spare) = &mut self.making else { return Ok(None) };
         self.zeroed = spare.size.min(self.zeroed + STEP_BYTES);
         spare.file.allocate(self.zeroed)?;
         spare.file.sync_data()?;
+        if in_haste && self.zeroed >= smallest(self.segment_bytes) {
+            spare.size = self.zeroed;
+        }
         if self.zeroed < spare.size {
             return Ok(None);
         }
-        self.next_size = self.segment_bytes.min(size * 2);
+        self.next_size = self.segment_bytes.min(spare.size * 2);
         self.retry_ms = 0;
         Ok(self.making.take())
     }

@@ -48,12 +48,11 @@ impl Wal {
 
     /// Waits until there is something to do; false once the log is closed.
     fn await_work(&self) -> bool {
-        let mut buffer = self.buffer.lock();
+        let mut buffer = self.gather(self.buffer.lock());
         let mut lingered = false;
-        self.gather(&mut buffer);
         while !self.state.is_closed.load(Acquire) {
             if self.failure.get().is_some() {
-                self.work.wait(&mut buffer);
+                buffer = self.work.wait(buffer);
                 continue;
             }
             let now_ms = self.clock.unix_ms();
@@ -62,7 +61,8 @@ impl Wal {
                 if now_ms >= due {
                     return true;
                 }
-                self.work.wait_for(&mut buffer, Duration::from_millis((due - now_ms).min(1000)));
+                let left = Duration::from_millis((due - now_ms).min(1000));
+                (buffer, _) = self.work.wait_for(buffer, left);
                 continue;
             }
             let has_records = !buffer.is_empty();
@@ -71,12 +71,12 @@ impl Wal {
             }
             let due = self.sync_due_ms().min(self.state.space_due_ms.load(Acquire));
             if has_records {
-                lingered = self.work.wait_for(&mut buffer, LINGER).timed_out();
+                (buffer, lingered) = self.work.wait_for(buffer, LINGER);
             } else if due < u64::MAX {
                 let left = Duration::from_millis(due.saturating_sub(now_ms).clamp(1, 1000));
-                self.work.wait_for(&mut buffer, left);
+                (buffer, _) = self.work.wait_for(buffer, left);
             } else {
-                self.work.wait(&mut buffer);
+                buffer = self.work.wait(buffer);
             }
         }
         false
@@ -173,7 +173,7 @@ impl Wal {
             return false;
         }
         let was_short = tail.is_short;
-        let made = self.around(|around| tail.make_space(around));
+        let made = self.around(|around| tail.make_space(around, false));
         let got_further = matches!(made, Ok(true));
         let is_news = got_further || tail.is_short != was_short;
         self.settle(tail, made.map(drop));

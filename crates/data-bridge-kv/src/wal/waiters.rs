@@ -41,7 +41,7 @@ impl Waiters {
 mod tests {
     use std::sync::Arc;
 
-    use parking_lot::Mutex;
+    use crate::sync::real::Mutex;
 
     use super::*;
 

@@ -269,13 +269,13 @@ impl Tail {
         }
     }
 
-    /// Goes on a step with the spare segment if one is missing; whether it got further. That there is no space is no
-    /// error: the log goes on with what it has.
-    pub(super) fn make_space(&mut self, around: &mut Surroundings<'_>) -> io::Result<bool> {
+    /// Goes on a step with the spare segment if one is missing, in haste if somebody waits for it; whether it got further. That
+    /// there is no space is no error: the log goes on with what it has.
+    pub(super) fn make_space(&mut self, around: &mut Surroundings<'_>, in_haste: bool) -> io::Result<bool> {
         if self.spare.is_some() || !self.maker.may_try(around.now_ms) {
             return Ok(false);
         }
-        let made = match self.maker.step(around.disk, around.now_ms) {
+        let made = match self.maker.step(around.disk, around.now_ms, in_haste) {
             Ok(made) => made,
             Err(error) => {
                 self.note(Some(&error));

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use data_bridge_kv::sync::real::Mutex;
 use data_bridge_kv::{Caller, Completions, Obstacle, OnError};
 use data_bridge_kv_model::command::{Expiry, table};
 use data_bridge_kv_model::{Arg, ErrorKind, Key, Reply, ReplyBuf, ReplyReader, Shape, ValueRef};
-use parking_lot::Mutex;
 
 use super::{Store, error_kind};
 

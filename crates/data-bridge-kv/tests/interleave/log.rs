@@ -5,9 +5,9 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 
 use data_bridge_kv::ManualClock;
+use data_bridge_kv::sync::real::Mutex;
 use data_bridge_kv::wal::{Lsn, NewRecord, Wal, WalPolicy};
 use data_bridge_kv_testkit::disk::{Fault, FaultyDisk};
-use parking_lot::Mutex;
 use shuttle::thread;
 
 use crate::rig::{Meeting, START_MS, random, schedules};

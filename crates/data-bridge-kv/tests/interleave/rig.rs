@@ -5,12 +5,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use data_bridge_kv::disk::{DirectoryLock, Disk, File};
+use data_bridge_kv::sync::real::Mutex;
 use data_bridge_kv::{Caller, Completions, DataDirectory, Engine, ManualClock, Progress, Settings};
 use data_bridge_kv_model::command::table;
 use data_bridge_kv_model::{Arg, Reply, ReplyBuf, ReplyReader, Value};
 use data_bridge_kv_testkit::disk::FaultyDisk;
 use data_bridge_kv_testkit::random::setting;
-use parking_lot::Mutex;
 use shuttle::rand::{RngCore, thread_rng};
 use shuttle::scheduler::{PctScheduler, RandomScheduler};
 use shuttle::sync::atomic::{AtomicBool, Ordering};

@@ -3,9 +3,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use data_bridge_kv::sync::real::Mutex;
 use data_bridge_kv::{Caller, Completions, Engine};
 use data_bridge_kv_model::{Reply, ReplyReader, Value};
-use parking_lot::Mutex;
 
 use crate::plan::{Plan, Step};
 use crate::witness::Position;

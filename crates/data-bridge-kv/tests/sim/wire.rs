@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 
 use data_bridge_kv::disk::{DirectoryLock, Disk, File};
+use data_bridge_kv::sync::real::Mutex;
 use data_bridge_kv_testkit::disk::FaultyDisk;
-use parking_lot::Mutex;
 
 /// Who may do something in between.
 pub trait Bystander: Send + Sync {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Weak};
 use data_bridge_kv::record::{Mark, MarkFile};
 use data_bridge_kv::settings::Durability;
 use data_bridge_kv::snapshot::Snapshot;
+use data_bridge_kv::sync::real::Mutex;
 use data_bridge_kv::{
     Caller, Chore, Clock, Engine, Eviction, ManualClock, Mode, OnError, Progress, Settings,
 };
@@ -16,7 +17,6 @@ use data_bridge_kv_testkit::disk::{Fault, FaultyDisk};
 use data_bridge_kv_testkit::random::Random;
 use data_bridge_kv_testkit::reference::Reference;
 use data_bridge_kv_testkit::workload::{KEYS, Request, VersionOf, Word};
-use parking_lot::Mutex;
 
 use crate::client::{Client, Push};
 use crate::counts::Counts;

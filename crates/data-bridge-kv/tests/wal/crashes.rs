@@ -4,10 +4,10 @@
 use std::io::ErrorKind;
 use std::sync::Arc;
 
+use data_bridge_kv::sync::real::Mutex;
 use data_bridge_kv::wal::Lsn;
 use data_bridge_kv_testkit::disk::{Fault, FaultyDisk};
 use data_bridge_kv_testkit::random::{Random, setting};
-use parking_lot::Mutex;
 
 use crate::rig::{Rig, policy};
 

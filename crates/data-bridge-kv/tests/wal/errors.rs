@@ -5,9 +5,9 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 
 use data_bridge_kv::disk::Disk;
+use data_bridge_kv::sync::real::Mutex;
 use data_bridge_kv::wal::{Failure, Lsn, Refusal};
 use data_bridge_kv_testkit::disk::{Fault, FaultyDisk};
-use parking_lot::Mutex;
 
 use crate::rig::{Rig, policy};
 

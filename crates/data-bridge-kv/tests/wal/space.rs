@@ -147,6 +147,26 @@ fn many_bytes_are_asked_of_the_disk() {
     assert_eq!(reserve(100), Ok(()), "small ones go on");
 }
 
+/// The zeros of a whole segment take the disk a while: who waits for room gets what is there of them as soon as that is worth it.
+#[test]
+fn who_waits_for_room_does_not_wait_for_a_long_segment() {
+    const MIB: u64 = 1 << 20;
+    let policy = WalPolicy { segment_bytes: 64 * MIB, ..policy() };
+    let rig = Rig::open(&FaultyDisk::new(), policy).unwrap();
+    assert_eq!(rig.wal.stats().runway / MIB, 7, "the first is short");
+    let mut promises = Vec::new();
+    while rig.wal.stats().runway < 8 * MIB {
+        promises.push(rig.wal.reserve(false, 60_000).unwrap());
+    }
+    assert_eq!(rig.wal.stats().runway / MIB, 15, "so is the one that somebody waits for");
+    drop(promises);
+    for _ in 0..2 {
+        rig.wal.append(head(0, 0), &vec![7; 5 << 20], false);
+        while rig.wal.step() {}
+    }
+    assert_eq!(rig.wal.stats().runway / MIB, 2 + 16, "the next one is longer where nobody waits");
+}
+
 /// Lets everything be written and synced that can be.
 fn settle(rig: &Rig) {
     for _ in 0..2 {
