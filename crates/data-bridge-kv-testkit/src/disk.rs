@@ -145,6 +145,13 @@ impl FaultyDisk {
         self.state().reads
     }
 
+    /// How many bytes were written that no sync has made last.
+    pub fn unsynced(&self) -> usize {
+        let written =
+            |change: &Change| if let Change::Write { bytes, .. } = change { bytes.len() } else { 0 };
+        self.state().files.iter().flat_map(|file| &file.pending).map(written).sum()
+    }
+
     /// Operations so far, those that failed too.
     pub fn operations(&self) -> u64 {
         self.state().operations

@@ -32,6 +32,8 @@ const KIND: u8 = 1;
 const AT: Position = Position { segment: 0, offset: 0 };
 /// Copied at a time.
 const COPY_BYTES: usize = 1 << 20;
+/// Bytes of a copy between two syncs: what is written in one go keeps the disk from syncing the log.
+const SYNC_BYTES: u64 = 4 << 20;
 /// Longest contents: a million files.
 const CONTENTS_BYTES: u64 = 64 << 20;
 
@@ -195,7 +197,11 @@ impl Copied {
     /// Reads a file, which may be copied on the way; an error unless it is as it was made.
     fn check(&self, found: &dyn File, to: Option<&dyn File>, tell: &mut dyn FnMut(u64)) -> Result<()> {
         let is_whole = found.size().map_err(|error| failed(&error))? == self.bytes;
-        let checksum = is_whole.then(|| copy(found, to, self.bytes, tell)).transpose();
+        let mut tell = |done| {
+            tell(done);
+            Ok(())
+        };
+        let checksum = is_whole.then(|| copy(found, to, self.bytes, &mut tell)).transpose();
         if checksum.map_err(|error| failed(&error))? != Some(self.checksum) {
             let message = format!("the file {} of the snapshot is damaged", self.name);
             return Err(Error::new(ErrorKind::Corruption, message));
@@ -265,8 +271,15 @@ impl Captured {
         let mut done = 0_u64;
         for (name, file, bytes) in &self.files {
             let made = to.create(name)?;
-            copy(&**file, Some(&*made), *bytes, &mut |part| progress(done.saturating_add(part), total))?;
-            made.sync_data()?;
+            let mut unsynced = 0;
+            copy(&**file, Some(&*made), *bytes, &mut |part| {
+                progress(done.saturating_add(part), total);
+                unsynced = part.checked_rem(SYNC_BYTES).unwrap_or(0);
+                if unsynced == 0 { made.sync_data() } else { Ok(()) }
+            })?;
+            if unsynced > 0 {
+                made.sync_data()?;
+            }
             done = done.saturating_add(*bytes);
         }
         end_log(to, lsn)?;
@@ -274,7 +287,7 @@ impl Captured {
         for name in to.list()? {
             let file = to.open(&name)?;
             let bytes = file.size()?;
-            files.push(Copied { checksum: copy(&*file, None, bytes, &mut |_| {})?, name, bytes });
+            files.push(Copied { checksum: copy(&*file, None, bytes, &mut |_| Ok(()))?, name, bytes });
         }
         Ok(files)
     }
@@ -295,8 +308,10 @@ impl Captured {
                 continue;
             }
             let made = to.create(&name)?;
-            let mut tell = |part: u64| progress(done.saturating_add(part), total);
-            let checksum = copy(&*file, Some(&*made), bytes, &mut tell)?;
+            let checksum = copy(&*file, Some(&*made), bytes, &mut |part| {
+                progress(done.saturating_add(part), total);
+                Ok(())
+            })?;
             made.sync_data()?;
             done = done.saturating_add(bytes);
             files.push(Copied { name, bytes, checksum });
@@ -341,8 +356,13 @@ fn read_marks(disk: &dyn Disk) -> io::Result<Vec<(String, Vec<u8>)>> {
     Ok(marks)
 }
 
-/// Reads so many bytes, writes them if there is where to, and answers their checksum.
-fn copy(from: &dyn File, to: Option<&dyn File>, bytes: u64, tell: &mut dyn FnMut(u64)) -> io::Result<u32> {
+/// Reads so many bytes, writes them if there is where to, and answers their checksum. After each part it tells how many are done.
+fn copy(
+    from: &dyn File,
+    to: Option<&dyn File>,
+    bytes: u64,
+    tell: &mut dyn FnMut(u64) -> io::Result<()>,
+) -> io::Result<u32> {
     let mut buffer = vec![0; COPY_BYTES];
     let (mut done, mut checksum) = (0_u64, 0);
     while done < bytes {
@@ -354,7 +374,7 @@ fn copy(from: &dyn File, to: Option<&dyn File>, bytes: u64, tell: &mut dyn FnMut
             to.write_at(part, done)?;
         }
         done = done.saturating_add(part.len() as u64);
-        tell(done);
+        tell(done)?;
     }
     Ok(checksum)
 }

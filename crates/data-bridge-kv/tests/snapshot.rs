@@ -309,3 +309,20 @@ fn what_was_copied_outlives_a_power_cut() {
         assert_eq!((0..50).filter(is_there).count(), 50, "seed {seed}");
     }
 }
+
+/// A disk that has much to write at once keeps whoever waits for the log waiting.
+#[test]
+fn a_copy_is_synced_as_it_goes() {
+    const MIB: usize = 1 << 20;
+    let source = FaultyDisk::new();
+    let engine = open(Arc::new(source), false);
+    for n in 0..24 {
+        run(&engine, &tasks(&engine), &format!("SET {n} {}", "x".repeat(MIB)));
+    }
+    let copy = FaultyDisk::new();
+    let mut most = 0;
+    let mut watch = |_, _| most = copy.unsynced().max(most);
+    let made = engine.snapshot(&copy, &mut watch).unwrap();
+    assert!(most <= 4 * MIB, "{most} bytes at once");
+    assert!(Snapshot::verify(&copy, &mut |_, _| {}).unwrap() == made && made.bytes() > 24 << 20);
+}
