@@ -4,13 +4,11 @@ use data_bridge_kv::Resident;
 
 /// Clock ticks of a second in `/proc`: a constant of the Linux interface.
 const TICKS: f64 = 100.0;
-/// Bytes of a page in `/proc/self/statm` where nothing else is known.
-const PAGE: u64 = 4096;
 
 /// Resident memory in bytes; 0 where it can't be read.
 pub fn resident_bytes() -> u64 {
     let pages = read("/proc/self/statm").and_then(|text| text.split_ascii_whitespace().nth(1)?.parse().ok());
-    pages.map_or(0, |pages: u64| pages.saturating_mul(PAGE))
+    pages.map_or(0, |pages: u64| pages.saturating_mul(rustix::param::page_size() as u64))
 }
 
 /// What the memory budget of a server is held against.
