@@ -88,7 +88,7 @@ fn serve(args: ServeArgs, limit: Option<u64>) -> ExitCode {
     let settings = Settings {
         opening: Arc::clone(&opening),
         max_memory: budget.bytes,
-        resident: Some(Arc::new(Process)),
+        resident: Some(Arc::new(Process::new())),
         namespaces: config.namespaces.clone(),
         data,
         log_bytes: config.log_bytes,
