@@ -225,6 +225,9 @@ impl Tail {
             around.disk.sync_names()?;
         }
         while let Some(lacks) = self.spare.as_ref().and_then(|spare| size.checked_sub(spare.size + 1)) {
+            if !self.maker.may_try(around.now_ms) {
+                return Ok(None);
+            }
             if !self.lengthen(lacks + 1, around) {
                 self.maker.rest(around.now_ms);
                 return Ok(None);
