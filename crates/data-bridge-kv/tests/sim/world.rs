@@ -456,9 +456,11 @@ impl World {
         if state.is_full || state.is_faulty {
             return Ok(());
         }
-        for _ in 0..30 {
+        // As long as it takes the tier to look whether there is space: it does not each time.
+        for _ in 0..40 {
             self.pass(state, 100);
             engine.do_chore(Chore::Log);
+            engine.do_chore(Chore::Tier);
         }
         let refused = state.counts.refused;
         let word = |text: &str| Word::Untyped(text.as_bytes().to_vec());
