@@ -102,14 +102,21 @@ fn every_flipped_bit_and_every_cut_is_noticed() {
         let mut damaged = whole.clone();
         damaged[bit / 8] ^= 1 << (bit % 8);
         file.write_at(&damaged, 0).unwrap();
-        assert_eq!(Manifest::read(&disk).unwrap(), Some(manifest(7)), "bit {bit}, of the first copy only");
+        assert_eq!(
+            Manifest::verify(&disk).unwrap(),
+            Some((manifest(7), vec![0])),
+            "bit {bit}, of the first only"
+        );
         damaged[8192 + bit / 8] ^= 1 << (bit % 8);
         file.write_at(&damaged, 0).unwrap();
         assert!(matches!(Manifest::read(&disk), Err(ManifestError::Damaged)), "bit {bit}");
         damaged[bit / 8] ^= 1 << (bit % 8);
         file.write_at(&damaged, 0).unwrap();
-        assert_eq!(Manifest::read(&disk).unwrap(), Some(manifest(7)), "bit {bit}, of the second copy only");
+        let found = Manifest::verify(&disk).unwrap();
+        assert_eq!(found, Some((manifest(7), vec![8192])), "bit {bit}, of the second only");
     }
+    file.write_at(&whole, 0).unwrap();
+    assert_eq!(Manifest::verify(&disk).unwrap(), Some((manifest(7), Vec::new())));
     for size in 0..whole.len() {
         file.write_at(&whole, 0).unwrap();
         file.set_size(size as u64).unwrap();
