@@ -61,6 +61,7 @@ struct State {
     reads: Reads,
     is_held: bool,
     holds_writes: bool,
+    writes_once: bool,
     is_cached: bool,
     fault: Option<Fault>,
     capacity: Option<u64>,
@@ -122,6 +123,11 @@ impl FaultyDisk {
     pub fn hold_reads(&self, is_held: bool) {
         self.state().is_held = is_held;
         self.released.notify_all();
+    }
+
+    /// Says that files are written once, as a store of objects does.
+    pub fn write_once(&self) {
+        self.state().writes_once = true;
     }
 
     /// Lets every write wait from now on, or go on.
@@ -364,6 +370,10 @@ impl Disk for FaultyDisk {
             return Err(ErrorKind::WouldBlock.into());
         }
         Ok(Box::new(Lock { disk: self.clone(), crashes: state.crashes }))
+    }
+
+    fn writes_once(&self) -> bool {
+        self.state().writes_once
     }
 
     fn free_bytes(&self) -> io::Result<u64> {

@@ -111,6 +111,44 @@ fn a_snapshot_under_load_is_the_state_at_one_moment() {
     });
 }
 
+/// The log goes on while it is copied, and stands in the copy where that can't be changed: what is behind the moment of the
+/// snapshot is not restored.
+#[test]
+fn what_is_written_while_it_is_copied_is_not_restored() {
+    for is_object in [false, true] {
+        let (disk, copy, restored) = (FaultyDisk::new(), FaultyDisk::new(), FaultyDisk::new());
+        if is_object {
+            copy.write_once();
+        }
+        let engine = open(Arc::new(disk), false);
+        let caller = tasks(&engine);
+        (0..50).for_each(|n| drop(run(&engine, &caller, &format!("SET key:{n} value:{n}"))));
+        let mut later = 0;
+        let mut write = |_, _| {
+            assert_eq!(run(&engine, &caller, &format!("SET later:{later} 1")), Reply::Ok);
+            assert_eq!(run(&engine, &caller, "SET key:0 changed"), Reply::Ok);
+            assert_eq!(
+                run(&engine, &caller, "DEL key:1"),
+                Reply::Integer(u64::from(later == 0).cast_signed())
+            );
+            later += 1;
+        };
+        let made = engine.snapshot(&copy, &mut write).unwrap();
+        assert!(later > 0);
+        let copied = wal::verify(&copy, |_, _, _| {}).unwrap();
+        assert_eq!(copied.last > made.lsn, is_object, "{copied:?}");
+        Snapshot::restore(&copy, &restored, &mut |_, _| {}).unwrap();
+        assert_eq!(wal::verify(&restored, |_, _, _| {}).unwrap().last, made.lsn);
+        let again = open(Arc::new(restored), false);
+        let caller = tasks(&again);
+        for n in 0..50 {
+            let value = Reply::Value(Value::Bytes(format!("value:{n}").as_bytes().into()));
+            assert_eq!(run(&again, &caller, &format!("GET key:{n}")), value, "{is_object}");
+        }
+        assert_eq!(run(&again, &caller, "DBSIZE"), Reply::Integer(50));
+    }
+}
+
 fn sample() -> (FaultyDisk, FaultyDisk) {
     let (disk, copy) = (FaultyDisk::new(), FaultyDisk::new());
     let engine = open(Arc::new(disk.clone()), false);
