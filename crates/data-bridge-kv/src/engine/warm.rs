@@ -7,7 +7,7 @@ use data_bridge_kv_model::command::{KeyCommand, ScalarCommand, SetCommand, SetOp
 use data_bridge_kv_model::{Command, Key, KeySet, ReplyBuf};
 
 use super::halt::Means;
-use super::{Caller, Core, NamespaceId, Progress, Step};
+use super::{Caller, Core, NamespaceId, Progress, Step, Waits};
 use crate::cold::{Ahead, Source};
 use crate::hash::KeyHash;
 use crate::router::{lock_keys, lock_one};
@@ -65,7 +65,7 @@ impl Core {
     }
 
     /// Begins a step all of whose keys are in memory or nowhere; `keys` names them. One that only `reads` waits for no room where
-    /// memory is short: it runs on copies, and what was read for it stays on disk.
+    /// memory is short and others make some: it runs on copies, and what was read for it stays on disk.
     pub(super) fn begin_warm<'a>(
         &'a self,
         space: &'a Space,
@@ -101,8 +101,9 @@ impl Core {
             txn.finish().send();
             // What comes in is to leave again: who does not only read waits for that as writers do, but never twice.
             if round == 1 && self.budget.excess() > 0 {
-                stay = reads;
-                if !reads {
+                let others_do = matches!(means.waits, Waits::Disk | Waits::Never) || tier.held.is_begun();
+                stay = reads && others_do;
+                if !stay {
                     self.demote_excess(NamespaceId(space.number()), means.waits)?;
                 }
             }
