@@ -51,9 +51,10 @@ fn a_crash_leaves_the_old_one_or_the_new_one() {
     assert!(outcomes.iter().all(|count| *count > 0), "{outcomes:?}");
 }
 
-/// One of several sectors.
+/// One of several sectors, all of which are others with another ceiling.
 fn long(ceiling: u64) -> Manifest {
-    Manifest { tasks: (0..8).map(|n| (n, n.to_string().repeat(200))).collect(), ..manifest(ceiling) }
+    let letter = |n: u8| char::from(b'a' + n + 8 * u8::try_from(ceiling).unwrap() % 16);
+    Manifest { tasks: (0..8).map(|n| (n, letter(n).to_string().repeat(200))).collect(), ..manifest(ceiling) }
 }
 
 /// Without space for a file beside it, it is written over; that leaves the old or the new one too, and the name is made sure of.
