@@ -7,6 +7,7 @@
 //! it.
 
 pub mod contract;
+pub mod hooked;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind};
