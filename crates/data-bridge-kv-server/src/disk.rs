@@ -14,13 +14,13 @@ pub const WAITING: usize = THREADS / 4 * 3;
 const BYTES: u64 = 16 << 20;
 /// Least of them.
 const WAITING_MIN: usize = 4;
-/// Of all of them, those who may wait for room in memory: one in so many.
+/// Of all of them, those who may wait for room in memory or in the log: one in so many.
 const ROOM_SHARE: usize = 8;
 /// How long a thread that has nothing to do stays.
 pub const IDLE: Duration = Duration::from_millis(200);
 
-/// How many connections wait with a thread each under this memory budget: for the disk, and for room in memory too, which
-/// must not keep those waiting who only read.
+/// How many connections wait with a thread each under this memory budget: for the disk, and for room in memory or in the log
+/// too, which must not keep those waiting who only read.
 pub fn turns(max_memory: u64) -> (usize, usize) {
     let all = usize::try_from(max_memory / BYTES).unwrap_or(WAITING).clamp(WAITING_MIN, WAITING);
     let for_room = (all / ROOM_SHARE).max(1);

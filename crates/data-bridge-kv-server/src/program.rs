@@ -207,11 +207,17 @@ fn check(path: &Path) -> ExitCode {
     if let Err(error) = read {
         return fail(FAILED, &format!("{}: {error:?}", path.display()));
     }
-    match Manifest::read(&*disk) {
+    match Manifest::verify(&*disk) {
         Ok(None) => {}
-        Ok(Some(manifest)) => {
-            files += 1;
-            say(&format!("{}: {} task namespaces\n", manifest::NAME, manifest.tasks.len()));
+        Ok(Some((manifest, damaged))) => {
+            (files, troubles) = (files + 1, troubles + u64::from(!damaged.is_empty()));
+            let mut text = format!("{}: {} task namespaces", manifest::NAME, manifest.tasks.len());
+            for offset in damaged {
+                text.push_str(&format!(
+                    ", damaged copy at offset {offset}, which the next start writes anew"
+                ));
+            }
+            say(&format!("{text}\n"));
         }
         Err(error) => {
             (files, troubles) = (files + 1, troubles + 1);

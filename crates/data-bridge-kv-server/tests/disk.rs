@@ -14,6 +14,8 @@ use served::{PATIENCE, Raw, config, within};
 
 /// More connections than there are threads that could wait for the disk.
 const CONNECTIONS: usize = 600;
+/// Of the log: few writes take all room in it.
+const LOG_SEGMENT_BYTES: u64 = 64 << 10;
 
 /// Runs a test on a runtime like the program's.
 fn on_few_threads(test: impl Future<Output = ()>) {
@@ -37,7 +39,9 @@ async fn cold_within(max_memory: u64, keys: usize) -> (Server, FaultyDisk, Arc<E
     let disk = FaultyDisk::new();
     let data = DataDirectory::on(Arc::new(disk.clone()), 1 << 30).unwrap();
     let blocking = |act: &mut (dyn FnMut() + Send)| tokio::task::block_in_place(act);
-    let settings = Settings { max_memory, data: Some(data), blocking, ..Settings::default() };
+    let log_segment_bytes = Some(LOG_SEGMENT_BYTES);
+    let settings =
+        Settings { max_memory, data: Some(data), blocking, log_segment_bytes, ..Settings::default() };
     let engine = Arc::new(Engine::open(settings).unwrap());
     let server = Server::start(config(&[], &[]), Arc::clone(&engine)).await.unwrap();
     let mut writer = Raw::connect(server.addresses()[0]).await;
@@ -168,13 +172,52 @@ async fn readers_go_on() {
     for n in 0..120 {
         assert_eq!(reader.ask(&format!("GET key:{}", n % 40)).await, "$1\r\nc\r\n");
     }
+    // Nor do commands and steps that read several.
+    for n in 0..40 {
+        let (one, other) = (n, (n + 7) % 40);
+        let found = reader.ask(&format!("MGET key:{one} key:{other}")).await;
+        assert_eq!(found, "*2\r\n$1\r\nc\r\n$1\r\nc\r\n");
+        reader.send(format!("MULTI\r\nGET key:{one}\r\nSTRLEN key:{other}\r\nEXEC\r\n").as_bytes()).await;
+        reader.expect("+OK\r\n+QUEUED\r\n+QUEUED\r\n*2\r\n$1\r\nc\r\n:1\r\n").await;
+    }
     let after = engine.stats().tier.unwrap();
-    assert_eq!((after.copied - before.copied, after.promoted), (120, before.promoted));
+    assert_eq!((after.copied - before.copied, after.promoted), (280, before.promoted));
     assert_eq!(reader.ask("EXISTS new:0 new:1 new:2").await, ":0\r\n");
     shortage.until_held(0).await;
     drop(shortage);
     for (mut writer, answer) in writers {
         writer.expect(answer).await;
+    }
+    server.stop(PATIENCE).await;
+}
+
+#[test]
+fn who_reads_from_disk_does_not_wait_for_those_that_need_room_in_the_log() {
+    on_few_threads(readers_pass_the_log());
+}
+
+async fn readers_pass_the_log() {
+    const WRITERS: usize = 64;
+    let (server, disk, _) = cold(40).await;
+    let mut first = Raw::connect(server.addresses()[0]).await;
+    first.send(b"SELECT 1\r\nSET first 1\r\n").await;
+    first.expect("+OK\r\n+OK\r\n").await;
+    disk.hold_writes(true);
+    let value = "v".repeat(10_000);
+    let mut writers = Vec::new();
+    for n in 0..WRITERS {
+        let mut writer = Raw::connect(server.addresses()[0]).await;
+        assert_eq!(writer.ask("SELECT 1").await, "+OK\r\n");
+        writer.send(format!("*3\r\n$3\r\nSET\r\n$2\r\n{n:02}\r\n$10000\r\n{value}\r\n").as_bytes()).await;
+        writers.push(writer);
+    }
+    let mut reader = Raw::connect(server.addresses()[0]).await;
+    for n in 0..120 {
+        assert_eq!(reader.ask(&format!("GET key:{}", n % 40)).await, "$1\r\nc\r\n");
+    }
+    disk.hold_writes(false);
+    for mut writer in writers {
+        writer.expect("+OK\r\n").await;
     }
     server.stop(PATIENCE).await;
 }

@@ -267,6 +267,20 @@ async fn what_memory_has_no_room_for_overflows_to_the_directory() {
     let checked = output(&["check", &path]);
     let text = String::from_utf8(checked.stdout).unwrap();
     assert!(checked.status.success() && text.contains(" 0 files with trouble"), "{text}");
+    // Either copy of the manifest is enough, and told of.
+    let manifest = directory.join("manifest");
+    let whole = std::fs::read(&manifest).unwrap();
+    for offset in [0, 8192] {
+        let mut damaged = whole.clone();
+        damaged[offset + 20] ^= 1;
+        std::fs::write(&manifest, damaged).unwrap();
+        let checked = output(&["check", &path]);
+        let text = String::from_utf8(checked.stdout).unwrap();
+        let says = format!("manifest: 1 task namespaces, damaged copy at offset {offset}, which");
+        assert_eq!((checked.status.code(), text.contains(&says)), (Some(1), true), "{text}");
+        assert!(text.ends_with(" 1 files with trouble\n"), "{text}");
+    }
+    std::fs::write(&manifest, whole).unwrap();
     let file = std::fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path());
     let file = file.max_by_key(|path| path.metadata().unwrap().len()).unwrap();
     let mut bytes = std::fs::read(&file).unwrap();

@@ -11,7 +11,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use data_bridge_kv::disk::{DirectoryLock, Disk, File};
+use data_bridge_kv::disk::Disk;
 use data_bridge_kv::snapshot::Snapshot;
 use data_bridge_kv::{Caller, DataDirectory, Engine, Settings};
 use data_bridge_kv_model::command::table;
@@ -20,6 +20,7 @@ use data_bridge_kv_server::Server;
 use data_bridge_kv_server::config::keys::KeyName;
 use data_bridge_kv_server::destination::Destination;
 use data_bridge_kv_server::storage::Storage;
+use data_bridge_kv_testkit::disk::hooked::{Hooked, Operation};
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use served::{Raw, config};
@@ -106,49 +107,15 @@ fn an_object_is_there_once_it_is_synced_and_read_from_anywhere() {
 }
 
 /// A storage that takes so many more files, and then none.
-struct Failing {
-    inner: Box<dyn Disk>,
-    left: AtomicUsize,
-}
-
-impl Disk for Failing {
-    fn create(&self, name: &str) -> io::Result<Box<dyn File>> {
-        let taken = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
-        taken.map_err(|_| io::Error::other("s3://bucket: the storage fails"))?;
-        self.inner.create(name)
-    }
-
-    fn open(&self, name: &str) -> io::Result<Box<dyn File>> {
-        self.inner.open(name)
-    }
-
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.inner.rename(from, to)
-    }
-
-    fn remove(&self, name: &str) -> io::Result<()> {
-        self.inner.remove(name)
-    }
-
-    fn list(&self) -> io::Result<Vec<String>> {
-        self.inner.list()
-    }
-
-    fn sync_names(&self) -> io::Result<()> {
-        self.inner.sync_names()
-    }
-
-    fn lock(&self) -> io::Result<DirectoryLock> {
-        self.inner.lock()
-    }
-
-    fn free_bytes(&self) -> io::Result<u64> {
-        self.inner.free_bytes()
-    }
-
-    fn writes_once(&self) -> bool {
-        self.inner.writes_once()
-    }
+fn failing(storage: Box<dyn Disk>, left: usize) -> Hooked {
+    let left = AtomicUsize::new(left);
+    Hooked::new(Arc::from(storage), move |operation, _| {
+        let take = || left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        if operation == Operation::Create && take().is_err() {
+            return Err(io::Error::other("s3://bucket: the storage fails"));
+        }
+        Ok(())
+    })
 }
 
 #[test]
@@ -170,7 +137,7 @@ fn what_was_not_finished_is_no_snapshot_and_goes_with_the_next() {
     // One file fewer than it takes, down to none.
     for left in (0..20).rev() {
         let next = next();
-        let disk = Failing { inner: next.disk().unwrap(), left: AtomicUsize::new(left) };
+        let disk = failing(next.disk().unwrap(), left);
         match engine.snapshot(&disk, &mut |_, _| {}) {
             Ok(snapshot) => {
                 files = snapshot.files();

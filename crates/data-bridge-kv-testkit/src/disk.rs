@@ -7,6 +7,7 @@
 //! it.
 
 pub mod contract;
+pub mod hooked;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind};
@@ -61,6 +62,7 @@ struct State {
     reads: Reads,
     is_held: bool,
     holds_writes: bool,
+    writes_once: bool,
     is_cached: bool,
     fault: Option<Fault>,
     capacity: Option<u64>,
@@ -122,6 +124,11 @@ impl FaultyDisk {
     pub fn hold_reads(&self, is_held: bool) {
         self.state().is_held = is_held;
         self.released.notify_all();
+    }
+
+    /// Says that files are written once, as a store of objects does.
+    pub fn write_once(&self) {
+        self.state().writes_once = true;
     }
 
     /// Lets every write wait from now on, or go on.
@@ -371,6 +378,10 @@ impl Disk for FaultyDisk {
             return Err(ErrorKind::WouldBlock.into());
         }
         Ok(Box::new(Lock { disk: self.clone(), crashes: state.crashes }))
+    }
+
+    fn writes_once(&self) -> bool {
+        self.state().writes_once
     }
 
     fn free_bytes(&self) -> io::Result<u64> {

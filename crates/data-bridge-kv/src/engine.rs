@@ -439,7 +439,7 @@ impl Core {
     /// Begins a step on one key that is in memory or nowhere.
     fn begin_with<'a>(&'a self, space: &'a Space, means: Means, key: Key<'_>) -> Step<Txn<'a>> {
         let index = space.shard_of(space.hash(key.as_bytes()));
-        self.begin_warm(space, means, || lock_one(space, index), |visit| visit(key))
+        self.begin_warm(space, (means, false), || lock_one(space, index), |visit| visit(key))
     }
 
     fn check_open(&self) -> Result<()> {
@@ -517,7 +517,8 @@ impl Core {
                         txn
                     }
                     several => {
-                        let txn = self.begin_several(space, caller.means(), several, command)?;
+                        let means = (caller.means(), spec.has(READ));
+                        let txn = self.begin_several(space, means, several, command)?;
                         Core::check_sources(caller, txn, command)?
                     }
                 };

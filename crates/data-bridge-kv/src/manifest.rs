@@ -74,6 +74,11 @@ impl fmt::Display for ManifestError {
 impl Manifest {
     /// Reads the manifest of a directory; `None` where there is none.
     pub fn read(disk: &dyn Disk) -> Result<Option<Manifest>, ManifestError> {
+        Ok(Manifest::verify(disk)?.map(|(manifest, _)| manifest))
+    }
+
+    /// The same, and where copies of it stand that are damaged, although one is whole.
+    pub fn verify(disk: &dyn Disk) -> Result<Option<(Manifest, Vec<u64>)>, ManifestError> {
         let file = match disk.open(NAME) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -81,18 +86,18 @@ impl Manifest {
         };
         let size = file.size().map_err(ManifestError::Disk)?;
         // Sixteen names and a few numbers: more is no manifest.
-        let mut bytes =
-            vec![
-                0;
-                usize::try_from(size).ok().filter(|size| *size <= 1 << 16).ok_or(ManifestError::Damaged)?
-            ];
+        let size = usize::try_from(size).ok().filter(|_| size <= 1 << 16).ok_or(ManifestError::Damaged)?;
+        let mut bytes = vec![0; size];
         file.read_at(&mut bytes, 0).map_err(ManifestError::Disk)?;
-        let mut newest: Option<Manifest> = None;
+        let (mut newest, mut damaged): (Option<Manifest>, Vec<u64>) = (None, Vec::new());
         for at in COPIES {
             let copy = usize::try_from(at.offset).ok().and_then(|offset| bytes.get(offset..));
             let found =
                 copy.and_then(|copy| record::read(copy, at)).filter(|record| record.head.kind == KIND);
-            let Some(found) = found else { continue };
+            let Some(found) = found else {
+                damaged.push(at.offset);
+                continue;
+            };
             let rest = found.payload.strip_prefix(MAGIC).ok_or(ManifestError::Foreign)?;
             let rest = rest.strip_prefix(&FORMAT.to_le_bytes()).ok_or(ManifestError::Foreign)?;
             let found = Manifest::decode(rest).ok_or(ManifestError::Damaged)?;
@@ -100,7 +105,7 @@ impl Manifest {
                 newest = Some(found);
             }
         }
-        newest.map(Some).ok_or(ManifestError::Damaged)
+        newest.map(|newest| Some((newest, damaged))).ok_or(ManifestError::Damaged)
     }
 
     fn decode(bytes: &[u8]) -> Option<Manifest> {

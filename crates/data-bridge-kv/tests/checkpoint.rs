@@ -2,16 +2,17 @@
 //! what was there after some record of the log, one that was durable or a later one, for all keys together.
 
 use std::collections::BTreeMap;
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
 
-use data_bridge_kv::disk::{DirectoryLock, Disk, File};
+use data_bridge_kv::disk::Disk;
 use data_bridge_kv::settings::Durability;
 use data_bridge_kv::sync::real::Mutex;
 use data_bridge_kv::{Caller, Chore, Clock, DataDirectory, Engine, ManualClock, Settings};
 use data_bridge_kv_model::command::table;
 use data_bridge_kv_model::{Arg, Reply, ReplyBuf, ReplyReader, Value};
+use data_bridge_kv_testkit::disk::hooked::{Hooked, Operation};
 use data_bridge_kv_testkit::disk::{Fault, FaultyDisk};
 use data_bridge_kv_testkit::random::{Random, setting};
 
@@ -52,91 +53,20 @@ struct Client {
     states: Mutex<Vec<(u64, State)>>,
 }
 
-/// A disk that lets a client run commands at some of the writes to the tier, when no shard is locked.
-#[derive(Clone)]
-struct Interrupting {
-    disk: FaultyDisk,
-    client: Arc<Mutex<Weak<Client>>>,
-    commands: Arc<AtomicU64>,
-}
-
-struct InterruptingFile {
-    file: Box<dyn File>,
-    of: Option<Interrupting>,
-}
-
-impl Interrupting {
-    fn file(&self, name: &str, file: Box<dyn File>) -> Box<dyn File> {
-        Box::new(InterruptingFile { file, of: name.starts_with("cold-task").then(|| self.clone()) })
-    }
-
-    fn interrupt(&self) {
-        let client = self.client.lock().upgrade();
+/// A disk that lets a client run commands at some of the writes to the tier, when no shard is locked; they are counted.
+fn interrupting(disk: &FaultyDisk, client: Arc<Mutex<Weak<Client>>>, commands: Arc<AtomicU64>) -> Hooked {
+    Hooked::new(Arc::new(disk.clone()), move |operation, name| {
+        if operation != Operation::Write || !name.starts_with("cold-task") {
+            return Ok(());
+        }
+        let client = client.lock().upgrade();
         let is_free = |client: &Arc<Client>| !client.is_quiet.load(Relaxed) && client.random.lock().one_in(3);
         if let Some(client) = client.filter(is_free) {
             client.command();
-            self.commands.fetch_add(1, Relaxed);
+            commands.fetch_add(1, Relaxed);
         }
-    }
-}
-
-impl Disk for Interrupting {
-    fn create(&self, name: &str) -> io::Result<Box<dyn File>> {
-        Ok(self.file(name, self.disk.create(name)?))
-    }
-
-    fn open(&self, name: &str) -> io::Result<Box<dyn File>> {
-        Ok(self.file(name, self.disk.open(name)?))
-    }
-
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.disk.rename(from, to)
-    }
-
-    fn remove(&self, name: &str) -> io::Result<()> {
-        self.disk.remove(name)
-    }
-
-    fn list(&self) -> io::Result<Vec<String>> {
-        self.disk.list()
-    }
-
-    fn sync_names(&self) -> io::Result<()> {
-        self.disk.sync_names()
-    }
-
-    fn lock(&self) -> io::Result<DirectoryLock> {
-        self.disk.lock()
-    }
-
-    fn free_bytes(&self) -> io::Result<u64> {
-        self.disk.free_bytes()
-    }
-}
-
-impl File for InterruptingFile {
-    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
-        self.file.read_at(bytes, offset)
-    }
-
-    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        if let Some(of) = &self.of {
-            of.interrupt();
-        }
-        self.file.write_at(bytes, offset)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.file.sync_data()
-    }
-
-    fn size(&self) -> io::Result<u64> {
-        self.file.size()
-    }
-
-    fn set_size(&self, size: u64) -> io::Result<()> {
-        self.file.set_size(size)
-    }
+        Ok(())
+    })
 }
 
 fn open(disk: Arc<dyn Disk>, clock: &Arc<ManualClock>) -> Engine {
@@ -160,9 +90,9 @@ fn open_with(disk: Arc<dyn Disk>, clock: &Arc<ManualClock>, log_bytes: u64) -> E
 
 impl Client {
     fn open(disk: &FaultyDisk, clock: &Arc<ManualClock>, seed: u64, counts: &mut Counts) -> Arc<Client> {
-        let commands = Arc::clone(&counts.interrupts);
-        let interrupting = Interrupting { disk: disk.clone(), client: Arc::default(), commands };
-        let engine = open(Arc::new(interrupting.clone()), clock);
+        let interrupted = Arc::<Mutex<Weak<Client>>>::default();
+        let disk = interrupting(disk, Arc::clone(&interrupted), Arc::clone(&counts.interrupts));
+        let engine = open(Arc::new(disk), clock);
         let caller = Caller { namespace: engine.namespace("tasks").unwrap(), ..engine.caller() };
         let client = Arc::new(Client {
             engine,
@@ -174,7 +104,7 @@ impl Client {
         let log = client.engine.stats().log.unwrap_or_default();
         counts.replayed += log.replayed;
         client.states.lock().push((log.last, client.state()));
-        *interrupting.client.lock() = Arc::downgrade(&client);
+        *interrupted.lock() = Arc::downgrade(&client);
         client
     }
 

@@ -51,9 +51,10 @@ fn a_crash_leaves_the_old_one_or_the_new_one() {
     assert!(outcomes.iter().all(|count| *count > 0), "{outcomes:?}");
 }
 
-/// One of several sectors.
+/// One of several sectors, all of which are others with another ceiling.
 fn long(ceiling: u64) -> Manifest {
-    Manifest { tasks: (0..8).map(|n| (n, n.to_string().repeat(200))).collect(), ..manifest(ceiling) }
+    let letter = |n: u8| char::from(b'a' + n + 8 * u8::try_from(ceiling).unwrap() % 16);
+    Manifest { tasks: (0..8).map(|n| (n, letter(n).to_string().repeat(200))).collect(), ..manifest(ceiling) }
 }
 
 /// Without space for a file beside it, it is written over; that leaves the old or the new one too, and the name is made sure of.
@@ -102,14 +103,21 @@ fn every_flipped_bit_and_every_cut_is_noticed() {
         let mut damaged = whole.clone();
         damaged[bit / 8] ^= 1 << (bit % 8);
         file.write_at(&damaged, 0).unwrap();
-        assert_eq!(Manifest::read(&disk).unwrap(), Some(manifest(7)), "bit {bit}, of the first copy only");
+        assert_eq!(
+            Manifest::verify(&disk).unwrap(),
+            Some((manifest(7), vec![0])),
+            "bit {bit}, of the first only"
+        );
         damaged[8192 + bit / 8] ^= 1 << (bit % 8);
         file.write_at(&damaged, 0).unwrap();
         assert!(matches!(Manifest::read(&disk), Err(ManifestError::Damaged)), "bit {bit}");
         damaged[bit / 8] ^= 1 << (bit % 8);
         file.write_at(&damaged, 0).unwrap();
-        assert_eq!(Manifest::read(&disk).unwrap(), Some(manifest(7)), "bit {bit}, of the second copy only");
+        let found = Manifest::verify(&disk).unwrap();
+        assert_eq!(found, Some((manifest(7), vec![8192])), "bit {bit}, of the second only");
     }
+    file.write_at(&whole, 0).unwrap();
+    assert_eq!(Manifest::verify(&disk).unwrap(), Some((manifest(7), Vec::new())));
     for size in 0..whole.len() {
         file.write_at(&whole, 0).unwrap();
         file.set_size(size as u64).unwrap();

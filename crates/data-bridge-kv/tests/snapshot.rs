@@ -1,17 +1,17 @@
 //! Snapshots: the state at one record of the log, made while writers go on; what is damaged is found.
 
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use data_bridge_kv::disk::{DirectoryLock, Disk, File, RealDisk};
+use data_bridge_kv::disk::{Disk, RealDisk};
 use data_bridge_kv::snapshot::{Captured, Snapshot};
 use data_bridge_kv::wal::{self, NewRecord, Wal, WalPolicy};
 use data_bridge_kv::{Caller, DataDirectory, Engine, OnError, Settings, SystemClock};
 use data_bridge_kv_model::command::table;
 use data_bridge_kv_model::{Arg, Call, ErrorKind, Reply, ReplyBuf, ReplyReader, Value};
 use data_bridge_kv_testkit::disk::FaultyDisk;
+use data_bridge_kv_testkit::disk::hooked::{Hooked, Operation};
 
 fn open(disk: Arc<dyn Disk>, background: bool) -> Engine {
     let data = Some(DataDirectory::on(disk, 1 << 28).unwrap());
@@ -109,6 +109,44 @@ fn a_snapshot_under_load_is_the_state_at_one_moment() {
         }
         stop.store(true, Ordering::Relaxed);
     });
+}
+
+/// The log goes on while it is copied, and stands in the copy where that can't be changed: what is behind the moment of the
+/// snapshot is not restored.
+#[test]
+fn what_is_written_while_it_is_copied_is_not_restored() {
+    for is_object in [false, true] {
+        let (disk, copy, restored) = (FaultyDisk::new(), FaultyDisk::new(), FaultyDisk::new());
+        if is_object {
+            copy.write_once();
+        }
+        let engine = open(Arc::new(disk), false);
+        let caller = tasks(&engine);
+        (0..50).for_each(|n| drop(run(&engine, &caller, &format!("SET key:{n} value:{n}"))));
+        let mut later = 0;
+        let mut write = |_, _| {
+            assert_eq!(run(&engine, &caller, &format!("SET later:{later} 1")), Reply::Ok);
+            assert_eq!(run(&engine, &caller, "SET key:0 changed"), Reply::Ok);
+            assert_eq!(
+                run(&engine, &caller, "DEL key:1"),
+                Reply::Integer(u64::from(later == 0).cast_signed())
+            );
+            later += 1;
+        };
+        let made = engine.snapshot(&copy, &mut write).unwrap();
+        assert!(later > 0);
+        let copied = wal::verify(&copy, |_, _, _| {}).unwrap();
+        assert_eq!(copied.last > made.lsn, is_object, "{copied:?}");
+        Snapshot::restore(&copy, &restored, &mut |_, _| {}).unwrap();
+        assert_eq!(wal::verify(&restored, |_, _, _| {}).unwrap().last, made.lsn);
+        let again = open(Arc::new(restored), false);
+        let caller = tasks(&again);
+        for n in 0..50 {
+            let value = Reply::Value(Value::Bytes(format!("value:{n}").as_bytes().into()));
+            assert_eq!(run(&again, &caller, &format!("GET key:{n}")), value, "{is_object}");
+        }
+        assert_eq!(run(&again, &caller, "DBSIZE"), Reply::Integer(50));
+    }
 }
 
 fn sample() -> (FaultyDisk, FaultyDisk) {
@@ -227,50 +265,6 @@ fn only_an_empty_place_takes_a_snapshot() {
     assert_eq!(refused.kind(), ErrorKind::Unavailable);
 }
 
-/// A disk on which the log is trimmed just before its names are listed the second time.
-struct Trimming {
-    disk: FaultyDisk,
-    wal: Arc<Wal>,
-    lists: AtomicU64,
-}
-
-impl Disk for Trimming {
-    fn create(&self, name: &str) -> io::Result<Box<dyn File>> {
-        self.disk.create(name)
-    }
-
-    fn open(&self, name: &str) -> io::Result<Box<dyn File>> {
-        self.disk.open(name)
-    }
-
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.disk.rename(from, to)
-    }
-
-    fn remove(&self, name: &str) -> io::Result<()> {
-        self.disk.remove(name)
-    }
-
-    fn list(&self) -> io::Result<Vec<String>> {
-        if self.lists.fetch_add(1, Ordering::Relaxed) == 1 {
-            self.wal.trim(self.wal.last())?;
-        }
-        self.disk.list()
-    }
-
-    fn sync_names(&self) -> io::Result<()> {
-        self.disk.sync_names()
-    }
-
-    fn lock(&self) -> io::Result<DirectoryLock> {
-        self.disk.lock()
-    }
-
-    fn free_bytes(&self) -> io::Result<u64> {
-        self.disk.free_bytes()
-    }
-}
-
 /// A checkpoint that gives up the beginning of the log while its files are opened takes nothing from the snapshot.
 #[test]
 fn a_log_that_is_trimmed_while_it_is_captured_is_whole() {
@@ -284,7 +278,14 @@ fn a_log_that_is_trimmed_while_it_is_captured_is_whole() {
         wal.wait_durable(lsn).unwrap();
     }
     let before = wal.segments();
-    let trimming = Trimming { disk, wal: Arc::clone(&wal), lists: AtomicU64::new(0) };
+    let (lists, log) = (AtomicU64::new(0), Arc::clone(&wal));
+    let trimming = Hooked::new(Arc::new(disk), move |operation, _| {
+        // Just before the names are listed the second time.
+        if operation == Operation::List && lists.fetch_add(1, Ordering::Relaxed) == 1 {
+            log.trim(log.last())?;
+        }
+        Ok(())
+    });
     let captured = Captured::open(&trimming, Vec::new()).unwrap();
     assert!(wal.segments() < before, "it was trimmed meanwhile");
     let copy = FaultyDisk::new();

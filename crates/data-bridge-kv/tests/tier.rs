@@ -5,6 +5,8 @@
 mod full;
 #[path = "tier/reads.rs"]
 mod reads;
+#[path = "tier/space.rs"]
+mod space;
 
 use std::collections::HashSet;
 use std::io::ErrorKind as DiskError;
@@ -18,7 +20,7 @@ use data_bridge_kv::{
     Caller, Completions, DataDirectory, Engine, Eviction, ManualClock, Mode, OnError, Progress, Settings,
 };
 use data_bridge_kv_model::command::table;
-use data_bridge_kv_model::{Arg, Call, ErrorKind, Reply, ReplyBuf, ReplyReader, Shape, Value};
+use data_bridge_kv_model::{Arg, Call, ErrorKind, Key, Reply, ReplyBuf, ReplyReader, Shape, Value};
 use data_bridge_kv_testkit::disk::{Fault, FaultyDisk};
 
 const START_MS: u64 = 1_700_000_000_000;

@@ -86,7 +86,7 @@ impl Connection {
         next
     }
 
-    /// Goes on with a thread that waits for the disk, or, where that does not suffice, for room in memory too.
+    /// Goes on with a thread that waits for the disk, or, where that does not suffice, for room in memory or in the log too.
     async fn wait_in_turn(&mut self) -> Next {
         let known = self.needs;
         if !self.lacks_room() {
@@ -102,7 +102,7 @@ impl Connection {
         next
     }
 
-    /// Whether the next command stopped short since there was no room in memory.
+    /// Whether the next command stopped short since there was no room in memory or in the log.
     fn lacks_room(&self) -> bool {
         self.dialogue.session.caller.needs.take_room()
     }

@@ -19,6 +19,8 @@ const START: u64 = 1_700_000_000_000;
 /// Entries a second, and for how many seconds of the simulated day.
 const RATE: u64 = 400;
 const SECONDS: u64 = 4 * 3600;
+/// Space that is left alone, as the engine does.
+const LEAST_SPACE: u64 = 2 << 20;
 
 /// Lets entries come and expire for hours of a clock that is turned, `grouped` by deadline or not.
 pub fn run(disk: Arc<dyn Disk>, hasher: &StableHasher, value: &[u8], grouped: bool) {
@@ -63,8 +65,7 @@ pub fn run(disk: Arc<dyn Disk>, hasher: &StableHasher, value: &[u8], grouped: bo
             loop {
                 let usage = log.usage();
                 most = most.max(usage.bytes as f64 / usage.live_bytes.max(1) as f64);
-                let spare = 2 * policy.segment_bytes;
-                if usage.bytes <= usage.live_bytes + usage.live_bytes / 2 + spare {
+                if usage.bytes <= (usage.live_bytes * 7 / 5).max(LEAST_SPACE) {
                     break;
                 }
                 let Some(done) = log.reclaim(&shards, Pick::Deadest(20)).expect("whole") else { break };

@@ -27,7 +27,7 @@ pub struct Policy {
     pub class: Class,
     /// Whether what is appended survives a crash: then batches are synced, and tombstones written.
     pub is_durable: bool,
-    /// A segment is closed at this size (at most 64 MiB).
+    /// A segment is closed at this size (at most 64 MiB), or before: see [`Policy::full_bytes`].
     pub segment_bytes: u64,
     /// Most bytes on disk, of this log and of one that shares them.
     pub max_bytes: u64,
@@ -39,6 +39,10 @@ pub struct Policy {
 
 /// Of the space on disk, the most that is kept for what gives space back: one in so many.
 const KEPT_SHARE: u64 = 8;
+/// Of a log, the most that one segment has (one part in so many), but for small ones: what is dead in a segment that still grows
+/// can't be given back, nor in one that is not worth to be rewritten.
+const SEGMENT_SHARE: u64 = 16;
+const SMALL_BYTES: u64 = 1 << 20;
 /// Most tombstones of a batch: the keys in front of its entries may not push those out of reach.
 const GRAVES_AT_ONCE: usize = 1 << 16;
 
@@ -46,6 +50,12 @@ impl Policy {
     /// Most bytes on disk with what comes in: room for a segment is kept for entries that move and for tombstones.
     fn most_bytes(&self) -> u64 {
         self.max_bytes.saturating_sub(self.segment_bytes.min(self.max_bytes / KEPT_SHARE))
+    }
+
+    /// The size at which a segment of a log of so many bytes is closed.
+    fn full_bytes(&self, log_bytes: u64) -> u64 {
+        let most = self.segment_bytes.min(MAX_OFFSET);
+        (log_bytes / SEGMENT_SHARE).clamp(SMALL_BYTES.min(most), most)
     }
 }
 
@@ -506,7 +516,7 @@ impl Log {
 
     /// The segment for so many bytes of a lane: the current one, or a new one.
     fn segment_for(&self, tail: &mut Tail, lane: usize, bytes: u64) -> io::Result<Arc<Segment>> {
-        let limit = self.policy.segment_bytes.min(MAX_OFFSET);
+        let limit = self.policy.full_bytes(self.usage().bytes);
         if let Some(Some(current)) = tail.current.get(lane)
             && (current.end().saturating_add(bytes) <= limit || current.end() <= HEADER_BYTES as u64)
         {

@@ -50,7 +50,7 @@ impl Core {
         let (space, room) = self.make_way(caller, reads, grows, bytes)?;
         let watched_shards = || watched.iter().map(|(key, _)| space.shard_of(space.hash(key.as_bytes())));
         let lock = || lock_calls(space, calls, watched_shards());
-        let mut txn = self.begin_warm(space, caller.means(), lock, |visit| {
+        let mut txn = self.begin_warm(space, (caller.means(), reads), lock, |visit| {
             watched.iter().for_each(|(key, _)| visit(*key));
             calls.iter().for_each(|call| call.command.keys().for_each(&mut *visit));
         })?;

@@ -250,7 +250,7 @@ impl Core {
         space.check_record(bytes)?;
         let promise = self.reserve(wal, waits, !grows, bytes)?;
         if !wal.has_room(bytes) {
-            self.block(waits, || wal.wait_room(bytes))?;
+            self.wait_for_log(waits, || wal.wait_room(bytes))?;
         }
         Ok(Room { _promise: Some(promise), bytes, ..room })
     }
@@ -280,7 +280,7 @@ impl Core {
     ) -> Step<Promise<'a>> {
         match wal.try_reserve(frees, bytes).map_err(refused)? {
             Some(promise) => Ok(promise),
-            None => Ok(self.block(waits, || wal.reserve(frees, bytes))?.map_err(refused)?),
+            None => Ok(self.wait_for_log(waits, || wal.reserve(frees, bytes))?.map_err(refused)?),
         }
     }
 
@@ -348,6 +348,11 @@ impl Core {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Waits for room in the log, which may take as long as others write: who waits to read does not.
+    fn wait_for_log<R: Send>(&self, waits: Waits, act: impl FnOnce() -> R + Send) -> Step<R> {
+        if waits == Waits::Disk { Err(Halt::NoRoom) } else { self.block(waits, act) }
     }
 
     fn block<R: Send>(&self, waits: Waits, act: impl FnOnce() -> R + Send) -> Step<R> {

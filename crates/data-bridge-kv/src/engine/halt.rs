@@ -17,7 +17,7 @@ pub enum Waits {
     Here,
     /// Its thread waits, and serves nobody else.
     Alone,
-    /// The same, but not for room in memory: without it, the command has done nothing and is [`Progress::Blocked`].
+    /// The same, but not for room in memory or in the log: without it, the command has done nothing and is [`Progress::Blocked`].
     Disk,
     /// It does not: the command has done nothing and is [`Progress::Blocked`].
     Never,
@@ -59,7 +59,7 @@ impl Needs {
         self.0.bytes.swap(0, Relaxed)
     }
 
-    /// Whether it needs room in memory first, if that was not taken before.
+    /// Whether it needs room in memory or in the log first, if that was not taken before.
     pub fn take_room(&self) -> bool {
         self.0.room.swap(false, Relaxed)
     }
@@ -94,7 +94,7 @@ pub(super) enum Halt {
     Error(Error),
     /// The caller would have to wait, or to let it hold so many bytes if that is not 0; nothing was changed.
     Blocked(u64),
-    /// The caller would have to wait for room in memory; nothing was changed.
+    /// The caller would have to wait for room in memory or in the log; nothing was changed.
     NoRoom,
 }
 

@@ -11,7 +11,11 @@ use crate::settings::Eviction;
 use crate::shard::notice::Change;
 use crate::shard::{ColdKeys, Space};
 
-/// Space that dead entries may take: half as much as the live ones, beside some segments.
+/// Space that a log may take for its live entries, in percent, before segments are rewritten: what dies and comes in until that is
+/// done has the rest of one and a half. So much may always be there.
+const SPACE_PERCENT: u64 = 140;
+const LEAST_SPACE: u64 = 2 << 20;
+/// Segments that are to be free below the limit of space.
 const SPARE_SEGMENTS: u64 = 2;
 /// Segments that a tier may have beside twice those that its bytes make, as each opening begins another; so many are put together
 /// at once.
@@ -66,7 +70,7 @@ impl Engine {
 impl Core {
     /// Background work on the logs.
     pub(super) fn clear_up(&self, tier: &Tier) {
-        self.bury_many(tier);
+        let mut doomed = self.bury_many(tier);
         for log in tier.logs() {
             // The lock keeps reclaim and demotion apart: a log has one writer.
             if let Some(_work) = tier.lock_work() {
@@ -75,35 +79,41 @@ impl Core {
                     Ok(bytes) => tier.figures.reclaimed_bytes.fetch_add(bytes, Relaxed),
                     Err(_) => tier.figures.write_errors.fetch_add(1, Relaxed),
                 };
-                self.free_space(tier, log);
+                self.free_space(tier, log, &mut doomed);
                 self.put_together(tier, log);
             }
         }
     }
 
-    /// Buries what was deleted or has expired, once it is much: until then it takes memory, and its space counts as live.
-    fn bury_many(&self, tier: &Tier) {
+    /// Buries what was deleted or has expired, once it is much: until then it takes memory, and its space counts as live. Answers
+    /// about how much space what still waits takes.
+    fn bury_many(&self, tier: &Tier) -> u64 {
         let log = tier.task_log();
         let (least, most) = GRAVES;
         let many = (self.budget.limit() / GRAVES_SHARE / GRAVE_BYTES).clamp(least, most) as usize;
-        let waiting: usize = self
-            .logged_shards()
-            .map(|(space, index)| space.lock(index).cold().map_or(0, ColdKeys::graves))
-            .sum();
-        if waiting < many && !log.has_graves(many) {
-            return;
+        let (mut waiting, mut records) = (0, 0);
+        for (space, index) in self.logged_shards() {
+            if let Some(cold) = space.lock(index).cold() {
+                waiting += cold.graves();
+                records += cold.records();
+            }
         }
-        let Some(_work) = tier.lock_work() else { return };
+        if waiting < many && !log.has_graves(many) {
+            let share = log.usage().live_bytes.saturating_mul(waiting as u64);
+            return share.checked_div(records as u64).unwrap_or(0);
+        }
+        let Some(_work) = tier.lock_work() else { return 0 };
         if self.settle_deletes().is_some() && self.sync_log().is_some() && log.bury().is_err() {
             tier.figures.write_errors.fetch_add(1, Relaxed);
         }
+        0
     }
 
     /// Rewrites segments until dead entries take no more than their share, and there is space for what comes in.
-    fn free_space(&self, tier: &Tier, log: &Log) {
+    fn free_space(&self, tier: &Tier, log: &Log, doomed: &mut u64) {
         for _ in 0..SEGMENTS {
             // Room in memory comes first: writers wait for it.
-            if self.budget.excess() > 0 || self.free_some(tier, log, false).is_none() {
+            if self.budget.excess() > 0 || self.free_some(tier, log, false, doomed).is_none() {
                 break;
             }
         }
@@ -111,18 +121,19 @@ impl Core {
 
     /// Makes some space where there is none: what caches may lose goes first.
     pub(super) fn free_full(&self, tier: &Tier) {
-        let gains = |log: &&_| self.free_some(tier, log, true).is_some_and(|gained| gained > 0);
+        let gains = |log: &&_| self.free_some(tier, log, true, &mut 0).is_some_and(|gained| gained > 0);
         let _ = tier.logs().iter().find(|log| gains(&&***log));
     }
 
     /// Rewrites one segment, if that is due and of use; answers the bytes that were gained. At the limit of space the oldest
-    /// entries of caches go, if they may.
-    fn free_some(&self, tier: &Tier, log: &Log, is_full: bool) -> Option<u64> {
+    /// entries of caches go, if they may. `doomed` is the space of what will be buried before a segment of tasks is rewritten.
+    fn free_some(&self, tier: &Tier, log: &Log, is_full: bool, doomed: &mut u64) -> Option<u64> {
         let (usage, policy) = (log.usage(), log.policy());
+        let doomed = if policy.is_durable { std::mem::take(doomed) } else { 0 };
         let (spare, limit) = (policy.segment_bytes.saturating_mul(SPARE_SEGMENTS), policy.max_bytes);
         let full = is_full || log.taken() > limit.saturating_sub((limit / HEADROOM).max(spare));
-        let wasteful =
-            usage.bytes > usage.live_bytes.saturating_add(usage.live_bytes / 2).saturating_add(spare);
+        let live = usage.live_bytes.saturating_sub(doomed);
+        let wasteful = usage.bytes > (live.saturating_mul(SPACE_PERCENT) / 100).max(LEAST_SPACE);
         let evicts = full && policy.class == Class::Cache && !tier.vain.is_too_much(usage.bytes);
         let picks = [
             wasteful.then_some(Pick::Deadest(DEAD_PERCENT)),

@@ -7,7 +7,7 @@ use data_bridge_kv_model::command::{KeyCommand, ScalarCommand, SetCommand, SetOp
 use data_bridge_kv_model::{Command, Key, KeySet, ReplyBuf};
 
 use super::halt::Means;
-use super::{Caller, Core, NamespaceId, Progress, Step};
+use super::{Caller, Core, NamespaceId, Progress, Step, Waits};
 use crate::cold::{Ahead, Source};
 use crate::hash::KeyHash;
 use crate::router::{lock_keys, lock_one};
@@ -60,20 +60,21 @@ impl Core {
         caller.means().check(bytes as u64)?;
         // What doubles as it grows would take up to three times as much.
         out.bytes_mut().reserve_exact(bytes);
-        exec::run(&mut Txn::on_copy(self.space(caller.namespace), &*self.clock, copy), command, out)?;
+        exec::run(&mut Txn::on_copies(self.space(caller.namespace), &*self.clock, [copy]), command, out)?;
         Ok(Progress::Done)
     }
 
-    /// Begins a step all of whose keys are in memory or nowhere; `keys` names them.
+    /// Begins a step all of whose keys are in memory or nowhere; `keys` names them. One that only `reads` waits for no room where
+    /// memory is short and others make some: it runs on copies, and what was read for it stays on disk.
     pub(super) fn begin_warm<'a>(
         &'a self,
         space: &'a Space,
-        means: Means,
+        (means, reads): (Means, bool),
         lock: impl Fn() -> Guards<'a>,
         keys: impl Fn(&mut dyn FnMut(Key<'_>)),
     ) -> Step<Txn<'a>> {
         let Some(tier) = &self.tier else { return Ok(self.begin(space, lock())) };
-        let (mut fetched, mut round) = (Vec::new(), 0);
+        let (mut fetched, mut round, mut stay) = (Vec::new(), 0, false);
         let mut _pause = None;
         loop {
             if round == FREE_ROUNDS {
@@ -81,8 +82,10 @@ impl Core {
             }
             round += 1;
             let mut txn = self.begin(space, lock());
-            tier.figures.promoted.fetch_add(fetched.len() as u64, Relaxed);
-            fetched.drain(..).for_each(|one| txn.promote(one));
+            if !stay {
+                tier.figures.promoted.fetch_add(fetched.len() as u64, Relaxed);
+                fetched.drain(..).for_each(|one| txn.promote(one));
+            }
             let mut wanted = Vec::new();
             keys(&mut |key| {
                 let place = txn.place(key);
@@ -91,10 +94,18 @@ impl Core {
             if wanted.is_empty() {
                 return Ok(txn);
             }
+            if wanted.len() == fetched.len() && fetched.iter().all(|one| txn.is_current(one)) {
+                tier.figures.copied.fetch_add(fetched.len() as u64, Relaxed);
+                return Ok(txn.into_copies(fetched, keys));
+            }
             txn.finish().send();
-            // What comes in is to leave again: whoever reads waits for that as writers do, but never twice for one command.
+            // What comes in is to leave again: who does not only read waits for that as writers do, but never twice.
             if round == 1 && self.budget.excess() > 0 {
-                self.demote_excess(NamespaceId(space.number()), means.waits)?;
+                let others_do = matches!(means.waits, Waits::Disk | Waits::Never) || tier.held.is_begun();
+                stay = reads && others_do;
+                if !stay {
+                    self.demote_excess(NamespaceId(space.number()), means.waits)?;
+                }
             }
             fetched = tier.fetch(space, wanted, means)?;
         }
@@ -104,7 +115,7 @@ impl Core {
     pub(super) fn begin_several<'a>(
         &'a self,
         space: &'a Space,
-        means: Means,
+        means: (Means, bool),
         keys: KeySet<'_>,
         command: &Command<'_>,
     ) -> Step<Txn<'a>> {
@@ -183,7 +194,8 @@ impl Core {
                 }
             }
         }
-        let mut txn = self.begin_warm(space, means, || lock_one(space, index), |visit| visit(key))?;
+        let mut txn =
+            self.begin_warm(space, (means, may_copy), || lock_one(space, index), |visit| visit(key))?;
         txn.know(key, place.hash);
         Ok(Warm::Ready(txn))
     }

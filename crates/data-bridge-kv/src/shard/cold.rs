@@ -269,6 +269,11 @@ impl ColdKeys {
         self.graves.len() + cleared
     }
 
+    /// How many records count as live, these included.
+    pub fn records(&self) -> usize {
+        self.index.len() + self.index.residents() + self.graves()
+    }
+
     /// Whether some of these are of a clear.
     pub fn has_pits(&self) -> bool {
         !self.pits.is_empty()

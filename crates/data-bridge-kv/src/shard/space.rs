@@ -276,7 +276,7 @@ impl Space {
         self.hasher.hash(key)
     }
 
-    /// An empty shard beside those of the namespace, for a copy of one entry.
+    /// An empty shard beside those of the namespace, for copies of entries.
     pub fn spare_shard(&self) -> Shard {
         Shard::new(self.hasher.clone(), 0)
     }

@@ -46,7 +46,7 @@ pub enum Guards<'a> {
     One(MutexGuard<'a, Shard>),
     /// Several, in ascending order of index; none after the end.
     Many(Vec<(usize, MutexGuard<'a, Shard>)>),
-    /// No lock: a copy of one entry, for a read of something large.
+    /// No lock: copies of entries, for a read of something large, or of what stays on disk.
     Copy(Box<Shard>),
 }
 
@@ -121,10 +121,16 @@ impl<'a> Txn<'a> {
         }
     }
 
-    /// A step that reads one copied entry, without a lock.
-    pub fn on_copy(space: &'a Space, clock: &'a dyn Clock, (hash, entry): (KeyHash, OwnedEntry)) -> Txn<'a> {
+    /// A step that reads copied entries, without a lock.
+    pub fn on_copies(
+        space: &'a Space,
+        clock: &'a dyn Clock,
+        copies: impl IntoIterator<Item = (KeyHash, OwnedEntry)>,
+    ) -> Txn<'a> {
         let mut shard = space.spare_shard();
-        shard.table.restore(hash, entry);
+        for (hash, entry) in copies {
+            shard.table.restore(hash, entry);
+        }
         Txn::new(space, clock, Guards::Copy(Box::new(shard)))
     }
 

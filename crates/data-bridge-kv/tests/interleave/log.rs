@@ -41,7 +41,7 @@ fn last_on(image: FaultyDisk) -> Lsn {
 impl Rig {
     fn new() -> Rig {
         let disk = Meeting::new();
-        let wal = Arc::new(open(Arc::new(disk.clone())).0);
+        let wal = Arc::new(open(disk.disk()).0);
         wal.start().expect("a thread");
         Rig { disk, wal, told: Arc::default() }
     }

@@ -45,7 +45,7 @@ fn reads(store: &Arc<Store>, namespace: &'static str, times: usize) -> Box<dyn F
 }
 
 fn departs() {
-    let store = Arc::new(Store::open(Some(Arc::new(Meeting::new()))));
+    let store = Arc::new(Store::open(Some(Meeting::new().disk())));
     let caller = store.caller("cache");
     for key in ["k", "other", "gone"] {
         assert_eq!(store.number(&caller, &format!("INCR {key}")), 1);
@@ -75,7 +75,7 @@ fn departs() {
 
 fn checkpoints() {
     let disk = Meeting::new();
-    let store = Arc::new(Store::open(Some(Arc::new(disk.clone()))));
+    let store = Arc::new(Store::open(Some(disk.disk())));
     let caller = store.caller("tasks");
     for key in ["k", "gone"] {
         assert_eq!(store.number(&caller, &format!("INCR {key}")), 1);
@@ -100,7 +100,7 @@ const LOG_BYTES: u64 = 4 << 20;
 
 fn trims() {
     let disk = Meeting::new();
-    let short = Some(Arc::new(disk.clone()) as _);
+    let short = Some(disk.disk());
     let store = Arc::new(Store::open_with(short, |settings| settings.log_bytes = LOG_BYTES));
     // The log begins with the first write.
     assert_eq!(store.number(&store.caller("tasks"), "INCR first"), 1);
@@ -123,7 +123,7 @@ fn trims() {
 const SCARCE_BYTES: u64 = 128 << 10;
 
 fn is_held() {
-    let store = Arc::new(Store::open_with(Some(Arc::new(Meeting::new())), |settings| {
+    let store = Arc::new(Store::open_with(Some(Meeting::new().disk()), |settings| {
         (settings.background, settings.max_memory) = (true, SCARCE_BYTES);
     }));
     let writer = |name: &'static str| -> Box<dyn FnOnce() + Send> {

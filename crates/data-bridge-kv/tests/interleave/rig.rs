@@ -1,15 +1,15 @@
 //! Schedules, a disk at whose operations threads meet, and a store whose callers say lines.
 
-use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use data_bridge_kv::disk::{DirectoryLock, Disk, File};
+use data_bridge_kv::disk::Disk;
 use data_bridge_kv::sync::real::Mutex;
 use data_bridge_kv::{Caller, Completions, DataDirectory, Engine, ManualClock, Progress, Settings};
 use data_bridge_kv_model::command::table;
 use data_bridge_kv_model::{Arg, Reply, ReplyBuf, ReplyReader, Value};
 use data_bridge_kv_testkit::disk::FaultyDisk;
+use data_bridge_kv_testkit::disk::hooked::Hooked;
 use data_bridge_kv_testkit::random::setting;
 use shuttle::rand::{RngCore, thread_rng};
 use shuttle::scheduler::{PctScheduler, RandomScheduler};
@@ -73,8 +73,6 @@ fn meet() {
 #[derive(Clone)]
 pub struct Meeting(pub FaultyDisk);
 
-struct MeetingFile(Box<dyn File>);
-
 impl Meeting {
     pub fn new() -> Meeting {
         let disk = FaultyDisk::new();
@@ -89,79 +87,12 @@ impl Meeting {
         image
     }
 
-    fn wrap(file: io::Result<Box<dyn File>>) -> io::Result<Box<dyn File>> {
-        Ok(Box::new(MeetingFile(file?)))
-    }
-}
-
-impl Disk for Meeting {
-    fn create(&self, name: &str) -> io::Result<Box<dyn File>> {
-        meet();
-        Meeting::wrap(self.0.create(name))
-    }
-
-    fn open(&self, name: &str) -> io::Result<Box<dyn File>> {
-        meet();
-        Meeting::wrap(self.0.open(name))
-    }
-
-    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        meet();
-        self.0.rename(from, to)
-    }
-
-    fn remove(&self, name: &str) -> io::Result<()> {
-        meet();
-        self.0.remove(name)
-    }
-
-    fn list(&self) -> io::Result<Vec<String>> {
-        meet();
-        self.0.list()
-    }
-
-    fn sync_names(&self) -> io::Result<()> {
-        meet();
-        self.0.sync_names()
-    }
-
-    fn lock(&self) -> io::Result<DirectoryLock> {
-        self.0.lock()
-    }
-
-    fn free_bytes(&self) -> io::Result<u64> {
-        self.0.free_bytes()
-    }
-}
-
-impl File for MeetingFile {
-    fn read_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
-        meet();
-        self.0.read_at(bytes, offset)
-    }
-
-    fn read_cached_at(&self, bytes: &mut [u8], offset: u64) -> io::Result<bool> {
-        meet();
-        self.0.read_cached_at(bytes, offset)
-    }
-
-    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        meet();
-        self.0.write_at(bytes, offset)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        meet();
-        self.0.sync_data()
-    }
-
-    fn size(&self) -> io::Result<u64> {
-        self.0.size()
-    }
-
-    fn set_size(&self, size: u64) -> io::Result<()> {
-        meet();
-        self.0.set_size(size)
+    /// The disk at whose operations threads meet.
+    pub fn disk(&self) -> Arc<dyn Disk> {
+        Arc::new(Hooked::new(Arc::new(self.0.clone()), |_, _| {
+            meet();
+            Ok(())
+        }))
     }
 }
 

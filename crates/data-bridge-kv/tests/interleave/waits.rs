@@ -124,7 +124,7 @@ fn watching() {
 
 fn durable() {
     let disk = Meeting::new();
-    let store = Arc::new(Store::open(Some(Arc::new(disk.clone()))));
+    let store = Arc::new(Store::open(Some(disk.disk())));
     store.number(&store.caller("tasks"), "INCR other");
     let waiting = Waiting::new(&store, "tasks", Told::beside(&disk));
     let (asking, writer, reader) = (waiting.clone(), Arc::clone(&store), Arc::clone(&store));

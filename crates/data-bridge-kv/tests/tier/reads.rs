@@ -232,6 +232,107 @@ fn a_write_that_needs_room_does_not_wait_either() {
     assert!(store.tier().demoted > 0);
 }
 
+/// Of a budget of 1 MiB, what the shards hold, and what counts beside them: together more than it.
+const HOT_BYTES: u64 = 850_000;
+const BESIDE: usize = 3 << 17;
+
+/// A store whose memory is too full for anything to come in, with these keys on disk.
+fn crowded(namespace: &str, lines: &[&str]) -> Store {
+    let store = Store::new(namespace, 1 << 20, 1 << 30);
+    lines.iter().for_each(|line| drop(store.run(line)));
+    store.engine.demote_all();
+    assert!(store.is_cold(lines.len()));
+    let mut n = 0;
+    while store.engine.stats().used_memory < HOT_BYTES {
+        assert_eq!(store.run(&format!("SET hot:{n} {}", "h".repeat(1000))), Reply::Ok);
+        n += 1;
+    }
+    store.engine.count_beside(0, BESIDE);
+    let stats = store.engine.stats();
+    assert!(stats.used_memory > stats.memory_target && store.is_cold(lines.len()), "{stats:?}");
+    store
+}
+
+#[test]
+fn what_only_reads_several_keys_needs_no_room() {
+    for namespace in ["cache", "tasks"] {
+        let lines = ["SET a 1", "SET b 2", "SET c 3", "SET d 4", "SADD one a b", "SADD two b c"];
+        let store = crowded(namespace, &lines);
+        let hot = bytes(&"h".repeat(1000));
+        let reader = Caller { waits: Waits::Disk, ..store.caller.clone() };
+        let before = store.tier();
+        // However often: what is read stays where it is.
+        for _ in 0..3 {
+            let Reply::Container(_, found) = run(&store.engine, &reader, "MGET a hot:0 missing b a") else {
+                panic!()
+            };
+            assert_eq!(found, [bytes("1"), hot.clone(), Reply::Missing, bytes("2"), bytes("1")]);
+            let Reply::Container(_, found) = run(&store.engine, &reader, "SINTER one two") else { panic!() };
+            assert_eq!(found, [bytes("b")]);
+        }
+        let key = Key::new(b"c").unwrap();
+        let version = match store.run("KV.GETV c") {
+            Reply::Container(_, parts) => parts[1].clone(),
+            other => panic!("{other:?}"),
+        };
+        let Reply::Integer(version) = version else { panic!("{version:?}") };
+        let read = |version: u64| {
+            with_call("GET c", |first| {
+                with_call("MGET d hot:1", |second| {
+                    let (calls, mut out) = ([*first, *second], ReplyBuf::new());
+                    let watched = [(key, version)];
+                    let progress =
+                        store.engine.execute_atomic(&reader, &calls, OnError::Abort, &watched, &mut out);
+                    assert_eq!(progress, Progress::Done);
+                    ReplyReader::new(out.as_bytes()).reply().unwrap()
+                })
+            })
+        };
+        let Reply::Container(_, found) = read(u64::try_from(version).unwrap()) else { panic!() };
+        assert_eq!(found[0], bytes("3"));
+        assert_eq!(error_kind(&read(1)), ErrorKind::Aborted);
+        let after = store.tier();
+        assert_eq!((after.promoted, after.demoted), (before.promoted, before.demoted), "{namespace}");
+        assert!(after.copied >= before.copied + 15, "{after:?}");
+        // A step that writes does.
+        let mut out = ReplyBuf::new();
+        let progress = with_call("APPEND a x", |call| store.engine.execute(&reader, 0, call, &mut out));
+        assert!(progress == Progress::Blocked && reader.needs.take_room());
+    }
+}
+
+#[test]
+fn what_changes_while_several_keys_are_read_is_read_again() {
+    let store = crowded("cache", &["SET a 1", "SET b 2", "SET c 3", "SET short 4 PX 1000"]);
+    store.disk.hold_reads(true);
+    let reader = Caller { waits: Waits::Disk, ..store.caller.clone() };
+    let read_meanwhile = |line: &str, change: &dyn Fn()| {
+        scope(|scope| {
+            let reading = scope.spawn(|| run(&store.engine, &reader, line));
+            until(|| store.disk.reads().waiting > 0);
+            change();
+            store.disk.hold_reads(false);
+            match reading.join().unwrap() {
+                Reply::Container(_, found) => found,
+                other => panic!("{other:?}"),
+            }
+        })
+    };
+    let found = read_meanwhile("MGET a short b", &|| {
+        store.clock.advance(2000);
+        assert_eq!(store.run("DEL b"), Reply::Integer(1));
+    });
+    assert_eq!(found, [bytes("1"), Reply::Missing, Reply::Missing]);
+    store.disk.hold_reads(true);
+    // One that is elsewhere on disk.
+    let found = read_meanwhile("MGET a c", &|| {
+        store.engine.count_beside(BESIDE, 0);
+        assert_eq!(store.run("SET c new"), Reply::Ok);
+        store.engine.demote_all();
+    });
+    assert_eq!(found, [bytes("1"), bytes("new")]);
+}
+
 #[test]
 fn large_values_come_back_whole_whoever_shares_them() {
     let store = Store::roomy("cache");

@@ -177,7 +177,7 @@ impl Fetched {
     }
 }
 
-impl Txn<'_> {
+impl<'a> Txn<'a> {
     /// Makes a key ready for a step that looks at its value, or only replaces, deletes or counts it. Answers what must
     /// be read first, if it is on disk; then the step is begun anew.
     pub fn warm(&mut self, place: Place<'_>, for_value: bool) -> Option<Wanted> {
@@ -212,6 +212,28 @@ impl Txn<'_> {
     pub fn touch_cold(&mut self, fetched: &Fetched) -> bool {
         let id = fetched.wanted.id;
         self.shard(id.hash()).cold.as_mut().is_some_and(|cold| cold.touch(id))
+    }
+
+    /// Goes on without the locks, on copies of what these keys have: what was read of them stays on disk.
+    pub fn into_copies(mut self, fetched: Vec<Fetched>, keys: impl Fn(&mut dyn FnMut(Key<'_>))) -> Txn<'a> {
+        let mut copies = Vec::new();
+        keys(&mut |key| {
+            let (place, id) = (self.place(key), self.space.id(key.as_bytes()));
+            if id.is_none_or(|id| self.spot_of(id).is_none()) {
+                let copy = self.with_entry(place, true, |entry| entry.map(EntryRef::to_owned));
+                copies.extend(copy.map(|copy| (place.hash, copy)));
+            }
+        });
+        for one in fetched {
+            self.touch_cold(&one);
+            self.count_hit(&one);
+            copies.push(one.into_copy());
+        }
+        let (space, clock, now) = (self.space, self.clock, self.now.clone());
+        let notices = self.finish();
+        let rests_on = notices.rests_on();
+        notices.send();
+        Txn { now, rests_on, ..Txn::on_copies(space, clock, copies) }
     }
 
     /// Counts a read that was served from disk.
