@@ -31,6 +31,7 @@ mod direct;
 mod durable;
 mod halt;
 mod held;
+mod indexes;
 mod lookahead;
 mod open;
 mod pending;
@@ -497,6 +498,10 @@ impl Core {
                             drop(shard);
                             caller.owed.raise(result?);
                             return Ok(Progress::Done);
+                        }
+                        if shard.lacks_index() {
+                            let index = space.shard_of(hash);
+                            shard = self.lock_with_index(space, index, shard, caller.waits)?;
                         }
                         let mut txn = self.begin(space, Guards::One(shard));
                         txn.know(key, hash);

@@ -69,7 +69,7 @@ impl Core {
         self.bury_many(tier);
         for log in tier.logs() {
             // The lock keeps reclaim and demotion apart: a log has one writer.
-            if let Some(_work) = tier.lock_work() {
+            if let Some(_work) = self.lock_work(tier) {
                 // What has expired goes with its segment.
                 match log.drop_dead() {
                     Ok(bytes) => tier.figures.reclaimed_bytes.fetch_add(bytes, Relaxed),
@@ -93,7 +93,7 @@ impl Core {
         if waiting < many && !log.has_graves(many) {
             return;
         }
-        let Some(_work) = tier.lock_work() else { return };
+        let Some(_work) = self.lock_work(tier) else { return };
         if self.settle_deletes().is_some() && self.sync_log().is_some() && log.bury().is_err() {
             tier.figures.write_errors.fetch_add(1, Relaxed);
         }

@@ -73,6 +73,7 @@ impl Core {
         keys: impl Fn(&mut dyn FnMut(Key<'_>)),
     ) -> Step<Txn<'a>> {
         let Some(tier) = &self.tier else { return Ok(self.begin(space, lock())) };
+        self.need_indexes(space, means.waits, |visit| keys(visit))?;
         let (mut fetched, mut round) = (Vec::new(), 0);
         let mut _pause = None;
         loop {
@@ -114,6 +115,7 @@ impl Core {
         if looks_at_values(space, command) {
             return self.begin_warm(space, means, || lock_keys(space, keys), |visit| keys.for_each(visit));
         }
+        self.need_indexes(space, means.waits, |visit| keys.for_each(visit))?;
         let mut txn = self.begin(space, lock_keys(space, keys));
         keys.for_each(|key| {
             let place = txn.place(key);
@@ -199,7 +201,7 @@ impl Core {
         let now = self.clock.unix_ms();
         let source = |key: &[u8]| {
             let shard = space.lock(space.shard_of(space.hash(key)));
-            let cold = shard.cold().filter(|cold| !cold.is_empty())?;
+            let cold = shard.cold().filter(|cold| !cold.is_empty() && !cold.is_absent())?;
             let spot = cold.get(space.id(key)?).filter(|spot| !spot.is_expired(now))?;
             cold.source(spot).filter(|source| !source.is_unsized())
         };
