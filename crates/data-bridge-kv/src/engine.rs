@@ -499,10 +499,7 @@ impl Core {
                             caller.owed.raise(result?);
                             return Ok(Progress::Done);
                         }
-                        if shard.lacks_index() {
-                            let index = space.shard_of(hash);
-                            shard = self.lock_with_index(space, index, shard, caller.waits)?;
-                        }
+                        let shard = self.with_index(space, hash, shard, caller.waits)?;
                         let mut txn = self.begin(space, Guards::One(shard));
                         txn.know(key, hash);
                         if self.tier.is_some() {

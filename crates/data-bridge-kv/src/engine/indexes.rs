@@ -12,6 +12,7 @@ use super::open::refused;
 use super::tier::Tier;
 use super::{Core, Step, Waits};
 use crate::cold::Index;
+use crate::hash::KeyHash;
 use crate::shard::txn::Departures;
 use crate::shard::{Shard, Space};
 use crate::sync::MutexGuard;
@@ -46,16 +47,20 @@ impl Core {
         shards.into_iter().try_for_each(|shard| self.need_index(space, shard, waits))
     }
 
-    /// The same for a shard that is locked already, and is again in the end.
-    #[cold]
-    pub(super) fn lock_with_index<'a>(
+    /// The same for the shard of this hash, which is locked, and in the end is again.
+    #[inline]
+    pub(super) fn with_index<'a>(
         &self,
         space: &'a Space,
-        index: usize,
+        hash: KeyHash,
         shard: MutexGuard<'a, Shard>,
         waits: Waits,
     ) -> Step<MutexGuard<'a, Shard>> {
+        if !shard.lacks_index() {
+            return Ok(shard);
+        }
         drop(shard);
+        let index = space.shard_of(hash);
         self.need_index(space, index, waits)?;
         Ok(space.lock(index))
     }
