@@ -19,6 +19,7 @@ mod base;
 mod fetch;
 mod format;
 mod index;
+mod parts;
 mod pool;
 mod reader;
 pub mod reclaim;

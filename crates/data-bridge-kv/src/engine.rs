@@ -31,6 +31,7 @@ mod direct;
 mod durable;
 mod halt;
 mod held;
+mod indexes;
 mod lookahead;
 mod open;
 mod pending;
@@ -503,6 +504,7 @@ impl Core {
                             caller.owed.raise(result?);
                             return Ok(Progress::Done);
                         }
+                        let shard = self.with_index(space, hash, shard, caller.waits)?;
                         let mut txn = self.begin(space, Guards::One(shard));
                         txn.know(key, hash);
                         if self.tier.is_some() {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 pub enum Stage {
     /// The directory is being looked at.
     Beginning,
-    /// The index of the cold tier is being read, or built from the segments where it is damaged or missing.
+    /// What the cold tier has behind its index is being read, or all of it where the index is damaged or missing.
     Index,
     /// The log is being carried out.
     Log,

@@ -21,6 +21,7 @@ pub use cold::{ColdKeys, Resting, Settled};
 pub use space::Space;
 pub use txn::{Gaps, Txn};
 
+use crate::cold::Index;
 use crate::evict::{Balance, Order};
 use crate::expire::{self, Wheel};
 use crate::hash::{KeyHash, KeyHasher};
@@ -107,6 +108,21 @@ impl Shard {
     /// The same, to be changed: where they are, not what they hold.
     pub fn cold_mut(&mut self) -> Option<&mut ColdKeys> {
         self.cold.as_deref_mut()
+    }
+
+    /// Whether the index of its keys on disk is still there too: until it is loaded, nothing may be done here that asks for keys
+    /// which are not in the table.
+    #[inline]
+    pub fn lacks_index(&self) -> bool {
+        self.cold().is_some_and(ColdKeys::is_absent)
+    }
+
+    /// The index of its keys on disk is there.
+    fn restore(&mut self, space: &Space, index: Index) {
+        if let Some(cold) = &mut self.cold {
+            cold.restore(index, self.table.iter().filter_map(|entry| space.id(entry.key())));
+        }
+        self.report(space.budget());
     }
 
     /// How many keys, those that have expired but are not removed yet included.

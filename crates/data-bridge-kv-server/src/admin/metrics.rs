@@ -116,6 +116,7 @@ fn tier_families(tier: &TierStats, hits: u64, page: &mut Page) {
         ("kv_tier_disk_live_bytes", "Bytes of segments that are of use, about.", tier.live_bytes),
         ("kv_tier_disk_limit_bytes", "Most bytes of segments.", tier.max_bytes),
         ("kv_tier_segments", "Segments.", tier.segments as u64),
+        ("kv_tier_shards_to_load", "Shards whose index is still on disk.", tier.shards_to_load as u64),
     ];
     for (name, help, value) in gauges {
         page.one(name, "gauge", help, value);

@@ -121,6 +121,7 @@ fn tier(stats: &Stats, text: &mut String) {
         ("tier_disk_live_bytes", tier.live_bytes),
         ("tier_disk_max_bytes", tier.max_bytes),
         ("tier_segments", tier.segments as u64),
+        ("tier_shards_to_load", tier.shards_to_load as u64),
         ("tier_demoted", tier.demoted),
         ("tier_reads_memory", hits.saturating_sub(tier.copied)),
         ("tier_fetched", tier.fetched),

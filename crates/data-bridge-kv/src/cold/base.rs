@@ -10,24 +10,20 @@
 //! ```
 //! It says where everything stood that was in the segments up to their ends when it was begun; the mark is the owner's. What
 //! was appended behind those ends is read when the log is opened, and each last word there stands above the base. So an old
-//! base serves as well as a new one, it only leaves more to be read. It is written aside, synced and renamed. Where a checksum
-//! does not hold, or anything else is not as it should be, that part, or all, is built anew from the keys in the segments.
+//! base serves as well as a new one, it only leaves more to be read. It is written aside, synced and renamed. Parts are loaded
+//! when their shards are needed (`parts.rs`).
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::mpsc::sync_channel;
 
-use super::format::{HEADER_BYTES, Input, KeyLine, KeyState};
+use super::format::Input;
 use super::index::{ENTRY_BYTES, Index, Spot, high_of};
+use super::parts::{Line, index_of};
 use super::recovery::OpenError;
-use super::segment::Locator;
 use super::writer::{Log, Policy};
 use crate::disk::{Disk, File};
 use crate::hash::stable::KeyId;
-use crate::opening::{Opening, Stage};
 use crate::record::{self, HEAD_BYTES, Head, Position};
-use crate::sync::Mutex;
 
 const MAGIC: &[u8; 8] = b"DBKVBASE";
 const FORMAT: u16 = 1;
@@ -36,21 +32,15 @@ const PART: u8 = 5;
 const FRONT_BYTES: usize = HEAD_BYTES + 8 + 2 + 1 + 8 + 1 + 8 + 4 + 4;
 const SEGMENT_BYTES: usize = 2 + 8 + 8 + 8 + 8 + 1;
 const PART_BYTES: usize = 8 + 8 + 1 + 4;
-/// More items than any log has.
-const NO_BASE: u64 = 1 << 62;
-/// Parts of this many bytes together are read on all cores.
-const LARGE_BYTES: u64 = 1 << 20;
-/// A log is rebuilt in parts of two to this many bytes.
-const REBUILT_BITS: u32 = 30;
 
 /// A base that was read: its head; the parts are still on disk.
 pub(super) struct Base {
     file: Box<dyn File>,
     pub(super) number: u64,
-    shard_bits: u8,
-    mark: u64,
+    pub(super) shard_bits: u8,
+    pub(super) mark: u64,
     pub(super) covered: Vec<Covered>,
-    parts: Vec<Part>,
+    pub(super) parts: Vec<Part>,
 }
 
 /// A segment as far as a base knows it.
@@ -64,18 +54,21 @@ pub(super) struct Covered {
     pub(super) is_closed: bool,
 }
 
+/// Where a base has the keys of a shard.
 #[derive(Clone, Copy)]
-struct Part {
+pub(super) struct Part {
     offset: u64,
     bytes: u64,
-    namespace: u8,
-    shard: u32,
+    pub(super) namespace: u8,
+    pub(super) shard: u32,
 }
 
-/// A shard: its namespace and number.
-type Shard = (u8, usize);
-/// What the keys of a batch say, and where the entry stands.
-type Line = (KeyLine, Option<Locator>);
+impl Part {
+    /// How many keys it has.
+    pub(super) fn keys(self) -> u64 {
+        self.bytes.saturating_sub(HEAD_BYTES as u64).checked_div(ENTRY_BYTES as u64).unwrap_or(0)
+    }
+}
 
 impl Base {
     /// What it knows of a segment.
@@ -134,46 +127,17 @@ impl Base {
         (is_whole && entries.is_sorted_by(|one, other| identity(one) < identity(other))).then_some(entries)
     }
 
-    /// Reads parts, on all cores if they are large, and hands over the index of each beside what is live in it by slot;
-    /// `None` for a damaged part. `ends`: by slot, where the segments end that may be meant.
-    fn load(
+    /// Reads a part and builds the index of its shard, beside what is live in it by slot; `None` if it is damaged. `ends`: by
+    /// slot, where the segments end that may be meant. A `buffer` that was used has its pages from the system already.
+    pub(super) fn load(
         &self,
-        parts: Vec<(Part, Vec<Line>)>,
+        part: Part,
+        lines: Vec<Line>,
         ends: &[u64],
-        mut found: impl FnMut(Part, Option<(Index, Vec<u64>)>),
-    ) {
-        // A buffer that was used has its pages from the system already.
-        let load = |(part, lines): (Part, Vec<Line>), buffer: &mut Vec<u8>| {
-            let is_read = read_into(&*self.file, part.offset, part.bytes, buffer);
-            let entries = is_read.and_then(|()| self.entries(part, buffer));
-            (part, entries.map(|entries| index_of(entries, lines, ends)))
-        };
-        let is_large = parts.iter().map(|(part, _)| part.bytes).sum::<u64>() >= LARGE_BYTES;
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let parts = Mutex::new(parts.into_iter());
-        let next = || parts.lock().next();
-        if is_large && cores > 1 {
-            // Few are on their way at a time: they take memory.
-            let (send, loaded) = sync_channel(cores);
-            std::thread::scope(|scope| {
-                for _ in 0..cores {
-                    let (send, load, next) = (send.clone(), &load, &next);
-                    let work = move || {
-                        let mut buffer = Vec::new();
-                        while next().is_some_and(|one| send.send(load(one, &mut buffer)).is_ok()) {}
-                    };
-                    // Without a thread the others, or the caller below, do its part.
-                    let _ = std::thread::Builder::new().name("kv-open".to_owned()).spawn_scoped(scope, work);
-                }
-                drop(send);
-                loaded.iter().for_each(|(part, index)| found(part, index));
-            });
-        }
-        let mut buffer = Vec::new();
-        while let Some(one) = next() {
-            let (part, index) = load(one, &mut buffer);
-            found(part, index);
-        }
+        buffer: &mut Vec<u8>,
+    ) -> Option<(Index, Vec<u64>)> {
+        read_into(&*self.file, part.offset, part.bytes, buffer)?;
+        Some(index_of(self.entries(part, buffer)?, lines, ends))
     }
 }
 
@@ -206,114 +170,6 @@ fn part(input: &mut Input<'_>) -> Option<Part> {
 }
 
 impl Log {
-    /// Hands over the index of every shard that has keys on disk; answers the mark of the base, if there is a good one. To be
-    /// called once, after the log was opened and before anything else.
-    pub fn restore(
-        &self,
-        shard_bits: u32,
-        opening: &Opening,
-        mut found: impl FnMut(u8, usize, Index),
-    ) -> Result<Option<u64>, OpenError> {
-        let base = self.base.lock().take().filter(|base| u32::from(base.shard_bits) == shard_bits);
-        let Some(base) = base else {
-            self.rebuild(shard_bits, opening, |_| true, &mut found)?;
-            return Ok(None);
-        };
-        opening.enter(Stage::Index, base.parts.iter().map(|part| part.bytes).sum());
-        let (ends, mut tail) = (self.ends(&base), self.tail_of(&base, shard_bits)?);
-        let work = base.parts.iter().map(|part| {
-            let lines = tail.remove(&(part.namespace, part.shard as usize));
-            (*part, lines.unwrap_or_default())
-        });
-        let work: Vec<_> = work.collect();
-        let (mut live, mut damaged) = (vec![0; ends.len()], BTreeSet::new());
-        let mut count = |of_index: Vec<u64>| {
-            live.iter_mut().zip(of_index).for_each(|(all, some)| *all = u64::saturating_add(*all, some));
-        };
-        base.load(work, &ends, |part, loaded| {
-            let shard = (part.namespace, part.shard as usize);
-            match loaded {
-                Some((index, live)) => {
-                    count(live);
-                    found(shard.0, shard.1, index);
-                }
-                None => drop(damaged.insert(shard)),
-            }
-            opening.advance(part.bytes);
-        });
-        for (shard, lines) in tail {
-            let (index, live) = index_of(&[], lines, &ends);
-            count(live);
-            found(shard.0, shard.1, index);
-        }
-        for (slot, weight) in (0..).zip(live) {
-            if let Some(segment) = self.segments.get(slot) {
-                segment.revive(weight);
-            }
-        }
-        if !damaged.is_empty() {
-            self.rebuild(shard_bits, opening, |shard| damaged.contains(&shard), &mut found)?;
-        }
-        self.mark.store(base.mark, Relaxed);
-        Ok(Some(base.mark))
-    }
-
-    /// By slot, where the segments ended that a base knows and that are still there. A segment that is gone had nothing that
-    /// is of use but what moved.
-    fn ends(&self, base: &Base) -> Vec<u64> {
-        let mut ends = Vec::new();
-        for segment in self.segments.by_age() {
-            let slot = usize::from(segment.slot);
-            ends.resize(ends.len().max(slot.saturating_add(1)), 0);
-            if let (Some(end), Some(covered)) = (ends.get_mut(slot), base.covered(segment.id)) {
-                *end = covered.end;
-            }
-        }
-        ends
-    }
-
-    /// What was appended since a base was begun, by shard; of each shard in the order in which it was appended.
-    fn tail_of(&self, base: &Base, shard_bits: u32) -> Result<BTreeMap<Shard, Vec<Line>>, OpenError> {
-        let (mut tail, mut items) = (BTreeMap::<Shard, Vec<Line>>::new(), 0_u64);
-        for segment in self.segments.by_age() {
-            let from = base.covered(segment.id).map_or(HEADER_BYTES as u64, |covered| covered.end);
-            self.each_line(&segment, from, |line| {
-                let shard = (line.0.namespace, line.0.id.hash().shard(shard_bits));
-                tail.entry(shard).or_default().push(line);
-                items = items.saturating_add(1);
-            })?;
-        }
-        self.unbased.store(items, Relaxed);
-        Ok(tail)
-    }
-
-    /// Finds the indexes of some shards without a base. In parts, because it takes memory for every record.
-    fn rebuild(
-        &self,
-        shard_bits: u32,
-        opening: &Opening,
-        wants: impl Fn(Shard) -> bool,
-        found: &mut impl FnMut(u8, usize, Index),
-    ) -> Result<(), OpenError> {
-        let parts = (self.usage().bytes >> REBUILT_BITS).saturating_add(1).next_power_of_two().min(64);
-        self.unbased.store(NO_BASE, Relaxed);
-        opening.enter(Stage::Index, self.usage().bytes.saturating_mul(parts));
-        for part in 0..parts {
-            let shard_of = |id: KeyId| id.hash().shard(shard_bits);
-            let mut indexes = BTreeMap::<Shard, Index>::new();
-            let is_wanted = |namespace, _, id| {
-                let shard = shard_of(id);
-                shard as u64 & parts.saturating_sub(1) == part && wants((namespace, shard))
-            };
-            self.replay(is_wanted, opening, |restored| {
-                let shard = (restored.namespace, shard_of(restored.id));
-                indexes.entry(shard).or_default().insert(restored.id, restored.spot);
-            })?;
-            indexes.into_iter().for_each(|((namespace, shard), index)| found(namespace, shard, index));
-        }
-        Ok(())
-    }
-
     /// How many items were appended since the base was begun; more than any log has if there is none.
     pub fn unbased(&self) -> u64 {
         self.unbased.load(Relaxed)
@@ -351,39 +207,6 @@ impl Log {
             before: self.unbased.swap(0, Relaxed),
         })
     }
-}
-
-/// The index of a shard: what a base says, and the last words behind it. Beside it what is live by slot. `ends`: by slot,
-/// where the segments end that the base may mean.
-fn index_of(entries: &[[u8; ENTRY_BYTES]], mut lines: Vec<Line>, ends: &[u64]) -> (Index, Vec<u64>) {
-    let mut live = vec![0_u64; ends.len()];
-    let mut index = Index::build(entries, |locator| {
-        let slot = usize::from(locator.slot);
-        let is_there = ends.get(slot).is_some_and(|end| u64::from(locator.offset) < *end);
-        if let Some(live) = live.get_mut(slot).filter(|_| is_there) {
-            *live = live.saturating_add(locator.weight());
-        }
-        is_there
-    });
-    let mut count = |locator: Locator, change: fn(u64, u64) -> u64| {
-        if let Some(live) = live.get_mut(usize::from(locator.slot)) {
-            *live = change(*live, locator.weight());
-        }
-    };
-    // Stable: of two records of one version the later one is the truth.
-    lines.sort_by_key(|(line, _)| (line.id, line.version));
-    for of_key in lines.chunk_by(|(one, _), (other, _)| one.id == other.id) {
-        let before = match of_key.last() {
-            Some((KeyLine { id, what: KeyState::Entry { kind, deadline, .. }, .. }, Some(locator))) => {
-                count(*locator, u64::saturating_add);
-                index.insert(*id, Spot::new(*locator, *deadline, *kind))
-            }
-            Some((line, _)) => index.remove(line.id),
-            None => None,
-        };
-        before.into_iter().for_each(|spot| count(spot.locator, u64::saturating_sub));
-    }
-    (index, live)
 }
 
 /// The identity of an entry, as a number that orders as it does.

@@ -13,6 +13,7 @@ use data_bridge_kv_model::limits::COLD_BATCH_BYTES;
 
 use super::base::Base;
 use super::format::{self, Class, HEADER_BYTES, KEYS, KeyLine, KeyList, KeyState};
+use super::parts::Parts;
 use super::reader::Source;
 use super::segment::{Locator, MAX_OFFSET, Segment, Segments, UNSIZED, Usage, size_class};
 use crate::disk::{Disk, File};
@@ -278,6 +279,8 @@ pub struct Log {
     beside: OnceLock<Weak<Log>>,
     /// The base that was found at opening, until [`Log::restore`].
     pub(super) base: Mutex<Option<Base>>,
+    /// What of it is still to be loaded.
+    pub(super) parts: Parts,
     /// Items that were appended since the base was begun; more than any if there is none.
     pub(super) unbased: AtomicU64,
     /// The mark of the base.
@@ -341,6 +344,7 @@ impl Log {
             graves,
             beside: OnceLock::new(),
             base: Mutex::new(None),
+            parts: Parts::default(),
             mark: AtomicU64::new(0),
             is_frozen: AtomicBool::new(false),
             unbased: AtomicU64::new(0),

@@ -84,9 +84,18 @@ impl Core {
     /// The last checkpoint of this opening: what was done up to here is in the tier, and the next opening need not carry it out
     /// again.
     pub(super) fn close_checkpoint(&self) {
+        if self.is_as_opened() {
+            return;
+        }
         if let (Some(tier), Some(start)) = (&self.tier, self.checkpoint()) {
             self.write_base(tier, start);
         }
+    }
+
+    /// Whether indexes are still on disk, and they and the tier tell everything: nothing was written since opening.
+    fn is_as_opened(&self) -> bool {
+        let (Some(tier), Some(wal)) = (&self.tier, self.wal.get()) else { return false };
+        tier.task_log().parts() > 0 && tier.task_log().is_based(wal.last())
     }
 
     /// Copies the task namespaces, as they are at one record of the log, to an empty directory.
@@ -102,7 +111,7 @@ impl Core {
             let kind = if failed { ErrorKind::Durability } else { ErrorKind::Unavailable };
             Error::new(kind, if failed { "the log failed" } else { "the log waits for space on the disk" })
         })?;
-        let work = tier.lock_work().ok_or_else(closed)?;
+        let work = self.lock_work(tier).ok_or_else(closed)?;
         let disk = tier.disk().ok_or_else(closed)?;
         let captured = Captured::open(&*disk, tier.task_log().files());
         let lsn = self.wal.get().map_or(0, |wal| wal.durable());
@@ -119,7 +128,7 @@ impl Core {
         if shards.is_empty() || log.is_based(mark) {
             return None;
         }
-        let work = tier.lock_work()?;
+        let work = self.lock_work(tier)?;
         let bits = self.spaces.first().map_or(0, Space::shard_bits);
         let mut base = log.begin_base(bits, shards.len()).ok()?;
         drop(work);
@@ -142,7 +151,7 @@ impl Core {
 
     /// Gathers one batch of entries, and writes it with what was deleted before.
     fn checkpoint_batch(&self, tier: &Tier, log: &Arc<Log>, walk: &mut Walk<'_>) -> Option<()> {
-        let mut departures = tier.lock_work()?;
+        let mut departures = self.lock_work(tier)?;
         log.group(&mut departures.batch, self.clock.unix_ms());
         while let Some(&(space, shard)) = walk.shards.get(walk.at)
             && !departures.is_full()

@@ -1,7 +1,7 @@
 //! Emptying namespaces: one step on all their shards, and one record of the log, so that a crash takes back all of it or
 //! nothing.
 
-use super::{Caller, Core, Step, Waits};
+use super::{Caller, Core, Halt, Step, Waits};
 use crate::mutation::clear::{self, Cleared};
 use crate::router::lock_all;
 use crate::shard::notice::Notices;
@@ -17,6 +17,7 @@ impl Core {
     /// Removes every key of these namespaces, in ascending order; answers how many that were.
     pub(super) fn clear(&self, caller: &Caller, spaces: &[&Space]) -> Step<usize> {
         let touched: Vec<&Space> = spaces.iter().copied().filter(|space| space.is_touched()).collect();
+        touched.iter().try_for_each(|space| self.need_all_indexes(space, caller.waits))?;
         let _room = self.room_to_clear(&touched, caller.waits)?;
         let begun = touched.iter().map(|space| self.begin(space, lock_all(space)));
         let mut txns: Vec<Txn<'_>> = begun.collect();
@@ -72,6 +73,7 @@ impl Core {
             let space = self.spaces.get(usize::from(namespace));
             let is_ours = |space: &&Space| versions.len() == space.shard_count();
             let space = space.filter(is_ours).ok_or_else(foreign)?;
+            self.need_all_indexes(space, Waits::Alone).map_err(Halt::into_error)?;
             for (index, version) in versions.into_iter().enumerate() {
                 let mut txn = self.begin_at(space, index);
                 txn.replay_clear(space.sequence_of(version));

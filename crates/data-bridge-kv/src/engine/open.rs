@@ -108,21 +108,20 @@ impl Core {
         Ok(core)
     }
 
-    /// Lets the shards know what tasks have on disk; answers the record of the log up to which that is everything.
+    /// Lets the shards know what tasks have on disk, or that they have something there; answers the record of the log up to which that is everything.
     fn restore_cold(&self, has_log: bool, opening: &Opening) -> Result<Lsn> {
         let Some(tier) = &self.tier else { return Ok(0) };
         if !has_log && tier.task_log().usage().segments > 0 {
             return Err(missing_log());
         }
         let bits = self.spaces.first().map_or(0, Space::shard_bits);
-        let restore = |namespace, shard, index| {
-            if let Some(space) = self.spaces.get(usize::from(namespace))
-                && let Some(cold) = space.lock(shard).cold_mut()
-            {
-                cold.restore(index);
+        let absent = |namespace, shard, keys| {
+            if let Some(space) = self.spaces.get(usize::from(namespace)) {
+                space.expect_index(shard, keys);
             }
         };
-        let known = tier.task_log().restore(bits, opening, restore).map_err(|error| refused(&error))?;
+        let found = |namespace, shard, index| self.put_index(namespace, shard, index);
+        let known = tier.task_log().restore(bits, opening, absent, found).map_err(|error| refused(&error))?;
         Ok(known.unwrap_or(0))
     }
 

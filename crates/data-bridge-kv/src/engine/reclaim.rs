@@ -73,7 +73,7 @@ impl Core {
         let mut doomed = self.bury_many(tier);
         for log in tier.logs() {
             // The lock keeps reclaim and demotion apart: a log has one writer.
-            if let Some(_work) = tier.lock_work() {
+            if let Some(_work) = self.lock_work(tier) {
                 // What has expired goes with its segment.
                 match log.drop_dead() {
                     Ok(bytes) => tier.figures.reclaimed_bytes.fetch_add(bytes, Relaxed),
@@ -102,7 +102,7 @@ impl Core {
             let share = log.usage().live_bytes.saturating_mul(waiting as u64);
             return share.checked_div(records as u64).unwrap_or(0);
         }
-        let Some(_work) = tier.lock_work() else { return 0 };
+        let Some(_work) = self.lock_work(tier) else { return 0 };
         if self.settle_deletes().is_some() && self.sync_log().is_some() && log.bury().is_err() {
             tier.figures.write_errors.fetch_add(1, Relaxed);
         }

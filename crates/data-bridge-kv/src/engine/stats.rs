@@ -126,6 +126,8 @@ pub struct TierStats {
     pub live_bytes: u64,
     /// Files.
     pub segments: usize,
+    /// Shards whose index is still on disk since the store was opened: how many keys these have is told about.
+    pub shards_to_load: usize,
     /// Entries written to disk because memory was short.
     pub demoted: u64,
     /// Entries read from disk.

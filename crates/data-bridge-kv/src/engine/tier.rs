@@ -49,7 +49,7 @@ const SOON_MS: u64 = 3000;
 /// Victims in a row that may not leave before demotion gives up, and how often it begins again.
 const STUCK: usize = 1024;
 const VAIN: usize = 8;
-/// How seldom a checkpoint is tried while there is no space for it: each so many looks.
+/// How seldom a checkpoint is tried while there is no space for it, or loading what the disk does not give: each so many looks.
 const FULL_LOOKS: u64 = 32;
 
 /// What the spaces' cold entries have in common.
@@ -65,6 +65,8 @@ pub(super) struct Tier {
     pub(super) vain: Vain,
     /// Tasks' entries found no space the last time.
     pub(super) is_full: AtomicBool,
+    /// The disk did not give all indexes the last time.
+    pub(super) is_unread: AtomicBool,
     /// Looks since then.
     looks: AtomicU64,
     pub(super) reads: Reads,
@@ -82,7 +84,7 @@ pub(super) struct Figures {
     named: AtomicU64,
     pub(super) copied: AtomicU64,
     damaged: AtomicU64,
-    read_errors: AtomicU64,
+    pub(super) read_errors: AtomicU64,
     pub(super) promoted: AtomicU64,
     pub(super) reclaimed_bytes: AtomicU64,
     pub(super) moved: AtomicU64,
@@ -127,6 +129,7 @@ impl Tier {
             held: Held::default(),
             vain: Vain::default(),
             is_full: AtomicBool::new(false),
+            is_unread: AtomicBool::new(false),
             looks: AtomicU64::new(0),
             reads: Reads::of(usize::try_from(max_memory / READER_BYTES).unwrap_or(usize::MAX)),
             blocking,
@@ -179,9 +182,14 @@ impl Tier {
         self.directory.lock().is_none()
     }
 
-    /// Whether it is time to try to write tasks' entries: where there was no space, not each time that somebody looks.
+    /// Whether it is time to try to write tasks' entries.
     pub(super) fn may_try_again(&self) -> bool {
-        !self.is_full.load(Relaxed) || self.looks.fetch_add(1, Relaxed).is_multiple_of(FULL_LOOKS)
+        self.is_due(&self.is_full)
+    }
+
+    /// Whether it is time to try what failed the last time, if it did: not each time that somebody looks.
+    pub(super) fn is_due(&self, has_failed: &AtomicBool) -> bool {
+        !has_failed.load(Relaxed) || self.looks.fetch_add(1, Relaxed).is_multiple_of(FULL_LOOKS)
     }
 
     /// Where writers wait for room.
@@ -213,6 +221,7 @@ impl Tier {
             write_errors: of(&figures.write_errors),
             fetch_times: figures.fetch_times.each_ref().map(of),
             fetch_us: of(&figures.fetch_us),
+            shards_to_load: self.task_log().parts(),
             ..TierStats::default()
         };
         for usage in self.logs.iter().map(|log| log.usage()) {
@@ -345,7 +354,7 @@ impl Core {
         wanted: u64,
         spares_until: u64,
     ) -> usize {
-        let Some(mut departures) = tier.lock_work() else { return 0 };
+        let Some(mut departures) = self.lock_work(tier) else { return 0 };
         departures.spares_until = spares_until;
         let first = own.map(|own| self.space(own));
         for (mode, log) in [Mode::Cache, Mode::Task].into_iter().zip(&tier.logs) {
@@ -444,6 +453,9 @@ impl Core {
     /// Background work: keeps some of the budget free, removes what has expired, gives dead space back.
     pub(super) fn tend_tier(&self) {
         let Some(tier) = &self.tier else { return };
+        if !self.load_rest(tier) {
+            return tier.held.end_pass(self.budget.excess() > 0);
+        }
         let mut vain = 0;
         let is_stuck = loop {
             let target = self.budget.target();

@@ -46,6 +46,7 @@ impl Core {
             KeyCommand::Keys { pattern } => self.keys(space, waits, pattern, out),
             KeyCommand::Random => self.random_key(space, waits, out),
             KeyCommand::Size => {
+                self.need_all_indexes(space, waits)?;
                 out.count(size(space));
                 Ok(())
             }
@@ -129,6 +130,7 @@ impl Core {
     ) -> Step<(Option<KeyHash>, usize)> {
         let Page { shard, from, limit, part, waits } = page;
         let now = self.clock.unix_ms();
+        self.need_index(space, shard, waits)?;
         let (mut seen, mut seen_cold, mut wanted) = (0, 0, Vec::new());
         let mut txn = self.begin_at(space, shard);
         let in_memory = |entry: EntryRef<'_>| {
@@ -174,6 +176,7 @@ impl Core {
     }
 
     fn keys(&self, space: &Space, waits: Waits, pattern: &[u8], out: &mut ReplyBuf) -> Step<()> {
+        self.need_all_indexes(space, waits)?;
         let keys = size(space);
         if keys > KEYS_COMMAND_KEYS {
             let message = format!("{keys} keys are too many to list at once: use a scan");
@@ -224,6 +227,7 @@ impl Core {
     /// Empties the namespace, or all; refused as a whole where one of them holds keys and may not be flushed.
     fn flush(&self, caller: &Caller, space: &Space, all: bool, out: &mut ReplyBuf) -> Step<()> {
         let meant = |other: &&Space| all || std::ptr::eq(*other, space);
+        self.spaces.iter().filter(meant).try_for_each(|space| self.need_all_indexes(space, caller.waits))?;
         let refuses = |other: &&Space| !other.settings().allow_flush && (!all || size(other) > 0);
         if let Some(other) = self.spaces.iter().filter(meant).find(refuses) {
             let message = format!("namespace '{}' may not be flushed", other.settings().name);

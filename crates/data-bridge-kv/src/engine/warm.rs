@@ -74,6 +74,7 @@ impl Core {
         keys: impl Fn(&mut dyn FnMut(Key<'_>)),
     ) -> Step<Txn<'a>> {
         let Some(tier) = &self.tier else { return Ok(self.begin(space, lock())) };
+        self.need_indexes(space, means.waits, |visit| keys(visit))?;
         let (mut fetched, mut round, mut stay) = (Vec::new(), 0, false);
         let mut _pause = None;
         loop {
@@ -125,6 +126,7 @@ impl Core {
         if looks_at_values(space, command) {
             return self.begin_warm(space, means, || lock_keys(space, keys), |visit| keys.for_each(visit));
         }
+        self.need_indexes(space, means.0.waits, |visit| keys.for_each(visit))?;
         let mut txn = self.begin(space, lock_keys(space, keys));
         keys.for_each(|key| {
             let place = txn.place(key);
@@ -211,7 +213,7 @@ impl Core {
         let now = self.clock.unix_ms();
         let source = |key: &[u8]| {
             let shard = space.lock(space.shard_of(space.hash(key)));
-            let cold = shard.cold().filter(|cold| !cold.is_empty())?;
+            let cold = shard.cold().filter(|cold| !cold.is_empty() && !cold.is_absent())?;
             let spot = cold.get(space.id(key)?).filter(|spot| !spot.is_expired(now))?;
             cold.source(spot).filter(|source| !source.is_unsized())
         };

@@ -53,6 +53,16 @@ pub struct ColdKeys {
     replayed: Option<BTreeSet<KeyId>>,
     /// Where the search for expired keys goes on.
     swept: KeyHash,
+    /// While the index is still on disk.
+    absent: Option<Absent>,
+}
+
+/// What is known of an index that is not loaded. Changes that need not see it go on: what they mean for it is made up for.
+struct Absent {
+    /// About how many keys it has.
+    keys: usize,
+    /// Keys that were deleted, and the change that did it.
+    deleted: BTreeMap<KeyId, u64>,
 }
 
 impl ColdKeys {
@@ -69,7 +79,29 @@ impl ColdKeys {
             checkpointed: floor,
             replayed: None,
             swept: KeyHash::from_bits(0),
+            absent: None,
         }
+    }
+
+    /// Notes that the index, of about so many keys, is still on disk: until [`ColdKeys::restore`] nobody may ask where a key is.
+    pub fn expect(&mut self, keys: usize) {
+        self.absent = Some(Absent { keys, deleted: BTreeMap::new() });
+    }
+
+    /// Whether the index is still on disk.
+    pub fn is_absent(&self) -> bool {
+        self.absent.is_some()
+    }
+
+    /// The index, which is loaded: without it every answer would be wrong.
+    fn index(&self) -> &Index {
+        assert!(self.absent.is_none(), "the index of a shard is asked before it is loaded");
+        &self.index
+    }
+
+    fn index_mut(&mut self) -> &mut Index {
+        assert!(self.absent.is_none(), "the index of a shard is changed before it is loaded");
+        &mut self.index
     }
 
     /// Whether records on disk outlive the process, as the checkpoint of a log.
@@ -77,14 +109,15 @@ impl ColdKeys {
         self.log.policy().is_durable
     }
 
-    /// How many keys that are not in the table, those that have expired but are not removed yet included.
+    /// How many keys that are not in the table, those that have expired but are not removed yet included. About, while the
+    /// index is absent.
     pub fn len(&self) -> usize {
-        self.index.len() + self.departing.len()
+        self.on_disk() + self.departing.len()
     }
 
     /// How many of them are on disk.
     pub fn on_disk(&self) -> usize {
-        self.index.len()
+        self.absent.as_ref().map_or(self.index.len(), |absent| absent.keys)
     }
 
     /// How many that are not in the table have a deadline.
@@ -93,14 +126,14 @@ impl ColdKeys {
         self.index.dated() + departing.count()
     }
 
-    /// Whether there is none.
+    /// Whether there is none, for sure.
     pub fn is_empty(&self) -> bool {
-        self.index.is_empty() && self.departing.is_empty()
+        self.index.is_empty() && self.departing.is_empty() && self.absent.is_none()
     }
 
-    /// Whether keys in memory have records on disk.
+    /// Whether keys in memory have records on disk, or may have.
     pub fn has_residents(&self) -> bool {
-        self.index.residents() > 0
+        self.index.residents() > 0 || self.absent.is_some()
     }
 
     /// Bytes in memory.
@@ -111,12 +144,12 @@ impl ColdKeys {
 
     /// The place of a cold key.
     pub fn get(&self, id: KeyId) -> Option<Spot> {
-        self.index.get(id).filter(|spot| !spot.is_resident)
+        self.index().get(id).filter(|spot| !spot.is_resident)
     }
 
     /// Whether this is where a key's record stands, cold or not.
     pub fn points_at(&self, id: KeyId, at: Locator) -> bool {
-        self.index.get(id).is_some_and(|spot| spot.locator == at)
+        self.index().get(id).is_some_and(|spot| spot.locator == at)
     }
 
     /// Where a key is that is not in the table.
@@ -127,14 +160,14 @@ impl ColdKeys {
 
     /// Whether a record of the key is, or may be, the last word of the disk on it.
     pub fn knows(&self, id: KeyId) -> bool {
-        self.index.get(id).is_some()
+        self.index().get(id).is_some()
             || self.graves.iter().any(|grave| grave.id == id)
             || self.pits.iter().any(|pit| pit.index.get(id).is_some())
     }
 
     /// Notes that a key was read; answers whether it had been before.
     pub fn touch(&mut self, id: KeyId) -> bool {
-        self.index.touch(id)
+        self.index_mut().touch(id)
     }
 
     /// What has to be read for a key on disk.
@@ -149,12 +182,14 @@ impl ColdKeys {
 
     /// Lets the index follow an entry that moved on disk.
     pub fn relocate(&mut self, id: KeyId, from: Locator, to: Locator) -> bool {
-        self.index.relocate(id, from, to)
+        self.index_mut().relocate(id, from, to)
     }
 
     /// A key is in the table from now on, by a change of this version or because it was read.
     pub fn come_in(&mut self, id: KeyId, version: u64) {
-        if self.lasts() {
+        if let Some(absent) = &mut self.absent {
+            absent.deleted.remove(&id);
+        } else if self.lasts() {
             if self.index.set_resident(id, true).is_none() {
                 self.dig_out(id);
             }
@@ -166,8 +201,12 @@ impl ColdKeys {
         }
     }
 
-    /// Forgets a key whose entry was deleted by a change of this version; answers whether it had a record.
+    /// Forgets a key whose entry was deleted by a change of this version; answers whether it is known to have had a record.
     pub fn forget(&mut self, id: KeyId, version: u64) -> bool {
+        if let Some(absent) = &mut self.absent {
+            absent.deleted.insert(id, version);
+            return false;
+        }
         if !self.lasts() {
             return self.forget_at_once(id, version);
         }
@@ -181,7 +220,7 @@ impl ColdKeys {
 
     /// The same for a change that needs no log: the deadline had passed, or nothing is logged.
     pub fn forget_at_once(&mut self, id: KeyId, version: u64) -> bool {
-        let Some(spot) = self.index.remove(id) else { return false };
+        let Some(spot) = self.index_mut().remove(id) else { return false };
         self.log.forget(self.namespace, 0, id, version, spot.locator);
         true
     }
@@ -201,7 +240,7 @@ impl ColdKeys {
         let departing = std::mem::take(&mut self.departing);
         self.departing_bytes = 0;
         self.swept = KeyHash::from_bits(0);
-        let mut index = std::mem::take(&mut self.index);
+        let mut index = std::mem::take(self.index_mut());
         for id in kept {
             if let Some(spot) = index.remove(id) {
                 self.index.insert(id, spot);
@@ -220,7 +259,7 @@ impl ColdKeys {
     pub fn count_live(&mut self, now: u64) -> usize {
         let is_live = |entry: &&OwnedEntry| entry.entry().deadline().is_none_or(|deadline| deadline > now);
         let mut expired = 0;
-        self.index.expired(KeyHash::from_bits(0), now, usize::MAX, |_, _| expired += 1);
+        self.index_mut().expired(KeyHash::from_bits(0), now, usize::MAX, |_, _| expired += 1);
         self.departing.values().filter(is_live).count() + self.index.len() - expired
     }
 
@@ -228,7 +267,7 @@ impl ColdKeys {
     /// not there before.
     pub fn roll_back(&mut self, id: KeyId, version: Option<u64>) {
         let Some(version) = version else {
-            self.index.set_resident(id, false);
+            self.index_mut().set_resident(id, false);
             return;
         };
         let taken_back = self.graves.iter().rposition(|grave| grave.id == id && grave.version > version);
@@ -281,24 +320,35 @@ impl ColdKeys {
 
     /// Whether an entry in memory is on disk as it is, so that it can leave memory as if it had just been written.
     pub fn is_clean(&self, id: KeyId, sequence: u64) -> bool {
-        sequence <= self.checkpointed && self.index.get(id).is_some()
+        sequence <= self.checkpointed && self.index().get(id).is_some()
     }
 
     /// A clean entry leaves the table.
     pub fn leave(&mut self, id: KeyId) {
-        self.index.set_resident(id, false);
+        self.index_mut().set_resident(id, false);
     }
 
-    /// What is on disk, as it was found at opening.
-    pub fn restore(&mut self, index: Index) {
+    /// What is on disk, as it was found at opening. What changed before it was loaded is made up for: keys that are in the table
+    /// are resident, those that were deleted go.
+    pub fn restore(&mut self, index: Index, in_table: impl Iterator<Item = KeyId>) {
         self.index = index;
+        let Some(absent) = self.absent.take() else { return };
+        for id in in_table {
+            self.index.set_resident(id, true);
+        }
+        let mut deleted: Vec<(KeyId, u64)> = absent.deleted.into_iter().collect();
+        // Graves stand in the order of versions.
+        deleted.sort_by_key(|(_, version)| *version);
+        for (id, version) in deleted {
+            self.forget(id, version);
+        }
     }
 
     /// Adds what is on disk from this hash on to `found`, about `limit` keys of it; answers where to go on. In the end come
     /// records whose keys are deleted, but perhaps not for good: the latest first.
     pub fn dump(&self, from: KeyHash, limit: usize, found: &mut Vec<(KeyId, Spot)>) -> Option<KeyHash> {
         let start = found.len();
-        for (id, spot) in self.index.all_from(from) {
+        for (id, spot) in self.index().all_from(from) {
             if found.len() - start >= limit && found.last().is_some_and(|(last, _)| last.hash() != id.hash())
             {
                 return Some(id.hash());
@@ -329,6 +379,8 @@ impl ColdKeys {
 
     /// Notes that the log is carried out; no version so far is above `version`.
     pub fn end_replay(&mut self, version: u64) {
+        let deleted = self.absent.iter_mut().flat_map(|absent| absent.deleted.values_mut());
+        deleted.for_each(|deleted| *deleted = version);
         for id in self.replayed.take().unwrap_or_default() {
             self.forget(id, version);
         }
@@ -380,7 +432,7 @@ impl ColdKeys {
         } else if !self.lasts() {
             self.log.retire(spot.locator);
         } else if self.replayed.is_none()
-            && let Some(before) = self.index.move_resident(id, spot)
+            && let Some(before) = self.index_mut().move_resident(id, spot)
         {
             debug_assert!(departing.is_some() || is_in_table(), "memory has every resident key");
             self.log.retire(before.locator);
@@ -392,7 +444,7 @@ impl ColdKeys {
     }
 
     fn point_at(&mut self, id: KeyId, spot: Spot) {
-        if let Some(before) = self.index.insert(id, spot) {
+        if let Some(before) = self.index_mut().insert(id, spot) {
             self.log.retire(before.locator);
         }
     }
@@ -401,7 +453,7 @@ impl ColdKeys {
     pub fn from(&self, start: KeyHash) -> impl Iterator<Item = (KeyId, Resting<'_>)> {
         let departing = self.departing.range(KeyId::new(start, 0)..);
         let mut departing = departing.map(|(id, entry)| (*id, Resting::Departing(entry))).peekable();
-        let mut cold = self.index.from(start).map(|(id, spot)| (id, Resting::Cold(spot))).peekable();
+        let mut cold = self.index().from(start).map(|(id, spot)| (id, Resting::Cold(spot))).peekable();
         std::iter::from_fn(move || match (departing.peek(), cold.peek()) {
             (Some((one, _)), Some((other, _))) if one < other => departing.next(),
             (Some(_), None) => departing.next(),
@@ -411,7 +463,8 @@ impl ColdKeys {
 
     /// Some keys on disk whose deadline has passed, each time from where the search stopped; true if it reached the end.
     pub fn expired(&mut self, now: u64, pages: usize, found: &mut Vec<(KeyId, Spot)>) -> bool {
-        let next = self.index.expired(self.swept, now, pages, |id, spot| found.push((id, spot)));
+        let swept = self.swept;
+        let next = self.index_mut().expired(swept, now, pages, |id, spot| found.push((id, spot)));
         self.swept = next.unwrap_or(KeyHash::from_bits(0));
         next.is_none()
     }

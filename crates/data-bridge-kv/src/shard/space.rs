@@ -11,7 +11,7 @@ use super::notice::{Change, Notices, event_item};
 use super::waiters::Watcher;
 use super::{ColdKeys, Shard};
 use crate::budget::Budget;
-use crate::cold::Log;
+use crate::cold::{Index, Log};
 use crate::evict::Balance;
 use crate::hash::stable::KeyId;
 use crate::hash::{KeyHash, KeyHasher};
@@ -65,6 +65,8 @@ pub struct Space {
     prefix_count: AtomicUsize,
     log: Option<Arc<Log>>,
     number: u8,
+    /// How many shards have an index that is still on disk.
+    absent: AtomicUsize,
     journal: Option<Journaling>,
 }
 
@@ -246,6 +248,7 @@ impl Space {
             prefix_count: AtomicUsize::new(0),
             log: None,
             number: 0,
+            absent: AtomicUsize::new(0),
             journal: None,
         }
     }
@@ -316,6 +319,30 @@ impl Space {
     #[inline]
     pub fn outline(&self, hash: KeyHash) -> Option<&Outline> {
         self.shards.get()?.get(self.shard_of(hash)).map(|cell| &*cell.outline)
+    }
+
+    /// Notes that the index of a shard, of about so many keys, is still on disk.
+    pub fn expect_index(&self, index: usize, keys: u64) {
+        if let Some(cold) = self.lock(index).cold_mut() {
+            cold.expect(usize::try_from(keys).unwrap_or(usize::MAX));
+            self.absent.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether the index of some shard is still on disk: then a step may not begin on a shard before [`Shard::lacks_index`] was
+    /// asked.
+    #[inline]
+    pub fn lacks_indexes(&self) -> bool {
+        self.absent.load(Ordering::Relaxed) > 0
+    }
+
+    /// The index of a shard is there.
+    pub fn put_index(&self, index: usize, found: Index) {
+        let mut shard = self.lock(index);
+        let was_absent = shard.lacks_index();
+        shard.restore(self, found);
+        // While the shard is locked: whoever locks it later finds the index, if he sees that none is absent.
+        self.absent.fetch_sub(usize::from(was_absent), Ordering::Relaxed);
     }
 
     /// Whether anything was ever written here: an untouched namespace has no shards.

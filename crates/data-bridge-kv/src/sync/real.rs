@@ -36,6 +36,11 @@ impl<T> Mutex<T> {
         }
     }
 
+    /// What is in it, for who has it alone.
+    pub fn get_mut(&mut self) -> &mut T {
+        self.0.get_mut().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// What is in it.
     pub fn into_inner(self) -> T {
         self.0.into_inner().unwrap_or_else(PoisonError::into_inner)

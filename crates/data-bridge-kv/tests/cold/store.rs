@@ -83,7 +83,12 @@ impl Store {
             assert_eq!(namespace, NAMESPACE);
             store.shards.borrow_mut()[shard] = index;
         };
-        store.mark = store.log.restore(SHARD_BITS, &Opening::default(), restore)?;
+        store.mark = store.log.restore(SHARD_BITS, &Opening::default(), |_, _, _| {}, restore)?;
+        while let Some((namespace, shard)) = store.log.next_part() {
+            store
+                .log
+                .load(namespace, shard, &mut |namespace, shard, index| restore(namespace, shard, index))?;
+        }
         Ok(store)
     }
 

@@ -75,10 +75,13 @@ impl Txn<'_> {
         self.rests_on = self.rests_on.max(lsn);
     }
 
-    /// Carries out an effect of the log, unless the entry has it already. The key is in memory, or its value does not matter.
+    /// Carries out an effect of the log, unless the entry has it already. The key is in memory, or its value does not matter; then
+    /// the index of its shard may be absent.
     pub fn replay(&mut self, place: Place<'_>, sequence: u64, mutation: Mutation<'_>) {
         self.changed = true;
-        self.warm(place, false);
+        if !self.shard(place.hash).lacks_index() {
+            self.warm(place, false);
+        }
         if let Some(cold) = self.shard(place.hash).cold_mut() {
             cold.note_replay(sequence);
         }
