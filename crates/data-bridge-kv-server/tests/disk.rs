@@ -8,6 +8,7 @@ use data_bridge_kv::{DataDirectory, Engine, Settings};
 use data_bridge_kv_model::command::table::opcode;
 use data_bridge_kv_model::frame::{self, RequestHead};
 use data_bridge_kv_model::{Reply, ReplyReader, Value};
+use data_bridge_kv_server::config::keys::KeyName;
 use data_bridge_kv_server::{Server, disk};
 use data_bridge_kv_testkit::disk::FaultyDisk;
 use served::{PATIENCE, Raw, config, within};
@@ -43,7 +44,9 @@ async fn cold_within(max_memory: u64, keys: usize) -> (Server, FaultyDisk, Arc<E
     let settings =
         Settings { max_memory, data: Some(data), blocking, log_segment_bytes, ..Settings::default() };
     let engine = Arc::new(Engine::open(settings).unwrap());
-    let server = Server::start(config(&[], &[]), Arc::clone(&engine)).await.unwrap();
+    // A server that has several threads may write the log on one of those that serve: that one would wait as the disk does.
+    let config = config(&[(KeyName::Threads, "1")], &[]);
+    let server = Server::start(config, Arc::clone(&engine)).await.unwrap();
     let mut writer = Raw::connect(server.addresses()[0]).await;
     for n in 0..keys {
         writer.send(format!("SET key:{n} c\r\n").as_bytes()).await;
