@@ -153,9 +153,20 @@ impl Log {
         Ok(Some(mark))
     }
 
-    /// Some shard that is to be loaded and that nobody loads, if there is one.
-    pub fn next_part(&self) -> Option<(u8, usize)> {
-        self.parts.state.lock().waiting.first_key_value().map(|(shard, _)| *shard)
+    /// Some shard that is to be loaded and that nobody loads, if there is one; of this namespace, or of any.
+    pub fn next_part(&self, namespace: Option<u8>) -> Option<(u8, usize)> {
+        let state = self.parts.state.lock();
+        let mut waiting = state.waiting.range((namespace.unwrap_or(0), 0)..);
+        waiting.next().map(|(shard, _)| *shard).filter(|(next, _)| namespace.is_none_or(|only| only == *next))
+    }
+
+    /// Waits for those that are just being loaded; answers whether nothing is left then.
+    pub fn await_parts(&self) -> bool {
+        let mut state = self.parts.state.lock();
+        while !state.under_way.is_empty() {
+            self.parts.changed.wait(&mut state);
+        }
+        state.waiting.is_empty()
     }
 
     /// How many shards are to be loaded.

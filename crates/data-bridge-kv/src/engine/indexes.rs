@@ -43,8 +43,16 @@ impl Core {
 
     /// The same for a namespace.
     pub(super) fn need_all_indexes(&self, space: &Space, waits: Waits) -> Step<()> {
-        let shards = 0..if space.lacks_indexes() { space.shard_count() } else { 0 };
-        shards.into_iter().try_for_each(|shard| self.need_index(space, shard, waits))
+        let Some(tier) = self.tier.as_ref().filter(|_| space.lacks_indexes()) else { return Ok(()) };
+        let load = || {
+            let (log, number) = (tier.task_log(), space.number());
+            // First those that nobody loads; the others are there soon.
+            while let Some((_, shard)) = log.next_part(Some(number)) {
+                self.load_index(tier, number, shard)?;
+            }
+            (0..space.shard_count()).try_for_each(|shard| self.load_index(tier, number, shard))
+        };
+        Ok(tier.block(waits, load)??)
     }
 
     /// The same for the shard of this hash, which is locked, and in the end is again.
@@ -95,21 +103,16 @@ impl Core {
     /// Loads what is left, as long as `goes_on` says; answers whether nothing is. Where the disk fails it can be tried again.
     fn load_indexes(&self, tier: &Tier, goes_on: impl Fn() -> bool) -> bool {
         let log = tier.task_log();
-        while let Some((namespace, shard)) = log.next_part() {
-            if !goes_on() || self.load_index(tier, namespace, shard).is_err() {
-                return false;
+        loop {
+            while let Some((namespace, shard)) = log.next_part(None) {
+                if !goes_on() || self.load_index(tier, namespace, shard).is_err() {
+                    return false;
+                }
+            }
+            if log.await_parts() {
+                return true;
             }
         }
-        log.parts() == 0 || self.await_indexes(tier)
-    }
-
-    /// Waits for those that others are just loading; answers whether nothing is left then.
-    fn await_indexes(&self, tier: &Tier) -> bool {
-        let log = tier.task_log();
-        let is_loaded = |space: &Space| {
-            (0..space.shard_count()).all(|shard| self.load_index(tier, space.number(), shard).is_ok())
-        };
-        self.spaces.iter().filter(|space| space.lacks_indexes()).all(is_loaded) && log.parts() == 0
     }
 
     /// What whoever writes to the tier holds; `None` once the directory belongs to others, and while what is there is not known,

@@ -84,7 +84,7 @@ impl Store {
             store.shards.borrow_mut()[shard] = index;
         };
         store.mark = store.log.restore(SHARD_BITS, &Opening::default(), |_, _, _| {}, restore)?;
-        while let Some((namespace, shard)) = store.log.next_part() {
+        while let Some((namespace, shard)) = store.log.next_part(None) {
             store
                 .log
                 .load(namespace, shard, &mut |namespace, shard, index| restore(namespace, shard, index))?;
