@@ -87,13 +87,15 @@ impl Load {
     }
 }
 
-/// What a command comes down to that reads or writes the value of one key and nothing else.
+/// What a command comes down to that reads, writes or counts up the value of one key and does nothing else.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Direct<'a> {
     /// The value of this key is read.
     Read(Key<'a>),
     /// This value is written to this key, without options.
     Write(Key<'a>, ValueRef<'a>),
+    /// So much is added to the integer of this key, as INCR does.
+    Add(Key<'a>, i64),
 }
 
 /// Several keys that were validated when the command was built.
@@ -178,6 +180,13 @@ impl Spec {
             return None;
         }
         let key = |arg: &Arg<'a>| Key::new(arg.content()?).ok();
+        if self.has(table::ADDS) {
+            return match args {
+                [name] if self.max_args == 1 => Some(Direct::Add(key(name)?, 1)),
+                [name, by] if self.max_args == 2 => Some(Direct::Add(key(name)?, by.int().ok()?)),
+                _ => None,
+            };
+        }
         match (self.has(table::READ), args) {
             (true, [name]) => Some(Direct::Read(key(name)?)),
             (false, [name, Arg::Untyped(bytes)]) => Some(Direct::Write(key(name)?, ValueRef::bytes(bytes))),
@@ -222,6 +231,13 @@ mod tests {
             {
                 Some(Direct::Write(key, value))
             }
+            Command::Number(NumberCommand::Add {
+                key,
+                by,
+                negate: false,
+                style: NumberStyle::RedisInteger,
+                ..
+            }) => Some(Direct::Add(key, by.int().ok()?)),
             _ => None,
         }
     }
@@ -257,7 +273,7 @@ mod tests {
                 }
             }
         }
-        // GET and KV.GET of two keys; SET and KV.SET of bytes and of a number.
-        assert_eq!((direct, other), (8, 11 * table::COMMANDS.len() - 8));
+        // GET and KV.GET of two keys; SET and KV.SET of bytes and of a number; INCR of two keys, INCRBY with two numbers.
+        assert_eq!((direct, other), (12, 11 * table::COMMANDS.len() - 12));
     }
 }

@@ -39,6 +39,13 @@ pub const MISSING_REPLY: &[u8] = &[MISSING];
 /// Containers inside a reply nest at most this deep, above the values' own depth.
 const REPLY_DEPTH: usize = 8;
 
+/// A whole reply that is one integer.
+#[inline]
+pub fn integer_reply(number: i64) -> [u8; 9] {
+    let [a, b, c, d, e, f, g, h] = number.to_le_bytes();
+    [INTEGER, a, b, c, d, e, f, g, h]
+}
+
 /// The number of a whole reply that is one count, position or redis-style number.
 ///
 /// ```
@@ -171,9 +178,8 @@ impl ReplyBuf {
     /// A count, position or redis-style number.
     #[inline]
     pub fn integer(&mut self, number: i64) {
-        let [a, b, c, d, e, f, g, h] = number.to_le_bytes();
         // Of a known length, so in one step.
-        self.bytes.extend_from_slice(&[INTEGER, a, b, c, d, e, f, g, h]);
+        self.bytes.extend_from_slice(&integer_reply(number));
     }
 
     /// A count of things in memory.

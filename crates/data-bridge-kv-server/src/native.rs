@@ -8,7 +8,7 @@ use data_bridge_kv_model::command::{ConnectionCommand, Direct, StateCommand};
 use data_bridge_kv_model::error::{Error, ErrorKind};
 use data_bridge_kv_model::frame::{self, DURABLE, PUSH, RequestHead, put_response, put_value_response};
 use data_bridge_kv_model::limits::{ARGUMENTS, UNAUTHENTICATED_ARGUMENTS};
-use data_bridge_kv_model::reply::{MISSING_REPLY, OK_REPLY};
+use data_bridge_kv_model::reply::{MISSING_REPLY, OK_REPLY, integer_reply};
 use data_bridge_kv_model::{Arg, Command, Item, Load, ReplyBuf, ReplyReader};
 
 use crate::commands::{self, Effect};
@@ -167,7 +167,7 @@ impl Dialogue {
         self.execute_built_frame(turn, one, spec, args)
     }
 
-    /// Reads or writes one value where no more is to be done than that; answers whether that was so.
+    /// Reads, writes or counts up one value where no more is to be done than that; answers whether that was so.
     #[inline]
     fn answer_directly(&mut self, turn: Turn<'_>, id: u32, direct: Direct<'_>) -> bool {
         let Session { shared, caller, .. } = &self.session;
@@ -193,6 +193,10 @@ impl Dialogue {
                     put_response(id, 0, OK_REPLY, out);
                 }
                 is_done
+            }
+            Direct::Add(key, by) => {
+                let sum = shared.engine.add_ahead(caller, key, by, turn);
+                sum.map(|sum| put_response(id, 0, &integer_reply(sum), out)).is_some()
             }
         }
     }

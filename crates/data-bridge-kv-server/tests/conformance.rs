@@ -32,8 +32,12 @@ async fn a_pipeline_in_one_write_is_answered_in_order() {
     let server = start(&[], &[]).await;
     let mut connection = Raw::connect(server.addresses()[0]).await;
     let (mut request, mut expected) = (String::new(), String::new());
+    let mut sum = 0;
     for number in 0..2000 {
         let text = number.to_string();
+        sum += number;
+        request.push_str(&format!("INCRBY sum {number}\r\n"));
+        expected.push_str(&format!(":{sum}\r\n"));
         request.push_str(&format!("*3\r\n$3\r\nSET\r\n${0}\r\n{1}\r\n${0}\r\n{1}\r\n", text.len(), text));
         request.push_str(&format!("*2\r\n$3\r\nGET\r\n${0}\r\n{1}\r\nPING\r\nBAD\r\n", text.len(), text));
         expected.push_str(&format!("+OK\r\n${0}\r\n{1}\r\n+PONG\r\n", text.len(), text));

@@ -108,6 +108,10 @@ async fn errors_name_their_kind_and_leave_the_connection_usable() {
     assert_eq!(kind_of(&native.ask(opcode::MULTI, &[]).await), ErrorKind::Unavailable);
     assert_eq!(native.ask(opcode::LPUSH, &[text("l"), Value::Int(1)]).await, Reply::Integer(1));
     assert_eq!(kind_of(&native.ask(opcode::GET, &[text("l")]).await), ErrorKind::WrongType);
+    for sum in 1..=2 {
+        assert_eq!(native.ask(opcode::INCR, &[text("sum")]).await, Reply::Integer(sum));
+    }
+    assert_eq!(native.ask(opcode::INCRBY, &[text("sum"), Value::Int(40)]).await, Reply::Integer(42));
     assert_eq!(native.ask(opcode::PING, &[]).await, Reply::Status("PONG".into()));
     assert_eq!(native.ask(opcode::SELECT, &[text("cache")]).await, Reply::Ok);
     assert_eq!(native.ask(opcode::DBSIZE, &[]).await, Reply::Integer(0));

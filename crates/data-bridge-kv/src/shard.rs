@@ -34,13 +34,17 @@ use waiters::Waiters;
 /// Sequence numbers take 44 bits of a version.
 const MAX_SEQUENCE: u64 = (1 << 44) - 1;
 
-/// The part of a namespace that one lock guards. Neighbours share no cache line.
-#[repr(align(64))]
+/// The part of a namespace that one lock guards. What a read needs stands in front, beside the lock: another processor that
+/// takes it then fetches one cache line.
+#[repr(C)]
 pub struct Shard {
+    /// Its keys that are not in the table, where there is a cold tier.
+    cold: Option<Box<ColdKeys>>,
+    reads: Reads,
     table: Table,
-    waiters: Waiters,
     /// The last sequence number given to an entry; it only grows, also across deletion.
     sequence: u64,
+    waiters: Waiters,
     /// Bytes that the budget knows of.
     reported: usize,
     /// The eviction order, once the namespace came near its budget.
@@ -50,11 +54,17 @@ pub struct Shard {
     /// Bytes of the order and the wheel when last counted: they are counted now and then, not at every change.
     side_bytes: usize,
     wheel: Wheel,
+    /// All but `reads`.
     counters: Counters,
-    /// Its keys that are not in the table, where there is a cold tier.
-    cold: Option<Box<ColdKeys>>,
     /// Its recent records, where changes are logged.
     journal: Option<Box<Journal>>,
+}
+
+/// What [`Counters`] say of reads.
+#[derive(Clone, Copy, Debug, Default)]
+struct Reads {
+    hits: u64,
+    misses: u64,
 }
 
 /// What happened in a shard.
@@ -76,16 +86,17 @@ impl Shard {
     /// An empty shard at this time (unix ms).
     pub fn new(hasher: KeyHasher, now: u64) -> Shard {
         Shard {
+            cold: None,
+            reads: Reads::default(),
             table: Table::new(hasher),
-            waiters: Waiters::default(),
             sequence: 0,
+            waiters: Waiters::default(),
             reported: 0,
             order: None,
             unordered: Some(KeyHash::from_bits(0)),
             side_bytes: 0,
             wheel: Wheel::new(now),
             counters: Counters::default(),
-            cold: None,
             journal: None,
         }
     }
@@ -132,7 +143,8 @@ impl Shard {
 
     /// What happened so far.
     pub fn counters(&self) -> Counters {
-        self.counters
+        let Reads { hits, misses } = self.reads;
+        Counters { hits, misses, ..self.counters }
     }
 
     /// Bytes of entries, table, order and wheel.

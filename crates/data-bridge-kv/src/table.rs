@@ -52,13 +52,15 @@ pub enum Look<'a> {
 
 /// The entries of one shard. Every hash handed in must come from the table's hasher; another one makes keys
 /// unfindable, but nothing worse.
+// What a search begins with stands in front, see `Shard`.
+#[repr(C)]
 pub struct Table {
-    hasher: KeyHasher,
     directory: Directory,
-    slab: Slab,
     len: usize,
     /// Bytes of blocks in use and of what they own.
     entry_bytes: usize,
+    slab: Slab,
+    hasher: KeyHasher,
 }
 
 // Blobs and collections are shared with readers on other threads.

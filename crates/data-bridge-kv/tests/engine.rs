@@ -8,7 +8,9 @@ mod waits;
 use std::sync::Arc;
 
 use data_bridge_kv::table::Stored;
-use data_bridge_kv::{Caller, Engine, ManualClock, Obstacle, OnError, Progress, Settings, TransitionGraph};
+use data_bridge_kv::{
+    Caller, Engine, Lookahead, ManualClock, Obstacle, OnError, Pin, Progress, Settings, TransitionGraph,
+};
 use data_bridge_kv_model::command::{Expiry, table};
 use data_bridge_kv_model::limits::LOCKED_ENCODE_BYTES;
 use data_bridge_kv_model::{Arg, ErrorKind, Key, Kind, Reply, ReplyBuf, ReplyReader, Shape, Value, ValueRef};
@@ -377,6 +379,38 @@ fn what_stands_in_the_way_of_the_short_way_is_told() {
     engine.close();
     assert_eq!(kind(caller), Err(Obstacle::Unusual));
     assert_eq!(engine.try_write(caller, key, value, Expiry::Default), Err(Obstacle::Unusual));
+}
+
+#[test]
+fn a_sum_goes_the_short_way_where_an_integer_is_there() {
+    let store = Store::new(|settings| settings.max_memory = 1 << 16);
+    let pin = Pin::new();
+    let ahead = Lookahead::default().begin(&pin);
+    let add = |key: &str, by| {
+        store.engine.add_ahead(&store.caller, Key::new(key.as_bytes()).unwrap(), by, ahead.turn(0))
+    };
+    let run = |line| store.run(line);
+    assert_eq!(add("n", 1), None, "there is no number");
+    assert_eq!((run("INCR n"), add("n", 41)), (Reply::Integer(1), Some(42)));
+    let version = || store.engine.version(&store.caller, Key::new(b"n").unwrap()).unwrap();
+    let hits = || store.engine.stats().namespaces[0].hits;
+    let before = (version(), hits());
+    assert_eq!((add("n", -2), run("GET n")), (Some(40), Reply::Value(Value::Int(40))));
+    assert!(version() > before.0);
+    assert_eq!(hits(), before.1 + 2, "the sum and the read");
+    assert_eq!(add("n", i64::MAX), None, "it would overflow");
+    run("SET text 1");
+    assert_eq!(add("text", 1), None, "digits are a text");
+    run("PEXPIRE n 100");
+    assert_eq!((add("n", 1), run("PTTL n")), (Some(41), Reply::Integer(100)));
+    store.clock.advance(100);
+    assert_eq!((add("n", 1), run("EXISTS n")), (None, Reply::Integer(0)));
+
+    run("INCR n");
+    let fill = |number: usize| store.run(&format!("SET key:{number} {}", "x".repeat(1000))) == Reply::Ok;
+    assert!((0..100).any(|number| !fill(number) || add("n", 1).is_none()), "the budget is 64 KiB");
+    store.engine.close();
+    assert_eq!(add("n", 1), None);
 }
 
 #[test]

@@ -37,6 +37,8 @@ pub const ELEMENT: Flags = 1024;
 pub const LATER_ELEMENT: Flags = 2048;
 /// With its fewest arguments it reads or writes the value of one key, and nothing else: see [`Spec::direct`].
 pub const DIRECT: Flags = 4096;
+/// What it writes is a sum: of the number that is there and its second argument, or 1.
+pub const ADDS: Flags = 8192;
 
 /// Where a command's keys stand among its arguments, counted from 1 as Redis's `COMMAND` does; `last` counts
 /// from the end if negative; `first` 0 = no keys.
@@ -163,11 +165,11 @@ commands! {
         "Write several typed values with one TTL in ms (0 = default)";
     KV_POP 0x015 "KV.POP" scalar::kv_pop, 1, 1, WRITE | FAST, ONE,
         "Read a value of any kind and delete it";
-    INCR 0x020 "INCR" number::incr, 1, 1, WRITE | GROWS | FAST, ONE,
+    INCR 0x020 "INCR" number::incr, 1, 1, WRITE | GROWS | FAST | DIRECT | ADDS, ONE,
         "Add 1";
     DECR 0x021 "DECR" number::decr, 1, 1, WRITE | GROWS | FAST, ONE,
         "Subtract 1";
-    INCRBY 0x022 "INCRBY" number::incrby, 2, 2, WRITE | GROWS | FAST, ONE,
+    INCRBY 0x022 "INCRBY" number::incrby, 2, 2, WRITE | GROWS | FAST | DIRECT | ADDS, ONE,
         "Add an integer";
     DECRBY 0x023 "DECRBY" number::decrby, 2, 2, WRITE | GROWS | FAST, ONE,
         "Subtract an integer";

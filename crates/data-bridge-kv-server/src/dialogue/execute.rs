@@ -1,4 +1,4 @@
-//! How one RESP request that is a plain engine command is carried out: as a read or write of one value where it is no more
+//! How one RESP request that is a plain engine command is carried out: as a read, write or sum of one value where it is no more
 //! than that and nothing stands in the way, otherwise as a command that is built and executed.
 #![deny(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
@@ -11,7 +11,7 @@ use data_bridge_kv_model::{Arg, Load};
 use super::{Dialogue, KEPT_BYTES, Memory, ROOM_BYTES};
 use crate::pending::Pending;
 use crate::requests::Request;
-use crate::resp::encode::{content, form_of, put_error};
+use crate::resp::encode::{content, form_of, integer, put_error};
 use crate::session::Session;
 
 impl Dialogue {
@@ -32,7 +32,7 @@ impl Dialogue {
         self.execute_built(turn, request, spec, args)
     }
 
-    /// Reads or writes one value where no more is to be done than that; answers whether that was so.
+    /// Reads, writes or counts up one value where no more is to be done than that; answers whether that was so.
     #[inline]
     fn execute_directly(&mut self, turn: Turn<'_>, direct: Direct<'_>) -> bool {
         let Session { shared, caller, skin, .. } = &self.session;
@@ -48,6 +48,10 @@ impl Dialogue {
                     out.extend_from_slice(b"+OK\r\n");
                 }
                 is_done
+            }
+            Direct::Add(key, by) => {
+                let sum = shared.engine.add_ahead(caller, key, by, turn);
+                sum.map(|sum| integer(sum, out)).is_some()
             }
         }
     }

@@ -82,7 +82,7 @@ impl Encoder {
         if form & SCAN == 0
             && let Some(number) = integer_of(reply)
         {
-            return line(b':', number, out);
+            return integer(number, out);
         }
         if !skin.typed
             && form & REPORT == 0
@@ -164,7 +164,7 @@ impl Encoder {
                 put_int(number.cast_unsigned(), &mut self.text);
                 bulk(&self.text, out);
             }
-            Item::Integer(number) => line(b':', number, out),
+            Item::Integer(number) => integer(number, out),
             Item::Boolean(yes) if skin.typed => {
                 out.extend_from_slice(if yes { b"#t\r\n" } else { b"#f\r\n" })
             }
@@ -335,6 +335,12 @@ pub fn bulk(content: &[u8], out: &mut Vec<u8>) {
     head(b'$', content.len(), out);
     out.extend_from_slice(content);
     out.extend_from_slice(b"\r\n");
+}
+
+/// Appends an integer.
+#[inline]
+pub fn integer(number: i64, out: &mut Vec<u8>) {
+    line(b':', number, out);
 }
 
 /// Appends the head of an array or map.

@@ -295,6 +295,21 @@ impl Engine {
         shard.write(space, hash, key.as_bytes(), value, deadline).is_some()
     }
 
+    /// Adds to the Int of a key in the turn of the command that does no more than that, as INCR does, and answers the sum.
+    /// Answers `None` where it takes more, or there is no Int: then nothing was done, and the command is to be executed.
+    #[inline]
+    pub fn add_ahead(&self, caller: &Caller, key: Key<'_>, by: i64, turn: Turn<'_>) -> Option<i64> {
+        let core = &*self.core;
+        let space = core.space(caller.namespace);
+        if core.check_open().is_err() || core.budget.is_near() {
+            return None;
+        }
+        let hash = turn.take(key.as_bytes()).unwrap_or_else(|| space.hash(key.as_bytes()));
+        let now = || core.clock.unix_ms();
+        let sum = |number: i64| number.checked_add(by);
+        space.lock(space.shard_of(hash)).change_int(space, hash, key.as_bytes(), now, sum)
+    }
+
     /// Executes a command, with its row of the table and what it brings, in its turn of a batch. It must be one that is answered at once: exactly one reply item is
     /// appended, errors included.
     #[inline]

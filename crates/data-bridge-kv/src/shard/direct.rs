@@ -44,13 +44,13 @@ impl Shard {
         match self.table.look(hash, key, true, now) {
             Look::Live(entry, _) if !is_large(entry) => {
                 let used = use_it(Some(entry))?;
-                self.counters.hits += 1;
+                self.reads.hits += 1;
                 Some(used)
             }
             Look::Absent if may_be_elsewhere => None,
             Look::Absent => {
                 let used = use_it(None)?;
-                self.counters.misses += 1;
+                self.reads.misses += 1;
                 Some(used)
             }
             Look::Live(..) | Look::Expired => None,
@@ -109,7 +109,8 @@ impl Shard {
         }
         let sequence = self.upcoming();
         let lengths = mutation::change_live(&mut self.table, (hash, key), sequence, now, choose)?;
-        self.settle_change(space, sequence);
+        self.settle_change(sequence);
+        self.report(space.budget());
         Some(lengths)
     }
 
@@ -130,16 +131,16 @@ impl Shard {
         }
         let sequence = self.upcoming();
         let sum = mutation::count_live(&mut self.table, (hash, key), sequence, now, sum)?;
-        self.settle_change(space, sequence);
+        // It takes as much memory as before.
+        self.settle_change(sequence);
         Some(sum)
     }
 
     /// Ends a change of an entry that was found: it counts as a hit.
     #[inline]
-    fn settle_change(&mut self, space: &Space, sequence: u64) {
+    fn settle_change(&mut self, sequence: u64) {
         self.sequence = sequence;
-        self.counters.hits += 1;
-        self.report(space.budget());
+        self.reads.hits += 1;
     }
 
     /// Appends the record of a write that is about to be carried out.

@@ -89,7 +89,8 @@ fn too_long(most: usize) -> Error {
     Error::new(ErrorKind::Limit, message)
 }
 
-/// A shard behind its lock, and what may be read without it.
+/// A shard behind its lock, and what may be read without it. Neighbours share no cache line.
+#[repr(C, align(64))]
 struct Cell {
     shard: Mutex<Shard>,
     /// How many threads wait for it.

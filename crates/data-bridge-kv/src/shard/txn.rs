@@ -248,7 +248,7 @@ impl<'a> Txn<'a> {
             .look(place.hash, place.key.as_bytes(), touch, || *read.get_or_insert_with(|| clock.unix_ms()));
         let result = match found {
             Look::Live(entry, position) => {
-                shard.counters.hits += u64::from(touch);
+                shard.reads.hits += u64::from(touch);
                 if let Some(wal) = awaited {
                     let journal = shard.journal.as_mut();
                     rests_on = journal.map_or(0, |journal| journal.rests_on(entry.sequence(), wal.durable()));
@@ -256,14 +256,14 @@ impl<'a> Txn<'a> {
                 use_it(Some((entry, position)))
             }
             Look::Absent => {
-                shard.counters.misses += u64::from(touch);
+                shard.reads.misses += u64::from(touch);
                 if awaited.is_some() {
                     rests_on = shard.journal.as_ref().map_or(0, |journal| journal.removal());
                 }
                 use_it(None)
             }
             Look::Expired => {
-                shard.counters.misses += u64::from(touch);
+                shard.reads.misses += u64::from(touch);
                 self.now.set(read);
                 self.remove(place, Change::Expire);
                 use_it(None)

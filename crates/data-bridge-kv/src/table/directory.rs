@@ -13,6 +13,7 @@ use crate::footprint::block_bytes;
 use crate::hash::{KeyHash, KeyHasher};
 
 /// The segments of one table in hash order.
+#[repr(C)]
 pub(super) struct Directory {
     segments: Vec<Segment>,
     /// `segments.len() == 1 << depth`.

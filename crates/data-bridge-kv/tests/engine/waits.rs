@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use data_bridge_kv::sync::real::Mutex;
-use data_bridge_kv::{Caller, Completions, Obstacle, OnError};
+use data_bridge_kv::{Caller, Completions, Lookahead, Obstacle, OnError, Pin};
 use data_bridge_kv_model::command::{Expiry, table};
 use data_bridge_kv_model::{Arg, ErrorKind, Key, Reply, ReplyBuf, ReplyReader, Shape, ValueRef};
 
@@ -155,11 +155,17 @@ fn whoever_watches_is_told_of_a_write_that_goes_the_short_way_or_not_at_all() {
         let _ = store.engine.execute(&watching, 1, &call, &mut ReplyBuf::new());
     };
     let write = || store.engine.try_write(&store.caller, key, ValueRef::text("v"), Expiry::Default);
-    assert_eq!(write(), Ok(()));
+    let pin = Pin::new();
+    let ahead = Lookahead::default().begin(&pin);
+    let number = Key::new(b"kn").unwrap();
+    let add = || store.engine.add_ahead(&store.caller, number, 1, ahead.turn(0)).is_some();
+    assert_eq!(store.run("INCR kn"), Reply::Integer(1));
+    assert_eq!((write(), add()), (Ok(()), true));
     for words in [["KEY", "k"], ["PREFIX", "k"]] {
         watch(words);
         assert_eq!(write(), Err(Obstacle::Unusual), "{words:?}");
+        assert!(words == ["KEY", "k"] || !add(), "whoever watches the prefix is told of a sum, too");
         store.engine.disconnect(&watching);
-        assert_eq!(write(), Ok(()));
+        assert_eq!((write(), add()), (Ok(()), true));
     }
 }

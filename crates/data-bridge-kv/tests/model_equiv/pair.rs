@@ -8,10 +8,11 @@ use std::sync::Arc;
 use data_bridge_kv::shard::put_value;
 use data_bridge_kv::table::Stored;
 use data_bridge_kv::{
-    Caller, DataDirectory, Engine, Eviction, ManualClock, Mode, OnError, Settings, TransitionGraph,
+    Caller, DataDirectory, Engine, Eviction, Lookahead, ManualClock, Mode, OnError, Pin, Settings,
+    TransitionGraph,
 };
 use data_bridge_kv_model::command::table::opcode;
-use data_bridge_kv_model::command::{Condition, ScalarCommand, SetReply};
+use data_bridge_kv_model::command::{Condition, NumberCommand, NumberStyle, ScalarCommand, SetReply};
 use data_bridge_kv_model::{Arg, Call, Command, Key, Reply, ReplyBuf, ReplyReader, Shape, Value};
 use data_bridge_kv_testkit::disk::{Fault, FaultyDisk};
 use data_bridge_kv_testkit::random::Random;
@@ -384,6 +385,20 @@ impl Pair {
                 if options.condition == Condition::Always && options.reply == SetReply::Status =>
             {
                 self.engine.try_write(&self.caller, key, value, options.expiry).map(|()| out.ok()).is_ok()
+            }
+            Command::Number(NumberCommand::Add {
+                key,
+                by,
+                negate: false,
+                style: NumberStyle::RedisInteger,
+                ..
+            }) => {
+                let pin = Pin::new();
+                let mut ahead = Lookahead::default().begin(&pin);
+                self.engine.look_ahead(&self.caller, &mut ahead).tell(Some(key.as_bytes()), None);
+                let sum =
+                    by.int().ok().and_then(|by| self.engine.add_ahead(&self.caller, key, by, ahead.turn(0)));
+                sum.map(|sum| out.integer(sum)).is_some()
             }
             _ => false,
         };

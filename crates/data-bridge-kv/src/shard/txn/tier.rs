@@ -238,7 +238,7 @@ impl<'a> Txn<'a> {
 
     /// Counts a read that was served from disk.
     pub fn count_hit(&mut self, fetched: &Fetched) {
-        self.shard(fetched.wanted.id.hash()).counters.hits += 1;
+        self.shard(fetched.wanted.id.hash()).reads.hits += 1;
     }
 
     /// Takes an entry that was read into the table, unless its key has changed meanwhile.
