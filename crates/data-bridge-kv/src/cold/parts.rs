@@ -164,7 +164,7 @@ impl Log {
     pub fn await_parts(&self) -> bool {
         let mut state = self.parts.state.lock();
         while !state.under_way.is_empty() {
-            self.parts.changed.wait(&mut state);
+            state = self.parts.changed.wait(state);
         }
         state.waiting.is_empty()
     }
