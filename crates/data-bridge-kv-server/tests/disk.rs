@@ -199,6 +199,15 @@ fn who_reads_from_disk_does_not_wait_for_those_that_need_room_in_the_log() {
     on_few_threads(readers_pass_the_log());
 }
 
+/// Writes wait until this goes, also where the test fails: the runtime would wait for them.
+struct HeldWrites(FaultyDisk);
+
+impl Drop for HeldWrites {
+    fn drop(&mut self) {
+        self.0.hold_writes(false);
+    }
+}
+
 async fn readers_pass_the_log() {
     const WRITERS: usize = 64;
     let (server, disk, _) = cold(40).await;
@@ -206,6 +215,7 @@ async fn readers_pass_the_log() {
     first.send(b"SELECT 1\r\nSET first 1\r\n").await;
     first.expect("+OK\r\n+OK\r\n").await;
     disk.hold_writes(true);
+    let held = HeldWrites(disk);
     let value = "v".repeat(10_000);
     let mut writers = Vec::new();
     for n in 0..WRITERS {
@@ -218,7 +228,7 @@ async fn readers_pass_the_log() {
     for n in 0..120 {
         assert_eq!(reader.ask(&format!("GET key:{}", n % 40)).await, "$1\r\nc\r\n");
     }
-    disk.hold_writes(false);
+    drop(held);
     for mut writer in writers {
         writer.expect("+OK\r\n").await;
     }
