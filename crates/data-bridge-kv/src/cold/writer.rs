@@ -28,7 +28,7 @@ pub struct Policy {
     pub class: Class,
     /// Whether what is appended survives a crash: then batches are synced, and tombstones written.
     pub is_durable: bool,
-    /// A segment is closed at this size (at most 64 MiB), or before: see [`Policy::full_bytes`].
+    /// A segment is closed at this size (at most 64 MiB), and in a small log before.
     pub segment_bytes: u64,
     /// Most bytes on disk, of this log and of one that shares them.
     pub max_bytes: u64,
