@@ -77,6 +77,8 @@ async def loop_goes_on(directory: Path) -> None:
         for _ in range(3):
             assert await rounds_until(store.set("key", 1)) > STOOD
     async with opened(directory, "everysec") as store:
+        # The first that asks for a shard waits until its index is loaded.
+        await store.set("key", 1)
         assert isinstance(store.set("key", 1), Ready)
         for write in (
             lambda: store.set("key", 1, durable=True),
