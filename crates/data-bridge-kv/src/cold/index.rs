@@ -610,7 +610,7 @@ mod tests {
             let (mut index, mut map) = (Index::new(), BTreeMap::new());
             for step in 0..keys * 6 {
                 let id = ids[random.below(keys)];
-                match random.below(if step < keys * 3 { 7 } else { 4 }) {
+                match random.below(if step < keys * 3 { 8 } else { 5 }) {
                     0 => assert_eq!(index.remove(id), map.remove(&id)),
                     1 => {
                         let new = spot(&mut random).locator;
@@ -633,6 +633,12 @@ mod tests {
                             *spot
                         });
                         assert_eq!(index.set_resident(id, is_resident), changed);
+                    }
+                    4 => {
+                        let to = Spot { is_resident: true, ..spot(&mut random) };
+                        let resident = map.get_mut(&id).filter(|spot| spot.is_resident);
+                        let before = resident.map(|spot| std::mem::replace(spot, to));
+                        assert_eq!(index.move_resident(id, to), before);
                     }
                     _ => {
                         let spot = spot(&mut random);

@@ -108,7 +108,8 @@ impl Core {
         Ok(core)
     }
 
-    /// Lets the shards know what tasks have on disk, or that they have something there; answers the record of the log up to which that is everything.
+    /// Lets the shards know what tasks have on disk, or that they have something there; answers the record of the log up to
+    /// which that is everything.
     fn restore_cold(&self, has_log: bool, opening: &Opening) -> Result<Lsn> {
         let Some(tier) = &self.tier else { return Ok(0) };
         if !has_log && tier.task_log().usage().segments > 0 {
