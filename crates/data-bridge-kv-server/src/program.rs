@@ -136,7 +136,8 @@ fn code_of(error: &data_bridge_kv_model::Error) -> u8 {
 /// The directory of the store, and how much of it may be used.
 fn overflow(config: &Config) -> data_bridge_kv_model::Result<Option<DataDirectory>> {
     let Some(path) = &config.data else { return Ok(None) };
-    DataDirectory::open(path, |free| match config.max_disk {
+    let most = config.max_disk;
+    DataDirectory::open(path, move |free| match most {
         Size::Auto => free / 4 * 3,
         Size::Percent(percent) => (free as f64 * percent / 100.0) as u64,
         Size::Bytes(bytes) => bytes,

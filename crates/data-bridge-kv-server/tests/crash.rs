@@ -67,6 +67,12 @@ impl Server {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
+
+    /// Ends it in good order.
+    fn end(mut self) {
+        assert!(succeeds("kill", &["-s", "TERM", &self.child.id().to_string()]));
+        assert_eq!(self.child.wait().unwrap().code(), Some(0));
+    }
 }
 
 impl Server {

@@ -149,7 +149,7 @@ struct Core {
     manifest: Mutex<Option<Manifest>>,
     /// Records of the log that were carried out when it was opened.
     replayed: AtomicU64,
-    /// Bytes of the log after which a checkpoint is written.
+    /// Bytes of the log after which a checkpoint is written, where there is space.
     log_bytes: u64,
     checkpoints: Checkpoints,
     clock: Arc<dyn Clock>,

@@ -236,7 +236,11 @@ pub struct DataDirectory {
     disk: Arc<dyn Disk>,
     _lock: Arc<DirectoryLock>,
     max_bytes: u64,
+    share: Share,
 }
+
+/// Of so many bytes that there are, how many may be used.
+type Share = Arc<dyn Fn(u64) -> u64 + Send + Sync>;
 
 fn unusable(error: &std::io::Error) -> Error {
     if error.kind() == std::io::ErrorKind::WouldBlock {
@@ -247,27 +251,34 @@ fn unusable(error: &std::io::Error) -> Error {
 }
 
 impl DataDirectory {
-    /// A directory of the operating system, made if need be. `max_bytes` tells from the bytes that there are how many may be
-    /// used at most.
-    pub fn open(path: &Path, max_bytes: impl FnOnce(u64) -> u64) -> Result<DataDirectory> {
+    /// A directory of the operating system, made if need be. `share` tells from the bytes that there are how many may be used at
+    /// most. It is asked again when those are used up, and the limit raised if more are there by then.
+    pub fn open(path: &Path, share: impl Fn(u64) -> u64 + Send + Sync + 'static) -> Result<DataDirectory> {
         let disk = RealDisk::open(path).map_err(|error| unusable(&error))?;
-        DataDirectory::sized(Arc::new(disk), max_bytes)
+        DataDirectory::sized(Arc::new(disk), share)
     }
 
     /// Any disk, in the same way. What a store left in the directory counts as free: the next one has it.
-    pub fn sized(disk: Arc<dyn Disk>, max_bytes: impl FnOnce(u64) -> u64) -> Result<DataDirectory> {
+    pub fn sized(
+        disk: Arc<dyn Disk>,
+        share: impl Fn(u64) -> u64 + Send + Sync + 'static,
+    ) -> Result<DataDirectory> {
         let free = disk.free_bytes().map_err(|error| unusable(&error))?;
         let names = disk.list().map_err(|error| unusable(&error))?;
         // What can't be opened is no file of a store.
         let sizes = names.iter().filter_map(|name| disk.open(name).and_then(|file| file.size()).ok());
         let there = sizes.fold(free, u64::saturating_add);
-        DataDirectory::on(disk, max_bytes(there))
+        DataDirectory::shared(disk, share(there), Arc::new(share))
     }
 
-    /// Any disk.
+    /// Any disk, with a limit that stays.
     pub fn on(disk: Arc<dyn Disk>, max_bytes: u64) -> Result<DataDirectory> {
+        DataDirectory::shared(disk, max_bytes, Arc::new(move |_| max_bytes))
+    }
+
+    fn shared(disk: Arc<dyn Disk>, max_bytes: u64, share: Share) -> Result<DataDirectory> {
         let lock = disk.lock().map_err(|error| unusable(&error))?;
-        Ok(DataDirectory { disk: Arc::new(Doubt::over(disk)), _lock: Arc::new(lock), max_bytes })
+        Ok(DataDirectory { disk: Arc::new(Doubt::over(disk)), _lock: Arc::new(lock), max_bytes, share })
     }
 
     /// The disk of a directory that is there and that no store uses, for whoever only reads, where nothing may be written too.
@@ -282,9 +293,14 @@ impl DataDirectory {
         &self.disk
     }
 
-    /// The most bytes to use.
+    /// The most bytes to use, as it was opened.
     pub fn max_bytes(&self) -> u64 {
         self.max_bytes
+    }
+
+    /// The same now that a store uses so many.
+    pub(crate) fn max_bytes_now(&self, used: u64) -> std::io::Result<u64> {
+        Ok((self.share)(self.disk.free_bytes()?.saturating_add(used)))
     }
 }
 

@@ -34,14 +34,20 @@ struct Store {
 
 impl Store {
     fn new(namespace: &str, max_memory: u64, max_disk: u64) -> Store {
-        let (clock, disk) = (Arc::new(ManualClock::new(START_MS)), FaultyDisk::new());
+        let disk = FaultyDisk::new();
+        let directory = DataDirectory::on(Arc::new(disk.clone()), max_disk).unwrap();
+        Store::on(namespace, max_memory, disk, directory)
+    }
+
+    fn on(namespace: &str, max_memory: u64, disk: FaultyDisk, directory: DataDirectory) -> Store {
+        let clock = Arc::new(ManualClock::new(START_MS));
         let mut settings = Settings {
             clock: clock.clone(),
             seed: Some(1),
             shards: Some(4),
             background: false,
             max_memory,
-            data: Some(DataDirectory::on(Arc::new(disk.clone()), max_disk).unwrap()),
+            data: Some(directory),
             ..Settings::default()
         };
         if namespace != "tasks" {

@@ -271,6 +271,9 @@ impl Batch {
 pub struct Log {
     pub(super) disk: Arc<dyn Disk>,
     pub(super) policy: Policy,
+    /// What of the policy is raised.
+    max_bytes: AtomicU64,
+    segment_bytes: AtomicU64,
     pub(super) segments: Segments,
     pub(super) tail: Mutex<Tail>,
     /// Tombstones for the next batches. A lock of its own: it is taken while a shard is locked.
@@ -339,6 +342,8 @@ impl Log {
         Log {
             disk,
             policy,
+            max_bytes: AtomicU64::new(policy.max_bytes),
+            segment_bytes: AtomicU64::new(policy.segment_bytes),
             segments: Segments::default(),
             tail,
             graves,
@@ -353,8 +358,16 @@ impl Log {
     }
 
     /// How it behaves.
-    pub fn policy(&self) -> &Policy {
-        &self.policy
+    pub fn policy(&self) -> Policy {
+        let [max_bytes, segment_bytes] =
+            [&self.max_bytes, &self.segment_bytes].map(|most| most.load(Relaxed));
+        Policy { max_bytes, segment_bytes, ..self.policy }
+    }
+
+    /// Raises the limit of space, and the size at which segments are closed.
+    pub fn widen(&self, max_bytes: u64, segment_bytes: u64) {
+        self.max_bytes.fetch_max(max_bytes, Relaxed);
+        self.segment_bytes.fetch_max(segment_bytes, Relaxed);
     }
 
     /// Makes a batch one for this log: as large as its are, and grouped by the time that entries have to live, if it may.
@@ -378,7 +391,8 @@ impl Log {
 
     /// Whether the limit leaves no room for another whole batch.
     pub fn is_near_limit(&self) -> bool {
-        self.taken().saturating_add(self.policy.batch_bytes as u64) > self.policy.most_bytes()
+        let policy = self.policy();
+        self.taken().saturating_add(policy.batch_bytes as u64) > policy.most_bytes()
     }
 
     /// Writes a batch, and syncs it in a durable log. From then on its items have places, and count as live: whoever
@@ -386,7 +400,7 @@ impl Log {
     /// and the entries will not be found again once another batch was appended. `StorageFull` also if the log's own limit
     /// is reached.
     pub fn append(&self, batch: &mut Batch) -> io::Result<()> {
-        self.append_below(self.policy.most_bytes(), batch)
+        self.append_below(self.policy().most_bytes(), batch)
     }
 
     /// The same for entries that move so that space can be given back.
@@ -520,7 +534,7 @@ impl Log {
 
     /// The segment for so many bytes of a lane: the current one, or a new one.
     fn segment_for(&self, tail: &mut Tail, lane: usize, bytes: u64) -> io::Result<Arc<Segment>> {
-        let limit = self.policy.full_bytes(self.usage().bytes);
+        let limit = self.policy().full_bytes(self.usage().bytes);
         if let Some(Some(current)) = tail.current.get(lane)
             && (current.end().saturating_add(bytes) <= limit || current.end() <= HEADER_BYTES as u64)
         {

@@ -38,17 +38,26 @@ struct Walk<'a> {
     passed: Vec<(&'a Space, usize, u64)>,
 }
 
+/// The most that the log takes of the directory before a checkpoint is written: one in so many parts.
+const LOG_SHARE: u64 = 4;
+
 impl Core {
+    /// Bytes of the log after which a checkpoint is written: it may not fill a small disk before.
+    pub(super) fn log_limit(&self) -> u64 {
+        self.tier.as_ref().map_or(self.log_bytes, |tier| self.log_bytes.min(tier.max_bytes() / LOG_SHARE))
+    }
+
     /// Writes a checkpoint if the log is longer than it should be, or in more files.
     pub(super) fn checkpoint_if_due(&self) {
         let (Some(tier), Some(wal)) = (&self.tier, self.wal.get()) else { return };
-        let segments = SEGMENTS + self.log_bytes / wal.segment_bytes();
-        if (wal.bytes() > self.log_bytes || wal.segments() > segments)
+        let limit = self.log_limit();
+        let segments = SEGMENTS + limit / wal.segment_bytes();
+        if (wal.bytes() > limit || wal.segments() > segments)
             && tier.may_try_again()
             && let Some(start) = self.checkpoint()
         {
             let keys: usize = self.logged_shards().map(|(space, index)| space.lock(index).keys()).sum();
-            if tier.task_log().unbased() > (self.log_bytes / BYTES_PER_ITEM).max(keys as u64 / BASE_SHARE) {
+            if tier.task_log().unbased() > (limit / BYTES_PER_ITEM).max(keys as u64 / BASE_SHARE) {
                 self.write_base(tier, start);
             }
         }

@@ -258,7 +258,7 @@ impl Core {
     /// Whether the log is much too long, since its checkpoint finds no space: it is not to take what the tier may not.
     fn has_no_checkpoint(&self, wal: &Wal) -> bool {
         let is_full = self.tier.as_ref().is_some_and(|tier| tier.is_full.load(Relaxed));
-        is_full && wal.bytes() > self.log_bytes.saturating_mul(LOG_OVERDUE)
+        is_full && wal.bytes() > self.log_limit().saturating_mul(LOG_OVERDUE)
     }
 
     /// What a checkpoint lacks: space below the limit, or on the disk.

@@ -30,8 +30,6 @@ use crate::wal::{self, Lsn, Wal, WalPolicy};
 /// The log's segments, and the most that one may take of the directory: one in so many parts.
 const SEGMENT_BYTES: (u64, u64) = (1 << 20, 64 << 20);
 const SEGMENTS: u64 = 64;
-/// The most that the log takes of the directory before a checkpoint is written: one in so many parts.
-const LOG_SHARE: u64 = 4;
 
 /// What the versions of a store start above: unix ms times 2^20, and above those of any store that this process opened
 /// before, so that closing and opening within a millisecond brings no version back.
@@ -52,7 +50,6 @@ impl Core {
             settings.data.as_ref().map(|data| manifest(data, &settings, started_ms)).transpose()?;
         let beginning = beginning(&settings, manifest.as_ref(), started_ms);
         let data = settings.data.clone();
-        let max_log = data.as_ref().map_or(u64::MAX, |data| data.max_bytes() / LOG_SHARE);
         let tier = settings
             .data
             .map(|data| Tier::open(data, beginning.seed, settings.max_memory, settings.blocking))
@@ -84,8 +81,7 @@ impl Core {
             log_to_come: Mutex::default(),
             manifest: Mutex::new(manifest),
             replayed: AtomicU64::new(0),
-            // A log may not fill a small disk before its first checkpoint.
-            log_bytes: settings.log_bytes.min(max_log),
+            log_bytes: settings.log_bytes,
             checkpoints: Checkpoints::default(),
             clock: settings.clock,
             timeouts: Timeouts::default(),
@@ -132,7 +128,7 @@ impl Core {
         let mut to_come = self.log_to_come.lock();
         if let Some(LogToCome { data, fingerprint, background, known, opening, segment_bytes }) = &*to_come {
             let (least, most) = SEGMENT_BYTES;
-            let usual = (data.max_bytes() / SEGMENTS).min(self.log_bytes / 4).clamp(least, most);
+            let usual = (data.max_bytes() / SEGMENTS).min(self.log_limit() / 4).clamp(least, most);
             let segment_bytes = segment_bytes.unwrap_or(usual);
             let policy = WalPolicy { fingerprint: *fingerprint, segment_bytes, ..WalPolicy::default() };
             let (disk, clock) = (Arc::clone(data.disk()), Arc::clone(&self.clock));

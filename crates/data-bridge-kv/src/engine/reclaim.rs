@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use super::tier::{HEADROOM, SEGMENTS, Tier, segment_bytes};
 use super::{Core, Engine, Waits};
 use crate::cold::reclaim::{Fate, Holder, Pick, Reclaimed};
-use crate::cold::{Class, Locator, Log, Spot};
+use crate::cold::{Class, Locator, Log, Policy, Spot};
 use crate::hash::stable::KeyId;
 use crate::settings::Eviction;
 use crate::shard::notice::Change;
@@ -67,9 +67,19 @@ impl Engine {
     }
 }
 
+/// Whether little is left below the limit of space.
+fn is_nearly_full(log: &Log) -> bool {
+    let Policy { segment_bytes, max_bytes: limit, .. } = log.policy();
+    let spare = segment_bytes.saturating_mul(SPARE_SEGMENTS);
+    log.taken() > limit.saturating_sub((limit / HEADROOM).max(spare))
+}
+
 impl Core {
     /// Background work on the logs.
     pub(super) fn clear_up(&self, tier: &Tier) {
+        if tier.is_full.load(Relaxed) || is_nearly_full(tier.task_log()) {
+            self.widen(tier);
+        }
         let mut doomed = self.bury_many(tier);
         for log in tier.logs() {
             // The lock keeps reclaim and demotion apart: a log has one writer.
@@ -119,8 +129,17 @@ impl Core {
         }
     }
 
+    /// Raises the limit of space, if there is more space by now; whether it is higher.
+    fn widen(&self, tier: &Tier) -> bool {
+        let log = self.wal.get().map_or(0, |wal| wal.bytes());
+        tier.widen(tier.task_log().taken().saturating_add(log))
+    }
+
     /// Makes some space where there is none: what caches may lose goes first.
     pub(super) fn free_full(&self, tier: &Tier) {
+        if self.widen(tier) {
+            return;
+        }
         let gains = |log: &&_| self.free_some(tier, log, true, &mut 0).is_some_and(|gained| gained > 0);
         let _ = tier.logs().iter().find(|log| gains(&&***log));
     }
@@ -130,8 +149,7 @@ impl Core {
     fn free_some(&self, tier: &Tier, log: &Log, is_full: bool, doomed: &mut u64) -> Option<u64> {
         let (usage, policy) = (log.usage(), log.policy());
         let doomed = if policy.is_durable { std::mem::take(doomed) } else { 0 };
-        let (spare, limit) = (policy.segment_bytes.saturating_mul(SPARE_SEGMENTS), policy.max_bytes);
-        let full = is_full || log.taken() > limit.saturating_sub((limit / HEADROOM).max(spare));
+        let full = is_full || is_nearly_full(log);
         let live = usage.live_bytes.saturating_sub(doomed);
         let wasteful = usage.bytes > (live.saturating_mul(SPACE_PERCENT) / 100).max(LEAST_SPACE);
         let evicts = full && policy.class == Class::Cache && !tier.vain.is_too_much(usage.bytes);

@@ -167,13 +167,13 @@ impl Core {
     /// The log's figures: all 0 before it begins.
     fn log_stats(&self) -> LogStats {
         let Some(wal) = self.wal.get() else {
-            return LogStats { limit: self.log_bytes, ..LogStats::default() };
+            return LogStats { limit: self.log_limit(), ..LogStats::default() };
         };
         let log = wal.stats();
         LogStats {
             replayed: self.replayed.load(Relaxed),
             bytes: log.bytes,
-            limit: self.log_bytes,
+            limit: self.log_limit(),
             last: log.last,
             durable: log.durable,
             syncs: log.syncs,

@@ -201,11 +201,26 @@ impl Tier {
         &self.logs
     }
 
+    /// The most bytes on disk.
+    pub(super) fn max_bytes(&self) -> u64 {
+        self.task_log().policy().max_bytes
+    }
+
+    /// Raises the limit of space if there is more by now than when it was set, beside so many bytes that are the store's; whether
+    /// it is higher.
+    pub(super) fn widen(&self, used: u64) -> bool {
+        let directory = self.directory.lock();
+        let now = directory.as_ref().and_then(|directory| directory.max_bytes_now(used).ok());
+        let Some(most) = now.filter(|most| *most > self.max_bytes()) else { return false };
+        self.logs.iter().for_each(|log| log.widen(most, segment_bytes(most)));
+        true
+    }
+
     pub(super) fn stats(&self) -> TierStats {
         let figures = &self.figures;
         let of = |figure: &AtomicU64| figure.load(Relaxed);
         let mut stats = TierStats {
-            max_bytes: self.logs.first().map_or(0, |log| log.policy().max_bytes),
+            max_bytes: self.max_bytes(),
             demoted: of(&figures.demoted),
             fetched: of(&figures.fetched),
             named: of(&figures.named),

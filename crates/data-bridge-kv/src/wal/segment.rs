@@ -92,6 +92,17 @@ pub(super) const STEP_BYTES: u64 = 2 << 20;
 /// After a failure, when to try again.
 const RETRY_MS: u64 = 500;
 
+/// How much a segment is needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Need {
+    /// There is another one before it.
+    Ahead,
+    /// Somebody waits: he should not wait for all the zeros of a long one.
+    Soon,
+    /// The log has none: on a disk that is full almost everything is taken that is left, for those who free some.
+    Any,
+}
+
 /// Makes spare segments.
 pub(super) struct Maker {
     /// The largest.
@@ -123,11 +134,10 @@ impl Maker {
         self.retry_ms
     }
 
-    /// Goes on a step; the spare when it is complete, but for its name, which is to be synced. Where somebody waits
-    /// (`in_haste`) a short one is complete: he should not wait for all the zeros of a long one. After an error the file is given
+    /// Goes on a step; the spare when it is complete, but for its name, which is to be synced. After an error the file is given
     /// up, as a sync is never tried twice, and another one is begun later.
-    pub(super) fn step(&mut self, disk: &dyn Disk, now_ms: u64, in_haste: bool) -> io::Result<Option<Spare>> {
-        let stepped = self.advance(disk, in_haste);
+    pub(super) fn step(&mut self, disk: &dyn Disk, now_ms: u64, need: Need) -> io::Result<Option<Spare>> {
+        let stepped = self.advance(disk, need);
         if stepped.is_err() {
             self.rest(now_ms);
             self.next_size = smallest(self.segment_bytes);
@@ -136,10 +146,10 @@ impl Maker {
         stepped
     }
 
-    /// The same in haste, until there is one.
-    pub(super) fn make(&mut self, disk: &dyn Disk, now_ms: u64) -> io::Result<Spare> {
+    /// The same until there is one.
+    pub(super) fn make(&mut self, disk: &dyn Disk, now_ms: u64, need: Need) -> io::Result<Spare> {
         loop {
-            if let Some(spare) = self.step(disk, now_ms, true)? {
+            if let Some(spare) = self.step(disk, now_ms, need)? {
                 return Ok(spare);
             }
         }
@@ -160,11 +170,17 @@ impl Maker {
         self.making.take().iter().for_each(|spare| discard(disk, spare));
     }
 
-    fn advance(&mut self, disk: &dyn Disk, in_haste: bool) -> io::Result<Option<Spare>> {
-        let size = self.next_size;
+    /// Whether there is less space than a segment takes.
+    pub(super) fn lacks_space(&self, disk: &dyn Disk) -> bool {
+        disk.free_bytes().is_ok_and(|free| free < self.segment_bytes)
+    }
+
+    fn advance(&mut self, disk: &dyn Disk, need: Need) -> io::Result<Option<Spare>> {
         if self.making.is_none() {
+            let free = disk.free_bytes()?;
             // Not to take the last bytes from those who free some.
-            if disk.free_bytes()? < size {
+            let size = if need == Need::Any { self.next_size.min(free - free / 8) } else { self.next_size };
+            if free < size || size < reserve(self.segment_bytes) / 4 {
                 return Err(ErrorKind::StorageFull.into());
             }
             let number = self.next_number;
@@ -177,13 +193,14 @@ impl Maker {
         self.zeroed = spare.size.min(self.zeroed + STEP_BYTES);
         spare.file.allocate(self.zeroed)?;
         spare.file.sync_data()?;
-        if in_haste && self.zeroed >= smallest(self.segment_bytes) {
+        let least = smallest(self.segment_bytes);
+        if need != Need::Ahead && self.zeroed >= least {
             spare.size = self.zeroed;
         }
         if self.zeroed < spare.size {
             return Ok(None);
         }
-        self.next_size = self.segment_bytes.min(spare.size * 2);
+        self.next_size = (spare.size * 2).clamp(least, self.segment_bytes);
         self.retry_ms = 0;
         Ok(self.making.take())
     }

@@ -9,7 +9,7 @@ use std::io::{self, ErrorKind};
 use super::Lsn;
 use super::buffer::{Chunk, Load};
 use super::format::{self, BATCH, BATCH_BYTES, Before, END, HEADER_BYTES, Header};
-use super::segment::{self, Closed, Maker, Spare};
+use super::segment::{self, Closed, Maker, Need, Spare};
 use super::stats::Counts;
 use crate::clock::Stopwatch;
 use crate::disk::{Disk, File, is_full, is_out_of_files};
@@ -216,7 +216,7 @@ impl Tail {
             if !self.maker.may_try(around.now_ms) {
                 return Ok(None);
             }
-            let made = self.maker.make(around.disk, around.now_ms);
+            let made = self.maker.make(around.disk, around.now_ms, self.need(true));
             self.note(made.as_ref().err());
             match made {
                 Err(error) if is_full(&error) || is_out_of_files(&error) => return Ok(None),
@@ -234,6 +234,15 @@ impl Tail {
             }
         }
         Ok(self.spare.take())
+    }
+
+    /// How much the log needs a segment, if somebody waits (`in_haste`) or not.
+    fn need(&self, in_haste: bool) -> Need {
+        match self.active {
+            None => Need::Any,
+            Some(_) if in_haste => Need::Soon,
+            Some(_) => Need::Ahead,
+        }
     }
 
     /// Notes whether a segment could be made, and why not.
@@ -278,7 +287,7 @@ impl Tail {
         if self.spare.is_some() || !self.maker.may_try(around.now_ms) {
             return Ok(false);
         }
-        let made = match self.maker.step(around.disk, around.now_ms, in_haste) {
+        let made = match self.maker.step(around.disk, around.now_ms, self.need(in_haste)) {
             Ok(made) => made,
             Err(error) => {
                 self.note(Some(&error));
@@ -297,20 +306,26 @@ impl Tail {
         Ok(true)
     }
 
-    /// Marks the end, of which everything is synced, cuts off what is not used and removes what is spare.
+    /// Marks the end, of which everything is synced, cuts off what is not used and removes what is spare. Where there is little
+    /// space both are kept, for deletes when the log is opened again: opening makes its first segment of them.
     pub(super) fn finish(&mut self, around: &mut Surroundings<'_>) -> io::Result<()> {
+        let keeps = self.maker.lacks_space(around.disk);
         if let Some(active) = &mut self.active {
             let mut end = format::batch(END, self.durable, self.written + 1);
             record::seal(&mut end, Position { segment: active.number, offset: active.end });
             active.file.write_at(&end, active.end)?;
             active.end += BATCH_BYTES as u64;
-            active.file.set_size(active.end)?;
+            if !keeps {
+                active.file.set_size(active.end)?;
+            }
             active.file.sync_data()?;
         }
         self.watermark.set_for_good(self.durable)?;
         self.close_active(around);
         self.maker.abandon(around.disk);
-        self.spare.take().iter().for_each(|spare| segment::discard(around.disk, spare));
+        if let Some(spare) = self.spare.take().filter(|_| !keeps) {
+            segment::discard(around.disk, &spare);
+        }
         Ok(())
     }
 }

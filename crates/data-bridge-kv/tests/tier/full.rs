@@ -151,18 +151,38 @@ fn a_clear_of_many_cold_keys_is_buried_a_part_at_a_time() {
 fn what_a_store_left_is_free_for_the_next_one() {
     let disk = FaultyDisk::new();
     disk.set_capacity(Some(64 << 20));
-    let free = |disk: &FaultyDisk| {
-        let mut there = 0;
-        DataDirectory::sized(Arc::new(disk.clone()), |bytes| {
-            there = bytes;
-            bytes
-        })
-        .unwrap();
-        there
-    };
+    let free =
+        |disk: &FaultyDisk| DataDirectory::sized(Arc::new(disk.clone()), |bytes| bytes).unwrap().max_bytes();
     assert_eq!(free(&disk), 64 << 20);
     disk.create("cold-task-0000000000000001").unwrap().write_at(&vec![1; 30 << 20], 0).unwrap();
     assert_eq!(free(&disk), 64 << 20);
+}
+
+/// A limit that is a share of what there is grows with that: who started on a full disk takes what is freed later.
+#[test]
+fn a_share_of_the_disk_grows_with_it() {
+    let disk = FaultyDisk::new();
+    disk.set_capacity(Some(8 << 20));
+    let directory = DataDirectory::sized(Arc::new(disk.clone()), |there| there / 4 * 3).unwrap();
+    let store = Store::on("tasks", MEMORY, disk, directory);
+    let count = fill(&store);
+    assert!(count < 8000 && store.tier().max_bytes == 6 << 20, "{count}, {:?}", store.tier());
+    store.disk.set_capacity(Some(64 << 20));
+    store.clock.advance(1000);
+    tick(&store, 20);
+    for n in count..3 * count {
+        assert_eq!(store.run(&line(n)), Reply::Ok, "{n}, {:?}", store.tier());
+        if n % 200 == 0 {
+            store.engine.tick();
+        }
+    }
+    assert!((0..count).all(|n| store.run(&format!("EXISTS key:{n}")) == Reply::Integer(1)));
+    let (max, log) = (store.tier().max_bytes, store.engine.stats().log.unwrap());
+    assert!(max > 40 << 20 && max <= 48 << 20 && log.limit == max / 4, "{max}, {log:?}");
+    // What is taken elsewhere does not lower it.
+    store.disk.set_capacity(Some(store.disk.used() + (4 << 20)));
+    tick(&store, 20);
+    assert_eq!(store.tier().max_bytes, max);
 }
 
 /// Of the log, when a checkpoint is due in a store of that space, and what it may have before writes are refused.

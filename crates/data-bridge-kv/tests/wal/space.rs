@@ -104,6 +104,46 @@ fn a_log_opens_on_a_full_disk() {
     assert_eq!(open(&disk).recovered.last, 4);
 }
 
+/// What is left of the log on a full disk serves deletes also when it is opened there again, after a kill as after an end in good
+/// order, and nobody else may get it in between.
+#[test]
+fn a_log_that_ended_on_a_full_disk_goes_on_there_with_deletes() {
+    for capacity in (40_000..200_000).step_by(3333) {
+        for is_killed in [false, true] {
+            let disk = FaultyDisk::new();
+            disk.set_capacity(Some(capacity));
+            let rig = open(&disk);
+            write(&rig, false);
+            let last = rig.wal.last();
+            let disk = if is_killed { disk.crash_image(capacity) } else { disk };
+            rig.wal.close();
+            // Others take all that is free.
+            disk.set_capacity(Some(disk.used()));
+            let rig = open(&disk);
+            assert_eq!(rig.recovered.last, last, "capacity {capacity}");
+            assert_eq!(write(&rig, false), 0, "capacity {capacity}");
+            assert!(write(&rig, true) >= 3, "capacity {capacity}, killed: {is_killed}");
+            let last = rig.wal.last();
+            rig.wal.close();
+            assert_eq!(rig.wal.failure(), None);
+            disk.set_capacity(None);
+            let rig = open(&disk);
+            assert_eq!(rig.recovered.last, last);
+            rig.fill(1);
+        }
+    }
+}
+
+#[test]
+fn a_log_with_space_leaves_nothing_unused_behind() {
+    let disk = FaultyDisk::new();
+    let rig = open(&disk);
+    rig.fill(3);
+    let (before, runway) = (disk.used(), rig.wal.stats().runway);
+    rig.wal.close();
+    assert!(disk.used() + runway < before + 100, "{} of {before} bytes", disk.used());
+}
+
 #[test]
 fn a_record_larger_than_a_segment_is_written_like_any_other() {
     let disk = FaultyDisk::new();

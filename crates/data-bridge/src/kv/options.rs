@@ -15,7 +15,7 @@ use super::{convert, doorway};
 
 /// The directory of an embedded engine, and how much of it may be used: three quarters of what is free unless given.
 pub fn data(path: &Path, max_disk: Option<u64>) -> Result<DataDirectory> {
-    DataDirectory::open(path, |free| max_disk.unwrap_or(free / 4 * 3)).map_err(|error| {
+    DataDirectory::open(path, move |free| max_disk.unwrap_or(free / 4 * 3)).map_err(|error| {
         if error.kind() != ErrorKind::Locked {
             return error;
         }
