@@ -36,16 +36,21 @@ class Target:
     sense: Literal["≤", "≥"]
     limit: float
     against: str | None = None
+    floor: str | None = None
+    """A peer that does none of the work: its ratio is told where ours does not reach the limit."""
 
     def reached(self, values: dict[str, Sample]) -> float | None:
         """The ratio (or the value) the target speaks of; None where one side was not measured."""
-        ours = values.get(OURS)
-        if ours is None:
+        return self._ratio(OURS, values)
+
+    def _ratio(self, name: str, values: dict[str, Sample]) -> float | None:
+        one = values.get(name)
+        if one is None:
             return None
         if self.against is None:
-            return ours.middle
+            return one.middle
         peer = values.get(self.against)
-        return None if peer is None or peer.middle == 0 else ours.middle / peer.middle
+        return None if peer is None or peer.middle == 0 else one.middle / peer.middle
 
     def met(self, values: dict[str, Sample]) -> bool | None:
         """Whether the target is met; None where it could not be measured."""
@@ -53,6 +58,18 @@ class Target:
         if reached is None:
             return None
         return reached <= self.limit if self.sense == "≤" else reached >= self.limit
+
+    def shown(self, values: dict[str, Sample], unit: str) -> str | None:
+        """What was reached, in the words of the target, with the floor where it is not met; None if not measured."""
+        reached = self.reached(values)
+        if reached is None:
+            return None
+        floor = None if self.floor is None or self.met(values) else self._ratio(self.floor, values)
+        floor_shown = f" ({self.floor}: {self._figure(floor, unit)})" if floor else ""
+        return self._figure(reached, unit) + floor_shown
+
+    def _figure(self, reached: float, unit: str) -> str:
+        return f"{figure(reached)} {unit}" if self.against is None else f"{reached:.2f}x"
 
     def words(self, unit: str) -> str:
         """`≤ 0.35x redis 7.0`, or `≤ 66 B`."""
@@ -134,8 +151,7 @@ class Report:
         lines = []
         for row in self.rows:
             for target in row.targets if row.headline else ():
-                reached = target.reached(row.values)
-                shown = "missing" if reached is None else ratio(target, reached, row.unit)
+                shown = target.shown(row.values, row.unit) or "missing"
                 met = {True: "yes", False: "no", None: "-"}[target.met(row.values)]
                 lines.append(table_line([self.part, row.what, shown, target.words(row.unit), met]))
         return lines
@@ -165,18 +181,13 @@ def cell(sample: Sample | None) -> str:
     return f"{figure(sample.middle)} ({figure(sample.low)}-{figure(sample.high)})"
 
 
-def ratio(target: Target, reached: float, unit: str) -> str:
-    """What was reached, in the words of the target."""
-    return f"{figure(reached)} {unit}" if target.against is None else f"{reached:.2f}x"
-
-
 def verdict(row: Row, target: Target) -> str:
     """`≤ 0.35x redis 7.0: 0.31x, met`."""
-    reached = target.reached(row.values)
-    if reached is None:
+    shown = target.shown(row.values, row.unit)
+    if shown is None:
         return f"{target.words(row.unit)}: not measured"
     met = "met" if target.met(row.values) else "not met"
-    return f"{target.words(row.unit)}: {ratio(target, reached, row.unit)}, {met}"
+    return f"{target.words(row.unit)}: {shown}, {met}"
 
 
 def replace_section(document: str, part: str, section: str) -> str:

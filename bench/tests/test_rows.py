@@ -50,6 +50,14 @@ def test_a_section_shows_missing_peers_and_verdicts() -> None:
     assert "| GET | us | 2 (1-3) | missing | ≤ 0.5x peer: not measured<br>≤ 3 us: 2 us, met |" in text
 
 
+def test_where_ours_does_not_reach_the_limit_the_floor_is_told() -> None:
+    values = {OURS: sample(2), "peer": sample(4), "floor": sample(1)}
+    missed, met = Target("≤", 0.3, "peer", "floor"), Target("≤", 0.5, "peer", "floor")
+    assert missed.shown(values, "us") == "0.50x (floor: 0.25x)"
+    assert met.shown(values, "us") == "0.50x"
+    assert Target("≤", 0.3, "peer", "absent").shown(values, "us") == "0.50x"
+
+
 def test_a_part_replaces_only_its_own_section() -> None:
     document = "# Head\n\n## memory\nold memory\n\n## server\nold server\n"
     changed = replace_section(document, "memory", "## memory\nfresh\n")
