@@ -166,7 +166,7 @@ fn an_entry_is_in_one_place_whoever_moves_it() {
 
 #[test]
 fn a_log_is_trimmed_of_nothing_that_is_needed() {
-    println!("{}", schedules("moves::a_log_is_trimmed_of_nothing_that_is_needed", 100, trims));
+    println!("{}", schedules("moves::a_log_is_trimmed_of_nothing_that_is_needed", 300, trims));
 }
 
 #[test]
