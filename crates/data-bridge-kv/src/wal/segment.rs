@@ -32,7 +32,10 @@ pub(super) fn trimmable(closed: &ClosedSegments, keep_from: Lsn) -> (Vec<u64>, L
 pub(super) struct Spare {
     pub(super) number: u64,
     pub(super) file: Box<dyn File>,
+    /// Zeroed up to here, and on disk.
     pub(super) size: u64,
+    /// The size that it is to have.
+    pub(super) planned: u64,
 }
 
 /// Why a spare did not become longer.
@@ -44,6 +47,11 @@ pub(super) enum Lengthening {
 }
 
 impl Spare {
+    /// Bytes that it lacks of its size: somebody waited for it.
+    pub(super) fn lacks(&self) -> u64 {
+        self.planned.saturating_sub(self.size)
+    }
+
     /// Lengthens it by so many bytes of zeros, on disk.
     pub(super) fn lengthen(&mut self, bytes: u64) -> Result<(), Lengthening> {
         let size = self.size.saturating_add(bytes);
@@ -101,8 +109,6 @@ pub(super) struct Maker {
     /// The size of the next one: small at first, so that opening takes no time.
     next_size: u64,
     making: Option<Spare>,
-    /// Where the zeros of `making` end.
-    zeroed: u64,
     /// When it may be tried again, by the clock.
     retry_ms: u64,
 }
@@ -110,7 +116,7 @@ pub(super) struct Maker {
 impl Maker {
     pub(super) fn new(segment_bytes: u64, next_number: u64) -> Maker {
         let next_size = smallest(segment_bytes);
-        Maker { segment_bytes, next_number, next_size, making: None, zeroed: 0, retry_ms: 0 }
+        Maker { segment_bytes, next_number, next_size, making: None, retry_ms: 0 }
     }
 
     /// Whether it makes sense to go on at this time.
@@ -124,7 +130,7 @@ impl Maker {
     }
 
     /// Goes on a step; the spare when it is complete, but for its name, which is to be synced. Where somebody waits
-    /// (`in_haste`) a short one is complete: he should not wait for all the zeros of a long one. After an error the file is given
+    /// (`in_haste`) a short one is enough: he should not wait for all the zeros of a long one. After an error the file is given
     /// up, as a sync is never tried twice, and another one is begun later.
     pub(super) fn step(&mut self, disk: &dyn Disk, now_ms: u64, in_haste: bool) -> io::Result<Option<Spare>> {
         let stepped = self.advance(disk, in_haste);
@@ -143,6 +149,11 @@ impl Maker {
                 return Ok(spare);
             }
         }
+    }
+
+    /// What a spare is lengthened by at least: each time costs a sync, and whoever waits is not the only one for long.
+    pub(super) fn least_bytes(&self) -> u64 {
+        smallest(self.segment_bytes).min(STEP_BYTES)
     }
 
     /// Tries nothing for a while.
@@ -170,20 +181,19 @@ impl Maker {
             let number = self.next_number;
             self.next_number += 1;
             let file = disk.create(&format::segment_name(number))?;
-            self.making = Some(Spare { number, file, size });
-            self.zeroed = 0;
+            self.making = Some(Spare { number, file, size: 0, planned: size });
         }
         let Some(spare) = &mut self.making else { return Ok(None) };
-        self.zeroed = spare.size.min(self.zeroed + STEP_BYTES);
-        spare.file.allocate(self.zeroed)?;
+        let zeroed = spare.planned.min(spare.size + STEP_BYTES);
+        spare.file.allocate(zeroed)?;
         spare.file.sync_data()?;
-        if in_haste && self.zeroed >= smallest(self.segment_bytes) {
-            spare.size = self.zeroed;
-        }
-        if self.zeroed < spare.size {
+        spare.size = zeroed;
+        let is_enough = in_haste && zeroed >= smallest(self.segment_bytes);
+        if spare.lacks() > 0 && !is_enough {
             return Ok(None);
         }
-        self.next_size = self.segment_bytes.min(spare.size * 2);
+        // Whoever waited for it makes those after it no shorter.
+        self.next_size = self.segment_bytes.min(spare.planned * 2);
         self.retry_ms = 0;
         Ok(self.making.take())
     }

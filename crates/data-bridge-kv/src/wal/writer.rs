@@ -201,7 +201,7 @@ impl Tail {
         self.sync(around)?;
         let Some(spare) = self.next(record + HEADER_BYTES as u64, around)? else { return Ok(false) };
         self.close_active(around);
-        let Spare { number, file, size } = spare;
+        let Spare { number, file, size, .. } = spare;
         let header = format::header(number, Header { fingerprint: self.fingerprint, before: self.before });
         file.write_at(&header, 0)?;
         self.before = Before { chain: format::chain(self.before.chain, &header), ..self.before };
@@ -242,15 +242,19 @@ impl Tail {
         self.lacks_files = error.is_some_and(is_out_of_files);
     }
 
-    /// Lengthens the spare segment by a step on the way to so many bytes more; false if there is no space for them all.
+    /// Lengthens the spare segment by a step on the way to so many bytes more, or by some more than that where the disk has
+    /// them; false if there is no space for them all.
     pub(super) fn lengthen(&mut self, bytes: u64, around: &Surroundings<'_>) -> bool {
         let Some(spare) = self.spare.as_mut().filter(|_| self.maker.may_try(around.now_ms)) else {
             return false;
         };
-        if around.disk.free_bytes().is_ok_and(|free| free < bytes) {
+        let free = around.disk.free_bytes().unwrap_or(bytes);
+        if free < bytes {
             return false;
         }
-        match spare.lengthen(bytes.min(segment::STEP_BYTES)) {
+        let ample = bytes.max(self.maker.least_bytes());
+        let more = if free < ample { bytes } else { ample };
+        match spare.lengthen(more.min(segment::STEP_BYTES)) {
             Ok(()) => return true,
             Err(segment::Lengthening::Undone) => {}
             Err(segment::Lengthening::InDoubt) => {
@@ -272,11 +276,14 @@ impl Tail {
         }
     }
 
-    /// Goes on a step with the spare segment if one is missing, in haste if somebody waits for it; whether it got further. That
-    /// there is no space is no error: the log goes on with what it has.
+    /// Goes on a step with the spare segment if one is missing or short, in haste if somebody waits for it; whether it got
+    /// further. That there is no space is no error: the log goes on with what it has.
     pub(super) fn make_space(&mut self, around: &mut Surroundings<'_>, in_haste: bool) -> io::Result<bool> {
-        if self.spare.is_some() || !self.maker.may_try(around.now_ms) {
+        if !self.maker.may_try(around.now_ms) {
             return Ok(false);
+        }
+        if self.spare.is_some() {
+            return Ok(self.complete_spare(around));
         }
         let made = match self.maker.step(around.disk, around.now_ms, in_haste) {
             Ok(made) => made,
@@ -295,6 +302,21 @@ impl Tail {
             }
         }
         Ok(true)
+    }
+
+    /// Goes on a step with a spare segment that is short. Where there is no space it stays so.
+    fn complete_spare(&mut self, around: &Surroundings<'_>) -> bool {
+        let lacks = self.spare.as_ref().map_or(0, Spare::lacks);
+        let got_further = lacks > 0 && self.lengthen(lacks, around);
+        if let Some(spare) = self.spare.as_mut().filter(|_| !got_further) {
+            spare.planned = spare.size;
+        }
+        got_further
+    }
+
+    /// Whether the segment to come is there as it should be.
+    pub(super) fn has_spare(&self) -> bool {
+        self.spare.as_ref().is_some_and(|spare| spare.lacks() == 0)
     }
 
     /// Marks the end, of which everything is synced, cuts off what is not used and removes what is spare.

@@ -1,6 +1,7 @@
 //! A disk that is full: records are refused before they are made, first those that free nothing, and taken again when
 //! there is space.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use data_bridge_kv::wal::{Refusal, WalPolicy};
@@ -148,6 +149,7 @@ fn many_bytes_are_asked_of_the_disk() {
 }
 
 /// The zeros of a whole segment take the disk a while: who waits for room gets what is there of them as soon as that is worth it.
+/// That makes neither this segment nor those to come short for good: the next one would wait the sooner.
 #[test]
 fn who_waits_for_room_does_not_wait_for_a_long_segment() {
     const MIB: u64 = 1 << 20;
@@ -160,11 +162,33 @@ fn who_waits_for_room_does_not_wait_for_a_long_segment() {
     }
     assert_eq!(rig.wal.stats().runway / MIB, 15, "so is the one that somebody waits for");
     drop(promises);
-    for _ in 0..2 {
+    let append = || {
         rig.wal.append(head(0, 0), &vec![7; 5 << 20], false);
         while rig.wal.step() {}
+        rig.wal.stats().runway / MIB
+    };
+    assert_eq!(append(), 2 + 16, "where nobody waits it becomes longer");
+    assert_eq!(append(), 10 + 32, "and so does the next one");
+}
+
+/// Room is made with a sync: whoever waits for some makes it for those who wait beside him as well, as long as there is space.
+#[test]
+fn who_waits_for_room_makes_some_for_others() {
+    const MIB: u64 = 1 << 20;
+    let policy = WalPolicy { segment_bytes: 16 * MIB, ..policy() };
+    let disk = FaultyDisk::new();
+    let rig = Rig::open(&disk, policy).unwrap();
+    let (mut promises, mut made) = (Vec::new(), BTreeSet::new());
+    while rig.wal.stats().runway < 12 * MIB {
+        promises.push(rig.wal.reserve(false, 10_000).unwrap());
+        made.insert(rig.wal.stats().runway);
     }
-    assert_eq!(rig.wal.stats().runway / MIB, 2 + 16, "the next one is longer where nobody waits");
+    println!("{} times for {} records", made.len(), promises.len());
+    assert!(made.len() < 10 && promises.len() > 500);
+    disk.set_capacity(Some(disk.used() + 100_000));
+    while rig.wal.try_reserve(false, 10_000).unwrap().map(|room| promises.push(room)).is_some() {}
+    let more = (0..20).map_while(|_| rig.wal.reserve(false, 10_000).map(|room| promises.push(room)).ok()).count();
+    assert!(more >= 9, "the last of the space is no less of use: {more}");
 }
 
 /// Lets everything be written and synced that can be.
