@@ -177,10 +177,11 @@ impl Maker {
     }
 
     fn advance(&mut self, disk: &dyn Disk, in_haste: bool) -> io::Result<Option<Spare>> {
-        let size = self.next_size;
         if self.making.is_none() {
+            let (free, least) = (disk.free_bytes()?, smallest(self.segment_bytes));
             // Not to take the last bytes from those who free some.
-            if disk.free_bytes()? < size {
+            let size = if free < self.next_size { least } else { self.next_size };
+            if free < size {
                 return Err(ErrorKind::StorageFull.into());
             }
             let number = self.next_number;
