@@ -13,6 +13,7 @@ use crate::disk::Disk;
 use crate::hash::KeyHash;
 use crate::shard::{ColdKeys, Settled, Space};
 use crate::snapshot::{Captured, Progress, Snapshot};
+use crate::sync::thread::yield_now;
 use crate::wal::{Lsn, Wal};
 
 /// Where a walk through a shard begins.
@@ -23,6 +24,11 @@ const BASE_SHARE: u64 = 4;
 const BYTES_PER_ITEM: u64 = 256;
 /// Files of the log, beside those that its length makes, from which on a checkpoint is due: each kill leaves one.
 const SEGMENTS: u64 = 64;
+/// Steps, each with a shard locked, after which others get their turn at the core: whoever is interrupted while he has a lock keeps
+/// everybody waiting who needs it, until he is there again.
+const STEPS: usize = 4;
+/// A log so many times as long as it should be leaves its checkpoint no time for that.
+const LOG_LATE: u64 = 2;
 /// Keys of an index that are copied in one go while a shard is locked.
 const DUMPED_AT_ONCE: usize = 2048;
 
@@ -146,6 +152,8 @@ impl Core {
             while let Some(at) = from {
                 let shard = space.lock_behind(index);
                 from = shard.cold().and_then(|cold| cold.dump(at, DUMPED_AT_ONCE, &mut found));
+                drop(shard);
+                self.leave_the_core();
             }
             base.put(space.number(), index, found).ok()?;
         }
@@ -162,9 +170,14 @@ impl Core {
     fn checkpoint_batch(&self, tier: &Tier, log: &Arc<Log>, walk: &mut Walk<'_>) -> Option<()> {
         let mut departures = self.lock_work(tier)?;
         log.group(&mut departures.batch, self.clock.unix_ms());
+        let mut steps = 0..STEPS;
         while let Some(&(space, shard)) = walk.shards.get(walk.at)
             && !departures.is_full()
         {
+            if steps.next().is_none() {
+                self.leave_the_core();
+                steps = 0..STEPS - 1;
+            }
             let mut txn = self.begin_behind(space, shard);
             let began = *walk.began.get_or_insert_with(|| txn.last_sequence());
             let next = txn.checkpoint(walk.from, &mut departures);
@@ -197,6 +210,14 @@ impl Core {
             }
         }
         Some(())
+    }
+
+    /// Lets others have a turn at the core, with no shard locked, unless what is done in the background is late.
+    pub(super) fn leave_the_core(&self) {
+        let is_late = |wal: &Arc<Wal>| wal.bytes() > self.log_bytes.saturating_mul(LOG_LATE);
+        if self.budget.excess() == 0 && !self.wal.get().is_some_and(is_late) {
+            yield_now();
+        }
     }
 
     /// Waits until everything in the log is durable: nothing may reach the tier before. `None` if it can't become so, or only

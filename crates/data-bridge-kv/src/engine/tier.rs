@@ -42,8 +42,9 @@ pub(super) const HEADROOM: u64 = 16;
 /// Segments at the limit of space.
 pub(super) const SEGMENTS: u64 = 32;
 const SEGMENT_BYTES: (u64, u64) = (1 << 20, 64 << 20);
-/// Entries of one shard that arrive on disk while it is locked.
+/// Entries of one shard that arrive on disk while it is locked, and how many arrive until others get their turn at the core.
 const ARRIVING_AT_ONCE: usize = 64;
+const ARRIVING_IN_A_TURN: usize = 2048;
 /// What expires so soon is not written in the background, which has time: a writer that needs room at once writes it.
 const SOON_MS: u64 = 3000;
 /// Victims in a row that may not leave before demotion gives up, and how often it begins again.
@@ -434,7 +435,12 @@ impl Core {
             Class::Task => tier.is_full.store(written.as_ref().is_err_and(is_full), Relaxed),
         }
         let mut rest = batch.items();
+        let mut turn = rest.len();
         while let Some(first) = rest.first() {
+            if turn - rest.len() >= ARRIVING_IN_A_TURN {
+                turn = rest.len();
+                self.leave_the_core();
+            }
             let number = first.namespace();
             let Some(space) = self.spaces.iter().find(|space| space.number() == number) else {
                 rest = &rest[1..];

@@ -32,7 +32,10 @@ pub(super) fn trimmable(closed: &ClosedSegments, keep_from: Lsn) -> (Vec<u64>, L
 pub(super) struct Spare {
     pub(super) number: u64,
     pub(super) file: Box<dyn File>,
+    /// Zeroed up to here, and on disk.
     pub(super) size: u64,
+    /// The size that it is to have.
+    pub(super) planned: u64,
 }
 
 /// Why a spare did not become longer.
@@ -44,6 +47,11 @@ pub(super) enum Lengthening {
 }
 
 impl Spare {
+    /// Bytes that it lacks of its size: somebody waited for it.
+    pub(super) fn lacks(&self) -> u64 {
+        self.planned.saturating_sub(self.size)
+    }
+
     /// Lengthens it by so many bytes of zeros, on disk.
     pub(super) fn lengthen(&mut self, bytes: u64) -> Result<(), Lengthening> {
         let size = self.size.saturating_add(bytes);
@@ -112,8 +120,6 @@ pub(super) struct Maker {
     /// The size of the next one: small at first, so that opening takes no time.
     next_size: u64,
     making: Option<Spare>,
-    /// Where the zeros of `making` end.
-    zeroed: u64,
     /// When it may be tried again, by the clock.
     retry_ms: u64,
 }
@@ -121,7 +127,7 @@ pub(super) struct Maker {
 impl Maker {
     pub(super) fn new(segment_bytes: u64, next_number: u64) -> Maker {
         let next_size = smallest(segment_bytes);
-        Maker { segment_bytes, next_number, next_size, making: None, zeroed: 0, retry_ms: 0 }
+        Maker { segment_bytes, next_number, next_size, making: None, retry_ms: 0 }
     }
 
     /// Whether it makes sense to go on at this time.
@@ -155,6 +161,16 @@ impl Maker {
         }
     }
 
+    /// The size of the largest.
+    pub(super) fn most_bytes(&self) -> u64 {
+        self.segment_bytes
+    }
+
+    /// What a spare is lengthened by at least: each time costs a sync, and whoever waits is not the only one for long.
+    pub(super) fn least_bytes(&self) -> u64 {
+        smallest(self.segment_bytes).min(STEP_BYTES)
+    }
+
     /// Tries nothing for a while.
     pub(super) fn rest(&mut self, now_ms: u64) {
         self.retry_ms = now_ms.saturating_add(RETRY_MS);
@@ -176,31 +192,34 @@ impl Maker {
     }
 
     fn advance(&mut self, disk: &dyn Disk, need: Need) -> io::Result<Option<Spare>> {
+        let least = smallest(self.segment_bytes);
         if self.making.is_none() {
             let free = disk.free_bytes()?;
             // Not to take the last bytes from those who free some.
-            let size = if need == Need::Any { self.next_size.min(free - free / 8) } else { self.next_size };
+            let size = match need {
+                _ if free >= self.next_size => self.next_size,
+                Need::Any => least.min(free - free / 8),
+                Need::Ahead | Need::Soon => least,
+            };
             if free < size || size < reserve(self.segment_bytes) / 4 {
                 return Err(ErrorKind::StorageFull.into());
             }
             let number = self.next_number;
             self.next_number += 1;
             let file = disk.create(&format::segment_name(number))?;
-            self.making = Some(Spare { number, file, size });
-            self.zeroed = 0;
+            self.making = Some(Spare { number, file, size: 0, planned: size });
         }
         let Some(spare) = &mut self.making else { return Ok(None) };
-        self.zeroed = spare.size.min(self.zeroed + STEP_BYTES);
-        spare.file.allocate(self.zeroed)?;
+        let zeroed = spare.planned.min(spare.size + STEP_BYTES);
+        spare.file.allocate(zeroed)?;
         spare.file.sync_data()?;
-        let least = smallest(self.segment_bytes);
-        if need != Need::Ahead && self.zeroed >= least {
-            spare.size = self.zeroed;
-        }
-        if self.zeroed < spare.size {
+        spare.size = zeroed;
+        let is_enough = need != Need::Ahead && zeroed >= least;
+        if spare.lacks() > 0 && !is_enough {
             return Ok(None);
         }
-        self.next_size = (spare.size * 2).clamp(least, self.segment_bytes);
+        // Whoever waited for it makes those after it no shorter.
+        self.next_size = (spare.planned * 2).clamp(least, self.segment_bytes);
         self.retry_ms = 0;
         Ok(self.making.take())
     }

@@ -1,10 +1,11 @@
 //! A disk that is full: records are refused before they are made, first those that free nothing, and taken again when
 //! there is space.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use data_bridge_kv::wal::{Refusal, WalPolicy};
-use data_bridge_kv_testkit::disk::FaultyDisk;
+use data_bridge_kv_testkit::disk::{Fault, FaultyDisk};
 use data_bridge_kv_testkit::random::Random;
 
 use crate::rig::{Rig, disk_of, head, image, policy};
@@ -188,6 +189,7 @@ fn many_bytes_are_asked_of_the_disk() {
 }
 
 /// The zeros of a whole segment take the disk a while: who waits for room gets what is there of them as soon as that is worth it.
+/// That makes neither this segment nor those to come short for good: the next one would wait the sooner.
 #[test]
 fn who_waits_for_room_does_not_wait_for_a_long_segment() {
     const MIB: u64 = 1 << 20;
@@ -200,11 +202,85 @@ fn who_waits_for_room_does_not_wait_for_a_long_segment() {
     }
     assert_eq!(rig.wal.stats().runway / MIB, 15, "so is the one that somebody waits for");
     drop(promises);
-    for _ in 0..2 {
+    let append = || {
         rig.wal.append(head(0, 0), &vec![7; 5 << 20], false);
         while rig.wal.step() {}
+        rig.wal.stats().runway / MIB
+    };
+    assert_eq!(append(), 2 + 16 + 32, "where nobody waits it becomes longer, and so does the next one");
+    assert_eq!(append(), 10 + 32, "that is made once half of a segment is used");
+}
+
+/// Room is made with a sync: whoever waits for some makes it for those who wait beside him as well, as long as there is space.
+#[test]
+fn who_waits_for_room_makes_some_for_others() {
+    const MIB: u64 = 1 << 20;
+    let policy = WalPolicy { segment_bytes: 16 * MIB, ..policy() };
+    let disk = FaultyDisk::new();
+    let rig = Rig::open(&disk, policy).unwrap();
+    let (mut promises, mut made) = (Vec::new(), BTreeSet::new());
+    while rig.wal.stats().runway < 12 * MIB {
+        promises.push(rig.wal.reserve(false, 10_000).unwrap());
+        made.insert(rig.wal.stats().runway);
     }
-    assert_eq!(rig.wal.stats().runway / MIB, 2 + 16, "the next one is longer where nobody waits");
+    println!("{} times for {} records", made.len(), promises.len());
+    assert!(made.len() < 10 && promises.len() > 500);
+    disk.set_capacity(Some(disk.used() + 100_000));
+    while rig.wal.try_reserve(false, 10_000).unwrap().map(|room| promises.push(room)).is_some() {}
+    let more =
+        (0..20).map_while(|_| rig.wal.reserve(false, 10_000).map(|room| promises.push(room)).ok()).count();
+    assert!(more >= 9, "the last of the space is no less of use: {more}");
+}
+
+/// Once a segment is full, there is a whole one of room, and more to come: a disk that is slow for a while is not waited for. Where
+/// space is not plenty there is one less.
+#[test]
+fn a_full_segment_leaves_a_whole_one_of_room() {
+    let policy = WalPolicy { segment_bytes: 16_384, ..policy() };
+    let disk = FaultyDisk::new();
+    let rig = Rig::open(&disk, policy).unwrap();
+    let least = || {
+        let records = (0..2000).map(|_| {
+            rig.append(false);
+            rig.clock.advance(10);
+            while rig.wal.step() {}
+            rig.wal.trim(rig.wal.durable()).unwrap();
+            rig.wal.stats().runway
+        });
+        records.skip(1000).min()
+    };
+    let plenty = least();
+    disk.set_capacity(Some(disk.used() + 3 * 16_384));
+    let scarce = least();
+    println!("{plenty:?} bytes of room at least, {scarce:?} where there is little space");
+    assert!(plenty > Some(24_000) && scarce < Some(24_000) && !rig.wal.stats().is_short_of_space);
+}
+
+/// A spare segment that is in doubt is given up: the one behind it is the next, since numbers grow.
+#[test]
+fn a_spare_segment_in_doubt_leaves_its_place_to_the_second() {
+    let policy = WalPolicy { segment_bytes: 16_384, ..policy() };
+    let mut given_up = 0;
+    for operation in 0..6 {
+        let disk = FaultyDisk::new();
+        let rig = Rig::open(&disk, policy).unwrap();
+        while rig.wal.stats().runway < 40_000 {
+            rig.append(false);
+            while rig.wal.step() {}
+        }
+        let at = disk.operations() + operation;
+        disk.set_fault(Some(Fault { at, error: std::io::ErrorKind::Other, sticky: false }));
+        let lengthened = rig.wal.reserve(false, 30_000).map(drop);
+        disk.set_fault(None);
+        given_up += usize::from(lengthened.is_err());
+        rig.clock.advance(1000);
+        rig.fill(300);
+        let last = rig.wal.last();
+        rig.wal.close();
+        assert_eq!(Rig::open(&disk, policy).unwrap().recovered.last, last, "operation {operation}");
+    }
+    println!("{given_up} of 6 were given up");
+    assert!(given_up > 0);
 }
 
 /// Lets everything be written and synced that can be.
