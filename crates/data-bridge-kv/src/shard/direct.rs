@@ -6,7 +6,7 @@ use super::{Shard, Space, is_large};
 use crate::budget::{Budget, REPORT_STEP};
 use crate::collections::Collection;
 use crate::hash::KeyHash;
-use crate::mutation::{self, Mutation, bytes};
+use crate::mutation::{self, Applied, Mutation, bytes};
 use crate::table::{EntryRef, Look, NewValue};
 use crate::wal::Lsn;
 
@@ -82,8 +82,9 @@ impl Shard {
             return None;
         }
         let logged = if space.is_logged() { Some(self.log_put(space, key, &value, deadline)?) } else { None };
-        let bytes = self.table.entry_bytes();
-        self.carry_out(space, hash, key, Mutation::Put { value, deadline }, Change::Set);
+        let (bytes, sequence) = (self.table.entry_bytes(), self.next_sequence());
+        let applied = mutation::put(&mut self.table, (hash, key), sequence, value, deadline);
+        self.follow(space, hash, key, sequence, applied);
         if self.table.entry_bytes() != bytes {
             self.report(space.budget());
         }
@@ -210,13 +211,19 @@ impl Shard {
         mutation: Mutation<'_>,
     ) -> Option<bool> {
         let applied = mutation::apply(&mut self.table, hash, key, sequence, mutation)?;
+        self.follow(space, hash, key, sequence, applied);
+        Some(applied.leaves_nothing)
+    }
+
+    /// Lets everything beside the table follow an effect that was carried out there.
+    #[inline]
+    fn follow(&mut self, space: &Space, hash: KeyHash, key: &[u8], sequence: u64, applied: Applied) {
         if applied.before.is_none() && (self.may_be_elsewhere() || self.is_replaying())
             || applied.after.is_none() && self.has_residents()
         {
             self.follow_on_disk(space, key, sequence, applied.after.is_some());
         }
         self.track(hash, applied, space.order_policy());
-        Some(applied.leaves_nothing)
     }
 
     /// Lets what is on disk of a key follow its entry, which has just come into the table or left it.

@@ -24,6 +24,7 @@ pub const MAX_HEAT: u8 = 3;
 
 const KEY_LEN_SHIFT: u32 = 44;
 const KIND_SHIFT: u32 = 54;
+const KIND: u64 = 0x1f << KIND_SHIFT;
 const HAS_DEADLINE: u64 = 1 << 59;
 const EXTERNAL: u64 = 1 << 60;
 const HEAT_SHIFT: u32 = 61;
@@ -90,7 +91,7 @@ impl Header {
     /// The same with another kind.
     #[inline]
     pub(super) fn with_kind(self, kind: Kind) -> Header {
-        Header(self.0 & !(0x1f << KIND_SHIFT) | u64::from(kind.number()) << KIND_SHIFT)
+        Header(self.0 & !KIND | u64::from(kind.number()) << KIND_SHIFT)
     }
 
     /// The same with another heat.
@@ -153,10 +154,11 @@ impl Header {
         self.key_offset() + self.key_len()
     }
 
-    /// Whether key and payload stand where they stand under `other`, which has a key of the same length: in the block.
+    /// Whether kind and layout are those of `other`, which has a key of the same length: then key and payload stand in the
+    /// same places.
     #[inline]
     pub(super) fn has_layout_of(self, other: Header) -> bool {
-        (self.0 ^ other.0) & (HAS_DEADLINE | EXTERNAL) == 0 && self.has_length() == other.has_length()
+        (self.0 ^ other.0) & (KIND | HAS_DEADLINE | EXTERNAL) == 0
     }
 
     /// How long the payload is, unless the block tells it: see [`Header::has_length`].
