@@ -1,5 +1,6 @@
-//! A server with data of several budgets that is read and written, lets keys expire, and is killed again and again: what was on
-//! disk is there, what has expired is gone, and memory, open files and the directory stay within bounds.
+//! A server with data of several budgets that is read and written by clients that come and go, lets keys expire, and is killed
+//! again and again: what was on disk is there, what has expired is gone, and memory, open files and the directory stay within
+//! bounds.
 //!
 //! `KV_SOAK_SECONDS` says how long it is used, checks apart, and `KV_SEED` where it starts.
 
@@ -22,16 +23,18 @@ const LIVES: u64 = 4;
 const PIPELINE: usize = 32;
 /// So many batches at least of each life, however slow the machine is.
 const BATCHES: u64 = 10;
+/// One batch in so many goes over a connection of its own.
+const NEWCOMERS: usize = 2;
 /// How long a key lives that expires, and when it has to be gone.
 const TTL_MS: u64 = 500;
 const GONE: Duration = Duration::from_millis(2000);
 const PATIENCE: Duration = Duration::from_secs(120);
 /// Bounds: resident memory (a budget so small takes the process to twice of it), files that are open, files of the directory,
 /// their bytes.
-const RESIDENT: u64 = 3 * BUDGET;
+const RESIDENT: u64 = 2 * BUDGET;
 const OPEN_FILES: usize = 160;
 const FILES: usize = 130;
-const DISK_BYTES: u64 = 700 << 20;
+const DISK_BYTES: u64 = 350 << 20;
 
 struct Directory(PathBuf);
 
@@ -242,6 +245,9 @@ fn what_is_used_for_long_keeps_its_data_and_its_bounds() {
         }
         let (since, least, mut synced) = (Instant::now(), ledger.written + BATCHES, false);
         while since.elapsed() < life || ledger.written < least || !synced {
+            if random.one_in(NEWCOMERS) {
+                client = Client::connect(&server);
+            }
             mix(&mut client, &mut ledger, &mut random);
             most_resident = most_resident.max(server.resident());
             if !synced && since.elapsed() > life / 2 {
