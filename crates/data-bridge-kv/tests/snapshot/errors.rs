@@ -122,16 +122,11 @@ fn a_store_whose_disk_fails_makes_a_whole_snapshot_or_none() {
                 }
             }
             is_all_or_none(copy, says);
-            has_all(&disk.crash_image(failed_seed(says)), says);
+            has_all(&disk.crash_image(refused), says);
         });
         println!("{failed} errors of the store's disk, {refused} of them without a snapshot");
         assert!(refused > 10 && refused < failed, "{refused} of {failed}");
     }
-}
-
-/// Each case with a power cut of its own.
-fn failed_seed(says: &str) -> u64 {
-    says.bytes().fold(0, |seed, byte| seed * 31 + u64::from(byte) & 0xffff)
 }
 
 #[test]
@@ -144,9 +139,13 @@ fn a_restore_that_fails_leaves_nothing_that_is_opened() {
             assert_eq!(into.list().unwrap(), Vec::<String>::new(), "{says}: it can be tried again");
             return;
         }
-        let data = Some(DataDirectory::on(Arc::new(into.clone()), 1 << 28).unwrap());
-        let opened = Engine::open(Settings { data, background: false, ..Settings::default() });
-        assert!(opened.is_err() || into.list().unwrap().is_empty(), "{says}: a part is opened");
+        if !into.list().unwrap().is_empty() {
+            let data = Some(DataDirectory::on(Arc::new(into.clone()), 1 << 28).unwrap());
+            // Only what came after the last byte has failed, if it is.
+            if Engine::open(Settings { data, background: false, ..Settings::default() }).is_ok() {
+                has_all(into, says);
+            }
+        }
     };
     let there = each_error(
         empty,
