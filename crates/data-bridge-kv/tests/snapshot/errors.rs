@@ -97,7 +97,7 @@ fn a_place_that_fails_gets_no_snapshot_and_the_store_goes_on() {
 
 #[test]
 fn a_store_whose_disk_fails_makes_a_whole_snapshot_or_none() {
-    for is_open_anew in [false, true] {
+    for (is_open_anew, is_object) in [(false, false), (true, false), (false, true)] {
         let store = || {
             let disk = FaultyDisk::new();
             let mut engine = open(Arc::new(disk.clone()), false);
@@ -107,7 +107,11 @@ fn a_store_whose_disk_fails_makes_a_whole_snapshot_or_none() {
                 drop(engine);
                 engine = open(Arc::new(disk.clone()), false);
             }
-            (disk, (engine, FaultyDisk::new()))
+            let copy = FaultyDisk::new();
+            if is_object {
+                copy.write_once();
+            }
+            (disk, (engine, copy))
         };
         let attempt =
             |_: &FaultyDisk, (engine, copy): &(Engine, FaultyDisk)| engine.snapshot(copy, &mut |_, _| {});

@@ -131,7 +131,9 @@ fn a_repair_that_failed_can_be_done_again() {
             for disk in [disk.crash_image(0), disk.crash_image(1), disk.clone()] {
                 match Rig::open(&disk.crash_image(2), policy()) {
                     Ok(opened) => assert_eq!(opened.recovered.last, kept, "{says}"),
-                    Err(OpenError::Damaged { .. } | OpenError::Unmarked { .. }) => {}
+                    Err(OpenError::Damaged { .. } | OpenError::Unmarked { .. }) => {
+                        assert!(ended.is_err(), "{says}: it is said to be done");
+                    }
                     Err(other) => panic!("{says}: {other}"),
                 }
                 repair(&disk, kept).unwrap_or_else(|refused| panic!("{says}: {refused}"));
