@@ -1,4 +1,5 @@
-//! What threads meet on: locks, condition variables, threads, and the atomics by which log and engine decide who goes first.
+//! What threads meet on: locks, condition variables, threads, loops that wait for another one, and the atomics by which log and
+//! engine decide who goes first.
 //!
 //! They are the real ones. With the feature `interleave`, which is for one test program alone, they are those of a scheduler
 //! that runs one thread at a time and switches at each of these places as a seed says: so the product's own code meets orders
@@ -11,6 +12,6 @@ mod scheduled;
 #[cfg(not(feature = "interleave"))]
 pub use real::{Condvar, Mutex, MutexGuard, RwLock};
 #[cfg(feature = "interleave")]
-pub use scheduled::{Condvar, Mutex, MutexGuard, RwLock, atomic, thread};
+pub use scheduled::{Condvar, Mutex, MutexGuard, RwLock, atomic, hint, thread};
 #[cfg(not(feature = "interleave"))]
-pub use std::{sync::atomic, thread};
+pub use std::{hint, sync::atomic, thread};

@@ -13,6 +13,7 @@ use data_bridge_kv::{
 };
 use data_bridge_kv_model::command::table;
 use data_bridge_kv_model::{Arg, Key, Reply, ReplyBuf, ReplyReader, Value};
+use data_bridge_kv_testkit::disk::hooked::{Hooked, Operation};
 use data_bridge_kv_testkit::disk::{Fault, FaultyDisk};
 use data_bridge_kv_testkit::random::{Random, setting};
 
@@ -20,6 +21,8 @@ const START_MS: u64 = 1_800_000_000_000;
 const SHARDS: usize = 8;
 const KEYS: usize = 400;
 const INDEX: &str = "cold-task-index";
+/// So short a segment of the log is given up once all of it is checkpointed.
+const LOG_SEGMENT_BYTES: u64 = 16 << 10;
 
 struct Store {
     engine: Engine,
@@ -28,16 +31,21 @@ struct Store {
 
 impl Store {
     fn open(disk: &FaultyDisk, background: bool) -> Store {
+        Store::open_with(Arc::new(disk.clone()), |settings| settings.background = background)
+    }
+
+    fn open_with(disk: Arc<dyn Disk>, adjust: impl FnOnce(&mut Settings)) -> Store {
         let mut settings = Settings {
             clock: Arc::new(ManualClock::new(START_MS)),
             seed: Some(1),
             shards: Some(SHARDS),
-            background,
-            data: Some(DataDirectory::on(Arc::new(disk.clone()), 1 << 30).expect("nobody else has it")),
+            background: false,
+            data: Some(DataDirectory::on(disk, 1 << 30).expect("nobody else has it")),
             ..Settings::default()
         };
         settings.namespaces[1].durability = Some(Durability::EverySecond);
         settings.namespaces[1].allow_flush = true;
+        adjust(&mut settings);
         let engine = Engine::open(settings).unwrap();
         let caller = Caller { namespace: engine.namespace("tasks").unwrap(), ..engine.caller() };
         Store { engine, caller }
@@ -361,6 +369,34 @@ fn a_disk_that_fails_is_told_and_tried_again() {
     assert_eq!(again.run("GET key:9"), text(9));
 }
 
+/// The disk does not give the index at one opening, and would at the next, when it knows nothing of what came in between.
+#[test]
+fn an_index_that_could_not_be_read_takes_nothing_away_later() {
+    let disk = closed();
+    let store = Store::open(&disk, false);
+    // The next index is newer than every segment.
+    assert_eq!(store.run("SET brief x"), Reply::Ok);
+    assert_eq!(store.run("DEL brief"), Reply::Integer(1));
+    store.engine.close();
+    let hides = |operation, name: &str| match operation {
+        Operation::Open if name == INDEX => Err(ErrorKind::Other.into()),
+        _ => Ok(()),
+    };
+    let hidden = Arc::new(Hooked::new(Arc::new(disk.clone()), hides));
+    let store = Store::open_with(hidden, |settings| settings.log_segment_bytes = Some(LOG_SEGMENT_BYTES));
+    assert_eq!((store.to_load(), store.run("GET key:7")), (0, text(7)), "it is built anew");
+    let later = || (0..100).map(|n| format!("later:{n} {}", "x".repeat(1000)));
+    later().for_each(|words| assert_eq!(store.run(&format!("SET {words}")), Reply::Ok));
+    assert!(store.engine.checkpoint(), "nothing is in the way");
+    let again = Store::open(&disk.crash_image(1), false);
+    for words in later() {
+        let key = words.split(' ').next().unwrap();
+        assert_eq!(again.run(&format!("EXISTS {key}")), Reply::Integer(1), "{key} was checkpointed");
+    }
+    assert_eq!(again.run("GET key:7"), text(7));
+    assert_eq!(again.size(), Reply::Integer(KEYS as i64 + 100));
+}
+
 /// Each operation of loading fails once; the other shards are not concerned.
 #[test]
 fn any_one_error_at_loading_costs_one_command_at_most() {
@@ -409,6 +445,8 @@ fn those_who_need_one_shard_wait_together_and_others_do_not() {
             let (send, store) = (send.clone(), &store);
             scope.spawn(move || send.send(store.run(&format!("EXISTS {}", key(n)))).unwrap());
         }
+        // Or nobody would see that one of them ended without an answer.
+        drop(send);
         while disk.reads().waiting == 0 {
             std::thread::yield_now();
         }

@@ -1,5 +1,8 @@
 //! Snapshots: the state at one record of the log, made while writers go on; what is damaged is found.
 
+#[path = "snapshot/errors.rs"]
+mod errors;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

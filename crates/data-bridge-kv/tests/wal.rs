@@ -11,6 +11,8 @@ mod cuts;
 mod errors;
 #[path = "wal/flips.rs"]
 mod flips;
+#[path = "wal/openings.rs"]
+mod openings;
 #[path = "wal/rig.rs"]
 mod rig;
 #[path = "wal/space.rs"]

@@ -10,8 +10,9 @@
 //! ```
 //! It says where everything stood that was in the segments up to their ends when it was begun; the mark is the owner's. What
 //! was appended behind those ends is read when the log is opened, and each last word there stands above the base. So an old
-//! base serves as well as a new one, it only leaves more to be read. It is written aside, synced and renamed. Parts are loaded
-//! when their shards are needed (`parts.rs`).
+//! base serves as well as a new one, it only leaves more to be read. One that can't be used is removed when the log is opened:
+//! segments of later numbers than it has are those that came after it. It is written aside, synced and renamed. Parts are
+//! loaded when their shards are needed (`parts.rs`).
 
 use std::io;
 use std::sync::atomic::Ordering::Relaxed;

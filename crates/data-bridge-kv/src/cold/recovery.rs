@@ -78,6 +78,11 @@ impl Log {
         let log = Log::new(disk, policy);
         let names = log.disk.list()?;
         let base = if policy.is_durable { Base::read(&*log.disk, &policy)? } else { None };
+        let index = policy.class.index_name();
+        if base.is_none() && names.contains(&index) {
+            // What is made from now on may have a lower number: if it were read later, that would be taken for removed.
+            log.disk.remove(&index)?;
+        }
         let start = if policy.is_durable { Mark::read(&*log.disk, MarkFile::TierStart)? } else { None };
         let start = start.unwrap_or(0);
         log.tail.lock().last_id = base.as_ref().map_or(0, |base| base.number).max(start);

@@ -126,7 +126,9 @@ impl Core {
             let kind = if failed { ErrorKind::Durability } else { ErrorKind::Unavailable };
             Error::new(kind, if failed { "the log failed" } else { "the log waits for space on the disk" })
         })?;
-        let work = self.lock_work(tier).ok_or_else(closed)?;
+        let unread = || Error::new(ErrorKind::Unavailable, "the data directory: what is there can't be read");
+        let refused = || tier.disk().map_or_else(closed, |_| unread());
+        let work = self.lock_work(tier).ok_or_else(refused)?;
         let disk = tier.disk().ok_or_else(closed)?;
         let captured = Captured::open(&*disk, tier.task_log().files());
         let lsn = self.wal.get().map_or(0, |wal| wal.durable());

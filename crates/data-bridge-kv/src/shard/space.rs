@@ -1,7 +1,6 @@
 //! A namespace at run time: its shards, made on the first write, its policy, and who watches its prefixes.
 
-use std::hint::spin_loop;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use data_bridge_kv_model::limits::LOG_RECORD_SPARE_BYTES;
@@ -17,6 +16,8 @@ use crate::hash::stable::KeyId;
 use crate::hash::{KeyHash, KeyHasher};
 use crate::random::Random;
 use crate::settings::{Eviction, NamespaceSettings};
+use crate::sync::atomic::AtomicUsize;
+use crate::sync::hint::spin_loop;
 use crate::sync::{Mutex, MutexGuard, RwLock};
 use crate::table::Outline;
 use crate::wal::{Lsn, NewRecord, Wal};

@@ -9,6 +9,7 @@ use std::time::Duration;
 use shuttle::rand::{Rng, thread_rng};
 use shuttle::sync;
 
+pub use shuttle::hint;
 pub use shuttle::sync::atomic;
 pub use shuttle::thread;
 

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use data_bridge_kv::cold::OpenError;
+use data_bridge_kv::cold::{OpenError, ReadError, verify};
 use data_bridge_kv::disk::Disk;
-use data_bridge_kv_testkit::disk::FaultyDisk;
+use data_bridge_kv_testkit::disk::{Fault, FaultyDisk};
 
 use crate::store::{GetError, Mistake, Store};
 
@@ -188,4 +188,46 @@ fn a_file_of_another_secret_or_format_is_refused() {
     let other = data_bridge_kv::cold::Policy { fingerprint: policy.fingerprint + 1, ..policy };
     let error = data_bridge_kv::cold::Log::open(disk, other).err().expect("refused");
     assert_eq!(error.to_string(), "cold-task-0000000000000001 was written under another secret");
+}
+
+/// Whoever checks a directory is told what the disk did not give, and of each flipped bit of an entry where that stands.
+#[test]
+fn whoever_checks_is_told_of_each_flip_and_each_error() {
+    let (disk, store, _) = sample();
+    drop(store);
+    let check = |disk: &FaultyDisk| {
+        let mut all = Vec::new();
+        verify(disk, |found| all.push(found)).map(|()| all)
+    };
+    let whole = check(&disk).unwrap();
+    let is_trouble =
+        |found: &data_bridge_kv::cold::Verified| !found.is_whole() || found.unknown_from.is_some();
+    assert!(whole.len() > 2 && !whole.iter().any(is_trouble) && whole.iter().any(|found| found.entries > 0));
+    let mut failed = 0;
+    for at in 0.. {
+        let first = disk.operations();
+        disk.set_fault(Some(Fault { at: first + at, error: std::io::ErrorKind::Other, sticky: false }));
+        let checked = check(&disk);
+        disk.set_fault(None);
+        if disk.operations() <= first + at {
+            break;
+        }
+        assert!(matches!(checked, Err(ReadError::Disk(_))), "operation {at}: {checked:?}");
+        failed += 1;
+    }
+    let mut flips = 0;
+    for (name, bytes) in image(&*disk) {
+        let file = disk.open(&name).unwrap();
+        for (offset, byte) in (0_u64..).zip(bytes) {
+            file.write_at(&[byte ^ 1 << (offset % 8)], offset).unwrap();
+            let checked = check(&disk).unwrap();
+            let told: Vec<_> =
+                checked.iter().filter(|found| is_trouble(found)).map(|found| &found.file).collect();
+            assert_eq!(told, [&name], "byte {offset}");
+            file.write_at(&[byte], offset).unwrap();
+            flips += 1;
+        }
+    }
+    println!("{failed} errors and {flips} flips told of");
+    assert!(failed > 20 && flips > 1000);
 }

@@ -45,7 +45,7 @@ pub fn schedules(test: &str, usual: u64, model: fn()) -> String {
     format!("{count} schedules of {test}")
 }
 
-fn run(seed: u64, count: usize, model: fn()) {
+pub fn run(seed: u64, count: usize, model: fn()) {
     let mut config = Config::new();
     config.stack_size = STACK_BYTES;
     config.failure_persistence = FailurePersistence::None;
