@@ -195,7 +195,7 @@ struct State {
     active_bytes: AtomicU64,
     /// By the clock; 0 if everything written is durable.
     unsynced_since_ms: AtomicU64,
-    /// When spare segments may be made; `u64::MAX` while there are enough.
+    /// When a spare segment may be made; `u64::MAX` while there is one.
     space_due_ms: AtomicU64,
     is_short: AtomicBool,
     lacks_files: AtomicBool,
@@ -241,8 +241,6 @@ impl Wal {
             fingerprint: policy.fingerprint,
             active: None,
             spare: None,
-            second: None,
-            second_due_ms: 0,
             maker: Maker::new(policy.segment_bytes, highest + 1),
             watermark: Mark::renew(&*disk, MarkFile::Watermark, last)?,
             before,

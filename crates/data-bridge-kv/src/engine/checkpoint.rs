@@ -22,6 +22,8 @@ const FIRST: KeyHash = KeyHash::from_bits(0);
 /// of so many bytes each.
 const BASE_SHARE: u64 = 4;
 const BYTES_PER_ITEM: u64 = 256;
+/// The most that the log takes of the directory before a checkpoint is written: one in so many parts.
+const LOG_SHARE: u64 = 4;
 /// Files of the log, beside those that its length makes, from which on a checkpoint is due: each kill leaves one.
 const SEGMENTS: u64 = 64;
 /// Steps, each with a shard locked, after which others get their turn at the core: whoever is interrupted while he has a lock keeps
@@ -43,9 +45,6 @@ struct Walk<'a> {
     /// The shards whose last entries are in the batch that is being gathered, with that number.
     passed: Vec<(&'a Space, usize, u64)>,
 }
-
-/// The most that the log takes of the directory before a checkpoint is written: one in so many parts.
-const LOG_SHARE: u64 = 4;
 
 impl Core {
     /// Bytes of the log after which a checkpoint is written: it may not fill a small disk before.
@@ -216,7 +215,7 @@ impl Core {
 
     /// Lets others have a turn at the core, with no shard locked, unless what is done in the background is late.
     pub(super) fn leave_the_core(&self) {
-        let is_late = |wal: &Arc<Wal>| wal.bytes() > self.log_bytes.saturating_mul(LOG_LATE);
+        let is_late = |wal: &Arc<Wal>| wal.bytes() > self.log_limit().saturating_mul(LOG_LATE);
         if self.budget.excess() == 0 && !self.wal.get().is_some_and(is_late) {
             yield_now();
         }

@@ -1,8 +1,8 @@
 //! Who may append: a record gets its room on disk before it is made.
 //!
-//! Room is what is left of the active segment and the spare ones, zeroed, less what is promised or accepted already. Records
+//! Room is what is left of the active segment and the spare one, zeroed, less what is promised or accepted already. Records
 //! stand in it one behind the other and none is cut in two, so a large one may leave as much as it takes unused at the end of
-//! a segment: it weighs twice. A part is kept back for small ones, and for those that free space.
+//! the active segment: it weighs twice. A part is kept back for small ones, and for those that free space.
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::record::HEAD_BYTES;
 use crate::sync::thread::yield_now;
 
 /// A record that is no larger than this part of what is kept back weighs once: one in so many.
-const SMALL: u64 = 16;
+const SMALL: u64 = 8;
 /// Of the bytes that may be accepted and not written, the part that small records have beside large ones: one in so many.
 const PASSING: u64 = 4;
 

@@ -161,11 +161,6 @@ impl Maker {
         }
     }
 
-    /// The size of the largest.
-    pub(super) fn most_bytes(&self) -> u64 {
-        self.segment_bytes
-    }
-
     /// What a spare is lengthened by at least: each time costs a sync, and whoever waits is not the only one for long.
     pub(super) fn least_bytes(&self) -> u64 {
         smallest(self.segment_bytes).min(STEP_BYTES)

@@ -161,7 +161,9 @@ impl Wal {
         state.lacks_files.store(tail.lacks_files, Release);
         state.unsynced_since_ms.store(tail.unsynced_since_ms.map_or(0, |since| since.max(1)), Release);
         state.is_held.store(tail.is_held(), Release);
-        state.space_due_ms.store(tail.space_due_ms(), Release);
+        let is_content = tail.has_spare() && !tail.is_held();
+        let space_due = if is_content { u64::MAX } else { tail.maker.retry_ms() };
+        state.space_due_ms.store(space_due, Release);
     }
 
     /// Goes on with the segment to come; whether it got further.

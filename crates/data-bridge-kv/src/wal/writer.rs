@@ -15,10 +15,6 @@ use crate::clock::Stopwatch;
 use crate::disk::{Disk, File, is_full, is_out_of_files};
 use crate::record::{self, Mark, Position};
 
-/// A second spare segment is made where the disk has so many times the bytes of one, and if not, looked for after so long.
-const SECOND_SHARE: u64 = 4;
-const SECOND_AGAIN_MS: u64 = 1000;
-
 /// The segment that grows.
 pub(super) struct Active {
     number: u64,
@@ -40,10 +36,6 @@ pub(super) struct Tail {
     pub(super) fingerprint: u64,
     pub(super) active: Option<Active>,
     pub(super) spare: Option<Spare>,
-    /// The one behind it, made once the active one is half full: when that is, there is a whole segment of room still.
-    pub(super) second: Option<Spare>,
-    /// When that may be begun, by the clock.
-    pub(super) second_due_ms: u64,
     pub(super) maker: Maker,
     pub(super) watermark: Mark,
     /// The segment before the active one, and the chain up to what was written last.
@@ -76,8 +68,7 @@ pub(super) struct Surroundings<'a> {
 impl Tail {
     /// Bytes that can be written without asking for space.
     pub(super) fn runway(&self) -> u64 {
-        let spares = self.spare.iter().chain(&self.second);
-        let spare: u64 = spares.map(|spare| spare.size.saturating_sub(HEADER_BYTES as u64)).sum();
+        let spare = self.spare.as_ref().map_or(0, |spare| spare.size.saturating_sub(HEADER_BYTES as u64));
         self.active.as_ref().map_or(0, Active::rest) + spare
     }
 
@@ -242,9 +233,7 @@ impl Tail {
                 return Ok(None);
             }
         }
-        let next = self.spare.take();
-        self.spare = self.second.take();
-        Ok(next)
+        Ok(self.spare.take())
     }
 
     /// How much the log needs a segment, if somebody waits (`in_haste`) or not.
@@ -278,8 +267,7 @@ impl Tail {
             Ok(()) => return true,
             Err(segment::Lengthening::Undone) => {}
             Err(segment::Lengthening::InDoubt) => {
-                // Numbers grow: the second one comes before any that is made from now on.
-                let spare = std::mem::replace(&mut self.spare, self.second.take());
+                let spare = self.spare.take();
                 spare.iter().for_each(|spare| segment::discard(around.disk, spare));
                 (self.is_short, self.lacks_files) = (true, false);
             }
@@ -297,14 +285,11 @@ impl Tail {
         }
     }
 
-    /// Goes on a step with the spare segments if one is missing or short, in haste if somebody waits for it; whether it got
+    /// Goes on a step with the spare segment if one is missing or short, in haste if somebody waits for it; whether it got
     /// further. That there is no space is no error: the log goes on with what it has.
     pub(super) fn make_space(&mut self, around: &mut Surroundings<'_>, in_haste: bool) -> io::Result<bool> {
         if !self.maker.may_try(around.now_ms) {
             return Ok(false);
-        }
-        if self.has_spare() {
-            return self.make_second(around);
         }
         if self.spare.is_some() {
             return Ok(self.complete_spare(around));
@@ -328,40 +313,6 @@ impl Tail {
         Ok(true)
     }
 
-    /// Goes on a step with a second spare segment if it is time for one, where the disk has plenty.
-    fn make_second(&mut self, around: &Surroundings<'_>) -> io::Result<bool> {
-        if !self.wants_second() || around.now_ms < self.second_due_ms {
-            return Ok(false);
-        }
-        let most = self.maker.most_bytes().saturating_mul(SECOND_SHARE);
-        let has_plenty = around.disk.free_bytes().is_ok_and(|free| free >= most);
-        let made = has_plenty.then(|| self.maker.step(around.disk, around.now_ms, Need::Ahead)).transpose();
-        let Ok(Some(made)) = made else {
-            // Nothing is short as yet: the first one may be made at any time.
-            self.maker.rest_no_more();
-            self.second_due_ms = around.now_ms.saturating_add(SECOND_AGAIN_MS);
-            return Ok(false);
-        };
-        if made.is_some() {
-            around.disk.sync_names()?;
-            self.second = made;
-        }
-        Ok(true)
-    }
-
-    fn wants_second(&self) -> bool {
-        let is_half_full = |active: &Active| active.rest() < active.size / 2;
-        self.second.is_none() && self.active.as_ref().is_some_and(is_half_full)
-    }
-
-    /// When it makes sense to go on with the spare segments, by the clock; `u64::MAX` where they are as they should be.
-    pub(super) fn space_due_ms(&self) -> u64 {
-        if self.is_held() || !self.has_spare() {
-            return self.maker.retry_ms();
-        }
-        if self.wants_second() { self.second_due_ms } else { u64::MAX }
-    }
-
     /// Goes on a step with a spare segment that is short. Where there is no space it stays so.
     fn complete_spare(&mut self, around: &Surroundings<'_>) -> bool {
         let lacks = self.spare.as_ref().map_or(0, Spare::lacks);
@@ -373,7 +324,7 @@ impl Tail {
     }
 
     /// Whether the segment to come is there as it should be.
-    fn has_spare(&self) -> bool {
+    pub(super) fn has_spare(&self) -> bool {
         self.spare.as_ref().is_some_and(|spare| spare.lacks() == 0)
     }
 
@@ -394,8 +345,9 @@ impl Tail {
         self.watermark.set_for_good(self.durable)?;
         self.close_active(around);
         self.maker.abandon(around.disk);
-        let spares = self.spare.take().into_iter().chain(self.second.take());
-        spares.filter(|_| !keeps).for_each(|spare| segment::discard(around.disk, &spare));
+        if let Some(spare) = self.spare.take().filter(|_| !keeps) {
+            segment::discard(around.disk, &spare);
+        }
         Ok(())
     }
 }
