@@ -273,6 +273,7 @@ impl Dialogue {
         let mut lookout = shared.engine.look_ahead(caller, &mut ahead);
         let look = |key, element| lookout.tell(key, element);
         let tail = requests::read(input, &limits, most, &mut args, &mut scratch, &mut requests, look);
+        lookout.ask();
         requests::complete(&mut args, &scratch, &mut requests);
         let on_disk = (caller.waits != Waits::Never).then(|| {
             shared.engine.fetch_ahead(caller, requests.iter().filter_map(|one| one.read_key(&args)))

@@ -46,8 +46,9 @@ impl Dialogue {
         let pin = Pin::new();
         let mut ahead = std::mem::take(&mut self.memory.ahead).begin(&pin);
         let Session { shared, caller, .. } = &self.session;
-        let lookout = shared.engine.look_ahead(caller, &mut ahead);
-        let (stop, fault) = self.read_frames(input, lookout, &mut args, &mut framed);
+        let mut lookout = shared.engine.look_ahead(caller, &mut ahead);
+        let (stop, fault) = self.read_frames(input, &mut lookout, &mut args, &mut framed);
+        lookout.ask();
         let reads = framed.iter().filter(|one| one.spec.is_some_and(|spec| spec.has(READ)));
         let keys = reads.filter_map(|one| one.spec?.only_key(one.args(&args)));
         let on_disk = (caller.waits != Waits::Never).then(|| shared.engine.fetch_ahead(caller, keys));
@@ -65,7 +66,7 @@ impl Dialogue {
     fn read_frames<'a>(
         &self,
         input: &'a [u8],
-        mut lookout: Lookout<'_, 'a>,
+        lookout: &mut Lookout<'_, 'a>,
         args: &mut Vec<Arg<'a>>,
         framed: &mut Vec<Framed>,
     ) -> (Option<Next>, Option<Error>) {

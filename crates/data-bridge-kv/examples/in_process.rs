@@ -146,6 +146,7 @@ fn in_batches(
     let mut ahead = memory.begin(&pin);
     let mut lookout = engine.look_ahead(caller, &mut ahead);
     names.iter().for_each(|name| lookout.tell(Some(name), None));
+    lookout.ask();
     for (place, name) in names.iter().enumerate() {
         let turn = ahead.turn(place);
         let done = if place.is_multiple_of(WRITE_EVERY) {

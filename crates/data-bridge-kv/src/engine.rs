@@ -254,6 +254,7 @@ impl Engine {
         let mut ahead = Lookahead::default().begin(&pin);
         let mut lookout = self.look_ahead(caller, &mut ahead);
         calls.iter().for_each(|call| lookout.tell(call.command.keys().only(), None));
+        lookout.ask();
         // What is on disk is read ahead as soon as the first command has to wait for it.
         let mut quick = (caller.waits != Waits::Never && self.core.tier.is_some())
             .then(|| Caller { waits: Waits::Never, ..parking.clone() });

@@ -159,7 +159,8 @@ fn prefetch_entry(hashed: &Option<Hashed<'_>>, behind: u8) -> bool {
     home.is_none_or(|home| home.prefetch_entry(behind))
 }
 
-/// Takes down the keys of a batch's commands, one after the other, and asks for their slots.
+/// Takes down the keys of a batch's commands, one after the other, and then asks for their slots: together, because a
+/// processor that waits to learn where the pages of one stand looks only a few hundred instructions ahead for the next.
 pub struct Lookout<'e, 'p> {
     space: &'e Space,
     ahead: &'e mut Ahead<'p>,
@@ -174,12 +175,15 @@ impl<'p> Lookout<'_, 'p> {
         let hashed = key.map(|key| {
             let hash = self.space.hash(key);
             let home = self.space.outline(hash).and_then(|outline| outline.home(hash, &pin.0));
-            if let Some(home) = home {
-                home.prefetch_slots();
-            }
             Hashed { key, hash, home, element: element.map_or(0, element_hash) }
         });
         self.ahead.keys.push(hashed);
+    }
+
+    /// Asks for the slots of all keys that were told.
+    #[inline(never)]
+    pub fn ask(self) {
+        self.ahead.keys.iter().flatten().filter_map(|hashed| hashed.home).for_each(Home::prefetch_slots);
     }
 }
 

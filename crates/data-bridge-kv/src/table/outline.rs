@@ -7,7 +7,7 @@
 use std::marker::PhantomData;
 use std::num::NonZeroUsize;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use crossbeam_epoch::Guard;
 
@@ -23,6 +23,8 @@ const HIDDEN: u32 = u32::MAX;
 /// The published directory of one table.
 pub struct Outline {
     depth: AtomicU32,
+    /// The address of the handles that are published: only good for asking for the one that a search begins with.
+    handles: AtomicUsize,
     /// For each depth of the directory that there ever was, its handles. Levels stay, so that late readers find memory.
     levels: [OnceLock<Box<[AtomicU64]>>; LEVELS],
 }
@@ -30,7 +32,11 @@ pub struct Outline {
 impl Outline {
     /// An outline that shows nothing yet.
     pub(super) fn new() -> Outline {
-        Outline { depth: AtomicU32::new(HIDDEN), levels: [const { OnceLock::new() }; LEVELS] }
+        Outline {
+            depth: AtomicU32::new(HIDDEN),
+            handles: AtomicUsize::new(0),
+            levels: [const { OnceLock::new() }; LEVELS],
+        }
     }
 
     /// Publishes a whole directory of `1 << depth` handles.
@@ -40,6 +46,7 @@ impl Outline {
         for (word, segment) in words.iter().zip(segments) {
             word.store(packed(segment), Ordering::Release);
         }
+        self.handles.store(segments.as_ptr().addr(), Ordering::Relaxed);
         self.depth.store(depth, Ordering::Release);
     }
 
@@ -62,12 +69,14 @@ impl Outline {
     pub fn home<'g>(&self, hash: KeyHash, _guard: &'g Guard) -> Option<Home<'g>> {
         let depth = self.depth.load(Ordering::Acquire);
         let words = self.levels.get(depth as usize)?.get()?;
-        let word = words.get(hash.prefix(depth))?.load(Ordering::Acquire);
+        let place = hash.prefix(depth);
+        let word = words.get(place)?.load(Ordering::Acquire);
         let groups = NonZeroUsize::new((word >> 16) as usize)?;
         let (group_count, segment_depth) = (word as u8 & 0x7f, (word >> 7) as u32 & 0x3f);
         let tag = hash.tag(segment_depth);
         let index = home_of(tag, usize::from(group_count)) as u8;
-        Some(Home { groups, group_count, index, tag, guard: PhantomData })
+        let handle = self.handles.load(Ordering::Relaxed) + place * size_of::<Segment>();
+        Some(Home { groups, handle, group_count, index, tag, guard: PhantomData })
     }
 }
 
@@ -76,6 +85,8 @@ impl Outline {
 pub struct Home<'g> {
     /// The address of the segment's first group.
     groups: NonZeroUsize,
+    /// The address of the segment's handle, if the directory has not moved.
+    handle: usize,
     tag: u16,
     group_count: u8,
     index: u8,
@@ -83,9 +94,10 @@ pub struct Home<'g> {
 }
 
 impl Home<'_> {
-    /// First step of a look ahead: asks the processor for the slots where the search begins.
+    /// First step of a look ahead: asks the processor for the slots where the search begins, and for what leads there.
     #[inline]
     pub fn prefetch_slots(self) {
+        prefetch(std::ptr::without_provenance(self.handle));
         prefetch(self.group(0).cast());
     }
 
@@ -164,6 +176,17 @@ mod tests {
         numbers.filter(stands).count()
     }
 
+    /// How many of the keys would have their segment's handle asked for where it does not stand.
+    fn misled(table: &Table, outline: &Outline, hasher: &KeyHasher, numbers: std::ops::Range<u32>) -> usize {
+        let guard = crossbeam_epoch::pin();
+        let is_misled = |number: &u32| {
+            let hash = hasher.hash(&number.to_le_bytes());
+            let handle = std::ptr::from_ref(table.directory.segment(hash)).addr();
+            outline.home(hash, &guard).is_some_and(|home| home.handle != handle)
+        };
+        numbers.filter(is_misled).count()
+    }
+
     #[test]
     fn it_follows_a_table_that_grows_and_shrinks() {
         let hasher = KeyHasher::new(5);
@@ -174,11 +197,13 @@ mod tests {
         }
         let all = found(&outline, &hasher, 0..100_000);
         assert!(all > 95_000, "{all} of 100,000 at home or next to it");
+        assert_eq!(misled(&table, &outline, &hasher, 0..100_000), 0);
         for number in 1_000..100_000 {
             remove(&mut table, &hasher, number);
         }
         let left = found(&outline, &hasher, 0..1_000);
         assert!(left > 950, "{left} of 1,000 at home or next to it");
+        assert_eq!(misled(&table, &outline, &hasher, 0..1_000), 0);
         drop(table);
         assert_eq!(found(&outline, &hasher, 0..1_000), 0, "a table that is gone shows nothing");
     }
@@ -196,6 +221,7 @@ mod tests {
         drop(taken);
         let shown = found(&outline, &hasher, 0..5_000);
         assert!(shown > 4_750, "{shown} of 5,000 at home or next to it");
+        assert_eq!(misled(&table, &outline, &hasher, 0..5_000), 0);
     }
 
     #[test]
