@@ -264,6 +264,12 @@ impl Table {
         }
     }
 
+    /// Asks the processor for the entry that probably has this hash.
+    #[inline]
+    pub fn prefetch_entry(&self, hash: KeyHash) {
+        self.directory.segment(hash).prefetch_entry(hash);
+    }
+
     /// Asks the processor for slots, and for an entry whose slots have arrived; both are named by top bits of their hash,
     /// see [`Table::under`].
     #[inline]

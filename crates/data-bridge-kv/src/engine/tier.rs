@@ -455,7 +455,7 @@ impl Core {
             let _moves = tier.moves.write();
             let mut txn = self.begin_behind(space, shard);
             match &written {
-                Ok(()) => here.iter().for_each(|item| txn.arrive(item)),
+                Ok(()) => txn.arrive_all(here),
                 Err(_) => txn.stay(),
             }
             txn.finish().send();

@@ -427,6 +427,13 @@ impl Segment {
         super::prefetch(self.groups.as_ptr().wrapping_add(home).cast());
     }
 
+    /// Asks the processor for the entry that probably has this hash.
+    #[inline]
+    pub(super) fn prefetch_entry(&self, hash: KeyHash) {
+        let tag = self.tag(hash);
+        self.groups()[self.home(tag)].likely(tag).prefetch();
+    }
+
     /// Asks the processor for the block in the first slot from the tag of `hash` on that may be it, where the whole tag is
     /// not known.
     #[inline]

@@ -22,6 +22,9 @@ const LARGE_BYTES: usize = 1 << 20;
 /// Entries that are looked at in one go while a shard is locked.
 const LOOKED_AT_ONCE: usize = 1024;
 
+/// How many arrivals ahead an entry is asked for.
+const ARRIVES_AHEAD: usize = 8;
+
 /// An entry on disk whose value or name is needed.
 pub struct Wanted {
     /// Its name, where that is known.
@@ -432,8 +435,17 @@ impl<'a> Txn<'a> {
         Some(bytes.max(1))
     }
 
-    /// An entry of the one locked shard has arrived on disk.
-    pub fn arrive(&mut self, item: &Item) {
+    /// Entries of the one locked shard have arrived on disk.
+    pub fn arrive_all(&mut self, items: &[Item]) {
+        for (index, item) in items.iter().enumerate() {
+            if let (Some(next), Some(shard)) = (items.get(index + ARRIVES_AHEAD), self.only_shard()) {
+                shard.table.prefetch_entry(next.id().hash());
+            }
+            self.arrive(item);
+        }
+    }
+
+    fn arrive(&mut self, item: &Item) {
         self.changed = true;
         let (space, id) = (self.space, item.id());
         if let (Some(locator), Some(Shard { cold: Some(cold), table, sequence, .. })) =
