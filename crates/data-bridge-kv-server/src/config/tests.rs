@@ -70,6 +70,16 @@ fn values_that_cannot_be_are_refused_with_their_source() {
 }
 
 #[test]
+fn a_setting_that_is_left_empty_is_not_done_without() {
+    assert!(refused(&layers(&[], &[("KV_LISTEN", "")], None)).contains("at least one address"));
+    assert!(refused(&layers(&[], &[], Some("listen = []"))).contains("file kv.toml"));
+    assert!(refused(&layers(&[(KeyName::Data, "")], &[], None)).contains("expected a directory"));
+    for little in ["0", "1000KB"] {
+        assert!(refused(&layers(&[(KeyName::MaxMemory, little)], &[], None)).contains("at least 1MB"));
+    }
+}
+
+#[test]
 fn a_directory_and_the_durability_of_namespaces_can_be_given() {
     let (config, _) =
         Config::read(&layers(&[(KeyName::Data, "d"), (KeyName::MaxDisk, "2GB")], &[], None)).unwrap();
