@@ -80,6 +80,29 @@ async fn typed_values_go_in_and_out_over_resp() {
     assert_eq!(connection.ask("KV.CAS l MISSING TO 1").await, "#f\r\n");
 }
 
+/// `replies.txt` has another use for the bar.
+#[tokio::test]
+async fn a_subcommand_without_its_arguments_is_refused() {
+    let server = start(&[], &[]).await;
+    let mut connection = Raw::connect(server.addresses()[0]).await;
+    for (line, name) in [("CONFIG SET", "config|set"), ("CLIENT KILL", "client|kill")] {
+        let reply = format!("-ERR wrong number of arguments for '{name}' command\r\n");
+        assert_eq!(connection.ask(line).await, reply);
+    }
+}
+
+/// What Redis knows since 7.4, the version that HELLO tells.
+#[tokio::test]
+async fn a_walk_over_fields_leaves_values_out_wherever_that_is_said() {
+    let server = start(&[], &[]).await;
+    let mut connection = Raw::connect(server.addresses()[0]).await;
+    connection.ask("HSET h f 1").await;
+    for options in ["NOVALUES", "MATCH f* COUNT 5 NOVALUES", "NOVALUES MATCH f*"] {
+        let reply = connection.ask(&format!("HSCAN h 0 {options}")).await;
+        assert_eq!(reply, "*2\r\n$1\r\n0\r\n*1\r\n$1\r\nf\r\n", "{options}");
+    }
+}
+
 #[tokio::test]
 async fn waits_hold_their_connection_and_watches_push() {
     let server = start(&[], &[]).await;
