@@ -63,6 +63,9 @@ async fn typed_values_go_in_and_out_over_resp() {
         ("KV.CAS price VALUE 1.10 TO 2.20 AS decimal", ":1\r\n"),
         ("KV.INCR price 0.05 AS decimal", "$4\r\n2.25\r\n"),
         ("KV.SET price 1.1x AS decimal", "-ERR "),
+        ("KV.INCR tries 1 EX 10 PX 5", "-ERR syntax error\r\n"),
+        ("KV.TRANSITION job status TO new MISSING EX 10 KEEPTTL", "-ERR syntax error\r\n"),
+        ("KV.WAIT job TIMEOUT -1", "-ERR value is out of range, must be positive\r\n"),
     ] {
         let got = connection.ask(line).await;
         assert!(got == reply || reply == "-ERR " && got.starts_with(reply), "{line}: {got:?}");

@@ -8,6 +8,8 @@ use super::keys::{KEYS, Key, KeyName};
 
 /// The variable that names the TOML file.
 pub const FILE_VARIABLE: &str = "KV_CONFIG";
+/// The variable that tells clients where the server is: whoever starts both may have it set.
+const URL_VARIABLE: &str = "KV_URL";
 
 /// The sources of settings, as found.
 #[derive(Clone, Debug, Default)]
@@ -186,7 +188,7 @@ fn split(key: &Key, value: &str) -> Vec<String> {
 fn key_of_variable(variable: &str) -> Result<Option<&'static Key>, ConfigError> {
     let Some(name) = variable.strip_prefix("KV_") else { return Ok(None) };
     let of_service = name == "PORT" || name.starts_with("PORT_") || name.contains("SERVICE_");
-    if variable == FILE_VARIABLE || of_service {
+    if [FILE_VARIABLE, URL_VARIABLE].contains(&variable) || of_service {
         return Ok(None);
     }
     let known = KEYS.iter().find(|key| key.variable() == variable);
