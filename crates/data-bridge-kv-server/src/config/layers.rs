@@ -132,7 +132,9 @@ impl Merged {
 
     fn take_file(&mut self, path: &str, text: &str) -> Result<(), ConfigError> {
         let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
-            ConfigError(format!("{path} is not valid TOML: {}", error.message().replace('\n', " ")))
+            let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+            let (line, why) = (before.matches('\n').count() + 1, error.message().replace('\n', " "));
+            ConfigError(format!("{path} is not valid TOML in line {line}: {why}"))
         })?;
         for (name, value) in table {
             if name == "namespaces" {

@@ -44,7 +44,7 @@ fn unknown_keys_are_errors() {
     assert!(refused(&layers(&[], &[], Some("treads = 4"))).contains("treads"));
     assert!(refused(&layers(&[], &[], Some("password = 'x'"))).contains("password"));
     assert!(refused(&layers(&[], &[], Some("[namespaces.a]\nmod = 'task'"))).contains("unknown key 'mod'"));
-    assert!(refused(&layers(&[], &[], Some("= 1"))).contains("not valid TOML"));
+    assert!(refused(&layers(&[], &[], Some("threads = 1\n= 1"))).contains("not valid TOML in line 2: "));
     let kubernetes = [("KV_PORT", "tcp://1.2.3.4:5"), ("KV_SERVICE_HOST", "x"), ("KV_PORT_7379_TCP", "y")];
     Config::read(&layers(&[], &kubernetes, None)).unwrap();
     Config::read(&layers(&[], &[("KV_URL", "kv://127.0.0.1:7379")], None)).unwrap();
