@@ -166,6 +166,9 @@ fn print_config(args: ServeArgs) -> ExitCode {
 }
 
 fn health(address: &str, path: &str) -> ExitCode {
+    if address == "off" {
+        return fail(FAILED, "there is no admin port to ask: --admin, or KV_ADMIN, is off");
+    }
     let runtime = match Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(FAILED, &error),

@@ -108,6 +108,14 @@ fn bad_configurations_end_with_code_2_and_one_line() {
 }
 
 #[test]
+fn a_health_check_says_that_there_is_no_admin_port() {
+    let asked = command(&["health"]).env("KV_ADMIN", "off").output().unwrap();
+    let text = String::from_utf8(asked.stderr).unwrap();
+    assert_eq!(asked.status.code(), Some(1));
+    assert!(text.contains("there is no admin port") && text.lines().count() == 1, "{text}");
+}
+
+#[test]
 fn a_variable_that_is_no_text_is_refused() {
     use std::os::unix::ffi::OsStrExt;
 
