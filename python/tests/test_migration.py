@@ -172,6 +172,12 @@ def test_the_bar_is_for_terminals() -> None:
         assert bool(out.getvalue()) == bool(wanted)
 
 
+def test_an_unknown_namespace_is_told_once(source: Any, server: Any, capsys: Any) -> None:
+    assert main(["import", source[0], server.url("nowhere")]) == 1
+    shown = capsys.readouterr()
+    assert (shown.out, shown.err.count("unknown namespace 'nowhere'")) == ("", 1)
+
+
 def test_mistakes(server: Any, capsys: Any) -> None:
     assert imported("redis://127.0.0.1:1/0", server) == 1
     assert "ConnectionError" in capsys.readouterr().err

@@ -316,6 +316,10 @@ def test_the_command_line(server: Any, tmp_path: Path) -> None:
     code, output = run("import", "--help")
     assert (code, "kv://host:port/namespace of a running server" in output) == (0, True), output
     assert "--resume RESUME" in output
+    code, output = run("check", "--help")
+    assert (code, "<DIRECTORY>" in output, "--url URL" in output) == (0, True, True), output
+    code, output = run("--help")
+    assert (code, "  serve " in output, "  cli " in output) == (0, True, True), output
     # Wheels are built without object storage.
     code, output = run("serve", "--data", str(tmp_path), "--snapshot-dest", "s3://bucket/x")
     assert code == 2

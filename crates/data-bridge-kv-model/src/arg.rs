@@ -111,8 +111,15 @@ pub fn parse_float(text: &[u8]) -> Option<f64> {
         let digit = |number: u64, digit: &u8| number.wrapping_mul(10).wrapping_add(u64::from(digit & 15));
         return Some(text.iter().fold(0, digit) as f64);
     }
-    let text = std::str::from_utf8(text).ok()?;
-    text.parse::<f64>().ok().filter(|number| !number.is_nan())
+    let number = std::str::from_utf8(text).ok()?.parse::<f64>().ok()?;
+    let digits = || text.split(|byte| matches!(byte, b'e' | b'E')).next().unwrap_or_default();
+    let fits = match number {
+        // Only a word is infinite, and only zeros are zero: anything else is out of a float's range.
+        f64::INFINITY | f64::NEG_INFINITY => !text.iter().any(u8::is_ascii_digit),
+        0.0 => !digits().iter().any(|byte| matches!(byte, b'1'..=b'9')),
+        number => !number.is_nan(),
+    };
+    fits.then_some(number)
 }
 
 /// Reads a Decimal argument: a Decimal, an Int, or text of a number.
@@ -229,11 +236,14 @@ mod tests {
         {
             assert_eq!(parse_float(digits.as_bytes()), digits.parse().ok(), "{digits}");
         }
-        for (text, number) in [("1.5", 1.5), ("inf", f64::INFINITY), ("-inf", f64::NEG_INFINITY), ("+1", 1.0)]
+        for (text, number) in
+            [("1.5", 1.5), ("inf", f64::INFINITY), ("-inf", f64::NEG_INFINITY), ("+1", 1.0), ("0e400", 0.0)]
         {
             assert_eq!(parse_float(text.as_bytes()), Some(number), "{text}");
         }
-        for bad in ["nan", "+nan", "", " 1", "1 ", "+-1", "abc", "1,5", "1_0", "0x10"] {
+        for bad in
+            ["nan", "+nan", "", " 1", "1 ", "+-1", "abc", "1,5", "1_0", "0x10", "1e400", "-1e400", "1e-400"]
+        {
             assert_eq!(parse_float(bad.as_bytes()), None, "{bad:?}");
         }
     }

@@ -268,9 +268,7 @@ impl ServeArgs {
         self,
         environment: impl Iterator<Item = (OsString, OsString)>,
     ) -> Result<Layers, ConfigError> {
-        let environment: Vec<(String, String)> = environment
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-            .collect();
+        let environment = ours(environment)?;
         let named =
             environment.iter().find(|(name, _)| name == FILE_VARIABLE).map(|(_, path)| PathBuf::from(path));
         let file = match self.config.or(named) {
@@ -308,4 +306,19 @@ impl ServeArgs {
         flags.extend(values.into_iter().filter_map(|(key, value)| Some((key, value?))));
         Ok(Layers { flags, environment, file })
     }
+}
+
+/// The variables that may be settings. One that is not UTF-8 is refused: without it the server would do without its data
+/// directory or its password, and say nothing.
+fn ours(
+    environment: impl Iterator<Item = (OsString, OsString)>,
+) -> Result<Vec<(String, String)>, ConfigError> {
+    let named = environment.filter_map(|(name, value)| Some((name.into_string().ok()?, value)));
+    named
+        .filter(|(name, _)| name.starts_with("KV_"))
+        .map(|(name, value)| match value.into_string() {
+            Ok(value) => Ok((name, value)),
+            Err(_) => Err(ConfigError(format!("environment variable {name} is not UTF-8"))),
+        })
+        .collect()
 }

@@ -201,6 +201,10 @@ pub fn is_resp_only(command: &ConnectionCommand<'_>) -> bool {
 /// A subcommand that does not exist.
 fn unknown_subcommand(args: &Args<'_>) -> Error {
     let word = args.peek().and_then(|arg| arg.text().ok()).unwrap_or_default();
-    let word: String = word.chars().take(64).flat_map(char::escape_debug).collect();
-    Error::invalid(format!("unknown subcommand '{word}'"))
+    Error::invalid(format!("unknown subcommand '{}'", shown(word)))
+}
+
+/// What an error repeats of a client's words.
+fn shown(word: &str) -> String {
+    word.chars().take(64).flat_map(char::escape_debug).collect()
 }

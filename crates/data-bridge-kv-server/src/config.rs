@@ -99,19 +99,26 @@ pub struct Config {
 
 /// The least length of the log that may be asked for.
 const LOG_BYTES_MIN: u64 = 1 << 20;
+/// The least memory budget that may be asked for. Redis's 0, for no budget, is none here.
+const MEMORY_BYTES_MIN: u64 = 1 << 20;
 
 impl Config {
     /// Merges the layers and reads every value; also answers the merged text for `config print`.
     pub fn read(layers: &Layers) -> Result<(Config, Merged), ConfigError> {
         let merged = layers.merge()?;
         let config = Config {
-            listen: list(&merged, KeyName::Listen, Endpoint::parse)?,
+            listen: listen(&merged)?,
             listen_is_default: *merged.source(KeyName::Listen) == Source::Default,
             admin: one(&merged, KeyName::Admin, |text| match text {
                 "off" | "" => Ok(None),
                 text => admin_address(text).map(Some),
             })?,
-            max_memory: one(&merged, KeyName::MaxMemory, Size::parse)?,
+            max_memory: one(&merged, KeyName::MaxMemory, |text| match Size::parse(text)? {
+                Size::Bytes(bytes) if bytes < MEMORY_BYTES_MIN => {
+                    Err("a size of at least 1MB, or auto".to_owned())
+                }
+                size => Ok(size),
+            })?,
             threads: one(&merged, KeyName::Threads, |text| match text {
                 "auto" => Ok(None),
                 text => whole(text, 1, 1024).map(Some),
@@ -133,7 +140,7 @@ impl Config {
             max_clients_per_address: one(&merged, KeyName::MaxClientsPerAddress, |text| {
                 whole(text, 1, 1_000_000)
             })?,
-            data: merged.text(KeyName::Data).map(PathBuf::from),
+            data: data(&merged)?,
             max_disk: one(&merged, KeyName::MaxDisk, Size::parse)?,
             log_bytes: one(&merged, KeyName::LogBytes, |text| match Size::parse(text)? {
                 Size::Bytes(bytes) if bytes >= LOG_BYTES_MIN => Ok(bytes),
@@ -169,6 +176,23 @@ impl Config {
             }
             _ => Ok(()),
         }
+    }
+}
+
+/// An empty list would be a server that nobody can reach.
+fn listen(merged: &Merged) -> Result<Vec<Endpoint>, ConfigError> {
+    let endpoints = list(merged, KeyName::Listen, Endpoint::parse)?;
+    match endpoints.is_empty() {
+        true => Err(wrong(merged, KeyName::Listen, "", "at least one address")),
+        false => Ok(endpoints),
+    }
+}
+
+/// An empty name would be the working directory.
+fn data(merged: &Merged) -> Result<Option<PathBuf>, ConfigError> {
+    match merged.text(KeyName::Data) {
+        Some("") => Err(wrong(merged, KeyName::Data, "", "a directory")),
+        text => Ok(text.map(PathBuf::from)),
     }
 }
 

@@ -166,6 +166,9 @@ fn print_config(args: ServeArgs) -> ExitCode {
 }
 
 fn health(address: &str, path: &str) -> ExitCode {
+    if address == "off" {
+        return fail(FAILED, "there is no admin port to ask: --admin, or KV_ADMIN, is off");
+    }
     let runtime = match Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(FAILED, &error),
@@ -231,19 +234,30 @@ fn check(path: &Path) -> ExitCode {
 
 /// A directory that is there, and that no server uses.
 fn unused_directory(path: &Path) -> Result<DataDirectory, String> {
-    if !path.is_dir() {
-        return Err(format!("{}: no such directory", path.display()));
-    }
-    DataDirectory::open(path, |_| 0).map_err(|error| format!("{}: {error}{}", path.display(), advice(&error)))
+    store_in(path, |path| DataDirectory::open(path, |_| 0), |directory| &**directory.disk())
 }
 
 /// The same for whoever only reads: it need not be one that can be written.
 fn readable_directory(path: &Path) -> Result<Arc<dyn Disk>, String> {
+    store_in(path, DataDirectory::open_to_read, |disk| &**disk)
+}
+
+/// Opens a directory and refuses one where no store has been: nothing would be found wrong with it, and a backup of it
+/// would be empty.
+fn store_in<T>(
+    path: &Path,
+    open: impl FnOnce(&Path) -> data_bridge_kv_model::Result<T>,
+    disk: impl FnOnce(&T) -> &dyn Disk,
+) -> Result<T, String> {
+    let told = |what: &dyn std::fmt::Display| format!("{}: {what}", path.display());
     if !path.is_dir() {
-        return Err(format!("{}: no such directory", path.display()));
+        return Err(told(&"no such directory"));
     }
-    DataDirectory::open_to_read(path)
-        .map_err(|error| format!("{}: {error}{}", path.display(), advice(&error)))
+    let found = open(path).map_err(|error| format!("{}{}", told(&error), advice(&error)))?;
+    let names = disk(&found).list().map_err(|error| told(&error))?;
+    let is_ours =
+        |name: &String| name == manifest::NAME || name.starts_with("log-") || name.starts_with("cold-");
+    if names.iter().any(is_ours) { Ok(found) } else { Err(told(&"no store has been here")) }
 }
 
 /// What to do about a directory that is in use.

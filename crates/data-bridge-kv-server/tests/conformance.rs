@@ -63,6 +63,9 @@ async fn typed_values_go_in_and_out_over_resp() {
         ("KV.CAS price VALUE 1.10 TO 2.20 AS decimal", ":1\r\n"),
         ("KV.INCR price 0.05 AS decimal", "$4\r\n2.25\r\n"),
         ("KV.SET price 1.1x AS decimal", "-ERR "),
+        ("KV.INCR tries 1 EX 10 PX 5", "-ERR syntax error\r\n"),
+        ("KV.TRANSITION job status TO new MISSING EX 10 KEEPTTL", "-ERR syntax error\r\n"),
+        ("KV.WAIT job TIMEOUT -1", "-ERR value is out of range, must be positive\r\n"),
     ] {
         let got = connection.ask(line).await;
         assert!(got == reply || reply == "-ERR " && got.starts_with(reply), "{line}: {got:?}");
@@ -78,6 +81,29 @@ async fn typed_values_go_in_and_out_over_resp() {
     connection.expect("+OK\r\n").await;
     assert_eq!(connection.ask("KV.GET l").await, list);
     assert_eq!(connection.ask("KV.CAS l MISSING TO 1").await, "#f\r\n");
+}
+
+/// `replies.txt` has another use for the bar.
+#[tokio::test]
+async fn a_subcommand_without_its_arguments_is_refused() {
+    let server = start(&[], &[]).await;
+    let mut connection = Raw::connect(server.addresses()[0]).await;
+    for (line, name) in [("CONFIG SET", "config|set"), ("CLIENT KILL", "client|kill")] {
+        let reply = format!("-ERR wrong number of arguments for '{name}' command\r\n");
+        assert_eq!(connection.ask(line).await, reply);
+    }
+}
+
+/// What Redis knows since 7.4, the version that HELLO tells.
+#[tokio::test]
+async fn a_walk_over_fields_leaves_values_out_wherever_that_is_said() {
+    let server = start(&[], &[]).await;
+    let mut connection = Raw::connect(server.addresses()[0]).await;
+    connection.ask("HSET h f 1").await;
+    for options in ["NOVALUES", "MATCH f* COUNT 5 NOVALUES", "NOVALUES MATCH f*"] {
+        let reply = connection.ask(&format!("HSCAN h 0 {options}")).await;
+        assert_eq!(reply, "*2\r\n$1\r\n0\r\n*1\r\n$1\r\nf\r\n", "{options}");
+    }
 }
 
 #[tokio::test]

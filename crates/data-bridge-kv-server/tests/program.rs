@@ -108,6 +108,53 @@ fn bad_configurations_end_with_code_2_and_one_line() {
 }
 
 #[test]
+fn a_health_check_says_that_there_is_no_admin_port() {
+    let asked = command(&["health"]).env("KV_ADMIN", "off").output().unwrap();
+    let text = String::from_utf8(asked.stderr).unwrap();
+    assert_eq!(asked.status.code(), Some(1));
+    assert!(text.contains("there is no admin port") && text.lines().count() == 1, "{text}");
+}
+
+#[test]
+fn a_variable_that_is_no_text_is_refused() {
+    use std::os::unix::ffi::OsStrExt;
+
+    for variable in ["KV_PASSWORD_FILE", "KV_DATA"] {
+        let value = std::ffi::OsStr::from_bytes(b"/kept/\xff");
+        let print = command(&["config", "print", "--effective"]).env(variable, value).output().unwrap();
+        let text = String::from_utf8(print.stderr).unwrap();
+        assert_eq!(
+            (print.status.code(), text),
+            (Some(2), format!("error: environment variable {variable} is not UTF-8\n"))
+        );
+    }
+}
+
+#[test]
+fn a_directory_where_no_store_has_been_is_neither_whole_nor_backed_up() {
+    let path = std::env::temp_dir().join(format!("kv-none-{}", std::process::id()));
+    std::fs::create_dir_all(&path).unwrap();
+    std::fs::write(path.join("notes"), b"something else").unwrap();
+    let (here, copy) = (path.to_str().unwrap(), path.join("copy"));
+    for args in [
+        &["check", here][..],
+        &["log", "verify", here],
+        &["log", "dump", here],
+        &["backup", "create", "--data", here, "--to", copy.to_str().unwrap()],
+    ] {
+        let output = output(args);
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {text}");
+        assert!(
+            text.ends_with(": no store has been here\n") && text.lines().count() == 1,
+            "{args:?}: {text}"
+        );
+    }
+    assert!(!copy.exists());
+    std::fs::remove_dir_all(path).unwrap();
+}
+
+#[test]
 fn a_directory_that_can_not_be_used_ends_with_code_4_and_one_line() {
     let output = output(&["serve", "--data", "/dev/null"]);
     let text = String::from_utf8(output.stderr).unwrap();

@@ -60,10 +60,16 @@ def literal(text: str) -> Any:
 
 def check(args: list[str]) -> int:
     """`check [--url URL]`: writes, reads and deletes a key of its own, and says how long that took."""
-    parser = argparse.ArgumentParser(prog="data-bridge-kv check", description="Checks that a server works.")
-    parser.add_argument("--url", help="kv://host:port/namespace; KV_URL unless given")
+    parser = check_arguments()
     with connected(parser, parser.parse_args(args).url) as client:
         return printed(lambda: checked(client))
+
+
+def check_arguments() -> argparse.ArgumentParser:
+    """What `check` takes where it names no directory."""
+    parser = argparse.ArgumentParser(prog="data-bridge-kv check", description="Checks that a server works.")
+    parser.add_argument("--url", help="kv://host:port/namespace; KV_URL unless given")
+    return parser
 
 
 def checked(client: Client) -> str:

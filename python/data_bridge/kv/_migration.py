@@ -243,6 +243,7 @@ def migrate(args: list[str]) -> int:
         parser.error(str(error))
     with client:
         try:
+            client.dbsize()  # an unknown namespace is told once, not for each key
             return both(source, client, given.verify, given.resume)
         except source.errors as error:
             sys.stderr.write(f"\n{type(error).__name__}: {error}\n")

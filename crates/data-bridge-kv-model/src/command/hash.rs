@@ -1,6 +1,6 @@
 //! Commands on hashes.
 
-use super::key::{ScanOptions, scan_cursor, scan_options};
+use super::key::{ScanOptions, scan_cursor, walk_option};
 use super::set::random_count;
 use super::{Command, NumberStyle};
 use crate::arg::{Arg, Args};
@@ -108,7 +108,14 @@ pub(super) fn hexists<'a>(args: &mut Args<'a>) -> Parsed<'a> {
 }
 
 fn add<'a>(args: &mut Args<'a>, style: NumberStyle) -> Parsed<'a> {
-    wrap(HashCommand::Add { key: args.key()?, field: args.next_arg()?, by: args.next_arg()?, style })
+    let (key, field, by) = (args.key()?, args.next_arg()?, args.next_arg()?);
+    // What the text of an increment lacks is not told as a fault of the field.
+    match style {
+        NumberStyle::RedisInteger if by.content().is_some() => drop(by.int()?),
+        NumberStyle::RedisFloat if by.content().is_some() => drop(by.float()?),
+        NumberStyle::RedisInteger | NumberStyle::RedisFloat | NumberStyle::Typed => {}
+    }
+    wrap(HashCommand::Add { key, field, by, style })
 }
 
 pub(super) fn hincrby<'a>(args: &mut Args<'a>) -> Parsed<'a> {
@@ -137,8 +144,13 @@ pub(super) fn hrandfield<'a>(args: &mut Args<'a>) -> Parsed<'a> {
 pub(super) fn hscan<'a>(args: &mut Args<'a>) -> Parsed<'a> {
     let key = args.key()?;
     let cursor = scan_cursor(args.next_arg()?)?;
-    let novalues = args.word("NOVALUES");
-    let mut options = scan_options(args)?;
-    options.values = !novalues;
+    let mut options = ScanOptions { values: true, ..ScanOptions::ALL };
+    while !args.is_empty() {
+        if args.word("NOVALUES") {
+            options.values = false;
+        } else if !walk_option(args, &mut options)? {
+            return Err(Error::syntax());
+        }
+    }
     wrap(HashCommand::Scan { key, cursor, options })
 }

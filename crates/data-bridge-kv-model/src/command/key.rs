@@ -7,6 +7,9 @@ use crate::key::Key;
 use crate::kind::Kind;
 use crate::limits::{DEADLINE_MS, PATTERN_BYTES, SCAN_COUNT};
 
+/// Longest piece of an unknown option that an error repeats.
+const SHOWN_CHARS: usize = 64;
+
 /// Condition of an EXPIRE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExpireCondition {
@@ -20,6 +23,8 @@ pub enum ExpireCondition {
     IfLater,
     /// Only if earlier; none counts as never (LT).
     IfEarlier,
+    /// Only where a deadline is, and if earlier (XX LT).
+    IfSomeAndEarlier,
 }
 
 /// What a TTL query answers.
@@ -50,6 +55,12 @@ pub struct ScanOptions<'a> {
     pub redis_type: Option<&'a str>,
     /// Answer key and value pairs instead of keys.
     pub values: bool,
+}
+
+impl ScanOptions<'_> {
+    /// Everything, in steps of Redis's size.
+    pub(super) const ALL: ScanOptions<'static> =
+        ScanOptions { pattern: None, prefix: None, count: 10, kind: None, redis_type: None, values: false };
 }
 
 /// A command on keys.
@@ -125,21 +136,41 @@ fn expire_with<'a>(args: &mut Args<'a>, scale: i64, absolute: bool, command: &st
     let limit = DEADLINE_MS.cast_signed();
     let time = number.checked_mul(scale).filter(|ms| *ms <= limit);
     let time = time.ok_or_else(|| Error::invalid(format!("invalid expire time in '{command}' command")))?;
-    let mut condition = ExpireCondition::Always;
-    while condition == ExpireCondition::Always && !args.is_empty() {
-        condition = if args.word("NX") {
-            ExpireCondition::IfNone
-        } else if args.word("XX") {
-            ExpireCondition::IfSome
-        } else if args.word("GT") {
-            ExpireCondition::IfLater
-        } else if args.word("LT") {
-            ExpireCondition::IfEarlier
-        } else {
-            return Err(Error::invalid("Unsupported option"));
-        };
-    }
+    let condition = expire_condition(args)?;
     wrap(KeyCommand::Expire { key, time, absolute, condition })
+}
+
+/// `[NX | XX | GT | LT | XX GT | XX LT]`, in any order.
+fn expire_condition(args: &mut Args<'_>) -> Result<ExpireCondition> {
+    let (mut none, mut some, mut later, mut earlier) = (false, false, false, false);
+    while let Some(option) = args.peek() {
+        if args.word("NX") {
+            none = true;
+        } else if args.word("XX") {
+            some = true;
+        } else if args.word("GT") {
+            later = true;
+        } else if args.word("LT") {
+            earlier = true;
+        } else {
+            let option = String::from_utf8_lossy(option.content().unwrap_or_default());
+            let shown: String = option.chars().take(SHOWN_CHARS).flat_map(char::escape_debug).collect();
+            return Err(Error::invalid(format!("Unsupported option {shown}")));
+        }
+    }
+    match (none, some, later, earlier) {
+        (false, false, false, false) => Ok(ExpireCondition::Always),
+        (true, false, false, false) => Ok(ExpireCondition::IfNone),
+        (false, true, false, false) => Ok(ExpireCondition::IfSome),
+        // Without a deadline nothing is later.
+        (false, _, true, false) => Ok(ExpireCondition::IfLater),
+        (false, false, false, true) => Ok(ExpireCondition::IfEarlier),
+        (false, true, false, true) => Ok(ExpireCondition::IfSomeAndEarlier),
+        (false, _, true, true) => {
+            Err(Error::invalid("GT and LT options at the same time are not compatible"))
+        }
+        (true, ..) => Err(Error::invalid("NX and XX, GT or LT options at the same time are not compatible")),
+    }
 }
 
 pub(super) fn ttl<'a>(args: &mut Args<'a>) -> Parsed<'a> {
@@ -199,19 +230,14 @@ fn invalid_cursor() -> Error {
 }
 
 /// Reads `[MATCH pattern] [PREFIX text] [COUNT n] [TYPE word] [KIND name] [VALUES]`.
-pub(super) fn scan_options<'a>(args: &mut Args<'a>) -> Result<ScanOptions<'a>> {
-    let mut options =
-        ScanOptions { pattern: None, prefix: None, count: 10, kind: None, redis_type: None, values: false };
+fn scan_options<'a>(args: &mut Args<'a>) -> Result<ScanOptions<'a>> {
+    let mut options = ScanOptions::ALL;
     while !args.is_empty() {
-        if args.word("MATCH") {
-            options.pattern = Some(pattern(args.next_arg()?)?);
-        } else if args.word("PREFIX") {
+        if walk_option(args, &mut options)? {
+            continue;
+        }
+        if args.word("PREFIX") {
             options.prefix = Some(args.next_arg()?.content().ok_or_else(Error::syntax)?);
-        } else if args.word("COUNT") {
-            options.count = match args.next_arg()?.int()? {
-                count @ 1.. => usize::try_from(count).unwrap_or(SCAN_COUNT).min(SCAN_COUNT),
-                _ => return Err(Error::syntax()),
-            };
         } else if args.word("TYPE") {
             options.redis_type = Some(args.next_arg()?.text()?);
         } else if args.word("KIND") {
@@ -224,6 +250,32 @@ pub(super) fn scan_options<'a>(args: &mut Args<'a>) -> Result<ScanOptions<'a>> {
         }
     }
     Ok(options)
+}
+
+/// Reads `[MATCH pattern] [COUNT n]` of a walk over the members of one key.
+pub(super) fn member_options<'a>(args: &mut Args<'a>) -> Result<ScanOptions<'a>> {
+    let mut options = ScanOptions::ALL;
+    while !args.is_empty() {
+        if !walk_option(args, &mut options)? {
+            return Err(Error::syntax());
+        }
+    }
+    Ok(options)
+}
+
+/// Reads one of the options that every walk has; answers whether there was one.
+pub(super) fn walk_option<'a>(args: &mut Args<'a>, options: &mut ScanOptions<'a>) -> Result<bool> {
+    if args.word("MATCH") {
+        options.pattern = Some(pattern(args.next_arg()?)?);
+    } else if args.word("COUNT") {
+        options.count = match args.next_arg()?.int()? {
+            count @ 1.. => usize::try_from(count).unwrap_or(SCAN_COUNT).min(SCAN_COUNT),
+            _ => return Err(Error::syntax()),
+        };
+    } else {
+        return Ok(false);
+    }
+    Ok(true)
 }
 
 fn pattern(arg: Arg<'_>) -> Result<&[u8]> {
@@ -255,7 +307,7 @@ pub(super) fn waitaof<'a>(args: &mut Args<'a>) -> Parsed<'a> {
     let (local, replicas, timeout) =
         (args.next_arg()?.int()?, args.next_arg()?.int()?, args.next_arg()?.int()?);
     if !(0..=1).contains(&local) || replicas < 0 || timeout < 0 {
-        return Err(Error::new(ErrorKind::OutOfRange, "value is out of range, must be positive"));
+        return Err(Error::new(ErrorKind::OutOfRange, "numlocal is 0 or 1, and no number may be negative"));
     }
     wrap(KeyCommand::Sync { redis: true })
 }

@@ -117,8 +117,10 @@ fn typed<'a>(args: &mut Args<'a>, negate: bool) -> Result<Command<'a>> {
             refresh = true;
         } else if args.word("CONVERT") {
             convert = true;
-        } else {
+        } else if expiry == Expiry::Default {
             expiry = scalar::expiry(args, "kv.incr")?;
+        } else {
+            return Err(Error::syntax());
         }
     }
     let style = NumberStyle::Typed;

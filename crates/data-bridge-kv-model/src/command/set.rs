@@ -1,6 +1,6 @@
 //! Commands on sets.
 
-use super::key::{ScanOptions, scan_cursor, scan_options};
+use super::key::{ScanOptions, member_options, scan_cursor};
 use super::{Command, Keys};
 use crate::arg::{Arg, Args};
 use crate::error::{Error, Result};
@@ -133,5 +133,5 @@ pub(super) fn sdiffstore<'a>(args: &mut Args<'a>) -> Parsed<'a> {
 pub(super) fn sscan<'a>(args: &mut Args<'a>) -> Parsed<'a> {
     let key = args.key()?;
     let cursor = scan_cursor(args.next_arg()?)?;
-    wrap(SetCommand::Scan { key, cursor, options: scan_options(args)? })
+    wrap(SetCommand::Scan { key, cursor, options: member_options(args)? })
 }

@@ -151,7 +151,7 @@ pub(super) fn transition<'a>(args: &mut Args<'a>) -> Parsed<'a> {
         expiry: Expiry::Keep,
         fence: None,
     };
-    let mut given = false;
+    let (mut given, mut timed) = (false, false);
     while !args.is_empty() {
         if args.word("MISSING") {
             (step.or_missing, given) = (true, true);
@@ -166,8 +166,10 @@ pub(super) fn transition<'a>(args: &mut Args<'a>) -> Parsed<'a> {
             }
         } else if args.word("FENCE") {
             step.fence = Some(version(args.next_arg()?)?);
+        } else if !timed {
+            (step.expiry, timed) = (optional_expiry(args, Expiry::Keep, "kv.transition")?, true);
         } else {
-            step.expiry = optional_expiry(args, Expiry::Keep, "kv.transition")?;
+            return Err(Error::syntax());
         }
     }
     if !given {
@@ -184,7 +186,7 @@ fn is_same_field(one: &Arg<'_>, other: &Arg<'_>) -> bool {
 /// `key [TIMEOUT ms] [PRESENT | NEWER version | [FIELD f] STATES n state…]`.
 pub(super) fn wait<'a>(args: &mut Args<'a>) -> Parsed<'a> {
     let key = args.key()?;
-    let timeout_ms = if args.word("TIMEOUT") { Some(version(args.next_arg()?)?) } else { None };
+    let timeout_ms = if args.word("TIMEOUT") { Some(args.next_arg()?.count()? as u64) } else { None };
     let until = if args.is_empty() {
         Until::Change
     } else if args.word("PRESENT") {

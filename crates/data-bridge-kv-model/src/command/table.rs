@@ -185,13 +185,13 @@ commands! {
         "Delete keys";
     EXISTS 0x032 "EXISTS" key::exists, 1, MANY, READ | FAST, ALL,
         "Count existing keys";
-    EXPIRE 0x033 "EXPIRE" key::expire, 2, 3, WRITE | FAST | REPEATABLE, ONE,
+    EXPIRE 0x033 "EXPIRE" key::expire, 2, 4, WRITE | FAST | REPEATABLE, ONE,
         "Deadline in seconds from now";
-    PEXPIRE 0x034 "PEXPIRE" key::pexpire, 2, 3, WRITE | FAST | REPEATABLE, ONE,
+    PEXPIRE 0x034 "PEXPIRE" key::pexpire, 2, 4, WRITE | FAST | REPEATABLE, ONE,
         "Deadline in milliseconds from now";
-    EXPIREAT 0x035 "EXPIREAT" key::expireat, 2, 3, WRITE | FAST | REPEATABLE, ONE,
+    EXPIREAT 0x035 "EXPIREAT" key::expireat, 2, 4, WRITE | FAST | REPEATABLE, ONE,
         "Deadline in unix seconds";
-    PEXPIREAT 0x036 "PEXPIREAT" key::pexpireat, 2, 3, WRITE | FAST | REPEATABLE, ONE,
+    PEXPIREAT 0x036 "PEXPIREAT" key::pexpireat, 2, 4, WRITE | FAST | REPEATABLE, ONE,
         "Deadline in unix milliseconds";
     TTL 0x037 "TTL" key::ttl, 1, 1, READ | FAST, ONE,
         "Seconds left";
@@ -225,7 +225,7 @@ commands! {
         "Remove every key of every namespace";
     KV_CLEAR 0x046 "KV.CLEAR" key::clear, 1, 1, WRITE | REPEATABLE, NONE,
         "Delete the keys with a prefix";
-    MEMORY 0x047 "MEMORY" key::memory, 2, 4, READ, SECOND,
+    MEMORY 0x047 "MEMORY" key::memory, 1, 4, READ, SECOND,
         "Bytes a key takes";
     KV_SYNC 0x048 "KV.SYNC" key::sync, 0, 0, READ, NONE,
         "Wait until everything done so far is on disk";

@@ -1,7 +1,7 @@
 //! Commands on sorted sets.
 
 use super::Command;
-use super::key::{ScanOptions, scan_cursor, scan_options};
+use super::key::{ScanOptions, member_options, scan_cursor};
 use super::set::random_count;
 use crate::arg::{Arg, Args};
 use crate::error::{Error, Result};
@@ -291,5 +291,5 @@ pub(super) fn zrandmember<'a>(args: &mut Args<'a>) -> Parsed<'a> {
 pub(super) fn zscan<'a>(args: &mut Args<'a>) -> Parsed<'a> {
     let key = args.key()?;
     let cursor = scan_cursor(args.next_arg()?)?;
-    wrap(ZSetCommand::Scan { key, cursor, options: scan_options(args)? })
+    wrap(ZSetCommand::Scan { key, cursor, options: member_options(args)? })
 }

@@ -91,7 +91,12 @@ fn connection_families(shared: &Shared, page: &mut Page) {
     page.one("kv_connections", "gauge", "Open connections.", connected);
     page.one("kv_connections_accepted_total", "counter", "Connections accepted.", totals.accepted);
     page.one("kv_connections_refused_total", "counter", "Connections refused by a limit.", totals.refused);
-    page.one("kv_connections_ended_total", "counter", "Connections ended by a limit.", totals.ended);
+    page.one(
+        "kv_connections_ended_total",
+        "counter",
+        "Connections ended by a limit or a malformed request.",
+        totals.ended,
+    );
     page.one("kv_commands_total", "counter", "Commands carried out.", totals.commands);
     page.one("kv_received_bytes_total", "counter", "Bytes received from clients.", totals.received);
     page.one("kv_sent_bytes_total", "counter", "Bytes sent to clients.", totals.sent);

@@ -6,7 +6,7 @@ use data_bridge_kv_model::command::table;
 use data_bridge_kv_model::error::{Error, Result};
 use data_bridge_kv_model::{Arg, Args, ReplyBuf, ValueRef};
 
-use super::{Effect, unknown_subcommand};
+use super::{Effect, shown, unknown_subcommand};
 use crate::clients::Client;
 use crate::mailbox::END;
 use crate::session::Session;
@@ -82,12 +82,13 @@ fn set_info(session: &Session, args: &mut Args<'_>) -> Result<()> {
 fn list(session: &Session, args: &mut Args<'_>, out: &mut ReplyBuf) -> Result<()> {
     let mut wanted = Vec::new();
     if args.word("ID") {
+        if args.is_empty() {
+            return Err(Error::syntax());
+        }
         for id in args.all() {
             wanted.push(id.int()?);
         }
-    } else if args.word("TYPE") && !args.word("NORMAL") {
-        // Every connection is a normal one.
-        args.next_arg()?;
+    } else if args.word("TYPE") && !is_normal(args)? {
         wanted.push(-1);
     }
     let mut text = String::new();
@@ -102,38 +103,88 @@ fn list(session: &Session, args: &mut Args<'_>, out: &mut ReplyBuf) -> Result<()
     Ok(())
 }
 
-/// `CLIENT KILL ID id` and `CLIENT KILL address:port`.
+/// What CLIENT KILL looks for; all that is given must fit.
+#[derive(Default)]
+struct Filter<'a> {
+    id: Option<u64>,
+    address: Option<&'a str>,
+    local: Option<&'a str>,
+    /// Whether the connections of this kind and user are ours at all.
+    is_ours: bool,
+    skips_me: bool,
+}
+
+impl<'a> Filter<'a> {
+    /// Reads `[ID id] [ADDR a] [LADDR a] [TYPE t] [USER u] [SKIPME YES|NO]`, in any order.
+    fn read(args: &mut Args<'a>) -> Result<Filter<'a>> {
+        let mut filter = Filter { is_ours: true, skips_me: true, ..Filter::default() };
+        while !args.is_empty() {
+            if args.word("ID") {
+                let id = u64::try_from(args.next_arg()?.int()?).ok().filter(|id| *id > 0);
+                filter.id = Some(id.ok_or_else(|| Error::invalid("client-id should be greater than 0"))?);
+            } else if args.word("ADDR") {
+                filter.address = Some(args.next_arg()?.text()?);
+            } else if args.word("LADDR") {
+                filter.local = Some(args.next_arg()?.text()?);
+            } else if args.word("TYPE") {
+                filter.is_ours &= is_normal(args)?;
+            } else if args.word("USER") {
+                filter.is_ours &= args.next_arg()?.text()? == "default";
+            } else if args.word("SKIPME") {
+                filter.skips_me = args.word("YES");
+                if !filter.skips_me && !args.word("NO") {
+                    return Err(Error::syntax());
+                }
+            } else {
+                return Err(Error::syntax());
+            }
+        }
+        Ok(filter)
+    }
+
+    fn fits(&self, client: &Client) -> bool {
+        self.is_ours
+            && self.id.is_none_or(|id| id == client.id)
+            && self.address.is_none_or(|address| client.address.to_string() == address)
+            && self.local.is_none_or(|local| client.local.to_string() == local)
+    }
+}
+
+/// Reads one of Redis's types of connections. Every connection is a normal one.
+fn is_normal(args: &mut Args<'_>) -> Result<bool> {
+    let kind = args.next_arg()?.text()?;
+    match kind.to_ascii_lowercase().as_str() {
+        "normal" => Ok(true),
+        "master" | "replica" | "slave" | "pubsub" => Ok(false),
+        _ => Err(Error::invalid(format!("Unknown client type '{}'", shown(kind)))),
+    }
+}
+
+/// `CLIENT KILL filter…` and `CLIENT KILL address:port`.
 fn kill(session: &Session, args: &mut Args<'_>, out: &mut ReplyBuf) -> Result<Effect> {
-    let all = session.shared.clients.list();
-    let (victims, old_form): (Vec<_>, bool) = if args.word("ID") {
-        let id = args.next_arg()?.int()?;
-        (all.into_iter().filter(|client| i64::try_from(client.id) == Ok(id)).collect(), false)
-    } else if args.word("ADDR") {
-        let address = args.next_arg()?.text()?;
-        (all.into_iter().filter(|client| client.address.to_string() == address).collect(), false)
+    let is_old_form = args.len() == 1;
+    let filter = if is_old_form {
+        let address = Some(args.next_arg()?.text()?);
+        Filter { address, is_ours: true, ..Filter::default() }
+    } else if args.is_empty() {
+        return Err(Error::invalid("wrong number of arguments for 'client|kill' command"));
     } else {
-        let address = args.next_arg()?.text()?;
-        (all.into_iter().filter(|client| client.address.to_string() == address).collect(), true)
+        Filter::read(args)?
     };
-    let mut skip_me = true;
-    if args.word("SKIPME") {
-        skip_me = !args.word("NO");
-        if skip_me && !args.word("YES") {
-            return Err(Error::syntax());
-        }
-    }
-    args.finish()?;
     let (mut killed, mut myself) = (0, false);
-    for client in victims {
-        if client.id != session.client.id {
-            client.mailbox.signal(END);
-            killed += 1;
-        } else if !skip_me || old_form {
+    for client in session.shared.clients.list() {
+        let is_me = client.id == session.client.id;
+        if !filter.fits(&client) || is_me && filter.skips_me {
+            continue;
+        }
+        killed += 1;
+        if is_me {
             myself = true;
-            killed += 1;
+        } else {
+            client.mailbox.signal(END);
         }
     }
-    match (old_form, killed) {
+    match (is_old_form, killed) {
         (true, 0) => return Err(Error::invalid("No such client")),
         (true, _) => out.ok(),
         (false, killed) => out.integer(killed),

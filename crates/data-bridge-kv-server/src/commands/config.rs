@@ -4,7 +4,7 @@ use data_bridge_kv_model::error::{Error, ErrorKind, Result};
 use data_bridge_kv_model::limits::NAMESPACES;
 use data_bridge_kv_model::{Arg, Args, Glob, ReplyBuf, Shape, ValueRef};
 
-use super::unknown_subcommand;
+use super::{shown, unknown_subcommand};
 use crate::endpoint::Endpoint;
 use crate::session::Session;
 
@@ -74,14 +74,16 @@ fn get(session: &Session, patterns: &[Arg<'_>], out: &mut ReplyBuf) -> Result<()
 /// A setting may be set to what it is: clients and benchmarks do so at their start. All else is decided when the
 /// server starts.
 fn set(session: &Session, pairs: &[Arg<'_>], out: &mut ReplyBuf) -> Result<()> {
+    if pairs.is_empty() {
+        return Err(Error::invalid("wrong number of arguments for 'config|set' command"));
+    }
     let settings = settings(session);
     for pair in pairs.chunks_exact(2) {
         let [name, value] = pair else { return Err(Error::syntax()) };
         let (name, value) = (name.text()?.to_ascii_lowercase(), value.text()?);
         let known = settings.iter().find(|(known, _)| *known == name);
         let Some((_, now)) = known else {
-            let shown: String = name.chars().take(64).flat_map(char::escape_debug).collect();
-            let text = format!("Unknown option or number of arguments for CONFIG SET - '{shown}'");
+            let text = format!("Unknown option or number of arguments for CONFIG SET - '{}'", shown(&name));
             return Err(Error::invalid(text));
         };
         if now != value {

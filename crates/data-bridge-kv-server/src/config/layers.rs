@@ -8,6 +8,8 @@ use super::keys::{KEYS, Key, KeyName};
 
 /// The variable that names the TOML file.
 pub const FILE_VARIABLE: &str = "KV_CONFIG";
+/// The variable that tells clients where the server is: whoever starts both may have it set.
+const URL_VARIABLE: &str = "KV_URL";
 
 /// The sources of settings, as found.
 #[derive(Clone, Debug, Default)]
@@ -130,7 +132,9 @@ impl Merged {
 
     fn take_file(&mut self, path: &str, text: &str) -> Result<(), ConfigError> {
         let table: toml::Table = text.parse().map_err(|error: toml::de::Error| {
-            ConfigError(format!("{path} is not valid TOML: {}", error.message().replace('\n', " ")))
+            let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+            let (line, why) = (before.matches('\n').count() + 1, error.message().replace('\n', " "));
+            ConfigError(format!("{path} is not valid TOML in line {line}: {why}"))
         })?;
         for (name, value) in table {
             if name == "namespaces" {
@@ -186,7 +190,7 @@ fn split(key: &Key, value: &str) -> Vec<String> {
 fn key_of_variable(variable: &str) -> Result<Option<&'static Key>, ConfigError> {
     let Some(name) = variable.strip_prefix("KV_") else { return Ok(None) };
     let of_service = name == "PORT" || name.starts_with("PORT_") || name.contains("SERVICE_");
-    if variable == FILE_VARIABLE || of_service {
+    if [FILE_VARIABLE, URL_VARIABLE].contains(&variable) || of_service {
         return Ok(None);
     }
     let known = KEYS.iter().find(|key| key.variable() == variable);

@@ -44,9 +44,10 @@ fn unknown_keys_are_errors() {
     assert!(refused(&layers(&[], &[], Some("treads = 4"))).contains("treads"));
     assert!(refused(&layers(&[], &[], Some("password = 'x'"))).contains("password"));
     assert!(refused(&layers(&[], &[], Some("[namespaces.a]\nmod = 'task'"))).contains("unknown key 'mod'"));
-    assert!(refused(&layers(&[], &[], Some("= 1"))).contains("not valid TOML"));
+    assert!(refused(&layers(&[], &[], Some("threads = 1\n= 1"))).contains("not valid TOML in line 2: "));
     let kubernetes = [("KV_PORT", "tcp://1.2.3.4:5"), ("KV_SERVICE_HOST", "x"), ("KV_PORT_7379_TCP", "y")];
     Config::read(&layers(&[], &kubernetes, None)).unwrap();
+    Config::read(&layers(&[], &[("KV_URL", "kv://127.0.0.1:7379")], None)).unwrap();
 }
 
 #[test]
@@ -66,6 +67,16 @@ fn values_that_cannot_be_are_refused_with_their_source() {
         (KeyName::InsecureNoAuth, "perhaps"),
     ] {
         assert!(refused(&layers(&[(key, text)], &[], None)).contains(text), "{text}");
+    }
+}
+
+#[test]
+fn a_setting_that_is_left_empty_is_not_done_without() {
+    assert!(refused(&layers(&[], &[("KV_LISTEN", "")], None)).contains("at least one address"));
+    assert!(refused(&layers(&[], &[], Some("listen = []"))).contains("file kv.toml"));
+    assert!(refused(&layers(&[(KeyName::Data, "")], &[], None)).contains("expected a directory"));
+    for little in ["0", "1000KB"] {
+        assert!(refused(&layers(&[(KeyName::MaxMemory, little)], &[], None)).contains("at least 1MB"));
     }
 }
 

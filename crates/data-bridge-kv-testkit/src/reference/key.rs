@@ -105,6 +105,7 @@ impl Space {
             ExpireCondition::IfSome => entry.deadline.is_some(),
             ExpireCondition::IfLater => deadline > current,
             ExpireCondition::IfEarlier => deadline < current,
+            ExpireCondition::IfSomeAndEarlier => entry.deadline.is_some() && deadline < current,
         };
         if applies {
             self.set_deadline(key, Some(deadline));

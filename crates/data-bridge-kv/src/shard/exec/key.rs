@@ -100,6 +100,7 @@ fn expire(
         ExpireCondition::IfSome => current.is_some(),
         ExpireCondition::IfLater => current.is_some_and(|current| deadline > current),
         ExpireCondition::IfEarlier => current.is_none_or(|current| deadline < current),
+        ExpireCondition::IfSomeAndEarlier => current.is_some_and(|current| deadline < current),
     };
     if applies && deadline <= now {
         txn.delete(place);
