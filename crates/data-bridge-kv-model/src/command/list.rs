@@ -42,8 +42,19 @@ pub enum ListCommand<'a> {
     RemoveAt { key: Key<'a>, index: i64 },
     /// Moves an element from one end to another, atomically.
     Move { from: Key<'a>, to: Key<'a>, take: End, put: End },
-    /// Index of the first equal element.
-    Position { key: Key<'a>, value: Arg<'a> },
+    /// Index of an equal element; with a count an array of so many at most.
+    Position { key: Key<'a>, value: Arg<'a>, search: Search },
+}
+
+/// How LPOS searches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Search {
+    /// The first equal element that counts: 1 is the first; negative ones are looked for from the tail on. Not 0.
+    pub rank: i64,
+    /// How many are wanted; only one, not in an array, without.
+    pub count: Option<usize>,
+    /// How many elements are looked at.
+    pub longest: usize,
 }
 
 type Parsed<'a> = Result<Command<'a>>;
@@ -150,5 +161,33 @@ pub(super) fn rpoplpush<'a>(args: &mut Args<'a>) -> Parsed<'a> {
 }
 
 pub(super) fn lpos<'a>(args: &mut Args<'a>) -> Parsed<'a> {
-    wrap(ListCommand::Position { key: args.key()?, value: args.next_arg()? })
+    let (key, value) = (args.key()?, args.next_arg()?);
+    let mut search = Search { rank: 1, count: None, longest: usize::MAX };
+    while !args.is_empty() {
+        if args.word("RANK") {
+            search.rank = args.next_arg()?.int()?;
+        } else if args.word("COUNT") {
+            search.count = Some(or_all(args, "COUNT")?);
+        } else if args.word("MAXLEN") {
+            search.longest = or_all(args, "MAXLEN")?;
+        } else {
+            return Err(Error::syntax());
+        }
+    }
+    if search.rank == 0 {
+        return Err(Error::invalid(
+            "RANK can't be zero: use 1 to start from the first match, 2 from the second ... or use negative to \
+             start from the end of the list",
+        ));
+    }
+    wrap(ListCommand::Position { key, value, search })
+}
+
+/// A number of which 0 stands for all.
+fn or_all(args: &mut Args<'_>, option: &str) -> Result<usize> {
+    match usize::try_from(args.next_arg()?.int()?) {
+        Ok(0) => Ok(usize::MAX),
+        Ok(number) => Ok(number),
+        Err(_) => Err(Error::invalid(format!("{option} can't be negative"))),
+    }
 }

@@ -261,7 +261,7 @@ commands! {
         "Insert before an index";
     KV_LREMOVE 0x06E "KV.LREMOVE" list::kv_lremove, 2, 2, WRITE, ONE,
         "Remove one element by index";
-    LPOS 0x06F "LPOS" list::lpos, 2, 2, READ, ONE,
+    LPOS 0x06F "LPOS" list::lpos, 2, 8, READ, ONE,
         "Index of an element";
     LMOVE 0x070 "LMOVE" list::lmove, 4, 4, WRITE | GROWS, TWO,
         "Move an element between lists";

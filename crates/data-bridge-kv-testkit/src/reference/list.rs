@@ -115,9 +115,25 @@ impl Space {
             ListCommand::Move { from, to, take, put } => {
                 self.move_element(from.as_str(), to.as_str(), *take, *put)
             }
-            ListCommand::Position { key, value } => {
+            ListCommand::Position { key, value, search } => {
                 let list = self.elements(key.as_str())?.unwrap_or_default();
-                Ok(find(&list, *value)?.map_or(Reply::Missing, count))
+                let mut indexes: Vec<usize> = (0..list.len()).collect();
+                if search.rank < 0 {
+                    indexes.reverse();
+                }
+                indexes.truncate(search.longest);
+                let mut found = Vec::new();
+                for index in indexes {
+                    if names(*value, &list[index])? {
+                        found.push(index);
+                    }
+                }
+                let before = usize::try_from(search.rank.unsigned_abs() - 1).unwrap_or(usize::MAX);
+                let mut found = found.into_iter().skip(before).map(count);
+                match search.count {
+                    Some(most) => Ok(Reply::Array(found.take(most).collect())),
+                    None => Ok(found.next().unwrap_or(Reply::Missing)),
+                }
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use data_bridge_kv_model::command::{End, Expiry, ListCommand};
+use data_bridge_kv_model::command::{End, Expiry, ListCommand, Search};
 use data_bridge_kv_model::{Arg, Error, ErrorKind, Key, Kind, ReplyBuf, Result, Shape, ValueRef};
 
 use super::scalar::{deadline, range};
@@ -96,13 +96,7 @@ pub fn run(txn: &mut Txn<'_>, command: &ListCommand<'_>, out: &mut ReplyBuf) -> 
         ListCommand::InsertAt { key, index, value } => insert_at(txn, *key, *index, *value, out),
         ListCommand::RemoveAt { key, index } => remove_at(txn, *key, *index, out),
         ListCommand::Move { from, to, take, put } => move_element(txn, *from, *to, *take, *put, out),
-        ListCommand::Position { key, value } => {
-            match find(read(txn, *key)?, *value)? {
-                Some(index) => out.count(index),
-                None => out.missing(),
-            }
-            Ok(())
-        }
+        ListCommand::Position { key, value, search } => find_all(read(txn, *key)?, *value, *search, out),
     }
 }
 
@@ -231,6 +225,35 @@ fn find(list: Option<&List>, named: Arg<'_>) -> Result<Option<usize>> {
         }
     }
     Ok(None)
+}
+
+fn find_all(list: Option<&List>, named: Arg<'_>, search: Search, out: &mut ReplyBuf) -> Result<()> {
+    let length = list.map_or(0, List::len);
+    let wanted = search.count.unwrap_or(1);
+    let mut passed_over = search.rank.unsigned_abs() - 1;
+    let mut found = Vec::new();
+    for step in 0..length.min(search.longest) {
+        let index = if search.rank < 0 { length - 1 - step } else { step };
+        let Some(element) = list.and_then(|list| list.get(index)) else { break };
+        if is_named(element, named)? {
+            match passed_over.checked_sub(1) {
+                Some(rest) => passed_over = rest,
+                None => found.push(index),
+            }
+            if found.len() == wanted {
+                break;
+            }
+        }
+    }
+    match (search.count, found.first()) {
+        (Some(_), _) => {
+            out.container(Shape::Array, found.len());
+            found.into_iter().for_each(|index| out.count(index));
+        }
+        (None, Some(index)) => out.count(*index),
+        (None, None) => out.missing(),
+    }
+    Ok(())
 }
 
 fn remove(txn: &mut Txn<'_>, key: Key<'_>, count: i64, value: Arg<'_>, out: &mut ReplyBuf) -> Result<()> {
