@@ -131,7 +131,7 @@ impl Space {
                 let before = usize::try_from(search.rank.unsigned_abs() - 1).unwrap_or(usize::MAX);
                 let mut found = found.into_iter().skip(before).map(count);
                 match search.count {
-                    Some(most) => Ok(Reply::Array(found.take(most).collect())),
+                    Some(most) => Ok(Reply::Container(Shape::Array, found.take(most).collect())),
                     None => Ok(found.next().unwrap_or(Reply::Missing)),
                 }
             }

@@ -95,7 +95,8 @@ rules! {
         LPUSH "key value+", RPUSH "key value+", LPUSHX "key value+", RPUSHX "key value", LPOP "key ?count",
         RPOP "key ?count", LINDEX "key index", LRANGE "key index index", LLEN "key", LSET "key index value",
         LREM "key index value", LTRIM "key index index", LINSERT "key BEFORE|AFTER value value",
-        LPOS "key value", LMOVE "key key LEFT|RIGHT LEFT|RIGHT", RPOPLPUSH "key key",
+        LPOS "key value ?RANK_index ?COUNT_count ?MAXLEN_count",
+        LMOVE "key key LEFT|RIGHT LEFT|RIGHT", RPOPLPUSH "key key",
     }
     List false {
         KV_LINSERT "key index value", KV_LREMOVE "key index",
