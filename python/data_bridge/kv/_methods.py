@@ -50,6 +50,9 @@ class ValuesView(BaseValuesView[Any]):
     def __iter__(self) -> Iterator[Any]:
         return (value for _, value in self._mapping._scan_items("", None))
 
+    def __contains__(self, value: object) -> bool:
+        return any(found is value or found == value for found in self)
+
 
 class StoreMethods(Commands, MutableMapping[str, Any]):
     """A store as a mapping. Every read is a copy: to change a stored list or dict use a view, or write it again."""
