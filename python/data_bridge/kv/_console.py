@@ -7,7 +7,7 @@ import ast
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, MappingView
+from collections.abc import Callable, ItemsView, Iterator, KeysView, ValuesView
 from typing import Any
 
 from data_bridge.kv._remote import Client, connect
@@ -43,7 +43,7 @@ def printed(call: Callable[[], Any]) -> int:
     """Prints a result, the items of an iterator or of `keys` one a line; an error goes to standard error."""
     try:
         result = call()
-        for item in result if isinstance(result, (Iterator, MappingView)) else [result]:
+        for item in result if isinstance(result, (Iterator, KeysView, ValuesView, ItemsView)) else [result]:
             sys.stdout.write(f"{item!r}\n")
         sys.stdout.flush()
     except KeyboardInterrupt:  # as a watch ends
