@@ -288,6 +288,9 @@ def test_what_no_server_takes_is_refused_before_it_is_sent(opened: Any) -> None:
     with pytest.raises(kv.LimitError, match="64 MiB"):
         opened.set("large", "x" * (65 << 20))
     assert opened["k"] == (1 if isinstance(opened, kv.Client) else 2)
+    with pytest.raises(kv.LimitError, match="too many arguments: 1048576 at most"):
+        opened.rpush("list", *[None] * (1 << 20))
+    assert "list" not in opened
 
 
 def test_what_no_server_takes_is_refused_in_an_event_loop(run: Any) -> None:
