@@ -401,6 +401,8 @@ def test_views_read_and_take_in_one_step(store: kv.Store, monkeypatch: pytest.Mo
         with monkeypatch.context() as patch:
             patch.setattr(type(view), "__getitem__", lambda _view, member: {}[member])
             assert (list(view.values()), 2 in view.values(), 7 in view.values()) == ([1, 2], True, False)
+            store.as_hash("copy").update(view, c=3)
+            assert store.as_hash("copy").copy() == {"a": 1, "b": 2, "c": 3}
             assert (view.pop("a"), view.pop("a", 7)) == (1, 7)
             assert view.setdefault("b", 5) == 2
             assert view.popitem() == ("b", 2)

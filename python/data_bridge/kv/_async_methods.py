@@ -190,9 +190,7 @@ class AsyncMethods(AsyncCommands):
 
     async def update(self, other: Any = (), /, **more: Value) -> None:
         """Writes several values in one step."""
-        pairs = dict(other)
-        pairs.update(more)
-        await self.set_many(pairs)
+        await self.set_many(shapes.merged(other, more))
 
     async def set_many(
         self,

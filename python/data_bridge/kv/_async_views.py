@@ -4,7 +4,7 @@ here: `get`, `set`, `delete`, `contains`, `length`."""
 from __future__ import annotations
 
 import operator
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Awaitable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from data_bridge._native import opcode as op
@@ -98,7 +98,7 @@ class AsyncHashView(AsyncView):
 
     async def update(self, other: Any = (), /, **more: Value) -> None:
         """Sets several fields in one step."""
-        pairs = {**dict(other), **more}
+        pairs = shapes.merged(other, more)
         if pairs:
             await self._store.hset(self.key, mapping=pairs)
 
@@ -267,7 +267,7 @@ class AsyncSortedSetView(AsyncView):
 
     async def update(self, other: Any = (), /, **more: Any) -> None:
         """Sets several scores in one step."""
-        pairs: dict[Any, Any] = {**dict(other.items() if isinstance(other, Mapping) else other), **more}
+        pairs = shapes.merged(other, more)
         if pairs:
             await self._store.zadd(self.key, pairs)
 

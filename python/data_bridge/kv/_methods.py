@@ -104,9 +104,7 @@ class StoreMethods(Commands, MutableMapping[str, Any]):
 
     def update(self, other: Any = (), /, **more: Value) -> None:
         """Writes several values in one step."""
-        pairs = dict(other)
-        pairs.update(more)
-        self.set_many(pairs)
+        self.set_many(shapes.merged(other, more))
 
     def popitem(self) -> NoReturn:
         """A store has no order, so there is no last item."""

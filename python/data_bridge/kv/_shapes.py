@@ -101,6 +101,11 @@ def pairs(mapping: Mapping[Any, Any] | Iterable[tuple[Any, Any]]) -> Args:
     return tuple(part for pair in items for part in pair)
 
 
+def merged(other: Any, more: Mapping[str, Any]) -> dict[Any, Any]:
+    """What `update` is given as a dict; a store or a view is read by its items, not key by key."""
+    return {**dict(other.items() if isinstance(other, Mapping) else other), **more}
+
+
 def pairs_after(first: Any, mapping: Mapping[Any, Any]) -> Args:
     """One argument, then keys and values."""
     return (first, *pairs(mapping))

@@ -7,7 +7,6 @@ from collections.abc import (
     ItemsView,
     Iterable,
     Iterator,
-    Mapping,
     MutableMapping,
     MutableSequence,
     MutableSet,
@@ -119,8 +118,7 @@ class HashView(View, MutableMapping[Any, Any]):
 
     def update(self, other: Any = (), /, **more: Value) -> None:
         """Sets several fields in one step."""
-        pairs = dict(other)
-        pairs.update(more)
+        pairs = shapes.merged(other, more)
         if pairs:
             self._store.hset(self.key, mapping=pairs)
 
@@ -316,8 +314,7 @@ class SortedSetView(View, MutableMapping[Any, Any]):
 
     def update(self, other: Any = (), /, **more: Any) -> None:
         """Sets several scores in one step."""
-        pairs: dict[Any, Any] = dict(other.items() if isinstance(other, Mapping) else other)
-        pairs.update(more)
+        pairs = shapes.merged(other, more)
         if pairs:
             self._store.zadd(self.key, pairs)
 
