@@ -153,8 +153,8 @@ impl NamespaceSettings {
         name.parse().ok().filter(|number| *number < NAMESPACES)
     }
 
-    /// The namespace with this name or number, of all 16. A new name takes the first number from 3 on that has none and is not
-    /// `kept`, as numbers that are configured themselves.
+    /// The namespace with this name or number, of all 16. A new name takes the first number from 3 on that has none and is
+    /// not `kept`, as numbers that are configured themselves.
     ///
     /// ```
     /// use data_bridge_kv::NamespaceSettings;

@@ -191,3 +191,20 @@ pub fn named_by_bytes(arg: Arg<'_>, stored: impl Fn(ValueRef<'_>) -> Option<Pack
         stored(value).filter(|found| show::matches_untyped(found.value(), bytes))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use data_bridge_kv_model::Value;
+
+    use super::*;
+
+    #[test]
+    fn a_collection_takes_no_part_that_would_make_it_too_deep() {
+        let grown = |levels: usize| {
+            let part = (1..levels).fold(Value::Null, |inner, _| Value::List(vec![inner])).encode();
+            check_growth(0, &[Arg::Value(ValueRef::decode(&part).unwrap())])
+        };
+        assert!(grown(31).is_ok());
+        assert_eq!(grown(32).unwrap_err().kind(), ErrorKind::UnsupportedValue);
+    }
+}
