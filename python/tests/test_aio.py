@@ -394,6 +394,7 @@ def test_a_watch_that_nobody_reads_keeps_little_and_says_so(run: Callable[[Test]
             async for event in watch:
                 seen += 1
                 if event.change == "lost":
+                    assert event.key == ""
                     break
             assert seen <= 10_001
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import pickle
 import stat
 import subprocess
@@ -94,6 +95,16 @@ def test_passwords(guarded: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         assert client["login"] == 6
         again = pickle.loads(pickle.dumps(client))
         assert again["login"] == 6
+    monkeypatch.delenv("KV_PASSWORD")
+    for make in (copy.copy, copy.deepcopy):  # what stays in the process keeps the password
+        with make(kv.connect(url, password="s3cret/@:")) as client:
+            assert client["login"] == 6
+
+        async def read(client: Any) -> Any:
+            async with client:
+                return await client.get("login")
+
+        assert asyncio.run(read(make(kv.aio.connect(url, password="s3cret/@:")))) == 6
 
 
 def test_a_password_that_nobody_asks_for_is_told(server: Any) -> None:

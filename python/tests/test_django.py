@@ -230,6 +230,8 @@ def test_mistakes_are_told_at_once(server: Any) -> None:
         KVCache(server.url(), {"OPTIONS": {"max_entrys": 10}})
     with pytest.raises(kv.InvalidArgumentError, match="a URL is"):
         KVCache("redis://127.0.0.1", {})
+    with pytest.raises(InvalidCacheBackendError, match=r"the URL of one server, not \['kv:"):
+        KVCache([server.url()], {})  # type: ignore[arg-type]
     with pytest.raises(kv.InvalidKeyError, match="256"), pytest.warns(base.CacheKeyWarning):
         KVCache(server.url(), {}).set("a" * 300, 1)
 

@@ -211,6 +211,33 @@ def test_an_asynchronous_watch_ends_with_its_embedded_store() -> None:
     asyncio.run(test())
 
 
+def test_all_who_read_an_asynchronous_watch_are_told_its_end(run: Any) -> None:
+    async def test(store: Any) -> None:
+        watch = await store.watch("key").start()
+        readers = [asyncio.create_task(watch.next()) for _ in range(3)]
+        await asyncio.sleep(0.05)
+        watch.close()
+        async with asyncio.timeout(PATIENCE):
+            ends = await asyncio.gather(*readers, return_exceptions=True)
+        assert [type(end) for end in ends] == [kv.ClosedError] * 3
+        await store.aclose()
+        with pytest.raises(kv.ClosedError):
+            await store.watch("key").start()
+
+    run(test)
+
+
+@pytest.mark.parametrize("host", ["a..b", "a" * 300, "a\0b"])
+def test_what_can_be_no_host_is_no_timeout(host: str) -> None:
+    async def test() -> None:
+        async with kv.aio.connect(f"kv://{host}:1", timeout=None) as client:
+            async with asyncio.timeout(PATIENCE):
+                with pytest.raises(kv.ConnectionError, match="can't connect"):
+                    await client.get("k")
+
+    asyncio.run(test())
+
+
 def test_an_asynchronous_watch_that_could_not_start_may_try_again(own_server: Any) -> None:
     own_server.kill()
 
@@ -261,6 +288,9 @@ def test_what_no_server_takes_is_refused_before_it_is_sent(opened: Any) -> None:
     with pytest.raises(kv.LimitError, match="64 MiB"):
         opened.set("large", "x" * (65 << 20))
     assert opened["k"] == (1 if isinstance(opened, kv.Client) else 2)
+    with pytest.raises(kv.LimitError, match="too many arguments: 1048576 at most"):
+        opened.rpush("list", *[None] * (1 << 20))
+    assert "list" not in opened
 
 
 def test_what_no_server_takes_is_refused_in_an_event_loop(run: Any) -> None:

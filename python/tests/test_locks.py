@@ -108,6 +108,7 @@ def test_whoever_waits_for_a_lock_is_woken(store: Either) -> None:
 def test_a_lock_that_is_not_free_in_time(store: Either) -> None:
     with kv.lock(store, "lock"):
         assert not kv.lock(store, "lock").acquire(timeout=0)
+        assert not kv.lock(store, "lock", timeout=0).acquire()
         start = time.monotonic()
         with (
             pytest.raises(kv.TimeoutError, match=r"'lock' was not free within 0.1 s"),
@@ -221,6 +222,7 @@ def test_asynchronous_locks(run: Run) -> None:
             lock.check()
             assert await lock.locked()
             assert not await kv.lock(store, "lock").acquire(timeout=0.01)
+            assert not await kv.lock(store, "lock", timeout=0.01).acquire()
             with pytest.raises(kv.TimeoutError):
                 async with kv.lock(store, "lock", timeout=0.01):
                     pass
@@ -252,6 +254,7 @@ def test_a_semaphore_lets_in_its_limit(store: Either) -> None:
     assert (total, most) == (40, 1)
     places = [kv.semaphore(store, "places", 3) for _ in range(4)]
     assert [place.acquire(timeout=0) for place in places] == [True, True, True, False]
+    assert not kv.semaphore(store, "places", 3, timeout=0).acquire()
     places[1].release()
     assert places[3].acquire(timeout=0)
     with pytest.raises(kv.TimeoutError, match=r"within 0.1 s"), kv.semaphore(store, "places", 3, timeout=0.1):

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -122,6 +123,13 @@ store["k"] = 1
 """
     ended = python(code)
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_the_process_ends_with_a_subinterpreter_that_has_the_module() -> None:
+    pytest.importorskip("_xxsubinterpreters", reason="renamed in CPython 3.13")
+    code = "import _xxsubinterpreters as i; i.run_string(i.create(), 'from data_bridge import kv')"
+    ended = subprocess.run([sys.executable, "-c", code], timeout=60, check=False, capture_output=True)
+    assert ended.returncode == 0, ended.stderr
 
 
 def test_repeats_only_what_may_be_repeated(own_server: Any) -> None:
@@ -255,6 +263,9 @@ def test_every_exception_survives_pickling() -> None:
         "unix://host/x",
         "unix:///x?database=1",
         "unix:///x?db=1&namespace=1",
+        "kv:example.com:7379",
+        "kv:/tasks",
+        "kv://[::1",
     ],
 )
 def test_bad_urls(url: str) -> None:
@@ -266,6 +277,31 @@ def test_what_a_url_begins_with_is_told_but_no_password() -> None:
     with pytest.raises(ValueError, match=r"a URL is kv://host:port/namespace .*, not redis:…$") as refused:
         kv.connect("redis://:secret@localhost")
     assert "secret" not in str(refused.value)
+    for password in ("[secret]", "se\u2100cret"):
+        with pytest.raises(kv.InvalidArgumentError, match="as %XX") as refused:
+            kv.connect(f"kv://:{password}@localhost")
+        assert "cret" not in "".join(traceback.format_exception(refused.value)).split("Error:")[-1]
+        assert refused.value.__suppress_context__
+
+
+def test_a_url_is_a_str() -> None:
+    for wrong in (b"kv://localhost", Path("/run/kv.sock"), 7379):
+        with pytest.raises(TypeError, match="a URL is a str"):
+            kv.connect(wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("timeout", [-1, float("nan"), float("inf")])
+def test_what_is_no_timeout_of_a_client_is_said(timeout: float) -> None:
+    for connect in (kv.connect, kv.aio.connect):
+        for option in ("timeout", "connect_timeout"):
+            options: dict[str, Any] = {option: timeout}
+            with pytest.raises(ValueError, match="timeout must"):
+                connect(**options)
+
+
+def test_a_timeout_may_be_longer_than_any_clock(server: Any) -> None:
+    with kv.connect(server.url(), timeout=1e19, pool_timeout=1e19, connect_timeout=1e19) as client:
+        assert client.ping()
 
 
 def test_an_unknown_namespace_is_named(server: Any) -> None:
@@ -307,6 +343,8 @@ def test_the_command_line(server: Any, tmp_path: Path) -> None:
 
     assert run("cli", "--url", server.url(), "set", "cli", "[1, 2.5]") == (0, "None\n")
     assert run("cli", "--url", server.url(), "get", "cli") == (0, "[1, 2.5]\n")
+    assert "'cli'" in run("cli", "--url", server.url(), "keys")[1].splitlines()
+    assert "('cli', [1, 2.5])" in run("cli", "--url", server.url(), "items")[1].splitlines()
     assert run("check", "--url", server.url())[0] == 0
     assert run("cli", "--url", server.url(), "nothing")[0] == 2
     assert run("serve", "--nonsense")[0] == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 import pickle
 import threading
 import time
@@ -217,10 +218,55 @@ def test_a_timeout_of_zero_only_looks(store: kv.Store) -> None:
     for timeout in (0, 0.0, dt.timedelta(0)):
         with pytest.raises(TimeoutError):
             store.wait("there", until=2, timeout=timeout)
-    with pytest.raises(ValueError, match="timeout must not be negative"):
-        store.wait("there", until=2, timeout=-1)
     with store.watch("there") as watch:
         assert watch.next(0) is None
+
+
+def test_what_is_left_of_a_time_may_be_very_little(store: kv.Store) -> None:
+    for little in (1e-9, 4e-7, dt.timedelta(microseconds=1)):
+        with pytest.raises(TimeoutError):
+            store.wait("there", until=2, timeout=little)
+        with store.watch("there") as watch:
+            assert watch.next(little) is None
+        store.set("brief", 1, ttl=little)
+        assert store.pttl("brief") in (1, 0, -2)
+
+
+@pytest.mark.parametrize("timeout", [-1, -1e-9, math.nan, math.inf, dt.timedelta.max])
+def test_what_is_no_timeout_is_said(store: kv.Store, timeout: float | dt.timedelta) -> None:
+    for use in (lambda: store.wait("k", timeout=timeout), lambda: store.watch("k").next(timeout)):
+        with pytest.raises(ValueError, match="a timeout must not be negative, and must be a finite time"):
+            use()
+    for wrong in ("5", True):
+        with pytest.raises(TypeError, match="a timeout must be seconds"):
+            store.wait("k", timeout=wrong)  # type: ignore[arg-type]
+
+
+def test_a_wait_for_no_state_at_all_is_refused(store: kv.Store) -> None:
+    nothing: tuple[Any, ...] = (set(), frozenset(), [])
+    for states in nothing:
+        with pytest.raises(ValueError, match="empty set"):
+            store.wait("k", until=states)
+
+
+def test_a_fraction_can_be_added_to_an_int_in_a_hash(store: kv.Store) -> None:
+    store["h"] = {"n": 1}
+    assert (store.hincrbyfloat("h", "n", 0.5), store.hincrbyfloat("h", "new", 0.5)) == (1.5, 0.5)
+
+
+def test_no_prefix_is_not_every_prefix(store: kv.Store) -> None:
+    store["k"] = 1
+    wrong: tuple[Any, ...] = (None, 5, b"k")
+    for prefix in wrong:
+        for use in (store.clear, lambda given: list(store.scan(given))):
+            with pytest.raises(TypeError, match="prefix must be str"):
+                use(prefix)
+    assert "k" in store
+
+
+def test_a_field_may_be_none(store: kv.Store) -> None:
+    assert store.hset("h", None, 1) == 1
+    assert store["h"] == {None: 1}
 
 
 def test_an_update_does_not_overrule_the_state(store: kv.Store) -> None:
@@ -327,3 +373,74 @@ def test_a_wait_for_a_newer_version_ends_where_the_key_is_gone(store: kv.Store |
     assert store.wait("k", until=kv.newer_than(version), timeout=20) == (kv.MISSING, 0)
     with pytest.raises(TimeoutError):
         store.wait("k", until=kv.newer_than(0), timeout=0.01)
+
+
+def test_indices_are_those_of_python(store: kv.Store) -> None:
+    items = store.as_list("list")
+    items.extend([1, 2, 3])
+    for index in (1 << 63, -(1 << 70)):
+        for use in (items.__getitem__, lambda at: items.__setitem__(at, 0)):
+            with pytest.raises(IndexError):
+                use(index)
+    wrong: Any = "0"
+    for use in (items.__getitem__, items.pop, lambda at: items.insert(at, 0)):
+        with pytest.raises(TypeError):
+            use(wrong)
+    assert (items[True], list(reversed(items))) == (2, [3, 2, 1])
+    # It is the value that is refused, not the index.
+    with pytest.raises(kv.OutOfRangeError, match="38"):
+        items[0] = Decimal("1" * 39)
+
+
+def test_views_read_and_take_in_one_step(store: kv.Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store["h"] = {"a": 1, "b": 2}
+    store.zadd("z", {"a": 1, "b": 2})
+    fields, scores = store.as_hash("h"), store.as_zset("z")
+    for view in (fields, scores):
+        # Somebody else removes a member between the names and the values.
+        with monkeypatch.context() as patch:
+            patch.setattr(type(view), "__getitem__", lambda _view, member: {}[member])
+            assert (list(view.values()), 2 in view.values(), 7 in view.values()) == ([1, 2], True, False)
+            store.as_hash("copy").update(view, c=3)
+            assert store.as_hash("copy").copy() == {"a": 1, "b": 2, "c": 3}
+            assert (view.pop("a"), view.pop("a", 7)) == (1, 7)
+            assert view.setdefault("b", 5) == 2
+            assert view.popitem() == ("b", 2)
+        for fail in (view.popitem, lambda gone=view: gone.pop("a")):
+            with pytest.raises(KeyError):
+                fail()
+        assert view.setdefault("new", 5) == 5
+    assert (1 in store.values(), {"new": 5} in store.values()) == (False, True)
+
+
+def test_a_closed_client_starts_no_watch(store: kv.Store) -> None:
+    store.close()
+    with pytest.raises(kv.ClosedError):
+        store.watch("k")
+
+
+NAMED: dict[str, dict[str, Any]] = {"0": {"default_ttl": 60}, "1": {"mode": "cache"}, "3": {}, "jobs": {}}
+
+
+def test_a_namespace_is_configured_by_its_number_too() -> None:
+    with kv.open(mode="task", namespaces=NAMED) as store:
+        store["k"] = 1
+        assert store.namespace("default").ttl("k") == pytest.approx(60, abs=1)
+        assert store.namespace(0)["k"] == 1
+        store.namespace("tasks").clear()  # a cache may be flushed
+        store.namespace(3)["three"] = 1
+        store.namespace("jobs")["four"] = 1
+        assert [list(store.namespace(number)) for number in (3, 4)] == [["three"], ["four"]]
+    for name in ("", "two words", "x" * 65, "\u00e9"):
+        with pytest.raises(ValueError, match="is no name of a namespace"):
+            kv.open(namespaces={name: {}})
+
+
+def test_the_mode_that_a_namespace_has_leaves_its_eviction() -> None:
+    with kv.open(
+        max_memory=8 << 20, namespaces={"cache": {"mode": "cache"}, "default": {"mode": "cache"}}
+    ) as store:
+        for place in (store, store.namespace("cache")):
+            for number in range(200):
+                place[f"k{number}"] = b"x" * 100_000
+            assert 0 < len(place) < 200

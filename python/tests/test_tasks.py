@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import math
 import subprocess
 import sys
 import threading
@@ -240,6 +241,13 @@ def test_the_asynchronous_class(server: Any) -> None:
                 await tasks.create(task_id=name)
 
     asyncio.run(body())
+
+
+@pytest.mark.parametrize("kind", [Tasks, AsyncTasks])
+@pytest.mark.parametrize("options", [{"lease": 0}, {"lease": -1}, {"lease": math.nan}, {"max_tries": 0}])
+def test_a_task_has_a_lease_and_a_try(kind: Any, options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="must be positive"):
+        kind(kv.open(), "mail", **options)
 
 
 def test_both_classes_have_the_same_methods() -> None:

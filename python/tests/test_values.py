@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import enum
+import functools
 import math
 import uuid
 from collections import OrderedDict
+from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -18,6 +20,8 @@ from data_bridge import _native, kv
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+LIMIT = 16 << 20
+"""Elements of a value, on all levels."""
 ZONES = [ZoneInfo("Europe/Berlin"), ZoneInfo("America/New_York"), ZoneInfo("UTC"), ZoneInfo("Asia/Kathmandu")]
 
 offsets = st.timedeltas(dt.timedelta(hours=-23, minutes=-59), dt.timedelta(hours=23, minutes=59)).map(
@@ -217,6 +221,48 @@ def test_depth_32_is_taken() -> None:
     assert _native.decode(_native.encode(nested(32))) == nested(32)
 
 
+def deep_tuple(depth: int) -> Any:
+    value: Any = 1
+    for _ in range(depth - 1):
+        value = (value,)
+    return value
+
+
+DEEPENED: dict[str, Callable[[Any, int], object]] = {
+    "rpush": lambda store, depth: store.rpush("k", nested(depth)),
+    "lset": lambda store, depth: store.lset("list", 0, nested(depth)),
+    "linsert": lambda store, depth: store.linsert("list", "before", 1, nested(depth)),
+    "append": lambda store, depth: store.as_list("list").append(nested(depth)),
+    "insert": lambda store, depth: store.as_list("k").insert(0, nested(depth)),
+    "hset": lambda store, depth: store.hset("k", "field", nested(depth)),
+    "field": lambda store, depth: store.hset("k", deep_tuple(depth), 1),
+    "setdefault": lambda store, depth: store.as_hash("k").setdefault("field", nested(depth)),
+    "sadd": lambda store, depth: store.sadd("k", deep_tuple(depth)),
+    "zadd": lambda store, depth: store.zadd("k", {deep_tuple(depth): 1}),
+    "update": lambda store, depth: store.transition(
+        "k", expect=kv.MISSING, to="A", update={"field": nested(depth)}
+    ),
+    "state": lambda store, depth: store.transition("k", expect=kv.MISSING, to=deep_tuple(depth)),
+}
+
+
+@pytest.mark.parametrize("command", DEEPENED)
+def test_a_part_is_one_level_less_deep(store: kv.Store, command: str) -> None:
+    store["list"] = [1]
+    with pytest.raises(kv.UnsupportedValueError, match="32 deep"):
+        DEEPENED[command](store, 32)
+    assert ("k" in store, store["list"]) == (False, [1])
+    DEEPENED[command](store, 31)
+    for key in list(store):  # what is stored can be read, and written again
+        store[key] = store[key] if store.kind(key) != "sortedset" else [store[key][0][0]]
+
+
+def test_what_has_too_many_elements_is_refused() -> None:
+    for value in ([None] * (LIMIT + 1), [[None] * (LIMIT // 2)] * 2):
+        with pytest.raises(ValueError, match="too many elements"):
+            _native.encode(value)
+
+
 @pytest.mark.parametrize(
     "value",
     [
@@ -288,6 +334,57 @@ def test_pydantic_models(store: kv.Store) -> None:
     assert type(read["order"].items[0]) is Item
     assert str(read["order"].items[0].price) == "4.50"
     assert read["order"].at.tzinfo == at.tzinfo
+
+
+def test_pydantic_models_whose_fields_have_other_names_outside(store: kv.Store) -> None:
+    class Named(pydantic.BaseModel):
+        model_config = pydantic.ConfigDict(extra="allow")
+        user_id: int = pydantic.Field(alias="userId")
+        place: str = pydantic.Field(validation_alias=pydantic.AliasPath("address", "place"))
+
+    class Names(pydantic.RootModel[dict[str, list[int]]]):
+        pass
+
+    kv.register(Named, "Named")
+    kv.register(Names, "Names")
+    named = Named.model_validate({"userId": 1, "address": {"place": "Wien"}, "more": Decimal("1.10")})
+    store["models"] = [named, Names({"a": [1]})]
+    assert store["models"] == [named, Names({"a": [1]})]
+    assert (store["models"][0].user_id, store["models"][0].model_extra) == (1, named.model_extra)
+
+
+def test_dataclasses_come_back_as_they_were_stored(store: kv.Store) -> None:
+    @dataclasses.dataclass(frozen=True, slots=True)
+    class Price:
+        net: Decimal
+        taxed: bool = False
+        rate: dataclasses.InitVar[Decimal] = Decimal("1.2")
+
+        def __post_init__(self, rate: Decimal) -> None:
+            object.__setattr__(self, "net", self.net * rate)
+
+    @dataclasses.dataclass
+    class Moved:
+        at: int
+        by: dataclasses.InitVar[int]
+
+    kv.register(Price, "Price")
+    store["price"] = price = Price(Decimal(10))
+    assert (store["price"], price.net) == (price, Decimal("12.0"))
+    with pytest.raises(TypeError, match=r"Moved is not made from its fields, .*'by': give encode and decode"):
+        kv.register(Moved, "Moved")
+
+
+def test_two_classes_have_two_names() -> None:
+    first, again, other = (
+        type("Twice", (), {"__module__": module}) for module in ("shop.a", "shop.a", "shop.b")
+    )
+    register = functools.partial(kv.register, encode=lambda _value: 1, decode=lambda value: value)
+    register(first)
+    register(again)  # a module that is loaded again
+    with pytest.raises(ValueError, match=r"Twice of shop\.a is registered .* a name of its own"):
+        register(other)
+    register(other, "shop.b.Twice")
 
 
 def test_fallback_codec(server: Any) -> None:

@@ -30,6 +30,7 @@
 use crate::Decimal;
 use crate::error::{Error, Result};
 use crate::kind::Kind;
+use crate::limits::VALUE_DEPTH;
 
 mod distinct;
 mod items;
@@ -99,6 +100,24 @@ impl<'a> ValueRef<'a> {
         let value = reader.value()?;
         reader.finish()?;
         Ok(value)
+    }
+
+    /// Reads exactly one value that a store wrote, whose bytes are known to be whole: collections that grew by commands may
+    /// have more elements than [`ValueRef::decode`] takes.
+    pub fn decode_stored(encoded: &'a [u8]) -> Result<ValueRef<'a>> {
+        let mut reader = Reader::new(encoded);
+        let value = reader.stored_value()?;
+        reader.finish()?;
+        Ok(value)
+    }
+
+    /// Refuses what is nested too deep to be part of another value. Costs a pass over a container, nothing for a scalar.
+    #[inline]
+    pub fn check_part(self) -> Result<()> {
+        if self.kind.is_container() {
+            return Reader::new(self.payload).payload(self.kind, VALUE_DEPTH - 1);
+        }
+        Ok(())
     }
 
     /// The kind.

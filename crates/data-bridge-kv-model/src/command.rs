@@ -5,8 +5,9 @@
 
 use crate::arg::{Arg, Args};
 use crate::codec::ValueRef;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::key::Key;
+use crate::limits::ARGUMENTS;
 
 mod connection;
 mod hash;
@@ -143,7 +144,7 @@ impl Spec {
     #[inline]
     pub fn build<'a>(&self, args: &'a [Arg<'a>]) -> Result<Command<'a>> {
         if args.len() < self.min_args || args.len() > self.max_args {
-            return Err(self.wrong_arity());
+            return Err(self.wrong_arity(args.len()));
         }
         let mut cursor = Args::new(args);
         // Built where the caller wants it: a command is too large to be moved for nothing.
@@ -207,9 +208,18 @@ impl Spec {
     }
 
     #[cold]
-    fn wrong_arity(&self) -> Error {
+    fn wrong_arity(&self, count: usize) -> Error {
+        if count > ARGUMENTS {
+            return too_many_arguments(ARGUMENTS);
+        }
         Error::invalid(format!("wrong number of arguments for '{}' command", self.name.to_ascii_lowercase()))
     }
+}
+
+/// What a command gets that has more arguments than may be sent at once.
+#[cold]
+pub fn too_many_arguments(most: usize) -> Error {
+    Error::new(ErrorKind::Limit, format!("too many arguments: {most} at most"))
 }
 
 #[cfg(test)]

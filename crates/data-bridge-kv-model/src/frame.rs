@@ -30,6 +30,7 @@
 
 use crate::arg::Arg;
 use crate::codec::{Reader, ValueRef};
+use crate::command::too_many_arguments;
 use crate::error::{Error, ErrorKind, Result};
 
 /// First bytes of a native connection, each way: no RESP request starts with 0xDB.
@@ -134,7 +135,7 @@ pub fn read_request<'a>(body: &'a [u8], limit: usize, args: &mut Vec<Arg<'a>>) -
     let start = args.len();
     while !reader.rest().is_empty() {
         if args.len().saturating_sub(start) >= limit {
-            return Err(Error::new(ErrorKind::Limit, "too many arguments"));
+            return Err(too_many_arguments(limit));
         }
         args.push(Arg::Value(reader.value()?));
     }

@@ -9,6 +9,9 @@ pub const KEY_CHARS: usize = 256;
 pub const KEY_BYTES: usize = KEY_CHARS * 4;
 /// Deepest nesting of a value: a scalar has depth 1, a list of scalars 2.
 pub const VALUE_DEPTH: usize = 32;
+/// Deepest nesting that a stored value is read back with: commands of an earlier version made collections deeper than
+/// [`VALUE_DEPTH`].
+pub const STORED_DEPTH: usize = VALUE_DEPTH + 8;
 /// Largest encoded value (64 MiB), the default of the server's setting.
 pub const VALUE_BYTES: usize = 64 << 20;
 /// Largest encoded value an operator can allow (512 MiB).

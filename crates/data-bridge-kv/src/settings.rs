@@ -148,6 +148,56 @@ impl NamespaceSettings {
         }
     }
 
+    /// The number that a name of a namespace is, if it is one.
+    pub fn number(name: &str) -> Option<usize> {
+        name.parse().ok().filter(|number| *number < NAMESPACES)
+    }
+
+    /// The namespace with this name or number, of all 16. A new name takes the first number from 3 on that has none and is
+    /// not `kept`, as numbers that are configured themselves.
+    ///
+    /// ```
+    /// use data_bridge_kv::NamespaceSettings;
+    /// let mut all: Vec<_> = (0..16).map(NamespaceSettings::preset).collect();
+    /// assert_eq!(NamespaceSettings::named(&mut all, "1", &[]).unwrap().name, "tasks");
+    /// NamespaceSettings::named(&mut all, "jobs", &[3]).unwrap();
+    /// assert_eq!((all[3].name.as_str(), all[4].name.as_str()), ("3", "jobs"));
+    /// assert!(NamespaceSettings::named(&mut all, "two words", &[]).is_err());
+    /// ```
+    pub fn named<'a>(
+        all: &'a mut [NamespaceSettings],
+        name: &str,
+        kept: &[usize],
+    ) -> Result<&'a mut NamespaceSettings> {
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+        if name.is_empty() || name.len() > 64 || !name.bytes().all(is_plain) {
+            let rule = "1 to 64 letters, digits, '-', '_', '.'";
+            return Err(Error::invalid(format!("'{name}' is no name of a namespace: {rule}")));
+        }
+        let known =
+            all.iter().position(|namespace| namespace.name == name).or(NamespaceSettings::number(name));
+        let is_free = |number: usize, one: &NamespaceSettings| {
+            number > 2 && one.name == number.to_string() && !kept.contains(&number)
+        };
+        let free = || all.iter().enumerate().position(|(number, one)| is_free(number, one));
+        let found = known.or_else(free).and_then(|number| all.get_mut(number));
+        let full = || Error::invalid(format!("no room for namespace '{name}': there are 16"));
+        let namespace = found.ok_or_else(full)?;
+        if known.is_none() {
+            name.clone_into(&mut namespace.name);
+        }
+        Ok(namespace)
+    }
+
+    /// Makes it a namespace of this mode. Another mode resets what depends on it: eviction, and whether it may be flushed.
+    pub fn set_mode(&mut self, mode: Mode) {
+        if mode != self.mode {
+            self.mode = mode;
+            self.eviction = if mode == Mode::Task { Eviction::None } else { Eviction::Lru };
+            self.allow_flush = mode == Mode::Cache;
+        }
+    }
+
     /// When a write is on disk: what was chosen, else never in a cache and without a directory, and always in a task
     /// namespace with one.
     pub fn durability_with(&self, has_directory: bool) -> Durability {

@@ -51,7 +51,7 @@ class AsyncWatch:
         if self._events.qsize() >= MOST_EVENTS:
             # Nobody reads them: they are dropped, and whoever comes back is told.
             self._events = asyncio.Queue()
-            event = ("lost", None, 0)
+            event = ("lost", "", 0)
         self._events.put_nowait(event)
 
     async def start(self) -> Self:
@@ -83,6 +83,8 @@ class AsyncWatch:
         event = await self._events.get()
         if isinstance(event, BaseException):
             self._ended = event
+            # Whoever else waits for the next event is told too.
+            self._events.put_nowait(event)
             raise event
         return Event(*event)
 
@@ -188,9 +190,7 @@ class AsyncMethods(AsyncCommands):
 
     async def update(self, other: Any = (), /, **more: Value) -> None:
         """Writes several values in one step."""
-        pairs = dict(other)
-        pairs.update(more)
-        await self.set_many(pairs)
+        await self.set_many(shapes.merged(other, more))
 
     async def set_many(
         self,

@@ -3,7 +3,8 @@ here: `get`, `set`, `delete`, `contains`, `length`."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable, Mapping
+import operator
+from collections.abc import Awaitable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from data_bridge._native import opcode as op
@@ -42,7 +43,7 @@ class AsyncHashView(AsyncView):
 
     async def set(self, field: Member, value: Value) -> None:
         """Sets a field."""
-        await self._store.hset(self.key, field, value)
+        await self._store._call(op.HSET, (self.key, field, value))
 
     async def delete(self, field: Member) -> None:
         """Removes a field; `KeyError` if it is missing."""
@@ -83,13 +84,21 @@ class AsyncHashView(AsyncView):
             return self._store._call(op.KV_HPOP, (self.key, field), MISSING, shapes.found(field))
         return self._store._call(op.KV_HPOP, (self.key, field), default)
 
+    async def popitem(self) -> tuple[Any, Any]:
+        """Takes the oldest field with its value, whoever else takes some; `KeyError` if there is none."""
+        for field in await self.keys():
+            value = await self.pop(field, taken := object())
+            if value is not taken:
+                return field, value
+        raise KeyError("popitem(): the hash is empty")
+
     def setdefault(self, field: Member, default: Value = None) -> Awaitable[Any]:
         """The value of a field, set to `default` first where it is missing, in one step."""
         return self._store._call(op.KV_HSETDEFAULT, (self.key, field, default))
 
     async def update(self, other: Any = (), /, **more: Value) -> None:
         """Sets several fields in one step."""
-        pairs = {**dict(other), **more}
+        pairs = shapes.merged(other, more)
         if pairs:
             await self._store.hset(self.key, mapping=pairs)
 
@@ -101,14 +110,16 @@ class AsyncListView(AsyncView):
 
     def get(self, index: int) -> Awaitable[Any]:
         """The element at an index; `IndexError` if there is none."""
-        return self._store._call(op.LINDEX, (self.key, index), MISSING, shapes.element)
+        return self._store._call(op.LINDEX, (self.key, shapes.position(index)), MISSING, shapes.element)
 
     async def set(self, index: int, value: Value) -> None:
         """Replaces the element at an index; `IndexError` if there is none."""
+        place = shapes.position(index)
         try:
-            await self._store.lset(self.key, index, value)
-        except (NotFoundError, OutOfRangeError) as error:
-            raise IndexError("list assignment index out of range") from error
+            await self._store.lset(self.key, place, value)
+        except (NotFoundError, OutOfRangeError):
+            await self.get(place)  # an IndexError, unless it is the value that is out of range
+            raise
 
     async def contains(self, value: Value) -> bool:
         """Whether an element is equal."""
@@ -134,14 +145,16 @@ class AsyncListView(AsyncView):
 
     async def insert(self, index: int, value: Value) -> None:
         """Inserts before an index."""
-        await self._store._call(op.KV_LINSERT, (self.key, index, value))
+        await self._store._call(op.KV_LINSERT, (self.key, operator.index(index), value))
 
     async def pop(self, index: int = -1) -> Any:
         """Removes an element and returns it, in one step; `IndexError` if there is none."""
         if index == -1:
             return await self._store._call(op.RPOP, (self.key,), MISSING, shapes.element)
         try:
-            return await self._store._call(op.KV_LREMOVE, (self.key, index), MISSING, shapes.element)
+            return await self._store._call(
+                op.KV_LREMOVE, (self.key, operator.index(index)), MISSING, shapes.element
+            )
         except OutOfRangeError as error:
             raise IndexError("pop index out of range") from error
 
@@ -234,9 +247,27 @@ class AsyncSortedSetView(AsyncView):
         """All (member, score)."""
         return self.by_rank()
 
+    async def values(self) -> list[Any]:
+        """All scores."""
+        return [score for _, score in await self.by_rank()]
+
+    async def pop(self, member: Member, default: Any = MISSING) -> Any:
+        """Removes a member and returns its score, in one step; `KeyError` if it is none and there is no default."""
+        taken = self._store.pipeline(atomic=True).zscore(self.key, member).zrem(self.key, member)
+        return shapes.score(member, await taken.execute(), default)
+
+    def popitem(self) -> Awaitable[tuple[Any, Any]]:
+        """The same as `pop_lowest`."""
+        return self.pop_lowest()
+
+    async def setdefault(self, member: Member, default: Any = 0) -> Any:
+        """The score of a member, set to `default` first where it is none, in one step."""
+        scored = self._store.pipeline(atomic=True).zadd(self.key, {member: default}, nx=True)
+        return (await scored.zscore(self.key, member).execute())[1]
+
     async def update(self, other: Any = (), /, **more: Any) -> None:
         """Sets several scores in one step."""
-        pairs: dict[Any, Any] = {**dict(other.items() if isinstance(other, Mapping) else other), **more}
+        pairs = shapes.merged(other, more)
         if pairs:
             await self._store.zadd(self.key, pairs)
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import ast
+import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, ItemsView, Iterator, KeysView, ValuesView
 from typing import Any
 
 from data_bridge.kv._remote import Client, connect
@@ -39,11 +40,17 @@ def connected(parser: argparse.ArgumentParser, url: str | None) -> Client:
 
 
 def printed(call: Callable[[], Any]) -> int:
-    """Prints a result, an iterator's items one a line; an error goes to standard error."""
+    """Prints a result, the items of an iterator or of `keys` one a line; an error goes to standard error."""
     try:
         result = call()
-        for item in result if hasattr(result, "__next__") else [result]:
+        for item in result if isinstance(result, (Iterator, KeysView, ValuesView, ItemsView)) else [result]:
             sys.stdout.write(f"{item!r}\n")
+        sys.stdout.flush()
+    except KeyboardInterrupt:  # as a watch ends
+        return 130
+    except BrokenPipeError:  # who reads it has enough; nothing more is written, at the end neither
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except (KvError, KeyError, TypeError, ValueError) as error:
         sys.stderr.write(f"{type(error).__name__}: {error}\n")
         return 1

@@ -18,7 +18,7 @@ from typing import Any, Self, overload
 from data_bridge.kv._async_methods import AsyncMethods
 from data_bridge.kv._methods import StoreMethods
 from data_bridge.kv._steps import Steps, is_async, positive, run, run_async
-from data_bridge.kv._values import MISSING, Transition, newer_than
+from data_bridge.kv._values import MISSING, MissingType, Transition, newer_than
 from data_bridge.kv.errors import ConflictError, ConnectionError, KvError, TimeoutError  # noqa: A004
 
 FIELD, FREE = "owner", "free"
@@ -54,9 +54,10 @@ class Holding:
             self.fence, self._token, self._ends, self._lost = fence, token, since + self.ttl, False
         return fence is not None
 
-    def _acquiring(self, timeout: float | None) -> Steps[bool]:
+    def _acquiring(self, timeout: float | MissingType | None) -> Steps[bool]:
         if self.fence is not None:
             raise RuntimeError(f"the lock {self.name!r} is held by this object already")
+        timeout = self.timeout if isinstance(timeout, MissingType) else timeout
         give_up = None if timeout is None else time.monotonic() + timeout
         token = uuid.uuid4().hex
         while True:
@@ -108,8 +109,9 @@ class Lock(Holding):
 
     _stop: threading.Event | None = None
 
-    def acquire(self, timeout: float | None = None) -> bool:
-        """Takes the lock, waiting for it at most `timeout` seconds (0 only tries); whether it was taken."""
+    def acquire(self, timeout: float | MissingType | None = MISSING) -> bool:
+        """Takes the lock, waiting for it at most `timeout` seconds (0 only tries, None waits for ever; as it was
+        made unless given); whether it was taken."""
         taken = run(self._store, self._acquiring(timeout))
         if taken and self.renew:
             self._stop = threading.Event()
@@ -134,7 +136,7 @@ class Lock(Holding):
         run(self._store, self._releasing())
 
     def __enter__(self) -> Self:
-        if not self.acquire(self.timeout):
+        if not self.acquire():
             raise self._refused()
         return self
 
@@ -149,8 +151,9 @@ class AsyncLock(Holding):
 
     _renewal: asyncio.Task[None] | None = None
 
-    async def acquire(self, timeout: float | None = None) -> bool:
-        """Takes the lock, waiting for it at most `timeout` seconds (0 only tries); whether it was taken."""
+    async def acquire(self, timeout: float | MissingType | None = MISSING) -> bool:
+        """Takes the lock, waiting for it at most `timeout` seconds (0 only tries, None waits for ever; as it was
+        made unless given); whether it was taken."""
         taken = await run_async(self._store, self._acquiring(timeout))
         if taken and self.renew:
             self._renewal = asyncio.create_task(self._renew(self._token), name=f"renews {self.name}")
@@ -174,7 +177,7 @@ class AsyncLock(Holding):
         await run_async(self._store, self._releasing())
 
     async def __aenter__(self) -> Self:
-        if not await self.acquire(self.timeout):
+        if not await self.acquire():
             raise self._refused()
         return self
 

@@ -50,6 +50,9 @@ class ValuesView(BaseValuesView[Any]):
     def __iter__(self) -> Iterator[Any]:
         return (value for _, value in self._mapping._scan_items("", None))
 
+    def __contains__(self, value: object) -> bool:
+        return any(found is value or found == value for found in self)
+
 
 class StoreMethods(Commands, MutableMapping[str, Any]):
     """A store as a mapping. Every read is a copy: to change a stored list or dict use a view, or write it again."""
@@ -101,9 +104,7 @@ class StoreMethods(Commands, MutableMapping[str, Any]):
 
     def update(self, other: Any = (), /, **more: Value) -> None:
         """Writes several values in one step."""
-        pairs = dict(other)
-        pairs.update(more)
-        self.set_many(pairs)
+        self.set_many(shapes.merged(other, more))
 
     def popitem(self) -> NoReturn:
         """A store has no order, so there is no last item."""

@@ -40,7 +40,14 @@ def address(url: str | None, password: str | None) -> Address:
     """Reads `kv://[:password@]host[:port][/namespace]` or `unix://[:password@]/path[?namespace=name]`; without a URL
     the environment's KV_URL, else the default."""
     given = url if url is not None else os.environ.get("KV_URL", DEFAULT_URL)
-    parts = urlsplit(given)
+    if not isinstance(given, str):
+        raise TypeError(f"a URL is a str, {URL_FORMS}, not {type(given).__name__}")
+    try:
+        parts = urlsplit(given)
+    except ValueError:
+        # Without its cause, which shows a part of the password or all of it.
+        hint = "write '[', ']' and what is not ASCII in its password as %XX"
+        raise InvalidArgumentError(f"the URL can't be read: {hint}") from None
     if parts.scheme == "kvs":
         raise without_tls("kv")
     if password is None:
@@ -51,6 +58,8 @@ def address(url: str | None, password: str | None) -> Address:
         # Not the whole of it: a password may be in there.
         other = f", not {parts.scheme}:…" if parts.scheme else ""
         raise InvalidArgumentError(f"a URL is {URL_FORMS}{other}")
+    if "://" not in given:
+        raise InvalidArgumentError(f"a URL is {URL_FORMS}, not kv:…")
     if parts.query or parts.fragment:
         raise InvalidArgumentError(f"a URL is {URL_FORMS}, without ? and #")
     try:
@@ -122,6 +131,12 @@ class Client(Remote, StoreMethods):
 
     def __repr__(self) -> str:
         return f"kv.connect({self._address.shown()!r})"
+
+    def __copy__(self) -> Client:
+        return Client(self._address, self._options)
+
+    def __deepcopy__(self, _memo: object) -> Client:
+        return Client(self._address, self._options)
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         return _unpickled, (self._address.shown(), self._options)

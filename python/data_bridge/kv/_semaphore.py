@@ -18,7 +18,7 @@ from typing import Any, Self, overload
 from data_bridge.kv._async_methods import AsyncMethods
 from data_bridge.kv._methods import StoreMethods
 from data_bridge.kv._steps import Steps, is_async, positive, run, run_async
-from data_bridge.kv._values import MISSING, Versioned, newer_than
+from data_bridge.kv._values import MISSING, MissingType, Versioned, newer_than
 from data_bridge.kv.errors import ConflictError, ConnectionError, KvError, TimeoutError  # noqa: A004
 
 LIMIT = "limit"
@@ -35,9 +35,10 @@ class Place:
         self._store = store
         self._token: str | None = None
 
-    def _acquiring(self, timeout: float | None) -> Steps[bool]:
+    def _acquiring(self, timeout: float | MissingType | None) -> Steps[bool]:
         if self._token is not None:
             raise RuntimeError(f"a place of the semaphore {self.name!r} is held by this object already")
+        timeout = self.timeout if isinstance(timeout, MissingType) else timeout
         give_up = None if timeout is None else time.monotonic() + timeout
         token = uuid.uuid4().hex
         while True:
@@ -106,8 +107,9 @@ class Semaphore(Place):
 
     _stop: threading.Event | None = None
 
-    def acquire(self, timeout: float | None = None) -> bool:
-        """Takes a place, waiting for one at most `timeout` seconds (0 only tries); whether it was taken."""
+    def acquire(self, timeout: float | MissingType | None = MISSING) -> bool:
+        """Takes a place, waiting for one at most `timeout` seconds (0 only tries, None waits for ever; as it was
+        made unless given); whether it was taken."""
         taken = run(self._store, self._acquiring(timeout))
         if taken:
             self._stop = threading.Event()
@@ -126,7 +128,7 @@ class Semaphore(Place):
         run(self._store, self._releasing())
 
     def __enter__(self) -> Self:
-        if not self.acquire(self.timeout):
+        if not self.acquire():
             raise self._refused()
         return self
 
@@ -141,8 +143,9 @@ class AsyncSemaphore(Place):
 
     _renewal: asyncio.Task[None] | None = None
 
-    async def acquire(self, timeout: float | None = None) -> bool:
-        """Takes a place, waiting for one at most `timeout` seconds (0 only tries); whether it was taken."""
+    async def acquire(self, timeout: float | MissingType | None = MISSING) -> bool:
+        """Takes a place, waiting for one at most `timeout` seconds (0 only tries, None waits for ever; as it was
+        made unless given); whether it was taken."""
         taken = await run_async(self._store, self._acquiring(timeout))
         if taken and self._token is not None:
             self._renewal = asyncio.create_task(self._renew(self._token), name=f"renews {self.name}")
@@ -161,7 +164,7 @@ class AsyncSemaphore(Place):
         await run_async(self._store, self._releasing())
 
     async def __aenter__(self) -> Self:
-        if not await self.acquire(self.timeout):
+        if not await self.acquire():
             raise self._refused()
         return self
 

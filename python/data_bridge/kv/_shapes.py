@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import operator
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import Any
@@ -11,6 +13,8 @@ from data_bridge._native import ttl_ms
 from data_bridge.kv._values import MISSING, Transition, Versioned, newer_than
 
 Args = tuple[Any, ...]
+LONGEST_TIMEOUT = 1e11
+"""Seconds that a wait may take; None is for ever."""
 
 
 def code(opcode: int, durable: bool) -> int:
@@ -97,6 +101,11 @@ def pairs(mapping: Mapping[Any, Any] | Iterable[tuple[Any, Any]]) -> Args:
     return tuple(part for pair in items for part in pair)
 
 
+def merged(other: Any, more: Mapping[str, Any]) -> dict[Any, Any]:
+    """What `update` is given as a dict; a store or a view is read by its items, not key by key."""
+    return {**dict(other.items() if isinstance(other, Mapping) else other), **more}
+
+
 def pairs_after(first: Any, mapping: Mapping[Any, Any]) -> Args:
     """One argument, then keys and values."""
     return (first, *pairs(mapping))
@@ -131,7 +140,7 @@ def counted(name: str, count: int | None, word: str | None = None) -> Args:
 
 def fields(key: Any, value: Any, mapping: Mapping[Any, Any] | None, items: Iterable[Any] | None) -> Args:
     """redis-py's three ways to give fields of a hash."""
-    given = () if key is None else (key, value)
+    given = () if key is None and value is None else (key, value)
     if mapping:
         given += pairs(mapping)
     if items:
@@ -198,11 +207,13 @@ def several(keys: Iterable[str]) -> tuple[str, ...]:
 
 
 def timeout_ms(timeout: float | timedelta) -> int:
-    """Milliseconds of a timeout; 0 only looks."""
+    """Milliseconds of a timeout, rounded up, so that what is left of one is never an error; 0 only looks."""
     seconds = timeout.total_seconds() if isinstance(timeout, timedelta) else timeout
-    if seconds < 0:
-        raise ValueError("a timeout must not be negative")
-    return ttl_ms(timeout) if seconds else 0
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+        raise TypeError(f"a timeout must be seconds (int, float) or a timedelta, not {timeout!r}")
+    if not 0 <= seconds <= LONGEST_TIMEOUT:
+        raise ValueError(f"a timeout must not be negative, and must be a finite time, not {timeout!r}")
+    return max(math.ceil(round(seconds * 1e6) / 1e3), 1) if seconds else 0
 
 
 def wait(key: str, until: Any, field: Any, timeout: float | timedelta | None) -> Args:
@@ -219,15 +230,24 @@ def wait(key: str, until: Any, field: Any, timeout: float | timedelta | None) ->
     or_missing, several = states(until)
     if or_missing:
         raise TypeError("until can't be MISSING; watch the key instead")
+    if not several:
+        raise ValueError("until is an empty set: there is no state to wait for")
     if field is not None:
         args += ("FIELD", field)
     return (*args, "STATES", len(several), *several)
 
 
+def checked_prefix(prefix: str) -> str:
+    """A prefix; what is no str is refused, since None would mean every key."""
+    if not isinstance(prefix, str):
+        raise TypeError(f"prefix must be str, not {type(prefix).__name__}")
+    return prefix
+
+
 def scan(prefix: str, kind: str | None, count: int) -> Args:
     """The options of a scan."""
     args: Args = ("COUNT", count)
-    if prefix:
+    if checked_prefix(prefix):
         args += ("PREFIX", prefix)
     return args if kind is None else (*args, "KIND", kind)
 
@@ -238,6 +258,22 @@ def watch(key: str | None, prefix: str | None, from_version: int) -> Args:
         raise TypeError("watch a key or a prefix")
     args: Args = ("PREFIX", prefix) if key is None else ("KEY", key)
     return (*args, "FROM", from_version) if from_version else args
+
+
+def score(member: Any, taken: list[Any], default: Any) -> Any:
+    """The score in the results of ZSCORE and ZREM; `default` where it was no member, or `KeyError`."""
+    found = default if taken[0] is None else taken[0]
+    if found is MISSING:
+        raise KeyError(member)
+    return found
+
+
+def position(index: Any) -> int:
+    """An index of a list, or `IndexError` where none can be that large."""
+    number = operator.index(index)
+    if not -(1 << 63) <= number < 1 << 63:
+        raise IndexError("list index out of range")
+    return number
 
 
 def element(value: Any) -> Any:

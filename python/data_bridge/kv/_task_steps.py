@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeAlias, TypeVar
 from uuid import uuid4
 
+from data_bridge.kv._steps import positive
 from data_bridge.kv._values import MISSING, newer_than
 from data_bridge.kv.errors import ConflictError, TimeoutError  # noqa: A004 - named as its builtin
 
@@ -56,6 +57,9 @@ class Policy:
     backoff: float
     max_backoff: float
     keep: float | None
+
+    def __post_init__(self) -> None:
+        positive(lease=self.lease, max_tries=self.max_tries)
 
     def key(self, task_id: str) -> str:
         """The key of a task."""

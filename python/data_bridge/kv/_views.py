@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import (
     ItemsView,
     Iterable,
     Iterator,
-    Mapping,
     MutableMapping,
     MutableSequence,
     MutableSet,
+    ValuesView,
 )
 from typing import TYPE_CHECKING, Any, overload
 
@@ -45,6 +46,18 @@ class HashItems(ItemsView[Any, Any]):
         return iter(self._mapping.copy().items())
 
 
+class Values(ValuesView[Any]):
+    """The values of a hash or the scores of a sorted set, read in one step."""
+
+    _mapping: HashView | SortedSetView
+
+    def __iter__(self) -> Iterator[Any]:
+        return (value for _, value in self._mapping.items())
+
+    def __contains__(self, value: object) -> bool:
+        return any(found is value or found == value for found in self)
+
+
 class HashView(View, MutableMapping[Any, Any]):
     """A stored hash as a mutable mapping."""
 
@@ -73,6 +86,10 @@ class HashView(View, MutableMapping[Any, Any]):
         """Fields and values, read in one step."""
         return HashItems(self)
 
+    def values(self) -> Values:
+        """The values, read in one step."""
+        return Values(self)
+
     def copy(self) -> dict[Any, Any]:
         """The whole hash as a dict."""
         return self._store.hgetall(self.key)
@@ -87,14 +104,21 @@ class HashView(View, MutableMapping[Any, Any]):
             return self._store._call(op.KV_HPOP, (self.key, field), MISSING, shapes.found(field))
         return self._store._call(op.KV_HPOP, (self.key, field), default)
 
+    def popitem(self) -> tuple[Any, Any]:
+        """Takes the oldest field with its value, whoever else takes some; `KeyError` if there is none."""
+        for field in self:
+            value = self.pop(field, taken := object())
+            if value is not taken:
+                return field, value
+        raise KeyError("popitem(): the hash is empty")
+
     def setdefault(self, field: Member, default: Value = None) -> Any:
         """The value of a field, set to `default` first where it is missing, in one step."""
         return self._store._call(op.KV_HSETDEFAULT, (self.key, field, default))
 
     def update(self, other: Any = (), /, **more: Value) -> None:
         """Sets several fields in one step."""
-        pairs = dict(other)
-        pairs.update(more)
+        pairs = shapes.merged(other, more)
         if pairs:
             self._store.hset(self.key, mapping=pairs)
 
@@ -115,15 +139,18 @@ class ListView(View, MutableSequence[Any]):
     def __getitem__(self, index: int | slice) -> Any:
         if isinstance(index, slice):
             return self.copy()[index]
-        return self._store._call(op.LINDEX, (self.key, index), MISSING, shapes.element)
+        args = (self.key, shapes.position(index))
+        return self._store._call(op.LINDEX, args, MISSING, shapes.element)
 
     def __setitem__(self, index: int | slice, value: Any) -> None:
         if isinstance(index, slice):
             raise TypeError("a slice of a stored list can't be assigned: write the whole list")
+        place = shapes.position(index)
         try:
-            self._store.lset(self.key, index, value)
-        except (NotFoundError, OutOfRangeError) as error:
-            raise IndexError("list assignment index out of range") from error
+            self._store.lset(self.key, place, value)
+        except (NotFoundError, OutOfRangeError):
+            self[place]  # an IndexError, unless it is the value that is out of range
+            raise
 
     def __delitem__(self, index: int | slice) -> None:
         if isinstance(index, slice):
@@ -135,6 +162,9 @@ class ListView(View, MutableSequence[Any]):
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self.copy())
+
+    def __reversed__(self) -> Iterator[Any]:
+        return reversed(self.copy())
 
     def __contains__(self, value: object) -> bool:
         return self._store.lpos(self.key, value) is not None
@@ -155,14 +185,16 @@ class ListView(View, MutableSequence[Any]):
 
     def insert(self, index: int, value: Value) -> None:
         """Inserts before an index."""
-        self._store._call(op.KV_LINSERT, (self.key, index, value))
+        self._store._call(op.KV_LINSERT, (self.key, operator.index(index), value))
 
     def pop(self, index: int = -1) -> Any:
         """Removes an element and returns it, in one step."""
         if index == -1:
             return self._store._call(op.RPOP, (self.key,), MISSING, shapes.element)
         try:
-            return self._store._call(op.KV_LREMOVE, (self.key, index), MISSING, shapes.element)
+            return self._store._call(
+                op.KV_LREMOVE, (self.key, operator.index(index)), MISSING, shapes.element
+            )
         except OutOfRangeError as error:
             raise IndexError("pop index out of range") from error
 
@@ -258,14 +290,31 @@ class SortedSetView(View, MutableMapping[Any, Any]):
         """Members and scores, read in one step."""
         return SortedSetItems(self)
 
+    def values(self) -> Values:
+        """The scores, read in one step."""
+        return Values(self)
+
+    def pop(self, member: Member, default: Any = MISSING) -> Any:
+        """Removes a member and returns its score, in one step."""
+        taken = self._store.pipeline(atomic=True).zscore(self.key, member).zrem(self.key, member)
+        return shapes.score(member, taken.execute(), default)
+
+    def popitem(self) -> tuple[Any, Any]:
+        """The same as `pop_lowest`."""
+        return self.pop_lowest()
+
+    def setdefault(self, member: Member, default: Any = 0) -> Any:
+        """The score of a member, set to `default` first where it is none, in one step."""
+        scored = self._store.pipeline(atomic=True).zadd(self.key, {member: default}, nx=True)
+        return scored.zscore(self.key, member).execute()[1]
+
     def copy(self) -> list[tuple[Any, Any]]:
         """All (member, score), from the lowest score."""
         return self._store.zrange(self.key, 0, -1, withscores=True)
 
     def update(self, other: Any = (), /, **more: Any) -> None:
         """Sets several scores in one step."""
-        pairs: dict[Any, Any] = dict(other.items() if isinstance(other, Mapping) else other)
-        pairs.update(more)
+        pairs = shapes.merged(other, more)
         if pairs:
             self._store.zadd(self.key, pairs)
 

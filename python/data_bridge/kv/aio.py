@@ -26,7 +26,8 @@ from data_bridge.kv._async_methods import AsyncMethods, AsyncWatch
 from data_bridge.kv._codecs import Fallback
 from data_bridge.kv._embedded import Store, open_engine
 from data_bridge.kv._remote import Address, address
-from data_bridge.kv.errors import ConnectionError, TimeoutError  # noqa: A004 - named as their builtins
+from data_bridge.kv._shapes import timeout_ms
+from data_bridge.kv.errors import ClosedError, ConnectionError, TimeoutError  # noqa: A004 - named as their builtins
 
 __all__ = ["AsyncClient", "AsyncStore", "connect", "open"]
 
@@ -34,11 +35,12 @@ __all__ = ["AsyncClient", "AsyncStore", "connect", "open"]
 class AsyncClient(AsyncRemote, AsyncMethods):
     """A namespace of a server, for the event loop that runs when it is used. The first call connects."""
 
-    __slots__ = ("_address", "_opening", "_options")
+    __slots__ = ("_address", "_closed", "_opening", "_options")
 
     _address: Address
     _options: dict[str, Any]
     _opening: asyncio.Task[None] | None
+    _closed: bool
 
     def __new__(cls, address: Address, options: dict[str, Any]) -> Self:
         """For an address; `options` are those of `connect`."""
@@ -49,7 +51,7 @@ class AsyncClient(AsyncRemote, AsyncMethods):
             timeout=options["timeout"],
             fallback=options["fallback"],
         )
-        self._address, self._options, self._opening = address, options, None
+        self._address, self._options, self._opening, self._closed = address, options, None, False
         return self
 
     def _connect(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -65,11 +67,12 @@ class AsyncClient(AsyncRemote, AsyncMethods):
             await asyncio.wait_for(attempt, self._options["connect_timeout"])
         except builtins.TimeoutError:
             self._failed(TimeoutError(f"can't connect to {where.shown()}: no answer in time"))
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: what can be no name of a host
             self._failed(ConnectionError(f"can't connect to {where.shown()}: {error}"))
 
     async def aclose(self) -> None:
         """Closes the connection; what waits fails, later calls raise `ClosedError`."""
+        self._closed = True
         self._close()
 
     def namespace(self, name: str | int) -> AsyncClient:
@@ -81,6 +84,8 @@ class AsyncClient(AsyncRemote, AsyncMethods):
         return self._call(op.PING, (), None, bool)
 
     async def _start_watch(self, args: tuple[Any, ...], watch: AsyncWatch) -> Any:
+        if self._closed:
+            raise ClosedError("the client is closed")
         # A connection of its own: its end is the end of the watch.
         client = AsyncClient(self._address, self._options)
         try:
@@ -92,6 +97,12 @@ class AsyncClient(AsyncRemote, AsyncMethods):
 
     def __repr__(self) -> str:
         return f"kv.aio.connect({self._address.shown()!r})"
+
+    def __copy__(self) -> AsyncClient:
+        return AsyncClient(self._address, self._options)
+
+    def __deepcopy__(self, _memo: object) -> AsyncClient:
+        return AsyncClient(self._address, self._options)
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         return _unpickled, (self._address.shown(), self._options)
@@ -113,6 +124,7 @@ def connect(
 
     It is an async context manager, and can be used without: `aclose` ends it.
     """
+    timeout_ms(connect_timeout)  # refuses what is none
     options = {"connect_timeout": connect_timeout, "timeout": timeout, "fallback": fallback}
     return AsyncClient(address(url, password), options)
 

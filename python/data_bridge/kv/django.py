@@ -40,6 +40,8 @@ class KVCache(BaseCache):
             raise InvalidCacheBackendError(
                 "MAX_ENTRIES and CULL_FREQUENCY: the store evicts by its memory budget"
             )
+        if not isinstance(location, str):
+            raise InvalidCacheBackendError(f"LOCATION is the URL of one server, not {location!r}")
         self._fallback = options["fallback"]
         shares = shared(location or None, options)
         self._store, self._async_store = shares.store, shares.async_store

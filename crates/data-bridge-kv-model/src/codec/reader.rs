@@ -13,7 +13,7 @@ use crate::bigint;
 use crate::error::{Error, ErrorKind, Result};
 use crate::identity::{folded_hash, same_identity, scalar_hash, sealed_hash};
 use crate::kind::Kind;
-use crate::limits::{NAME_BYTES, VALUE_DEPTH, VALUE_ELEMENTS};
+use crate::limits::{NAME_BYTES, STORED_DEPTH, VALUE_DEPTH, VALUE_ELEMENTS};
 
 /// Whether bytes are UTF-8. Most are ASCII, which is told faster.
 #[inline]
@@ -56,6 +56,14 @@ impl<'a> Reader<'a> {
         }
         self.elements = VALUE_ELEMENTS;
         self.whole(VALUE_DEPTH)
+    }
+
+    /// Reads a value that a store wrote. A collection that grew by its commands may have more elements than one that is
+    /// written whole; the bytes bound them.
+    #[inline]
+    pub fn stored_value(&mut self) -> Result<ValueRef<'a>> {
+        self.elements = usize::MAX;
+        self.value_at(STORED_DEPTH)
     }
 
     /// Reads one byte.
@@ -182,7 +190,7 @@ impl<'a> Reader<'a> {
         start.get(..used).unwrap_or_default()
     }
 
-    fn payload(&mut self, kind: Kind, depth: usize) -> Result<()> {
+    pub(super) fn payload(&mut self, kind: Kind, depth: usize) -> Result<()> {
         match kind {
             Kind::Null => Ok(()),
             Kind::Bool => match self.byte()? {

@@ -166,6 +166,28 @@ fn each_value_has_the_whole_element_budget() {
 }
 
 #[test]
+fn what_commands_made_of_many_parts_is_read_back() {
+    let count = crate::limits::VALUE_ELEMENTS + 1;
+    let mut list = vec![Kind::List.number()];
+    put_varint(count, &mut list);
+    list.resize(list.len() + count, Kind::Null.number());
+    assert!(ValueRef::decode(&list).is_err());
+    assert_eq!(ValueRef::decode_stored(&list).unwrap().payload().len() + 1, list.len());
+    let nested = |levels| (1..levels).fold(Value::Int(1), |inner, _| Value::List(vec![inner])).encode();
+    assert!(ValueRef::decode_stored(&nested(33)).is_ok() && ValueRef::decode_stored(&nested(100)).is_err());
+}
+
+#[test]
+fn a_part_of_a_value_is_one_level_less_deep() {
+    for of in [|inner| Value::Tuple(vec![inner]), |inner| Value::Tagged(Box::new(("t".into(), inner)))] {
+        let nested = |levels: usize| (1..levels).fold(Value::Int(1), |inner, _| of(inner)).encode();
+        assert!(ValueRef::decode(&nested(31)).unwrap().check_part().is_ok());
+        let refused = ValueRef::decode(&nested(32)).unwrap().check_part().unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::UnsupportedValue);
+    }
+}
+
+#[test]
 fn names_are_short_texts() {
     let named = |name: &[u8]| {
         let mut bytes = vec![Kind::Tagged.number()];

@@ -10,10 +10,16 @@ use super::{ConfigError, size};
 /// Reads the namespaces: presets, then the file's tables, then the short texts by rising precedence.
 pub fn read(merged: &Merged) -> Result<Vec<NamespaceSettings>, ConfigError> {
     let mut all: Vec<NamespaceSettings> = (0..NAMESPACES).map(NamespaceSettings::preset).collect();
+    let texts: Vec<&String> =
+        merged.lower_namespaces.iter().chain(merged.values(KeyName::Namespace)).collect();
+    let named = texts.iter().map(|text| text.split(':').next().unwrap_or_default());
+    let named = named.chain(merged.namespaces.keys().map(String::as_str));
+    let kept: Vec<usize> = named.filter_map(NamespaceSettings::number).collect();
     for (name, table) in &merged.namespaces {
         let wrong = |text: String| ConfigError(format!("namespaces.{name}: {text}"));
         let toml::Value::Table(table) = table else { return Err(wrong("must be a table".to_owned())) };
-        let namespace = named(&mut all, name)?;
+        let namespace = NamespaceSettings::named(&mut all, name, &kept)
+            .map_err(|error| wrong(error.message().to_owned()))?;
         // The mode first: it resets what depends on it.
         if let Some(mode) = table.get("mode") {
             set_mode(namespace, &plain(mode)).map_err(wrong)?;
@@ -22,49 +28,26 @@ pub fn read(merged: &Merged) -> Result<Vec<NamespaceSettings>, ConfigError> {
             set(namespace, key, value, table).map_err(wrong)?;
         }
     }
-    for text in merged.lower_namespaces.iter().chain(merged.values(KeyName::Namespace)) {
-        short(&mut all, text).map_err(|reason| ConfigError(format!("namespace '{text}': {reason}")))?;
+    for text in texts {
+        short(&mut all, text, &kept)
+            .map_err(|reason| ConfigError(format!("namespace '{text}': {reason}")))?;
     }
     Ok(all)
 }
 
-fn short(all: &mut [NamespaceSettings], text: &str) -> Result<(), String> {
+fn short(all: &mut [NamespaceSettings], text: &str, kept: &[usize]) -> Result<(), String> {
     let mut parts = text.split(':');
     let (name, mode) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
     let durability = parts.next();
     if name.is_empty() || mode.is_empty() || parts.next().is_some() {
         return Err("expected NAME:MODE[:DURABILITY], as jobs:task".to_owned());
     }
-    let namespace = named(all, name).map_err(|error| error.0)?;
+    let namespace = NamespaceSettings::named(all, name, kept).map_err(|error| error.message().to_owned())?;
     set_mode(namespace, mode)?;
     if let Some(word) = durability {
         namespace.durability = Some(Durability::parse(word).map_err(|error| error.message().to_owned())?);
     }
     Ok(())
-}
-
-/// The namespace with this name or number; a new name takes the first unnamed number from 3 on.
-fn named<'a>(all: &'a mut [NamespaceSettings], name: &str) -> Result<&'a mut NamespaceSettings, ConfigError> {
-    let valid = !name.is_empty()
-        && name.len() <= 64
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
-    if !valid {
-        return Err(ConfigError(format!(
-            "'{name}' is no name of a namespace: letters, digits, '-', '_', '.'"
-        )));
-    }
-    let known = all.iter().position(|namespace| namespace.name == name);
-    let numbered = name.parse().ok().filter(|number: &usize| *number < NAMESPACES);
-    let free =
-        || all.iter().enumerate().position(|(number, one)| number > 2 && one.name == number.to_string());
-    let position = known.or(numbered).or_else(free);
-    let number =
-        position.ok_or_else(|| ConfigError(format!("no room for namespace '{name}': there are 16")))?;
-    let namespace = &mut all[number];
-    if known.is_none() && numbered.is_none() {
-        name.clone_into(&mut namespace.name);
-    }
-    Ok(namespace)
 }
 
 fn set_mode(namespace: &mut NamespaceSettings, word: &str) -> Result<(), String> {
@@ -73,11 +56,7 @@ fn set_mode(namespace: &mut NamespaceSettings, word: &str) -> Result<(), String>
         "task" => Mode::Task,
         _ => return Err(format!("mode '{word}' is not understood: cache or task")),
     };
-    if mode != namespace.mode {
-        namespace.mode = mode;
-        namespace.eviction = if mode == Mode::Task { Eviction::None } else { Eviction::Lru };
-        namespace.allow_flush = mode == Mode::Cache;
-    }
+    namespace.set_mode(mode);
     Ok(())
 }
 

@@ -112,6 +112,15 @@ fn a_public_address_needs_a_password() {
 }
 
 #[test]
+fn a_name_takes_no_number_that_is_configured_itself() {
+    let all = layers(&[(KeyName::Namespace, "3:task")], &[], Some("[namespaces.jobs]\nmode = 'cache'"));
+    let namespaces = Config::read(&all).unwrap().0.namespaces;
+    let [three, four] =
+        [3, 4].map(|number: usize| (namespaces[number].name.as_str(), namespaces[number].mode));
+    assert_eq!((three, four), (("3", Mode::Task), ("jobs", Mode::Cache)));
+}
+
+#[test]
 fn namespaces_come_from_tables_and_short_texts() {
     let file =
         "[namespaces.jobs]\nmode = 'task'\ntransitions = '->A, A->B'\n[namespaces.default]\neviction = 'lfu'";

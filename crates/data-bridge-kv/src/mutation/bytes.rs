@@ -205,7 +205,7 @@ fn read<'a>(
     let mutation = match number {
         PUT => {
             let deadline = deadline(reader)?;
-            Mutation::Put { value: store(reader.value()?)?, deadline }
+            Mutation::Put { value: store(reader.stored_value()?)?, deadline }
         }
         DELETE => Mutation::Delete,
         DEADLINE => Mutation::Deadline(deadline(reader)?),
@@ -213,16 +213,16 @@ fn read<'a>(
         LIST_SET => Mutation::ListSet(reader.varint()?, packed(reader)?),
         LIST_REMOVE => Mutation::ListRemove(reader.varint()?),
         LIST_TRIM => Mutation::ListTrim(reader.varint()?, reader.varint()?),
-        SET_INSERT => Mutation::SetInsert(reader.value()?),
-        SET_REMOVE => Mutation::SetRemove(reader.value()?),
-        FIELD_SET => Mutation::FieldSet(reader.value()?, reader.value()?),
-        FIELD_REMOVE => Mutation::FieldRemove(reader.value()?),
+        SET_INSERT => Mutation::SetInsert(reader.stored_value()?),
+        SET_REMOVE => Mutation::SetRemove(reader.stored_value()?),
+        FIELD_SET => Mutation::FieldSet(reader.stored_value()?, reader.stored_value()?),
+        FIELD_REMOVE => Mutation::FieldRemove(reader.stored_value()?),
         SCORE_SET => {
-            let member = reader.value()?;
-            let score = Score::of(reader.value()?).ok_or_else(|| corrupt("a score is no number"))?;
+            let member = reader.stored_value()?;
+            let score = Score::of(reader.stored_value()?).ok_or_else(|| corrupt("a score is no number"))?;
             Mutation::ScoreSet(member, score)
         }
-        SCORE_REMOVE => Mutation::ScoreRemove(reader.value()?),
+        SCORE_REMOVE => Mutation::ScoreRemove(reader.stored_value()?),
         _ => return Err(corrupt("an effect is unknown: written by a newer version?")),
     };
     Ok(Effect { key, version, mutation })
@@ -234,7 +234,7 @@ fn deadline(reader: &mut Reader<'_>) -> Result<Option<u64>> {
 }
 
 fn packed(reader: &mut Reader<'_>) -> Result<Packed> {
-    Ok(Packed::from(reader.value()?))
+    Ok(Packed::from(reader.stored_value()?))
 }
 
 fn corrupt(text: &'static str) -> Error {
@@ -243,7 +243,7 @@ fn corrupt(text: &'static str) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use data_bridge_kv_model::{Decimal, Kind};
+    use data_bridge_kv_model::{Decimal, Kind, Value};
 
     use super::*;
 
@@ -287,6 +287,16 @@ mod tests {
             assert_eq!(effect.version, at as u64 + 1);
             assert_eq!(format!("{:?}", effect.mutation), format!("{mutation:?}"));
         }
+    }
+
+    #[test]
+    fn what_is_deeper_than_a_value_that_is_written_whole_comes_back() {
+        let deep = (1..34).fold(Value::Null, |inner, _| Value::List(vec![inner])).encode();
+        let value = ValueRef::decode_stored(&deep).unwrap();
+        let mut bytes = Vec::new();
+        encode(b"key", 1, &Mutation::Put { value: NewValue::from(value), deadline: None }, &mut bytes);
+        encode(b"key", 2, &Mutation::FieldSet(ValueRef::text("history"), value), &mut bytes);
+        assert_eq!(decode(&bytes, store).filter(Result::is_ok).count(), 2);
     }
 
     #[test]

@@ -105,17 +105,24 @@ fn new_collection(value: ValueRef<'_>) -> Result<NewValue<'_>> {
     Ok(NewValue::Collection(std::sync::Arc::new(collection)))
 }
 
-/// Refuses elements that would let a collection, `encoded` bytes long, outgrow what a value may have; to be called before
-/// the first write. Elements that are there already count once more.
+/// Refuses elements that would let a collection, `encoded` bytes long, outgrow what a value may have, in bytes or in depth;
+/// to be called before the first write. Elements that are there already count once more.
 pub fn check_growth<'a, 'b: 'a>(
     encoded: usize,
     elements: impl IntoIterator<Item = &'a Arg<'b>>,
 ) -> Result<()> {
-    let added = elements.into_iter().map(|element| match element {
-        Arg::Untyped(bytes) | Arg::Literal(_, bytes) => ELEMENT_BYTES + bytes.len(),
-        Arg::Value(value) => ELEMENT_BYTES + value.payload().len(),
-    });
-    check_collection_bytes(encoded + added.sum::<usize>())
+    let mut grown = encoded;
+    for element in elements {
+        grown += ELEMENT_BYTES;
+        match element {
+            Arg::Untyped(bytes) | Arg::Literal(_, bytes) => grown += bytes.len(),
+            Arg::Value(value) => {
+                value.check_part()?;
+                grown += value.payload().len();
+            }
+        }
+    }
+    check_collection_bytes(grown)
 }
 
 /// Refuses a collection that is too long encoded.
@@ -183,4 +190,21 @@ pub fn named_by_bytes(arg: Arg<'_>, stored: impl Fn(ValueRef<'_>) -> Option<Pack
         // Decimals compare by number, but bytes name what is shown as them: `1.10` is not the stored `1.1`.
         stored(value).filter(|found| show::matches_untyped(found.value(), bytes))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use data_bridge_kv_model::Value;
+
+    use super::*;
+
+    #[test]
+    fn a_collection_takes_no_part_that_would_make_it_too_deep() {
+        let grown = |levels: usize| {
+            let part = (1..levels).fold(Value::Null, |inner, _| Value::List(vec![inner])).encode();
+            check_growth(0, &[Arg::Value(ValueRef::decode(&part).unwrap())])
+        };
+        assert!(grown(31).is_ok());
+        assert_eq!(grown(32).unwrap_err().kind(), ErrorKind::UnsupportedValue);
+    }
 }

@@ -79,7 +79,8 @@ impl AsyncRemote {
         timeout: Option<f64>,
         fallback: Option<Py<PyAny>>,
         event_loop: Option<Py<PyAny>>,
-    ) -> AsyncRemote {
+    ) -> PyResult<AsyncRemote> {
+        timeout.map(super::seconds).transpose()?;
         let state = State {
             out: Vec::new(),
             flight: InFlight::starting_at(FIRST_ID),
@@ -91,14 +92,14 @@ impl AsyncRemote {
             tick: 0,
             closed: false,
         };
-        AsyncRemote {
+        Ok(AsyncRemote {
             namespace,
             password,
             timeout,
             fallback,
             given_loop: event_loop,
             state: Mutex::new(state),
-        }
+        })
     }
 
     /// The value of a key, `default` where there is none.

@@ -176,9 +176,10 @@ impl Remote {
 
     /// Starts a watch, on a connection of its own.
     fn _watch<'py>(&self, py: Python<'py>, args: &Bound<'py, PyTuple>) -> PyResult<RemoteWatch> {
+        self.pool.borrow_mut(py).check(py)?;
         let mut scratch = Scratch::take();
         scratch.request.fill(opcode::KV_WATCH, args, &self.fallback)?;
-        let deadline = self.timeout.map(|timeout| Instant::now() + timeout);
+        let deadline = within(self.timeout);
         RemoteWatch::start(py, &self.address, &scratch.request.args, deadline)
     }
 
@@ -197,7 +198,7 @@ impl Remote {
         queued.check(atomic).map_err(|error| errors::from_model(py, &error))?;
         let repeatable =
             !atomic && queued.commands().all(|command| is_repeatable(command.opcode, command.args));
-        let deadline = self.timeout.map(|timeout| Instant::now() + timeout);
+        let deadline = within(self.timeout);
         let run = |link: &mut Link| pipeline(py, link, &queued, atomic, deadline);
         let (link, (replies, answers)) = self.on_a_link(py, &self.pool, repeatable, run)?;
         Pool::give(&self.pool, py, link);
@@ -268,7 +269,7 @@ impl Remote {
         let (opcode, sent) = (scratch.request.opcode, scratch.reply.bytes_mut());
         put_request(FIRST_ID, opcode, &scratch.request.args, sent);
         let repeatable = is_repeatable(opcode, &scratch.request.args);
-        let deadline = timeout.map(|timeout| Instant::now() + timeout);
+        let deadline = within(timeout);
         let request = scratch.reply.as_bytes();
         let run = |link: &mut Link| link.exchange(py, request, deadline, |responses| responses.is_whole());
         let (mut link, ()) = self.on_a_link(py, pool, repeatable, run)?;
@@ -315,6 +316,11 @@ impl Remote {
             }
         }
     }
+}
+
+/// When a timeout is over; never without one, and in more time than a clock can tell.
+fn within(timeout: Option<Duration>) -> Option<Instant> {
+    timeout.and_then(|timeout| Instant::now().checked_add(timeout))
 }
 
 /// Sends a queue window by window and collects the answers: their bytes, and where each stands.

@@ -61,9 +61,9 @@ pub fn forked() {
 pub fn shut_down(py: Python<'_>) {
     let engines: Vec<Weak<Engine>> =
         std::mem::take(&mut *ENGINES.lock().unwrap_or_else(PoisonError::into_inner));
-    super::doorway::outside(py, || {
-        for engine in engines.iter().filter_map(Weak::upgrade) {
-            engine.close();
-        }
-    });
+    let open: Vec<Arc<Engine>> = engines.iter().filter_map(Weak::upgrade).collect();
+    // Where a subinterpreter ends with the main one, who gives the lock away does not get it again.
+    if !open.is_empty() {
+        super::doorway::outside(py, || open.iter().for_each(|engine| engine.close()));
+    }
 }

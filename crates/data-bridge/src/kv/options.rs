@@ -11,13 +11,13 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use super::{convert, doorway};
+use super::{convert, doorway, errors};
 
 /// The directory of an embedded engine, and how much of it may be used: three quarters of what is free unless given.
 pub fn data(path: &Path, max_disk: Option<u64>) -> Result<DataDirectory> {
     DataDirectory::open(path, move |free| max_disk.unwrap_or(free / 4 * 3)).map_err(|error| {
         if error.kind() != ErrorKind::Locked {
-            return error;
+            return Error::new(error.kind(), format!("{}: {}", path.display(), error.message()));
         }
         let instead = "share its store, or let `data-bridge-kv serve --data` have it and use kv.connect()";
         Error::new(error.kind(), format!("{}: {instead}", error.message()))
@@ -54,19 +54,14 @@ pub fn settings(
     first.allow_flush = first.mode == Mode::Cache;
     first.durability = durability.map(self::durability).transpose()?;
     let Some(namespaces) = namespaces else { return Ok(settings) };
-    for (name, given) in namespaces.iter() {
-        let name: String = name.extract()?;
+    let names: Vec<String> = namespaces.keys().extract()?;
+    let kept: Vec<usize> = names.iter().filter_map(|name| NamespaceSettings::number(name)).collect();
+    for (name, given) in names.iter().zip(namespaces.values()) {
         let given = given
             .cast::<PyDict>()
             .map_err(|_| PyTypeError::new_err(format!("options of namespace {name:?} must be a dict")))?;
-        let known = settings.namespaces.iter().position(|namespace| namespace.name == name);
-        let unnamed =
-            settings.namespaces.iter().skip(3).position(|namespace| namespace.name.parse::<u8>().is_ok());
-        let number = known.or_else(|| unnamed.map(|free| free + 3));
-        let Some(namespace) = number.and_then(|number| settings.namespaces.get_mut(number)) else {
-            return Err(PyValueError::new_err("there are at most 16 namespaces"));
-        };
-        namespace.name = name;
+        let namespace = NamespaceSettings::named(&mut settings.namespaces, name, &kept)
+            .map_err(|error| errors::from_model(given.py(), &error))?;
         apply(namespace, given)?;
     }
     Ok(settings)
@@ -74,9 +69,7 @@ pub fn settings(
 
 fn apply(namespace: &mut NamespaceSettings, given: &Bound<'_, PyDict>) -> PyResult<()> {
     if let Some(mode) = given.get_item("mode")? {
-        namespace.mode = mode_of(mode.extract()?)?;
-        namespace.eviction = if namespace.mode == Mode::Task { Eviction::None } else { Eviction::LruTtl };
-        namespace.allow_flush = namespace.mode == Mode::Cache;
+        namespace.set_mode(mode_of(mode.extract()?)?);
     }
     for (option, value) in given.iter() {
         let option: String = option.extract()?;

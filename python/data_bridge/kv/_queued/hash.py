@@ -70,8 +70,8 @@ class QueuedHashCommands(QueuedBase):
         return self._call(shapes.code(op.KV_HINCR, durable), (name, key, amount))
 
     def hincrbyfloat(self, name: str, key: Member, amount: float = 1.0, *, durable: bool = False) -> Self:
-        """Adds a float to a field's number; the new number."""
-        return self._call(shapes.code(op.KV_HINCR, durable), (name, key, float(amount)))
+        """Adds a float to a field's number, to an int too; the new number."""
+        return self._call(shapes.code(op.HINCRBYFLOAT, durable), (name, key, float(amount)))
 
     def hstrlen(self, name: str, key: Member) -> Self:
         """Length in bytes of what a Redis client is shown of a field."""

@@ -99,7 +99,7 @@ class KeyCommands(Base):
 
     def clear(self, prefix: str = "", *, durable: bool = False) -> None:
         """Deletes the keys with a prefix, all of the namespace without one. Not atomic with a prefix."""
-        if prefix:
+        if shapes.checked_prefix(prefix):
             return self._call(shapes.code(op.KV_CLEAR, durable), (prefix,), None, shapes.nothing)
         return self._call(shapes.code(op.FLUSHDB, durable), (), None, shapes.nothing)
 

@@ -121,7 +121,7 @@ impl Wanted {
     pub fn fetched(self, space: &Space, outcome: Outcome) -> Result<Fetched> {
         let record = outcome.map_err(unreadable)?;
         let found = record.any_entry().filter(|entry| self.is_of(space, entry.front)).ok_or_else(damaged)?;
-        let value = ValueRef::decode(found.value).map_err(|_| damaged())?;
+        let value = ValueRef::decode_stored(found.value).map_err(|_| damaged())?;
         let Front { key, version, deadline, .. } = found.front;
         let sequence = space.sequence_of(version);
         let entry = match exec::new_value(value).map_err(|_| damaged())? {

@@ -91,8 +91,8 @@ impl Pool {
                 }
                 (Arc::clone(&pool.gate), pool.patience)
             };
-            let deadline = *deadline.get_or_insert_with(|| Instant::now() + patience);
-            if Instant::now() >= deadline {
+            let deadline = *deadline.get_or_insert_with(|| Instant::now().checked_add(patience));
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 let message =
                     "every connection of the pool is busy: raise max_connections, or use fewer threads";
                 return Err(errors::named(py, "TimeoutError", message));
@@ -176,7 +176,8 @@ impl Pool {
         (self.open, self.idle.len())
     }
 
-    fn check(&mut self, py: Python<'_>) -> PyResult<()> {
+    /// Refuses whatever is asked for of a client that was closed; a forked child begins anew.
+    pub fn check(&mut self, py: Python<'_>) -> PyResult<()> {
         if !self.generation.is_current() {
             self.generation = Generation::current();
             (self.open, self.gate) = (0, Arc::default());

@@ -3,7 +3,7 @@
 use std::ffi::c_int;
 
 use data_bridge_kv_model::codec::put_varint;
-use data_bridge_kv_model::limits::{VALUE_BYTES, VALUE_DEPTH};
+use data_bridge_kv_model::limits::{VALUE_BYTES, VALUE_DEPTH, VALUE_ELEMENTS};
 use data_bridge_kv_model::{ErrorKind, Kind, ValueRef};
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -34,7 +34,18 @@ impl<'py> Encoder<'_, 'py> {
     /// Appends one value.
     #[inline]
     pub fn value(&mut self, value: &Bound<'py, PyAny>) -> Outcome<()> {
-        self.value_at(value, VALUE_DEPTH)
+        let mut number = [0; 8];
+        if let Some(value) = scalar(value, &mut number) {
+            put(value, self.out);
+            return Ok(());
+        }
+        let start = self.out.len();
+        self.container_or_rich(value, value.get_type_ptr(), VALUE_DEPTH)?;
+        match self.out.get(start..) {
+            // Each element takes a byte at least: what is shorter has not too many.
+            Some(long) if long.len() > VALUE_ELEMENTS => Ok(ValueRef::decode(long).map(drop)?),
+            _ => Ok(()),
+        }
     }
 
     #[inline]

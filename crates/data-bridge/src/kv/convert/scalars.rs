@@ -30,7 +30,9 @@ fn any_ttl_ms(ttl: &Bound<'_, PyAny>) -> PyResult<i64> {
         let micros = i128::from(span.get_days()) * 86_400_000_000 + i128::from(below_day(span));
         micros.div_euclid(1000) + i128::from(micros.rem_euclid(1000) != 0)
     } else {
-        seconds_to_ms(ttl, "ttl must be seconds (int, float) or a timedelta", f64::ceil)?
+        let ms = seconds_to_ms(ttl, "ttl must be seconds (int, float) or a timedelta", f64::ceil)?;
+        // What is left of a time may be less than a microsecond.
+        if ms == 0 && ttl.gt(0)? { 1 } else { ms }
     };
     if ms <= 0 {
         return Err(PyValueError::new_err("ttl must be positive; delete the key, or persist it, instead"));
