@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use data_bridge_kv_model::command::{End, ListCommand};
+use data_bridge_kv_model::command::{End, ListCommand, Search};
 use data_bridge_kv_model::{Arg, Error, ErrorKind, Reply, Result, Shape, Value};
 
 use super::matching::{names, value_of};
@@ -115,26 +115,28 @@ impl Space {
             ListCommand::Move { from, to, take, put } => {
                 self.move_element(from.as_str(), to.as_str(), *take, *put)
             }
-            ListCommand::Position { key, value, search } => {
-                let list = self.elements(key.as_str())?.unwrap_or_default();
-                let mut indexes: Vec<usize> = (0..list.len()).collect();
-                if search.rank < 0 {
-                    indexes.reverse();
-                }
-                indexes.truncate(search.longest);
-                let mut found = Vec::new();
-                for index in indexes {
-                    if names(*value, &list[index])? {
-                        found.push(index);
-                    }
-                }
-                let before = usize::try_from(search.rank.unsigned_abs() - 1).unwrap_or(usize::MAX);
-                let mut found = found.into_iter().skip(before).map(count);
-                match search.count {
-                    Some(most) => Ok(Reply::Container(Shape::Array, found.take(most).collect())),
-                    None => Ok(found.next().unwrap_or(Reply::Missing)),
-                }
+            ListCommand::Position { key, value, search } => self.positions(key.as_str(), *value, *search),
+        }
+    }
+
+    fn positions(&mut self, key: &str, value: Arg<'_>, search: Search) -> Answer {
+        let list = self.elements(key)?.unwrap_or_default();
+        let mut indexes: Vec<usize> = (0..list.len()).collect();
+        if search.rank < 0 {
+            indexes.reverse();
+        }
+        indexes.truncate(search.longest);
+        let mut found = Vec::new();
+        for index in indexes {
+            if names(value, &list[index])? {
+                found.push(index);
             }
+        }
+        let before = usize::try_from(search.rank.unsigned_abs() - 1).unwrap_or(usize::MAX);
+        let mut found = found.into_iter().skip(before).map(count);
+        match search.count {
+            Some(most) => Ok(Reply::Container(Shape::Array, found.take(most).collect())),
+            None => Ok(found.next().unwrap_or(Reply::Missing)),
         }
     }
 
