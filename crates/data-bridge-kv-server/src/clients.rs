@@ -59,6 +59,8 @@ pub struct Client {
     pub input_bytes: AtomicUsize,
     /// Memory of its output buffer.
     pub output_bytes: AtomicUsize,
+    /// How much of these two it has by its turn in an allowance, which bounds them.
+    pub allowed_bytes: AtomicUsize,
     /// Commands carried out.
     pub commands: AtomicU64,
     /// Bytes received.
@@ -211,6 +213,7 @@ impl Clients {
             taken: AtomicU64::new(0),
             input_bytes: AtomicUsize::new(0),
             output_bytes: AtomicUsize::new(0),
+            allowed_bytes: AtomicUsize::new(0),
             commands: AtomicU64::new(0),
             received: AtomicU64::new(0),
             sent: AtomicU64::new(0),

@@ -242,7 +242,10 @@ impl Connection {
     fn take_fed(&mut self, before: usize, used: usize, next: Next) {
         self.input.used = self.input.used.saturating_add(used);
         if used > 0 {
-            self.intake = None;
+            // Its memory goes with its turn, also where the answer has to wait.
+            if self.intake.take().is_some() {
+                self.input.prepare();
+            }
             self.needs = 0;
         }
         self.note(used, next);
@@ -379,6 +382,7 @@ impl Connection {
             if self.input.rest().is_empty() {
                 self.input = Input::default();
             }
+            self.note_memory();
         }
     }
 
@@ -390,14 +394,22 @@ impl Connection {
         // Another request is another beginning.
         let incomplete = used == 0 && next == Next::Input && !self.input.rest().is_empty();
         mark(&client.incomplete_since, incomplete, now);
-        client.input_bytes.store(self.input.bytes.capacity(), Relaxed);
         self.note_output();
     }
 
     fn note_output(&self) {
         let unread = self.dialogue.unsent().saturating_sub(self.sent);
         mark(&self.client.full_since, unread > OUTPUT_BYTES_SOFT, self.shared.seconds());
-        self.client.output_bytes.store(self.dialogue.bytes(), Relaxed);
+        self.note_memory();
+    }
+
+    fn note_memory(&self) {
+        let (input, output) = (self.input.bytes.capacity(), self.dialogue.bytes());
+        let coming = self.intake.as_ref().map_or(0, |_| input);
+        let held = self.grant.as_ref().map_or(0, |_| output);
+        self.client.input_bytes.store(input, Relaxed);
+        self.client.output_bytes.store(output, Relaxed);
+        self.client.allowed_bytes.store(coming.saturating_add(held), Relaxed);
     }
 
     /// Sends the last output, then closes.

@@ -28,6 +28,10 @@ impl Destination {
     /// # Errors
     /// `InvalidArgument`; `Unavailable` for a storage that this program was built without.
     pub fn parse(text: &str) -> Result<Destination> {
+        // It would be the working directory, where nobody looks for it.
+        if text.is_empty() {
+            return Err(Error::invalid("an empty name is no folder"));
+        }
         match text.contains("://") {
             true => Storage::open(text).map(Destination::Storage),
             false => Ok(Destination::Folder(PathBuf::from(text))),

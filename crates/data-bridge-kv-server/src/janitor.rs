@@ -19,7 +19,8 @@ const REQUEST_SECONDS: u32 = 30;
 const IDLE_SECONDS: u32 = 2;
 /// Buffers below this size are not worth giving back.
 const WORTH_BYTES: usize = 4 << 10;
-/// Share of the memory budget that all connections may take together.
+/// Share of the memory budget that all connections may take together, beside what the allowances give to large requests
+/// and answers in turn.
 const CLIENT_SHARE: u64 = 10;
 /// Memory that connections may take even under a tiny budget.
 const CLIENT_FLOOR: u64 = 64 << 20;
@@ -87,7 +88,8 @@ fn is_idle(client: &Client, now: u32) -> bool {
 /// The connection with the most memory, if all together are above the limit.
 fn largest_offender(clients: &[Arc<Client>], limit: u64) -> Option<&Arc<Client>> {
     let memory = |client: &Arc<Client>| {
-        client.input_bytes.load(Relaxed).saturating_add(client.output_bytes.load(Relaxed)) as u64
+        let buffers = client.input_bytes.load(Relaxed).saturating_add(client.output_bytes.load(Relaxed));
+        buffers.saturating_sub(client.allowed_bytes.load(Relaxed)) as u64
     };
     let total: u64 = clients.iter().map(memory).sum();
     clients.iter().filter(|_| total > limit).max_by_key(|client| memory(client))
@@ -140,6 +142,9 @@ mod tests {
         all[1].output_bytes.store(200, Relaxed);
         assert!(largest_offender(&all, 300).is_none());
         assert_eq!(largest_offender(&all, 299).unwrap().id, all[1].id);
+        all[1].allowed_bytes.store(150, Relaxed);
+        assert!(largest_offender(&all, 150).is_none());
+        assert_eq!(largest_offender(&all, 149).unwrap().id, all[0].id);
         assert!(!is_idle(&all[1], 100));
         all[1].output_bytes.store(5000, Relaxed);
         assert!(is_idle(&all[1], 100));

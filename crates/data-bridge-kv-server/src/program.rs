@@ -212,7 +212,11 @@ fn check(path: &Path) -> ExitCode {
         return fail(FAILED, &format!("{}: {error:?}", path.display()));
     }
     match Manifest::verify(&*disk) {
-        Ok(None) => {}
+        // What a restore leaves that was cut off.
+        Ok(None) => {
+            troubles += 1;
+            say(&format!("{} is missing, without which nothing here can be read\n", manifest::NAME));
+        }
         Ok(Some((manifest, damaged))) => {
             (files, troubles) = (files + 1, troubles + u64::from(!damaged.is_empty()));
             let mut text = format!("{}: {} task namespaces", manifest::NAME, manifest.tasks.len());

@@ -1,7 +1,7 @@
 //! Snapshots of a running server: on demand and every so often, into a place of which the newest are kept.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use data_bridge_kv::Engine;
@@ -23,6 +23,7 @@ pub struct Snapshots {
     one_at_a_time: Mutex<()>,
     last_ms: AtomicU64,
     failures: AtomicU64,
+    has_failed: AtomicBool,
 }
 
 impl Snapshots {
@@ -34,6 +35,7 @@ impl Snapshots {
             one_at_a_time: Mutex::new(()),
             last_ms: AtomicU64::new(0),
             failures: AtomicU64::new(0),
+            has_failed: AtomicBool::new(false),
         };
         if matches!(snapshots.place, Some(Destination::Folder(_))) {
             snapshots.look();
@@ -58,6 +60,11 @@ impl Snapshots {
         self.failures.load(Relaxed)
     }
 
+    /// Whether the last one could not be made.
+    pub fn has_failed(&self) -> bool {
+        self.has_failed.load(Relaxed)
+    }
+
     /// Makes one, and removes those that are not kept; answers where it is. Blocks.
     pub fn take(&self, engine: &Engine) -> Result<(Destination, Snapshot)> {
         let place = self.place.as_ref().ok_or_else(|| {
@@ -65,6 +72,7 @@ impl Snapshots {
         })?;
         let _one = self.one_at_a_time.lock();
         let taken = take_into(place, engine);
+        self.has_failed.store(taken.is_err(), Relaxed);
         match &taken {
             Ok((_, snapshot)) => {
                 self.last_ms.store(snapshot.made_ms, Relaxed);
@@ -96,8 +104,7 @@ pub async fn take_regularly(shared: Arc<Shared>, every: Duration) {
     }
     loop {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let due = Duration::from_millis(shared.snapshots.last_ms()) + every;
-        tokio::time::sleep(due.saturating_sub(now)).await;
+        tokio::time::sleep(until_due(shared.snapshots.last_ms(), every, now)).await;
         let sharing = Arc::clone(&shared);
         let taken = tokio::task::spawn_blocking(move || sharing.snapshots.take(&sharing.engine)).await;
         match taken {
@@ -110,5 +117,25 @@ pub async fn take_regularly(shared: Arc<Shared>, every: Duration) {
             }
             Err(_) => return,
         }
+    }
+}
+
+/// How long it is until the next one. Where the clock was set back, the last one may have been made later than now.
+fn until_due(last_ms: u64, every: Duration, now: Duration) -> Duration {
+    (Duration::from_millis(last_ms) + every).saturating_sub(now).min(every)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_was_set_back_puts_no_snapshot_off() {
+        let [day, second] = [86_400, 1].map(Duration::from_secs);
+        let now = 1000 * day;
+        let until = |last: Duration| until_due(u64::try_from(last.as_millis()).unwrap(), day, now);
+        assert_eq!((until(Duration::ZERO), until(now - day)), (Duration::ZERO, Duration::ZERO));
+        assert_eq!((until(now - second), until(now)), (day - second, day));
+        assert_eq!(until(now + 300 * day), day);
     }
 }

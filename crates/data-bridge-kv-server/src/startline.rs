@@ -1,6 +1,7 @@
 //! The one line that says what was decided at the start and why, and the log it goes to.
 
-use data_bridge_kv::{Durability, Mode, NamespaceSettings};
+use data_bridge_kv::{Durability, Engine, Mode};
+use data_bridge_kv_model::limits::NAMESPACES;
 
 use crate::config::cgroup::Budget;
 use crate::config::{Config, LogFormat, PasswordSource, size};
@@ -42,7 +43,7 @@ pub fn announce(server: &Server, budget: &Budget, files: &Files) {
         listen.join(", "),
         shared.threads,
         budget.origin,
-        namespaces(&config.namespaces, config.data.is_some()),
+        namespaces(&shared.engine, config.data.is_some()),
         directory(shared),
     );
     if matches!(config.password, PasswordSource::Environment(_)) {
@@ -75,9 +76,11 @@ fn directory(shared: &Shared) -> String {
     }
 }
 
-/// The named namespaces with their policies.
-fn namespaces(all: &[NamespaceSettings], has_directory: bool) -> String {
-    let named = all.iter().enumerate().filter(|(number, one)| one.name != number.to_string());
+/// The named namespaces with their policies, and the numbers that they have in the directory.
+fn namespaces(engine: &Engine, has_directory: bool) -> String {
+    let all = (0..NAMESPACES)
+        .filter_map(|number| Some((number, engine.settings(engine.namespace(&number.to_string()).ok()?))));
+    let named = all.filter(|(number, one)| one.name != number.to_string());
     let shown = named.map(|(number, one)| {
         let mode = if one.mode == Mode::Task { "task" } else { "cache" };
         let durability = match one.durability_with(has_directory) {

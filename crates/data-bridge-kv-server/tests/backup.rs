@@ -125,7 +125,13 @@ async fn snapshots_are_made_by_themselves() {
     server.stop(std::time::Duration::ZERO).await;
 }
 
-/// Whoever looks at the metrics sees it, and the client that asked is told.
+/// What Redis's monitoring looks at.
+async fn last_status(client: &mut Raw) -> String {
+    let info = client.ask("INFO persistence").await;
+    info.lines().find_map(|line| line.strip_prefix("rdb_last_bgsave_status:")).unwrap().to_owned()
+}
+
+/// Whoever looks at the metrics or at INFO sees it, and the client that asked is told.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_snapshot_that_can_not_be_made_is_told_and_counted() {
     let (data, folder) = (Directory::new("no-data"), Directory::new("no-folder"));
@@ -138,10 +144,12 @@ async fn a_snapshot_that_can_not_be_made_is_told_and_counted() {
         let (_, metrics) = http(server.admin_address().unwrap(), "/metrics").await;
         assert!(metrics.contains(&format!("kv_snapshot_failures_total {failures}\n")), "{metrics}");
         assert!(metrics.contains("kv_snapshot_age_seconds -1\n"), "{metrics}");
+        assert_eq!(last_status(&mut client).await, "err");
     }
     std::fs::remove_file(&folder.0).unwrap();
     let answer = client.ask("KV.SNAPSHOT").await;
     assert!(answer.contains("no-folder"), "it is made once it can be: {answer}");
+    assert_eq!(last_status(&mut client).await, "ok");
     server.stop(std::time::Duration::ZERO).await;
 }
 
@@ -150,6 +158,7 @@ fn snapshots_need_a_directory_and_a_folder() {
     for (flags, says) in [
         (&["--snapshot-dest", "x"][..], "snapshot_dest needs --data"),
         (&["--snapshot-every", "60"], "snapshot_every needs --snapshot-dest"),
+        (&["--data", "x", "--snapshot-dest", ""], "snapshot_dest: an empty name is no folder"),
     ] {
         let mut command = Command::new(env!("CARGO_BIN_EXE_data-bridge-kv"));
         let output = command.arg("serve").args(flags).env_clear().output().unwrap();

@@ -4,14 +4,16 @@ mod served;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
 
+use data_bridge_kv::{Engine, Settings};
 use data_bridge_kv_model::command::table::opcode;
 use data_bridge_kv_model::frame::{self, RequestHead};
 use data_bridge_kv_model::limits::{OUTPUT_BYTES_HARD, OUTPUT_BYTES_SOFT};
 use data_bridge_kv_model::{Reply, ReplyReader, Value};
 use data_bridge_kv_server::Server;
 use data_bridge_kv_server::clients::Client;
-use served::{Raw, start, within};
+use served::{Raw, config, start, within};
 
 const MIB: usize = 1 << 20;
 
@@ -63,6 +65,30 @@ async fn a_reply_above_every_limit_of_output_reaches_a_client_that_reads() {
         }
     }
     raw.expect("+PONG\r\n").await;
+}
+
+/// A request or an answer may be larger than all that connections may have of a small budget: then it is alone.
+#[tokio::test]
+async fn a_large_value_comes_and_goes_slowly_under_a_small_budget() {
+    let engine = Engine::open(Settings { max_memory: 256 << 20, ..Settings::default() }).unwrap();
+    let server = Server::start(config(&[], &[]), Arc::new(engine)).await.unwrap();
+    let (mut raw, client) = connect(&server).await;
+    let beats = || async { tokio::time::sleep(Duration::from_millis(2500)).await };
+    let value = "x".repeat(64 * MIB);
+    let request = format!("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n${}\r\n{value}\r\n", value.len());
+    let (most, rest) = request.as_bytes().split_at(request.len() - 10);
+    raw.send(most).await;
+    beats().await;
+    raw.send(rest).await;
+    raw.expect("+OK\r\n").await;
+    assert!(client.input_bytes.load(Relaxed) < MIB, "what has been carried out is given back");
+    beats().await;
+    raw.send(b"GET k\r\n").await;
+    raw.expect(&format!("${}\r\n", value.len())).await;
+    beats().await;
+    assert_eq!(raw.read_bytes(value.len()).await, value.as_bytes());
+    raw.expect("\r\n").await;
+    assert_eq!(raw.ask("PING").await, "+PONG\r\n");
 }
 
 #[tokio::test]

@@ -142,6 +142,16 @@ fn a_damaged_manifest_is_found() {
         code == Some(1) && text.contains("manifest is damaged: ") && text.contains("1 files with trouble"),
         "{text}"
     );
+    let copy = rig.path("here/backups/two");
+    let (code, text) = run(&["backup", "create", "--data", &data, "--to", &copy]);
+    assert!(code == Some(4) && text.contains("manifest is damaged: "), "{text}");
+    // A restore that was cut off has all but that.
+    std::fs::remove_file(rig.root.join("here/data/manifest")).unwrap();
+    let (code, text) = run(&["check", &data]);
+    assert!(code == Some(1) && text.contains("manifest is missing, "), "{text}");
+    let (code, text) = run(&["backup", "create", "--data", &data, "--to", &copy]);
+    assert!(code == Some(4) && text.contains("manifest is missing"), "{text}");
+    assert!(!rig.root.join("here/backups/two").exists());
 }
 
 #[test]

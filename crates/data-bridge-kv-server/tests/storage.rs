@@ -179,7 +179,7 @@ fn a_snapshot_taken_while_keys_are_written_is_one_moment() {
         let into = Destination::Folder(back.0.clone()).disk().unwrap();
         let from = next.existing().unwrap();
         Snapshot::verify(&*from, &mut |_, _| {}).unwrap();
-        Snapshot::restore(&*from, &*into, &mut |_, _| {}).unwrap();
+        Snapshot::restore(&*from, &*into, 0, &mut |_, _| {}).unwrap();
         drop(into);
         let restored = self::engine(&back);
         let number = |key| match run(&restored, &["GET", key]) {

@@ -35,6 +35,12 @@ const _: () = assert!(NAMESPACES * (NAME_BYTES + 3) + record::HEAD_BYTES + 64 <=
 /// Sequence numbers that an opening may use before the ceiling is raised again. 20 bits of openings have 24 each.
 pub const SEQUENCES: u64 = 1 << 24;
 
+/// The largest of them: versions keep 44 bits.
+const MAX_SEQUENCE: u64 = (1 << 44) - 1;
+/// So many openings a restored copy leaves out, and one more for each so many ms since it was made.
+const LEFT_OUT: u64 = 64;
+const LEFT_OUT_MS: u64 = 60_000;
+
 /// The manifest of a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Manifest {
@@ -120,6 +126,16 @@ impl Manifest {
         };
         let tasks = (0..count).map(|_| task()).collect::<Option<_>>()?;
         Some(Manifest { base, ceiling, seed, shard_bits, tasks })
+    }
+
+    /// The manifest of a copy that was made so long ago, to go on with: its numbers begin above those that the store may have
+    /// given since, so that whoever knows a version of that time does not find it again for another state. It takes
+    /// an eighth of what numbers are left at most.
+    pub fn after(self, elapsed_ms: u64) -> Manifest {
+        let openings = LEFT_OUT.saturating_add(elapsed_ms / LEFT_OUT_MS);
+        let most = MAX_SEQUENCE.saturating_sub(self.ceiling) / 8;
+        let ceiling = self.ceiling.saturating_add(openings.saturating_mul(SEQUENCES).min(most));
+        Manifest { ceiling, ..self }
     }
 
     /// Writes the manifest in place of the one that was there; once this returns, it lasts.

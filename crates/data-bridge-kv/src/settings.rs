@@ -103,7 +103,7 @@ impl Eviction {
 pub const MAX_HISTORY: usize = 1000;
 
 /// The policy of one namespace.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamespaceSettings {
     /// Its name.
     pub name: String,
@@ -187,6 +187,28 @@ impl NamespaceSettings {
             name.clone_into(&mut namespace.name);
         }
         Ok(namespace)
+    }
+
+    /// Gives task namespaces the numbers that their directory has for them: a new name takes the first free number, so the
+    /// order in which they are configured changes from start to start. Who has such a number takes the one that it
+    /// frees, unless it is configured by it.
+    pub(crate) fn keep_numbers(all: &mut [NamespaceSettings], tasks: &[(u8, String)]) {
+        let may_move = |all: &[NamespaceSettings], number: usize| {
+            let is_named = |one: &NamespaceSettings| NamespaceSettings::number(&one.name).is_none();
+            let preset = NamespaceSettings::preset(number);
+            number > 2 && all.get(number).is_some_and(|one| is_named(one) || *one == preset)
+        };
+        for (number, name) in tasks {
+            let number = usize::from(*number);
+            let Some(at) = all.iter().position(|one| one.name == *name) else { continue };
+            if at == number || !may_move(all, at) || !may_move(all, number) {
+                continue;
+            }
+            all.swap(at, number);
+            if NamespaceSettings::number(&all[at].name).is_some() {
+                all[at] = NamespaceSettings::preset(at);
+            }
+        }
     }
 
     /// Makes it a namespace of this mode. Another mode resets what depends on it: eviction, and whether it may be flushed.

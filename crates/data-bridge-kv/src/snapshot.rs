@@ -20,7 +20,7 @@ use data_bridge_kv_model::{Error, ErrorKind, Reader, Result};
 
 use crate::cold::Class;
 use crate::disk::{Disk, File};
-use crate::manifest;
+use crate::manifest::{self, Manifest, ManifestError};
 use crate::record::{self, Head, Position};
 use crate::wal::{self, Lsn};
 
@@ -145,15 +145,15 @@ impl Snapshot {
         Ok(snapshot)
     }
 
-    /// Copies a snapshot into an empty directory, and compares on the way. The directory is then opened as any other. After an
-    /// error it is empty again.
+    /// Copies a snapshot into an empty directory, and compares on the way. The directory is then opened as any other, and counts
+    /// its versions on from above those that the store may have given until now, unix ms. After an error it is empty again.
     ///
     /// # Errors
     /// `InvalidArgument` if the directory is not empty; `Unavailable` for lack of space; `Corruption`.
-    pub fn restore(from: &dyn Disk, to: &dyn Disk, progress: Progress<'_>) -> Result<Snapshot> {
+    pub fn restore(from: &dyn Disk, to: &dyn Disk, now_ms: u64, progress: Progress<'_>) -> Result<Snapshot> {
         let snapshot = Snapshot::read(from)?;
         check_empty(to, snapshot.bytes())?;
-        snapshot.copy_back(from, to, progress).inspect_err(|_| {
+        snapshot.copy_back(from, to, now_ms, progress).inspect_err(|_| {
             for name in to.list().unwrap_or_default() {
                 // What stays is seen by whoever looks: a part of a snapshot is never opened.
                 let _ = to.remove(&name);
@@ -162,23 +162,34 @@ impl Snapshot {
         Ok(snapshot)
     }
 
-    fn copy_back(&self, from: &dyn Disk, to: &dyn Disk, progress: Progress<'_>) -> Result<()> {
+    fn copy_back(&self, from: &dyn Disk, to: &dyn Disk, now_ms: u64, progress: Progress<'_>) -> Result<()> {
         let mut done = 0;
-        // The manifest last: a directory without one is refused.
         let (manifest, others): (Vec<_>, Vec<_>) =
             self.files.iter().partition(|file| file.name == manifest::NAME);
-        let mut copy = |file: &Copied| -> Result<()> {
+        let mut read = |file: &Copied, made: Option<&dyn File>| -> Result<()> {
             let found = file.open(from)?;
-            let made = to.create(&file.name).map_err(|error| failed(&error))?;
             let mut tell = |bytes: u64| progress(bytes.saturating_add(done), self.bytes());
-            file.check(&*found, Some(&*made), &mut tell)?;
-            made.sync_data().map_err(|error| failed(&error))?;
+            file.check(&*found, made, &mut tell)?;
             done = done.saturating_add(file.bytes);
             Ok(())
         };
-        others.into_iter().try_for_each(&mut copy)?;
+        for file in others {
+            let made = to.create(&file.name).map_err(|error| failed(&error))?;
+            read(file, Some(&*made))?;
+            made.sync_data().map_err(|error| failed(&error))?;
+        }
         end_log(to, self.lsn).map_err(|error| failed(&error))?;
-        manifest.into_iter().try_for_each(copy)?;
+        // The manifest last: a directory without one is refused.
+        for file in manifest {
+            read(file, None)?;
+            let elapsed_ms = now_ms.saturating_sub(self.made_ms);
+            let manifest = Manifest::read(from).map_err(|error| match error {
+                ManifestError::Disk(error) => failed(&error),
+                error => Error::new(ErrorKind::Corruption, format!("the snapshot: {error}")),
+            })?;
+            let next = manifest.map(|manifest| manifest.after(elapsed_ms));
+            next.map_or(Ok(()), |next| next.write(to)).map_err(|error| failed(&error))?;
+        }
         to.sync_names().map_err(|error| failed(&error))
     }
 }

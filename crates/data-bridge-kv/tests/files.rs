@@ -132,7 +132,7 @@ fn a_snapshot_needs_few_files_beside_those_of_the_tier() {
     engine.snapshot(&copy, &mut |_, _| {}).unwrap();
     assert!(disk.open_files() <= before + 1, "and gives them back");
     let restored = FaultyDisk::new();
-    Snapshot::restore(&copy, &restored, &mut |_, _| {}).unwrap();
+    Snapshot::restore(&copy, &restored, 0, &mut |_, _| {}).unwrap();
     assert_eq!(run(&open(&restored), "DBSIZE"), Reply::Integer(40));
 }
 

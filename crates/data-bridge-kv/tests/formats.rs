@@ -141,7 +141,7 @@ fn every_version_opens_with_what_it_had() {
             let mut disk = disk_of(&kept(&version, state));
             if state == "snapshot" {
                 let copy = std::mem::take(&mut disk);
-                Snapshot::restore(&copy, &disk, &mut |_, _| {}).unwrap();
+                Snapshot::restore(&copy, &disk, 0, &mut |_, _| {}).unwrap();
             }
             let engine = open(&disk, OPENED_MS).unwrap_or_else(|error| panic!("{version}/{state}: {error}"));
             assert_eq!(contents(&engine), recorded(&version, state), "{version}/{state}");
@@ -249,7 +249,7 @@ fn a_newer_format_is_refused_with_what_to_do() {
         }
         let mut copy = kept(&version, "snapshot");
         raise_format("snapshot", copy.get_mut("snapshot").unwrap());
-        let error = Snapshot::restore(&disk_of(&copy), &FaultyDisk::new(), &mut |_, _| {}).unwrap_err();
+        let error = Snapshot::restore(&disk_of(&copy), &FaultyDisk::new(), 0, &mut |_, _| {}).unwrap_err();
         assert!(error.to_string().contains("use the version that wrote it"), "{error}");
     }
     let of = |start: &str| refused.iter().any(|name| name.starts_with(start));

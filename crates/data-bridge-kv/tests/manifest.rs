@@ -6,8 +6,9 @@ use std::sync::Arc;
 use data_bridge_kv::disk::Disk;
 use data_bridge_kv::manifest::{Manifest, ManifestError};
 use data_bridge_kv::opening::{Opening, Progress, Stage};
-use data_bridge_kv::{Caller, DataDirectory, Engine, Settings};
+use data_bridge_kv::{Caller, DataDirectory, Engine, Mode, NamespaceSettings, Settings};
 use data_bridge_kv_model::command::table;
+use data_bridge_kv_model::limits::NAMESPACES;
 use data_bridge_kv_model::{Arg, Reply, ReplyBuf, ReplyReader};
 use data_bridge_kv_testkit::disk::{Fault, FaultyDisk};
 
@@ -186,4 +187,38 @@ fn opening_tells_how_far_it_is() {
     // What was made ahead of the log's end is no part of the way.
     let Progress { bytes_done, bytes_total, .. } = after_crash;
     assert!(bytes_done > 100_000 && bytes_done * 10 > bytes_total * 9, "{after_crash:?}");
+}
+
+/// Those that are configured later, or in a table that is sorted by name, come before those that are there.
+#[test]
+fn task_namespaces_keep_their_numbers_in_whatever_order_they_are_configured() {
+    let disk = FaultyDisk::new();
+    let open = |spaces: &[(&str, Mode)]| {
+        let mut namespaces: Vec<_> = (0..NAMESPACES).map(NamespaceSettings::preset).collect();
+        let kept: Vec<_> = spaces.iter().filter_map(|(name, _)| NamespaceSettings::number(name)).collect();
+        for (name, mode) in spaces {
+            NamespaceSettings::named(&mut namespaces, name, &kept).unwrap().set_mode(*mode);
+        }
+        let data = Some(DataDirectory::on(Arc::new(disk.clone()), 1 << 30).unwrap());
+        Engine::open(Settings { namespaces, data, shards: Some(2), background: false, ..Settings::default() })
+    };
+    let numbers = |engine: &Engine, names: &[&str]| {
+        names.iter().map(|name| engine.namespace(name).unwrap().number()).collect::<Vec<_>>()
+    };
+    let (mail, orders) = (("mail", Mode::Task), ("orders", Mode::Task));
+    let names = ["mail", "orders"];
+    assert_eq!(numbers(&open(&[mail, orders]).unwrap(), &names), [3, 4]);
+    assert_eq!(numbers(&open(&[orders, mail]).unwrap(), &names), [3, 4]);
+    let engine = open(&[("aside", Mode::Cache), orders, ("bills", Mode::Task), mail]).unwrap();
+    assert_eq!(numbers(&engine, &["mail", "orders", "bills", "aside"]), [3, 4, 5, 6]);
+    drop(engine);
+    // Numbers that nobody has are those of no name, and who is configured by number keeps it.
+    let engine = open(&[orders, mail, ("8", Mode::Cache), ("bills", Mode::Task)]).unwrap();
+    assert_eq!(numbers(&engine, &["mail", "orders", "bills", "6", "8"]), [3, 4, 5, 6, 8]);
+    drop(engine);
+    let refused = |spaces: &[(&str, Mode)]| open(spaces).err().unwrap().message().to_owned();
+    let bills = ("bills", Mode::Task);
+    assert!(refused(&[orders, bills]).contains("'mail' with number 3"));
+    assert!(refused(&[("mail", Mode::Cache), orders, bills]).contains("'mail' with number 3"));
+    assert!(refused(&[mail, orders, bills, ("4", Mode::Task)]).contains("'orders' with number 4"));
 }

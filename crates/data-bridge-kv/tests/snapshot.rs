@@ -3,6 +3,7 @@
 #[path = "snapshot/errors.rs"]
 mod errors;
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -100,7 +101,7 @@ fn a_snapshot_under_load_is_the_state_at_one_moment() {
             let most = written.load(Ordering::Relaxed) + 1;
             assert!(steps.is_sorted() && steps.last().is_some_and(|(done, all)| done == all), "{steps:?}");
             assert_eq!(Snapshot::verify(&*copy.disk(), &mut |_, _| {}).unwrap(), made);
-            assert_eq!(Snapshot::restore(&*copy.disk(), &*restored.disk(), &mut |_, _| {}).unwrap(), made);
+            assert_eq!(Snapshot::restore(&*copy.disk(), &*restored.disk(), 0, &mut |_, _| {}).unwrap(), made);
             let again = open(restored.disk(), false);
             let caller = tasks(&again);
             let count = number(run(&again, &caller, "INCRBY count 0"));
@@ -140,7 +141,7 @@ fn what_is_written_while_it_is_copied_is_not_restored() {
         assert!(later > 0);
         let copied = wal::verify(&copy, |_, _, _| {}).unwrap();
         assert_eq!(copied.last > made.lsn, is_object, "{copied:?}");
-        Snapshot::restore(&copy, &restored, &mut |_, _| {}).unwrap();
+        Snapshot::restore(&copy, &restored, 0, &mut |_, _| {}).unwrap();
         assert_eq!(wal::verify(&restored, |_, _, _| {}).unwrap().last, made.lsn);
         let again = open(Arc::new(restored), false);
         let caller = tasks(&again);
@@ -174,7 +175,7 @@ fn a_damaged_snapshot_is_found_and_not_restored() {
             let found = Snapshot::verify(&copy, &mut |_, _| {}).unwrap_err();
             assert_eq!(found.kind(), ErrorKind::Corruption, "{name} at {at}");
             let into = FaultyDisk::new();
-            let restored = Snapshot::restore(&copy, &into, &mut |_, _| {}).unwrap_err();
+            let restored = Snapshot::restore(&copy, &into, 0, &mut |_, _| {}).unwrap_err();
             assert_eq!(restored.kind(), ErrorKind::Corruption, "{name} at {at}");
             assert_eq!(into.list().unwrap(), Vec::<String>::new(), "it can be tried again");
             file.write_at(&byte, at).unwrap();
@@ -192,7 +193,7 @@ fn a_snapshot_that_lacks_a_file_says_which() {
         let is_named = |what: &str| {
             for found in [
                 Snapshot::verify(&copy, &mut |_, _| {}).unwrap_err(),
-                Snapshot::restore(&copy, &FaultyDisk::new(), &mut |_, _| {}).unwrap_err(),
+                Snapshot::restore(&copy, &FaultyDisk::new(), 0, &mut |_, _| {}).unwrap_err(),
             ] {
                 assert_eq!(found.kind(), ErrorKind::Corruption, "{name}");
                 assert_eq!(found.message(), format!("the file {name} of the snapshot is {what}"));
@@ -242,7 +243,7 @@ fn a_snapshot_whose_checkpoint_fails_has_the_last_record() {
     disk.set_capacity(Some(disk.used()));
     assert!(!engine.checkpoint());
     engine.snapshot(&copy, &mut |_, _| {}).unwrap();
-    Snapshot::restore(&copy, &restored, &mut |_, _| {}).unwrap();
+    Snapshot::restore(&copy, &restored, 0, &mut |_, _| {}).unwrap();
     let again = open(Arc::new(restored), false);
     let caller = tasks(&again);
     for n in 0..50 {
@@ -254,11 +255,11 @@ fn a_snapshot_whose_checkpoint_fails_has_the_last_record() {
 #[test]
 fn only_an_empty_place_takes_a_snapshot() {
     let (disk, copy) = sample();
-    let refused = Snapshot::restore(&copy, &disk, &mut |_, _| {}).unwrap_err();
+    let refused = Snapshot::restore(&copy, &disk, 0, &mut |_, _| {}).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::InvalidArgument);
     let full = FaultyDisk::new();
     full.set_capacity(Some(1000));
-    let refused = Snapshot::restore(&copy, &full, &mut |_, _| {}).unwrap_err();
+    let refused = Snapshot::restore(&copy, &full, 0, &mut |_, _| {}).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Unavailable);
     copy.remove("snapshot").unwrap();
     let unfinished = Snapshot::verify(&copy, &mut |_, _| {}).unwrap_err();
@@ -305,7 +306,7 @@ fn what_was_copied_outlives_a_power_cut() {
         copy.crash(seed);
         Snapshot::verify(&copy, &mut |_, _| {}).unwrap();
         let restored = FaultyDisk::new();
-        Snapshot::restore(&copy, &restored, &mut |_, _| {}).unwrap();
+        Snapshot::restore(&copy, &restored, 0, &mut |_, _| {}).unwrap();
         restored.crash(seed);
         let again = open(Arc::new(restored), false);
         let caller = tasks(&again);
@@ -329,4 +330,28 @@ fn a_copy_is_synced_as_it_goes() {
     let made = engine.snapshot(&copy, &mut watch).unwrap();
     assert!(most <= 4 * MIB, "{most} bytes at once");
     assert!(Snapshot::verify(&copy, &mut |_, _| {}).unwrap() == made && made.bytes() > 24 << 20);
+}
+
+/// The store that was copied may go on, be opened again and give versions that the copy has not given yet.
+#[test]
+fn a_version_of_a_store_that_went_on_matches_nothing_in_a_restored_one() {
+    let (disk, copy) = (FaultyDisk::new(), FaultyDisk::new());
+    let engine = open(Arc::new(disk.clone()), false);
+    run(&engine, &tasks(&engine), "SET job 1");
+    let made = engine.snapshot(&copy, &mut |_, _| {}).unwrap();
+    drop(engine);
+    let mut seen = HashSet::new();
+    let mut write = |disk: &FaultyDisk| {
+        let engine = open(Arc::new(disk.clone()), false);
+        let caller = tasks(&engine);
+        run(&engine, &caller, "DEL job");
+        let version = number(run(&engine, &caller, "KV.SETV job 2 0"));
+        assert!(seen.insert(version), "{version}");
+    };
+    (0..20).for_each(|_| write(&disk));
+    for minutes in [0, 60, 60 * 24 * 30] {
+        let restored = FaultyDisk::new();
+        Snapshot::restore(&copy, &restored, made.made_ms + minutes * 60_000, &mut |_, _| {}).unwrap();
+        (0..20).for_each(|_| write(&restored));
+    }
 }

@@ -53,7 +53,7 @@ pub fn info_text(shared: &Shared, policy: &str, wanted: &[String]) -> String {
             "clients" => clients(shared, &stats, &mut text),
             "memory" => memory(&stats, policy, &mut text),
             "tier" => tier(&stats, &mut text),
-            "persistence" => persistence(&stats, &mut text),
+            "persistence" => persistence(shared, &stats, &mut text),
             "stats" => counters(shared, &stats, &mut text),
             "replication" => line(&mut text, format_args!("role:master\r\nconnected_slaves:0")),
             "cpu" => cpu(&mut text),
@@ -141,14 +141,15 @@ fn tier(stats: &Stats, text: &mut String) {
     }
 }
 
-/// The log in Redis's words for its append-only file, then in ours.
-fn persistence(stats: &Stats, text: &mut String) {
-    let none =
-        "loading:0\r\nrdb_changes_since_last_save:0\r\nrdb_bgsave_in_progress:0\r\nrdb_last_bgsave_status:ok";
-    line(text, format_args!("{none}\r\naof_enabled:{}", u8::from(stats.log.is_some())));
+/// Snapshots and the log in Redis's words for its dumps and its append-only file, then the log in ours.
+fn persistence(shared: &Shared, stats: &Stats, text: &mut String) {
+    let status = |has_failed: bool| if has_failed { "err" } else { "ok" };
+    line(text, format_args!("loading:0\r\nrdb_changes_since_last_save:0\r\nrdb_bgsave_in_progress:0"));
+    line(text, format_args!("rdb_last_bgsave_status:{}", status(shared.snapshots.has_failed())));
+    line(text, format_args!("aof_enabled:{}", u8::from(stats.log.is_some())));
     let Some(log) = &stats.log else { return };
-    let status = if log.has_failed { "err" } else { "ok" };
-    line(text, format_args!("aof_last_write_status:{status}\r\naof_current_size:{}", log.bytes));
+    let written = status(log.has_failed);
+    line(text, format_args!("aof_last_write_status:{written}\r\naof_current_size:{}", log.bytes));
     for (name, value) in [
         ("log_bytes", log.bytes),
         ("log_limit_bytes", log.limit),

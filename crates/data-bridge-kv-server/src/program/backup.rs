@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use data_bridge_kv::disk::Disk;
+use data_bridge_kv::manifest::{self, Manifest, ManifestError};
 use data_bridge_kv::snapshot::{Captured, Snapshot};
 use data_bridge_kv::wal::{self, Wal};
 use data_bridge_kv_model::{Error, ErrorKind, Result};
@@ -22,7 +23,7 @@ pub(super) fn run(action: &BackupAction) -> ExitCode {
         }
         BackupAction::Restore { snapshot, into } => existing(snapshot).and_then(|from| {
             let into = Destination::Folder(into.clone()).disk()?;
-            Snapshot::restore(&*from, &*into, &mut progress("restored"))
+            Snapshot::restore(&*from, &*into, unix_ms(), &mut progress("restored"))
         }),
     };
     match done {
@@ -76,6 +77,16 @@ fn create(data: &Path, to: &str, keep: Option<u32>) -> Result<Snapshot> {
     }
     let source = &*readable_directory(data).map_err(unavailable)?;
     let failed = |error: std::io::Error| unavailable(format!("{}: {error}", data.display()));
+    let damaged = |what: &dyn std::fmt::Display| {
+        Error::new(ErrorKind::Corruption, format!("{}: {what}", data.display()))
+    };
+    // Nothing could be read of a copy without it, although each of its files would be whole.
+    match Manifest::read(source) {
+        Ok(Some(_)) => {}
+        Ok(None) => return Err(damaged(&format_args!("{} is missing", manifest::NAME))),
+        Err(ManifestError::Disk(error)) => return Err(failed(error)),
+        Err(error) => return Err(damaged(&error)),
+    }
     let lsn = match Wal::exists(source).map_err(failed)? {
         true => {
             let found = wal::verify(source, |_, _, _| {});

@@ -42,14 +42,13 @@ fn next_base(started_ms: u64) -> u64 {
 
 impl Core {
     /// Opens a store without its threads.
-    pub(super) fn open(settings: Settings) -> Result<Arc<Core>> {
+    pub(super) fn open(mut settings: Settings) -> Result<Arc<Core>> {
         settings.check()?;
         let budget = Arc::new(Budget::new(settings.max_memory));
         let started_ms = settings.clock.unix_ms();
-        let manifest =
-            settings.data.as_ref().map(|data| manifest(data, &settings, started_ms)).transpose()?;
-        let beginning = beginning(&settings, manifest.as_ref(), started_ms);
         let data = settings.data.clone();
+        let manifest = data.as_ref().map(|data| manifest(data, &mut settings, started_ms)).transpose()?;
+        let beginning = beginning(&settings, manifest.as_ref(), started_ms);
         let tier = settings
             .data
             .map(|data| Tier::open(data, beginning.seed, settings.max_memory, settings.blocking))
@@ -205,8 +204,8 @@ fn unavailable(error: &dyn std::fmt::Display) -> Error {
 }
 
 /// The manifest of the directory as it is from now on: with room for this opening's sequence numbers, and its task
-/// namespaces.
-fn manifest(data: &DataDirectory, settings: &Settings, started_ms: u64) -> Result<Manifest> {
+/// namespaces, which keep their numbers.
+fn manifest(data: &DataDirectory, settings: &mut Settings, started_ms: u64) -> Result<Manifest> {
     let disk = &**data.disk();
     let old = Manifest::read(disk).map_err(|error| match error {
         ManifestError::Damaged => Error::new(ErrorKind::Corruption, format!("the data directory: {error}")),
@@ -234,6 +233,7 @@ fn manifest(data: &DataDirectory, settings: &Settings, started_ms: u64) -> Resul
             tasks: Vec::new(),
         },
     };
+    NamespaceSettings::keep_numbers(&mut settings.namespaces, &manifest.tasks);
     for (number, name) in &manifest.tasks {
         let is_here = settings
             .namespaces
@@ -241,8 +241,8 @@ fn manifest(data: &DataDirectory, settings: &Settings, started_ms: u64) -> Resul
             .is_some_and(|space| space.mode == Mode::Task && space.name == *name);
         if !is_here {
             let message = format!(
-                "the data directory has a task namespace '{name}' with number {number}: configure it as such, \
-                 or use another directory"
+                "the data directory has a task namespace '{name}' with number {number}: configure it with mode \
+                 task, or use another directory"
             );
             return Err(Error::invalid(message));
         }

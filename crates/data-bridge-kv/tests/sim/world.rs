@@ -481,7 +481,7 @@ impl World {
         }
         state.counts.snapshots += 1;
         state.witness.show(state.witness.position);
-        Snapshot::restore(&copy, &restored, &mut |_, _| {})
+        Snapshot::restore(&copy, &restored, 0, &mut |_, _| {})
             .map_err(|error| format!("not restored: {error}"))?;
         let again = open(&restored, &self.settings, Weak::<World>::new(), Plant::Nothing)?;
         self.recognise(state, &again.engine).map(drop).map_err(|why| format!("the snapshot: {why}"))

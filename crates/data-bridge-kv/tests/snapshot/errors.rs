@@ -43,7 +43,7 @@ fn verify(copy: &FaultyDisk) -> data_bridge_kv_model::Result<Snapshot> {
 }
 
 fn restore(copy: &FaultyDisk, into: &FaultyDisk) -> data_bridge_kv_model::Result<Snapshot> {
-    Snapshot::restore(copy, into, &mut |_, _| {})
+    Snapshot::restore(copy, into, 0, &mut |_, _| {})
 }
 
 /// All keys are on this disk.
