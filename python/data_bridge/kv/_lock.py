@@ -17,7 +17,7 @@ from typing import Any, Self, overload
 
 from data_bridge.kv._async_methods import AsyncMethods
 from data_bridge.kv._methods import StoreMethods
-from data_bridge.kv._steps import Steps, is_async, positive, run, run_async
+from data_bridge.kv._steps import Steps, is_async, may_have_happened, positive, run, run_async
 from data_bridge.kv._values import MISSING, MissingType, Transition, newer_than
 from data_bridge.kv.errors import ConflictError, ConnectionError, KvError, TimeoutError  # noqa: A004
 
@@ -66,6 +66,11 @@ class Holding:
                 taken: Transition = yield self._step(MISSING, FREE, to=token)
             except ConflictError as held:
                 version = held.version
+            except BaseException as error:
+                if may_have_happened(error):
+                    with contextlib.suppress(KvError):
+                        yield self._step(token, to=FREE)
+                raise
             else:
                 return self._took(token, since, taken.version)
             left = self.ttl if give_up is None else min(self.ttl, give_up - time.monotonic())
