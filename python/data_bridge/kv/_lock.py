@@ -212,7 +212,7 @@ def lock(
     Whoever waits is woken when it is freed. It frees itself `ttl` seconds after its holder died; until then it is
     renewed, unless `renew` is False. `timeout` is how long the block waits for it before `TimeoutError`. A holder that
     was stopped for longer than `ttl` may not know that it lost the lock: `fence` is for that. Locks belong into a task
-    namespace, which evicts nothing.
+    namespace, which evicts nothing. One object is one holder: threads and tasks make their own.
 
     >>> from data_bridge import kv
     >>> store = kv.open(mode="task")
