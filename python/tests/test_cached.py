@@ -127,6 +127,18 @@ def test_keys_of_ones_own(store: Either) -> None:
     assert sorted(store) == ["price:3:19", "user:MainThread"]
 
 
+def test_a_key_of_something_else_says_so(store: Either) -> None:
+    @kv.cached(store, 60, key="{name}")
+    def same(name: str) -> str:
+        return name
+
+    for name, value in {"text": "x", "number": 1, "list": [1], "hash": {"other": 1}}.items():
+        store[name] = value
+        with pytest.raises(kv.WrongTypeError, match=f"'{name}' holds something else than a result"):
+            same(name)
+        assert store[name] == value
+
+
 def test_methods(store: Either) -> None:
     class Shop:
         tax = 2
@@ -554,8 +566,8 @@ def test_mistakes_are_told_when_decorating(store: Either) -> None:
         with pytest.raises(TypeError, match="return a list"):
             kv.cached(store, 60)(function)
     with pytest.raises(TypeError, match=r"has no name to make keys of: give it key="):
-        kv.cached(store, 60)(functools.partial(max, 2))
-    assert kv.cached(store, 60, key="most")(functools.partial(max, 2))(3) == 3
+        kv.cached(store, 60)(functools.partial(divmod, 7))
+    assert kv.cached(store, 60, key="both")(functools.partial(divmod, 7))(3) == (2, 1)
 
     with pytest.raises(TypeError, match="this is a coroutine function"):
         kv.cached(store, 60)(coroutine)

@@ -56,7 +56,7 @@ class Cached(Generic[P, R]):
         def compute(_store: Any) -> R:
             return entries.function(*args, **kwargs)
 
-        if not entries.is_valid(entry, tags, found):
+        if not entries.is_valid(name, entry, tags, found):
             return run(store, entries.fill(name, tags, compute))
         if entries.looks_at_time and entries.is_due(entry):
             if entries.options.stale > 0:
@@ -109,7 +109,7 @@ class AsyncCached(Generic[P, R]):
         def compute(_store: Any) -> Awaitable[R]:
             return entries.function(*args, **kwargs)
 
-        if not entries.is_valid(entry, tags, found):
+        if not entries.is_valid(name, entry, tags, found):
             return await run_async(store, entries.fill(name, tags, compute))
         if entries.looks_at_time and entries.is_due(entry):
             if entries.options.stale > 0:

@@ -30,7 +30,7 @@ from data_bridge._native import ttl_ms
 from data_bridge.kv._plain import DEEPEST
 from data_bridge.kv._steps import Step, Steps, may_have_happened, positive
 from data_bridge.kv._values import MISSING, Opaque, Transition, Versioned, newer_than
-from data_bridge.kv.errors import ConflictError, KvError, TimeoutError  # noqa: A004
+from data_bridge.kv.errors import ConflictError, KvError, TimeoutError, WrongTypeError  # noqa: A004
 
 P = ParamSpec("P")
 
@@ -113,9 +113,17 @@ class Entries(Generic[P]):
         given = self._tags
         return tuple(map(tag_key, given(*args, **kwargs))) if callable(given) else given
 
-    def is_valid(self, entry: Any, tags: tuple[str, ...], stamps: dict[str, Any]) -> bool:
+    def is_valid(self, name: str, entry: Any, tags: tuple[str, ...], stamps: dict[str, Any]) -> bool:
         """Whether an entry has a value that holds."""
-        if entry is MISSING or entry[STATE] not in (READY, REFRESHING):
+        if entry is MISSING:
+            return False
+        try:
+            state = entry[STATE]
+        except (TypeError, LookupError):
+            raise WrongTypeError(
+                f"the key {name!r} holds something else than a result of a function"
+            ) from None
+        if state not in (READY, REFRESHING):
             return False
         return not tags or entry["tags"] == [stamps.get(tag, MISSING) for tag in tags]
 
@@ -134,7 +142,7 @@ class Entries(Generic[P]):
             stamps = yield from self._stamps(tags)
             found: Versioned = yield methodcaller("get_versioned", name)
             entry, version = found
-            if self.is_valid(entry, tags, stamps):
+            if self.is_valid(name, entry, tags, stamps):
                 return entry["value"]
             if entry is not MISSING and entry[STATE] == FILLING:
                 with contextlib.suppress(TimeoutError):
@@ -156,7 +164,7 @@ class Entries(Generic[P]):
         """The new value of an entry that is due, `MISSING` where somebody else computes it or that failed."""
         stamps = yield from self._stamps(tags)
         found: Versioned = yield methodcaller("get_versioned", name)
-        is_same = self.is_valid(found.value, tags, stamps) and found.value["until"] == due["until"]
+        is_same = self.is_valid(name, found.value, tags, stamps) and found.value["until"] == due["until"]
         if not (is_same and is_unclaimed(found.value)):
             return MISSING
         lease = {"lease": time.time() + self.options.lease}
