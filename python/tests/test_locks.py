@@ -294,6 +294,20 @@ def test_an_interrupted_acquisition_takes_nothing(store: Either, monkeypatch: py
         assert made().acquire(timeout=0)
 
 
+def test_what_no_thread_can_renew_is_not_kept(store: Either, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads may be used up, and their start is interrupted as anything else."""
+
+    def refused(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    for made in (lambda: kv.lock(store, "lock"), lambda: kv.semaphore(store, "places", 1)):
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refused)
+            with pytest.raises(RuntimeError, match="new thread"):
+                made().acquire()
+        assert made().acquire(timeout=0)
+
+
 def test_a_key_that_is_no_semaphore_says_so(store: Either) -> None:
     store["number"] = 1
     with kv.lock(store, "lock"):

@@ -122,7 +122,12 @@ class Lock(Holding):
             self._stop = threading.Event()
             name = f"renews {self.name}"
             args = (self._stop, self._token)
-            threading.Thread(target=self._renew, args=args, name=name, daemon=True).start()
+            try:
+                threading.Thread(target=self._renew, args=args, name=name, daemon=True).start()
+            except BaseException:
+                with contextlib.suppress(KvError):
+                    self.release()
+                raise
         return taken
 
     def _renew(self, stop: threading.Event, token: str) -> None:

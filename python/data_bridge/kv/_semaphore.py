@@ -130,7 +130,12 @@ class Semaphore(Place):
         if taken:
             self._stop = threading.Event()
             args, name = (self._stop, self._token), f"renews {self.name}"
-            threading.Thread(target=self._renew, args=args, name=name, daemon=True).start()
+            try:
+                threading.Thread(target=self._renew, args=args, name=name, daemon=True).start()
+            except BaseException:
+                with contextlib.suppress(KvError):
+                    self.release()
+                raise
         return taken
 
     def _renew(self, stop: threading.Event, token: str) -> None:
