@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
+import os
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any, TypeAlias
 
@@ -124,6 +127,18 @@ def test_keys_of_ones_own(store: Either) -> None:
     assert sorted(store) == ["price:3:19", "user:MainThread"]
 
 
+def test_a_key_of_something_else_says_so(store: Either) -> None:
+    @kv.cached(store, 60, key="{name}")
+    def same(name: str) -> str:
+        return name
+
+    for name, value in {"text": "x", "number": 1, "list": [1], "hash": {"other": 1}}.items():
+        store[name] = value
+        with pytest.raises(kv.WrongTypeError, match=f"'{name}' holds something else than a result"):
+            same(name)
+        assert store[name] == value
+
+
 def test_methods(store: Either) -> None:
     class Shop:
         tax = 2
@@ -133,6 +148,54 @@ def test_methods(store: Either) -> None:
             return sku * self.tax
 
     assert (Shop().price(2), Shop().price(sku=2), Shop.price.key(Shop(), 2)) == (4, 4, "shop:2")
+
+
+def test_a_method_of_an_object_has_what_the_function_has(store: Either) -> None:
+    class Shop:
+        @kv.cached(store, 60, key="shop:{sku}")
+        def price(self, sku: int) -> int:
+            return sku
+
+        @classmethod
+        @kv.cached(store, 60, key="tax:{sku}")
+        def tax(cls, sku: int) -> int:
+            return sku
+
+    shop = Shop()
+    assert (shop.price(2), Shop.tax(2)) == (2, 2)
+    assert (shop.price.key(2), Shop.tax.key(sku=2)) == ("shop:2", "tax:2")
+    assert shop.price.invalidate(2)
+    assert Shop.tax.invalidate(2)
+    assert sorted(store) == []
+
+
+def test_equal_arguments_have_one_key_in_each_process() -> None:
+    """A set's order is another one in each process, that of keywords in each call."""
+    script = """
+from data_bridge import kv
+
+@kv.cached(kv.open(), 60)
+def of(*args, **kwargs): ...
+
+words = {"one", "two", "three", "four"}
+within = {"in": [(frozenset(words), {frozenset({"a", "b"})})]}
+print(of.key(words), of.key(within), of.key(a=1, b=2) == of.key(b=2, a=1))
+"""
+    said = {
+        subprocess.check_output(
+            [sys.executable, "-c", script], text=True, env={**os.environ, "PYTHONHASHSEED": seed}
+        )
+        for seed in ("1", "2", "3")
+    }
+    assert len(said) == 1
+    assert said.pop().endswith(" True\n")
+    same = kv.cached(kv.open(), 60)(lambda value: value)
+    distinct = ({1, 2}, frozenset({1, 2}), [1, 2], {1}, {"a": 1, "b": 2}, {"b": 2, "a": 1})
+    assert len({same.key(value) for value in distinct}) == len(distinct)
+    endless: list[Any] = []
+    endless.append(endless)
+    with pytest.raises(TypeError, match="need key="):
+        same.key(endless)
 
 
 def test_of_many_threads_one_computes(store: Either) -> None:
@@ -299,6 +362,17 @@ def test_tags(store: Either) -> None:
     assert left(store, "tag:pages") > 60
 
 
+def test_tags_that_can_be_gone_through_once(store: Either) -> None:
+    @kv.cached(store, timedelta(minutes=1), tags=(name for name in ["once"]))
+    def same(value: int) -> int:
+        return value
+
+    same(1)
+    assert 59 < left(store, same.key(1)) <= 60
+    same(2)
+    assert kv.invalidate_tags(store, "once") == 1
+
+
 def test_jitter_shortens_the_ttl(store: Either) -> None:
     @kv.cached(store, 100, jitter=0.2)
     def work(n: int) -> int:
@@ -453,8 +527,47 @@ def test_an_asynchronous_failure_or_cancellation_lets_the_next_one_compute(run: 
     run(test)
 
 
+def test_who_is_cancelled_while_claiming_keeps_nobody_waiting(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store may have the claim already: everybody waited for as long as it lasts."""
+
+    async def test(store: Awaited) -> None:
+        @kv.cached(store, 60)
+        async def same(value: int) -> int:
+            return value
+
+        real = type(store).transition
+
+        def sent_and_cancelled(*args: Any, **options: Any) -> Awaitable[Any]:
+            monkeypatch.setattr(type(store), "transition", real)
+            sent = asyncio.ensure_future(real(*args, **options))
+            asking.cancel()
+            return sent
+
+        monkeypatch.setattr(type(store), "transition", sent_and_cancelled)
+        asking = asyncio.create_task(same(1))
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        assert await asyncio.wait_for(same(1), 20) == 1
+
+    run(test)
+
+
 def test_mistakes_are_told_when_decorating(store: Either) -> None:
     async def coroutine() -> None: ...
+    def generator() -> Iterator[int]:
+        yield 1
+
+    async def asynchronous_generator() -> AsyncIterator[int]:
+        yield 1
+
+    for function in (generator, asynchronous_generator):
+        with pytest.raises(TypeError, match="return a list"):
+            kv.cached(store, 60)(function)
+    with pytest.raises(TypeError, match=r"has no name to make keys of: give it key="):
+        kv.cached(store, 60)(functools.partial(divmod, 7))
+    assert kv.cached(store, 60, key="both")(functools.partial(divmod, 7))(3) == (2, 1)
 
     with pytest.raises(TypeError, match="this is a coroutine function"):
         kv.cached(store, 60)(coroutine)

@@ -78,6 +78,30 @@ def test_an_empty_queue_and_results_are_waited_for(store: Any) -> None:
     assert (storage.pop_data("k"), storage.pop_data("k")) == (b"kept", EmptyData)
 
 
+def test_results_come_through_an_outage_of_the_server(own_server: Any) -> None:
+    """Huey logs a result that can't be stored and goes on; who waited for one met a ConnectionError."""
+    again: list[Any] = []
+
+    def restart() -> None:
+        own_server.kill()
+        threading.Event().wait(0.1)
+        again.append(type(own_server)(port=own_server.port))
+
+    waiting, storing = (Storage("outage", url=own_server.url()) for _ in range(2))
+    with ThreadPoolExecutor(2) as pool:
+        ready = pool.submit(waiting.wait_result, "key", timeout=60)
+        restarted = pool.submit(restart)
+        while own_server.process.poll() is None:
+            time.sleep(0.001)
+        storing.put_data("key", b"result", is_result=True)
+        assert ready.result(60)
+        restarted.result(60)
+    assert storing.pop_data("key") == b"result"
+    again[0].kill()
+    with pytest.raises(kv.ConnectionError):
+        Storage("outage", url=own_server.url(), patience=0).put_data("key", b"lost", is_result=True)
+
+
 def test_a_real_consumer(own_server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BACKEND", own_server.url("tasks"))
     monkeypatch.syspath_prepend(str(WORKERS))

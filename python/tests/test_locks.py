@@ -249,6 +249,73 @@ def test_a_cancelled_wait_for_a_lock_leaves_it_free(run: Run) -> None:
     run(test)
 
 
+@pytest.mark.parametrize("kind", ["lock", "semaphore"])
+def test_an_acquisition_that_is_cancelled_on_its_way_takes_nothing(run: Run, kind: str) -> None:
+    """The store may have the request already: it was held for its whole time to live, by nobody."""
+
+    async def test(store: Awaited) -> None:
+        for turns in range(12):
+            name = f"{kind}:{turns}"
+
+            def made(name: str = name) -> Any:
+                return kv.lock(store, name) if kind == "lock" else kv.semaphore(store, name, 1)
+
+            taking = asyncio.create_task(made().acquire())
+            for _ in range(turns % 6):
+                await asyncio.sleep(0)
+            if turns >= 6:
+                await asyncio.sleep(0.0001 * turns)
+            taking.cancel()
+            outcomes = await asyncio.gather(taking, return_exceptions=True)
+            if outcomes[0] is not True:
+                assert await made().acquire(timeout=0), turns
+
+    run(test)
+
+
+def test_an_interrupted_acquisition_takes_nothing(store: Either, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(method: str) -> None:
+        real = getattr(type(store), method)
+
+        def taken(*args: Any, **options: Any) -> None:
+            monkeypatch.setattr(type(store), method, real)
+            real(*args, **options)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(type(store), method, taken)
+
+    for made, method in (
+        (lambda: kv.lock(store, "lock"), "transition"),
+        (lambda: kv.semaphore(store, "places", 1), "set_if_version"),
+    ):
+        interrupted(method)
+        with pytest.raises(KeyboardInterrupt):
+            made().acquire()
+        assert made().acquire(timeout=0)
+
+
+def test_what_no_thread_can_renew_is_not_kept(store: Either, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads may be used up, and their start is interrupted as anything else."""
+
+    def refused(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    for made in (lambda: kv.lock(store, "lock"), lambda: kv.semaphore(store, "places", 1)):
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refused)
+            with pytest.raises(RuntimeError, match="new thread"):
+                made().acquire()
+        assert made().acquire(timeout=0)
+
+
+def test_a_key_that_is_no_semaphore_says_so(store: Either) -> None:
+    store["number"] = 1
+    with kv.lock(store, "lock"):
+        for name in ("number", "lock"):
+            with pytest.raises(kv.WrongTypeError, match="something else than a semaphore"):
+                kv.semaphore(store, name, 1).acquire(timeout=0)
+
+
 def test_a_semaphore_lets_in_its_limit(store: Either) -> None:
     total, most = added(store, lambda: kv.semaphore(store, "places", 1), 4, 10)
     assert (total, most) == (40, 1)

@@ -120,6 +120,15 @@ def test_nothing_is_kept_beyond_its_time_or_the_size(
         assert len(near) == 10
 
 
+def test_keys_that_are_not_there_take_no_place(client: kv.Client, other: kv.Client) -> None:
+    """Who asked for enough of them lost all that was kept."""
+    other["p:there"] = 1
+    with kv.near_cache(client, "p:", size=2) as near:
+        assert near.get("p:there") == 1
+        assert [near.get(f"p:missing:{number}") for number in range(10)] == [None] * 10
+        assert (near.get("p:there"), near.hits, len(near)) == (1, 1, 1)
+
+
 def test_a_lost_connection_keeps_nothing_until_it_is_back(start_server: Any) -> None:
     first = start_server()
     client = kv.connect(first.url(), connect_timeout=1)

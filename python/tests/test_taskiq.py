@@ -10,6 +10,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,20 @@ class Model(BaseModel):
     """A result that pydantic defines."""
 
     x: int
+
+
+class State(Enum):
+    """What no kind of the store is."""
+
+    DONE = "done"
+
+
+class Report(BaseModel):
+    """A result with fields that no kind of the store is."""
+
+    state: State
+    path: Path
+    total: Decimal
 
 
 @pytest.fixture(params=["embedded", "remote"])
@@ -65,6 +80,23 @@ def test_results_keep_their_types(run: Any) -> None:
         assert 86_000 < await store.ttl("taskiq:t") <= 86_400
         await backend.set_result("m", result([Model(x=1), OrderedDict(a=1)]))
         assert (await backend.get_result("m")).return_value == [{"x": 1}, {"a": 1}]
+
+    run(test)
+
+
+def test_models_of_anything_that_pydantic_dumps_are_results(run: Any) -> None:
+    async def test(store: Any) -> None:
+        backend: ResultBackend[Any] = ResultBackend(client=store)
+        given = Report(state=State.DONE, path=Path("/tmp/x"), total=Decimal("1.10"))
+        await backend.set_result("m", result(given))
+        assert Report(**(await backend.get_result("m")).return_value) == given
+        await backend.set_result("e", result([State.DONE]))
+        assert (await backend.get_result("e")).return_value == ["done"]
+        await backend.set_progress("m", TaskProgress(state="half", meta=given))
+        progress: Any = await backend.get_progress("m")
+        assert progress.meta["state"] == "done"
+        with pytest.raises(kv.UnsupportedValueError, match="type object"):
+            await backend.set_result("o", result(object()))
 
     run(test)
 

@@ -95,6 +95,21 @@ def test_retries_end_as_a_failure(tasks: Tasks) -> None:
     assert tasks.claim() is None
 
 
+def test_a_task_may_be_tried_any_number_of_times(tasks: Tasks) -> None:
+    """The pause doubled until it was no float any more, and then nobody could claim anything."""
+    endless = Tasks(tasks.store, lease=0.01, backoff=0.01, max_backoff=0.02, max_tries=10**9)
+    name = endless.create()
+    claimed(endless)
+    endless.store.hset(f"task:{name}", "tries", 5000)
+    assert claimed(endless).tries == 5001
+
+
+def test_an_empty_id_is_an_id_and_a_limit_of_nothing_nothing(tasks: Tasks) -> None:
+    assert tasks.create(task_id="") == ""
+    assert tasks.in_state(PENDING, limit=0) == []
+    assert ids_in(tasks, PENDING) == [""]
+
+
 def test_a_lost_lease_is_tried_again_and_fenced(tasks: Tasks) -> None:
     short = Tasks(tasks.store, lease=0.05, backoff=0.01, max_tries=2)
     name = short.create()
@@ -244,7 +259,9 @@ def test_the_asynchronous_class(server: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", [Tasks, AsyncTasks])
-@pytest.mark.parametrize("options", [{"lease": 0}, {"lease": -1}, {"lease": math.nan}, {"max_tries": 0}])
+@pytest.mark.parametrize(
+    "options", [{"lease": 0}, {"lease": -1}, {"lease": math.nan}, {"max_tries": 0}, {"keep": 0}]
+)
 def test_a_task_has_a_lease_and_a_try(kind: Any, options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="must be positive"):
         kind(kv.open(), "mail", **options)

@@ -31,6 +31,10 @@ pub struct Options {
 
 /// A connection to a server. Clones share it.
 ///
+/// It has no timeout of its own: `tokio::time::timeout` around a call ends a wait at the server too. It does not connect
+/// anew: once the connection has ended, every call is [`ErrorKind::Closed`], and the program makes another client. What a
+/// watch tells (`KV.WATCH`) it drops; `KV.WAIT` waits for a change.
+///
 /// ```
 /// # use std::{sync::Arc, time::Duration};
 /// # use data_bridge_kv::{Engine, Settings};
@@ -96,7 +100,7 @@ impl Client {
     /// Connects to `host:port` or the Unix socket `unix:/path`, namespace 0. Must run inside a tokio runtime.
     ///
     /// # Errors
-    /// [`ErrorKind::Closed`] where nobody answers.
+    /// [`ErrorKind::Closed`] where nobody answers, [`ErrorKind::InvalidArgument`] for a URL.
     pub async fn connect(address: &str) -> Result<Client> {
         Client::connect_with(address, &Options::default()).await
     }
@@ -109,6 +113,11 @@ impl Client {
         if let Some(path) = address.strip_prefix("unix:") {
             let socket = UnixStream::connect(path).await.map_err(|error| closed(&error))?;
             return Client::greet(socket, options).await;
+        }
+        if address.contains("://") {
+            return Err(Error::invalid(
+                "an address is host:port or unix:/path, not a URL; a namespace is an option",
+            ));
         }
         let socket = TcpStream::connect(address).await.map_err(|error| closed(&error))?;
         socket.set_nodelay(true).map_err(|error| closed(&error))?;

@@ -36,6 +36,13 @@ async fn a_unix_socket_is_as_good_as_a_port() {
     assert_eq!(gone.kind(), ErrorKind::Closed);
 }
 
+#[tokio::test]
+async fn a_url_is_no_address() {
+    let refused = Client::connect("kv://:secret@127.0.0.1:7379/tasks").await.err().unwrap();
+    assert_eq!(refused.kind(), ErrorKind::InvalidArgument);
+    assert!(!refused.to_string().contains("secret"), "{refused}");
+}
+
 /// Until so many waits are pending at the server.
 async fn waiting(server: &Server, count: usize) {
     let reached = async {

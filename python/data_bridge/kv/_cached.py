@@ -7,6 +7,7 @@ import functools
 import inspect
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from datetime import timedelta
 from typing import Any, Generic, ParamSpec, Protocol, TypeVar, overload
 
 from data_bridge.kv._async_methods import AsyncMethods
@@ -18,6 +19,20 @@ from data_bridge.kv._values import MISSING
 P = ParamSpec("P")
 R = TypeVar("R")
 NO_STAMPS: dict[str, Any] = {}
+
+
+class Bound(functools.partial[Any]):
+    """A method whose results are kept, of one object: called, and asked for keys, without it."""
+
+    @property
+    def key(self) -> Callable[..., str]:
+        """`key` of the function, with the object as its first argument."""
+        return functools.partial(self.func.key, *self.args)  # type: ignore[attr-defined]
+
+    @property
+    def invalidate(self) -> Callable[..., Any]:
+        """`invalidate` of the function, with the object as its first argument."""
+        return functools.partial(self.func.invalidate, *self.args)  # type: ignore[attr-defined]
 
 
 class Cached(Generic[P, R]):
@@ -41,7 +56,7 @@ class Cached(Generic[P, R]):
         def compute(_store: Any) -> R:
             return entries.function(*args, **kwargs)
 
-        if not entries.is_valid(entry, tags, found):
+        if not entries.is_valid(name, entry, tags, found):
             return run(store, entries.fill(name, tags, compute))
         if entries.looks_at_time and entries.is_due(entry):
             if entries.options.stale > 0:
@@ -59,7 +74,7 @@ class Cached(Generic[P, R]):
             log.exception("no refresh, since the store failed: %s", name)
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
-        return self if instance is None else functools.partial(self, instance)
+        return self if instance is None else Bound(self, instance)
 
     def key(self, *args: P.args, **kwargs: P.kwargs) -> str:
         """The key of the entry for these arguments."""
@@ -94,7 +109,7 @@ class AsyncCached(Generic[P, R]):
         def compute(_store: Any) -> Awaitable[R]:
             return entries.function(*args, **kwargs)
 
-        if not entries.is_valid(entry, tags, found):
+        if not entries.is_valid(name, entry, tags, found):
             return await run_async(store, entries.fill(name, tags, compute))
         if entries.looks_at_time and entries.is_due(entry):
             if entries.options.stale > 0:
@@ -117,7 +132,7 @@ class AsyncCached(Generic[P, R]):
             log.exception("no refresh, since the store failed: %s", name)
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
-        return self if instance is None else functools.partial(self, instance)
+        return self if instance is None else Bound(self, instance)
 
     def key(self, *args: P.args, **kwargs: P.kwargs) -> str:
         """The key of the entry for these arguments."""
@@ -147,7 +162,7 @@ class AsyncDecorator(Protocol):
 @overload
 def cached(
     store: StoreMethods,
-    ttl: float,
+    ttl: float | timedelta,
     *,
     key: str | Callable[..., str] | None = None,
     jitter: float = 0.0,
@@ -159,7 +174,7 @@ def cached(
 @overload
 def cached(
     store: AsyncMethods,
-    ttl: float,
+    ttl: float | timedelta,
     *,
     key: str | Callable[..., str] | None = None,
     jitter: float = 0.0,
@@ -170,7 +185,7 @@ def cached(
 ) -> AsyncDecorator: ...
 def cached(
     store: StoreMethods | AsyncMethods,
-    ttl: float,
+    ttl: float | timedelta,
     *,
     key: str | Callable[..., str] | None = None,
     jitter: float = 0.0,
@@ -195,7 +210,8 @@ def cached(
       background.
     - `tags` are names, or a function of the arguments that gives them, for `kv.invalidate_tags`.
 
-    The decorated function has `key(...)` and `invalidate(...)`, which take its arguments.
+    The decorated function has `key(...)` and `invalidate(...)`, which take its arguments; a method of an object takes
+    them without the object.
 
     >>> from data_bridge import kv
     >>> store = kv.open()
@@ -212,10 +228,15 @@ def cached(
     computing
     9
     """
-    options = Options(ttl, key, jitter, early, stale_while_revalidate, tags, lease)
+    seconds = ttl.total_seconds() if isinstance(ttl, timedelta) else ttl
+    options = Options(seconds, key, jitter, early, stale_while_revalidate, tags, lease)
     asynchronous = is_async(store, "cached")
 
     def decorate(function: Any) -> Any:
+        if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+            raise TypeError(
+                "kv.cached keeps results, and those of a generator are gone once they were taken: return a list"
+            )
         if inspect.iscoroutinefunction(function) != asynchronous:
             need = "a function, this is a coroutine function: use a store of kv.aio"
             if asynchronous:

@@ -27,9 +27,10 @@ from typing import Any, Generic, ParamSpec
 from data_bridge import _native as native
 from data_bridge._native import opcode as op
 from data_bridge._native import ttl_ms
-from data_bridge.kv._steps import Step, Steps, positive
-from data_bridge.kv._values import MISSING, Transition, Versioned, newer_than
-from data_bridge.kv.errors import ConflictError, KvError, TimeoutError  # noqa: A004
+from data_bridge.kv._plain import DEEPEST
+from data_bridge.kv._steps import Step, Steps, may_have_happened, positive
+from data_bridge.kv._values import MISSING, Opaque, Transition, Versioned, newer_than
+from data_bridge.kv.errors import ConflictError, KvError, TimeoutError, WrongTypeError  # noqa: A004
 
 P = ParamSpec("P")
 
@@ -70,12 +71,18 @@ class Entries(Generic[P]):
     def __init__(self, function: Callable[P, Any], options: Options) -> None:
         self.function, self.options = function, options
         self._signature = inspect.signature(function)
-        self._prefix = f"{function.__module__}.{function.__qualname__}"
-        kinds = {parameter.kind for parameter in self._signature.parameters.values()}
+        name = getattr(function, "__qualname__", None)
+        if name is None and options.key is None:
+            raise TypeError(f"{function!r:.80} has no name to make keys of: give it key=...")
+        self._prefix = f"{function.__module__}.{name}"
+        parameters = self._signature.parameters
+        kinds = {parameter.kind for parameter in parameters.values()}
         plain = kinds <= {inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD}
-        self._arity = len(self._signature.parameters) if plain else -1
+        self._keywords = next((name for name, one in parameters.items() if one.kind is one.VAR_KEYWORD), "")
+        self._arity = len(parameters) if plain else -1
         self.looks_at_time = options.early > 0 or options.stale > 0
-        self.has_tags = bool(options.tags)
+        self._tags = options.tags if callable(options.tags) else tuple(map(tag_key, options.tags))
+        self.has_tags = bool(self._tags)
 
     def key(self, *args: P.args, **kwargs: P.kwargs) -> str:
         """The key of the entry for these arguments."""
@@ -88,12 +95,14 @@ class Entries(Generic[P]):
             bound.apply_defaults()
             if given is not None:
                 return given.format_map(bound.arguments)
+            if self._keywords in bound.arguments:
+                bound.arguments[self._keywords] = dict(sorted(bound.arguments[self._keywords].items()))
             values = tuple(bound.arguments.values())
         name = f"{self._prefix}{values!r}"
         if len(name) <= LONGEST_NAME and SHOWN_EXACTLY.issuperset(map(type, values)):
             return name
         try:
-            return f"{self._prefix}:{blake2b(native.encode(values), digest_size=16).hexdigest()}"
+            return f"{self._prefix}:{blake2b(native.encode(in_order(values)), digest_size=16).hexdigest()}"
         except KvError as error:
             raise TypeError(
                 f"{self._prefix}: arguments that can't be stored need key=...: {error}"
@@ -101,12 +110,20 @@ class Entries(Generic[P]):
 
     def tags(self, *args: P.args, **kwargs: P.kwargs) -> tuple[str, ...]:
         """The keys of the tags of these arguments."""
-        given = self.options.tags
-        return tuple(map(tag_key, given(*args, **kwargs) if callable(given) else given))
+        given = self._tags
+        return tuple(map(tag_key, given(*args, **kwargs))) if callable(given) else given
 
-    def is_valid(self, entry: Any, tags: tuple[str, ...], stamps: dict[str, Any]) -> bool:
+    def is_valid(self, name: str, entry: Any, tags: tuple[str, ...], stamps: dict[str, Any]) -> bool:
         """Whether an entry has a value that holds."""
-        if entry is MISSING or entry[STATE] not in (READY, REFRESHING):
+        if entry is MISSING:
+            return False
+        try:
+            state = entry[STATE]
+        except (TypeError, LookupError):
+            raise WrongTypeError(
+                f"the key {name!r} holds something else than a result of a function"
+            ) from None
+        if state not in (READY, REFRESHING):
             return False
         return not tags or entry["tags"] == [stamps.get(tag, MISSING) for tag in tags]
 
@@ -125,7 +142,7 @@ class Entries(Generic[P]):
             stamps = yield from self._stamps(tags)
             found: Versioned = yield methodcaller("get_versioned", name)
             entry, version = found
-            if self.is_valid(entry, tags, stamps):
+            if self.is_valid(name, entry, tags, stamps):
                 return entry["value"]
             if entry is not MISSING and entry[STATE] == FILLING:
                 with contextlib.suppress(TimeoutError):
@@ -135,6 +152,11 @@ class Entries(Generic[P]):
                 claim: Transition = yield self._claim(name, found, FILLING, {}, self.options.lease)
             except ConflictError:
                 continue
+            except BaseException as error:
+                if may_have_happened(error):
+                    with contextlib.suppress(KvError):
+                        yield from self.invalidate(name)
+                raise
             step = functools.partial(self._step, name, FILLING, claim.version)
             return (yield from self._computed(tags, stamps, compute, step, step(FAILED, {}, FAILED_SECONDS)))
 
@@ -142,7 +164,7 @@ class Entries(Generic[P]):
         """The new value of an entry that is due, `MISSING` where somebody else computes it or that failed."""
         stamps = yield from self._stamps(tags)
         found: Versioned = yield methodcaller("get_versioned", name)
-        is_same = self.is_valid(found.value, tags, stamps) and found.value["until"] == due["until"]
+        is_same = self.is_valid(name, found.value, tags, stamps) and found.value["until"] == due["until"]
         if not (is_same and is_unclaimed(found.value)):
             return MISSING
         lease = {"lease": time.time() + self.options.lease}
@@ -221,6 +243,20 @@ class Entries(Generic[P]):
 
 SHOWN_EXACTLY = frozenset({type(None), bool, int, float, str, bytes, uuid.UUID})
 """Types whose repr tells their values apart, from each other too."""
+
+
+def in_order(value: Any, depth: int = 0) -> Any:
+    """The value with its sets in an order that is the same in each process."""
+    if depth > DEEPEST:
+        return value
+    if type(value) in (set, frozenset):
+        members = sorted(native.encode(in_order(member, depth + 1)) for member in value)
+        return Opaque(type(value).__name__, native.encode(members))
+    if type(value) in (list, tuple):
+        return type(value)(in_order(item, depth + 1) for item in value)
+    if type(value) is dict:
+        return {key: in_order(item, depth + 1) for key, item in value.items()}
+    return value
 
 
 def is_unclaimed(entry: Any) -> bool:

@@ -17,7 +17,7 @@ from typing import Any, Self, overload
 
 from data_bridge.kv._async_methods import AsyncMethods
 from data_bridge.kv._methods import StoreMethods
-from data_bridge.kv._steps import Steps, is_async, positive, run, run_async
+from data_bridge.kv._steps import Steps, is_async, may_have_happened, positive, run, run_async
 from data_bridge.kv._values import MISSING, MissingType, Transition, newer_than
 from data_bridge.kv.errors import ConflictError, ConnectionError, KvError, TimeoutError  # noqa: A004
 
@@ -66,6 +66,11 @@ class Holding:
                 taken: Transition = yield self._step(MISSING, FREE, to=token)
             except ConflictError as held:
                 version = held.version
+            except BaseException as error:
+                if may_have_happened(error):
+                    with contextlib.suppress(KvError):
+                        yield self._step(token, to=FREE)
+                raise
             else:
                 return self._took(token, since, taken.version)
             left = self.ttl if give_up is None else min(self.ttl, give_up - time.monotonic())
@@ -117,7 +122,12 @@ class Lock(Holding):
             self._stop = threading.Event()
             name = f"renews {self.name}"
             args = (self._stop, self._token)
-            threading.Thread(target=self._renew, args=args, name=name, daemon=True).start()
+            try:
+                threading.Thread(target=self._renew, args=args, name=name, daemon=True).start()
+            except BaseException:
+                with contextlib.suppress(KvError):
+                    self.release()
+                raise
         return taken
 
     def _renew(self, stop: threading.Event, token: str) -> None:
@@ -207,7 +217,7 @@ def lock(
     Whoever waits is woken when it is freed. It frees itself `ttl` seconds after its holder died; until then it is
     renewed, unless `renew` is False. `timeout` is how long the block waits for it before `TimeoutError`. A holder that
     was stopped for longer than `ttl` may not know that it lost the lock: `fence` is for that. Locks belong into a task
-    namespace, which evicts nothing.
+    namespace, which evicts nothing. One object is one holder: threads and tasks make their own.
 
     >>> from data_bridge import kv
     >>> store = kv.open(mode="task")

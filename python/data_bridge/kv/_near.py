@@ -78,9 +78,11 @@ class Copies:
         copy = by_key[key] = Copy()
         return copy
 
-    def _keep(self, copy: Copy, value: Any, left_ms: int, since: float) -> None:
-        """Puts a value into its place, for as long as it lives and may be kept."""
+    def _keep(self, key: str, copy: Copy, value: Any, left_ms: int, since: float) -> None:
+        """Puts a value into its place, for as long as it lives and may be kept; what is missing takes no place."""
         if value is MISSING:
+            if self._by_key.get(key) is copy:
+                self._by_key.pop(key, None)
             return
         seconds = self.max_age if left_ms < 0 else min(self.max_age, left_ms / 1000)
         copy.is_encoded = type(value) not in SHARED
@@ -125,7 +127,7 @@ class NearCache(Copies):
         if copy is None:
             return self._client.get(key, default)
         found, left = self._client.pipeline(atomic=True).get(key, MISSING).pttl(key).execute()
-        self._keep(copy, found, left, since)
+        self._keep(key, copy, found, left, since)
         return default if found is MISSING else found
 
     def set(self, key: str, value: Value, *, ttl: float | timedelta | None = None) -> None:
@@ -193,7 +195,7 @@ class AsyncNearCache(Copies):
         if copy is None:
             return await self._client.get(key, default)
         found, left = await self._client.pipeline(atomic=True).get(key, MISSING).pttl(key).execute()
-        self._keep(copy, found, left, since)
+        self._keep(key, copy, found, left, since)
         return default if found is MISSING else found
 
     async def set(self, key: str, value: Value, *, ttl: float | timedelta | None = None) -> None:

@@ -115,8 +115,8 @@ def rate_limit(
 ) -> RateLimit | AsyncRateLimit:
     """Allows `limit` hits `per` so many seconds for each name it is asked for, across threads, processes and machines.
 
-    At most `burst` come at once, `limit` unless given; what was used comes back evenly over time. The clocks of those
-    who ask must agree.
+    At most `burst` come at once, `limit` unless given; what was used comes back evenly over time, so that up to
+    `burst + limit` come within some `per` seconds. The clocks of those who ask must agree.
 
     >>> from data_bridge import kv
     >>> store = kv.open()

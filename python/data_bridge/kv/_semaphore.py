@@ -17,9 +17,15 @@ from typing import Any, Self, overload
 
 from data_bridge.kv._async_methods import AsyncMethods
 from data_bridge.kv._methods import StoreMethods
-from data_bridge.kv._steps import Steps, is_async, positive, run, run_async
+from data_bridge.kv._steps import Steps, is_async, may_have_happened, positive, run, run_async
 from data_bridge.kv._values import MISSING, MissingType, Versioned, newer_than
-from data_bridge.kv.errors import ConflictError, ConnectionError, KvError, TimeoutError  # noqa: A004
+from data_bridge.kv.errors import (
+    ConflictError,
+    ConnectionError,  # noqa: A004 - named as its builtin
+    KvError,
+    TimeoutError,  # noqa: A004 - named as its builtin
+    WrongTypeError,
+)
 
 LIMIT = "limit"
 RENEWALS = 3
@@ -45,7 +51,14 @@ class Place:
             found: Versioned = yield methodcaller("get_versioned", self.name)
             others = self._living(found.value)
             if len(others) < self.limit:
-                if (yield from self._write({**others, token: time.time() + self.ttl}, found.version)):
+                try:
+                    taken = yield from self._write({**others, token: time.time() + self.ttl}, found.version)
+                except BaseException as error:
+                    if may_have_happened(error):
+                        with contextlib.suppress(KvError):
+                            yield methodcaller("hdel", self.name, token)
+                    raise
+                if taken:
                     self._token = token
                     return True
                 continue
@@ -87,7 +100,10 @@ class Place:
         """The holders whose places have not ended."""
         now = time.time()
         holders = {} if value is MISSING else value
-        return {token: ends for token, ends in holders.items() if token != LIMIT and ends > now}
+        try:
+            return {token: ends for token, ends in holders.items() if token != LIMIT and ends > now}
+        except (AttributeError, TypeError):
+            raise WrongTypeError(f"the key {self.name!r} is something else than a semaphore") from None
 
     def _releasing(self) -> Steps[None]:
         token, self._token = self._token, None
@@ -114,7 +130,12 @@ class Semaphore(Place):
         if taken:
             self._stop = threading.Event()
             args, name = (self._stop, self._token), f"renews {self.name}"
-            threading.Thread(target=self._renew, args=args, name=name, daemon=True).start()
+            try:
+                threading.Thread(target=self._renew, args=args, name=name, daemon=True).start()
+            except BaseException:
+                with contextlib.suppress(KvError):
+                    self.release()
+                raise
         return taken
 
     def _renew(self, stop: threading.Event, token: str) -> None:

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from data_bridge.kv._async_methods import AsyncMethods
 from data_bridge.kv._methods import StoreMethods
+from data_bridge.kv.errors import KvError, OutcomeUnknownError
 
 R = TypeVar("R")
 Step: TypeAlias = Callable[[Any], Any]
@@ -45,6 +46,11 @@ async def run_async(store: AsyncMethods, steps: Steps[R]) -> R:
                 step = steps.send(found)
     except StopIteration as end:
         return end.value
+
+
+def may_have_happened(error: BaseException) -> bool:
+    """Whether a step that ended so may have been taken: it was interrupted, or its answer was lost."""
+    return not isinstance(error, KvError) or isinstance(error, OutcomeUnknownError)
 
 
 def is_async(store: Any, helper: str) -> bool:

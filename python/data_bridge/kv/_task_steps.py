@@ -31,11 +31,13 @@ PENDING, STARTED, SUCCESS, FAILURE = "PENDING", "STARTED", "SUCCESS", "FAILURE"
 TRANSITIONS = f"->{PENDING}, {PENDING}->{STARTED}, {STARTED}->{STARTED}|{PENDING}|{SUCCESS}|{FAILURE}"
 LOOKED_AT = 16
 """Tasks that a claim looks at before it looks anew, and that one requeuing takes."""
+LARGEST_EXPONENT = 1023
+"""Of a power of two that is a float."""
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A task as it was at one version."""
+    """A task as it was at one version. `error` is the last try's that had one, also of a task that ended well."""
 
     id: str
     status: str
@@ -60,6 +62,8 @@ class Policy:
 
     def __post_init__(self) -> None:
         positive(lease=self.lease, max_tries=self.max_tries)
+        if self.keep is not None:
+            positive(keep=self.keep)
 
     def key(self, task_id: str) -> str:
         """The key of a task."""
@@ -76,7 +80,8 @@ class Policy:
 
     def pause(self, tries: int) -> float:
         """Seconds before the next try: twice as long each time, and somewhere in the upper half of that."""
-        longest = min(self.max_backoff, self.backoff * 2.0 ** max(0, tries - 1))
+        doublings = min(max(0, tries - 1), LARGEST_EXPONENT)
+        longest = min(self.max_backoff, self.backoff * 2.0**doublings)
         return longest * random.uniform(0.5, 1.0)
 
 
@@ -104,7 +109,7 @@ def task_of(task_id: str, fields: Any, version: int) -> Task:
 
 def create(policy: Policy, payload: Any, task_id: str | None, delay: float) -> Steps[str]:
     """A new task, due after a delay; `ConflictError` if there is one of this id."""
-    task_id, due = task_id or uuid4().hex, time.time() + delay
+    task_id, due = uuid4().hex if task_id is None else task_id, time.time() + delay
 
     def fill(pipe: Any) -> None:
         fields = {"payload": payload, "tries": 0}
@@ -260,7 +265,7 @@ def wait(policy: Policy, task_id: str, timeout: float | None) -> Steps[Task]:
 
 def in_state(policy: Policy, state: str, limit: int) -> Steps[list[Task]]:
     """Tasks in a state, those first that are next or oldest."""
-    ids = yield ask("zrange", policy.ids(state), 0, limit - 1)
+    ids = yield ask("zrangebyscore", policy.ids(state), "-inf", "+inf", start=0, num=limit)
     if not ids:
         return []
 

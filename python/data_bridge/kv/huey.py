@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import Any
 
 from data_bridge.kv._embedded import Store
+from data_bridge.kv._patience import PATIENCE, end_of, patiently, value_of
 from data_bridge.kv._remote import Client, connect
 from data_bridge.kv._values import newer_than
 from data_bridge.kv.errors import TimeoutError  # noqa: A004 - named as its builtin
@@ -38,7 +39,8 @@ class Storage(BaseStorage):
     """Huey's data in a store: `client`, or one that is connected to with `url` and the options of `kv.connect`.
 
     Results expire after `expire_time` seconds (a day; None = never), what else Huey keeps does not. An empty queue is
-    waited for `read_timeout` seconds at a time.
+    waited for `read_timeout` seconds at a time. Huey drops a result that can't be stored: while the server is away,
+    storing goes on for `patience` seconds.
     """
 
     blocking = True
@@ -52,12 +54,13 @@ class Storage(BaseStorage):
         client: Store | Client | None = None,
         read_timeout: float = 1.0,
         expire_time: float | None = 86_400,
+        patience: float = PATIENCE,
         **options: Any,
     ) -> None:
         super().__init__(name)
         self._own = client is None
         self.client: Store | Client = client or connect(url, **options)
-        self.read_timeout, self.expire_time = read_timeout, expire_time
+        self.read_timeout, self.expire_time, self.patience = read_timeout, expire_time, patience
         self._queue, self._schedule, self._counters = (
             f"huey.{kind}.{name}" for kind in ("queue", "schedule", "counters")
         )
@@ -125,7 +128,8 @@ class Storage(BaseStorage):
 
     def put_data(self, key: str | bytes, value: Any, is_result: bool = False) -> None:
         """Writes a result, or what else Huey keeps."""
-        self.client.set(self._key(key), value, ttl=self.expire_time if is_result else None)
+        name, ttl = self._key(key), self.expire_time if is_result else None
+        patiently(lambda: self.client.set(name, value, ttl=ttl), end_of(self.patience))
 
     def peek_data(self, key: str | bytes) -> Any:
         """Reads a value, `EmptyData` where there is none."""
@@ -153,7 +157,7 @@ class Storage(BaseStorage):
     ) -> bool:
         """Waits for a result; False if none came in time."""
         try:
-            self.client.wait(self._key(key), until=newer_than(0), timeout=timeout)
+            value_of(self.client, self._key(key), timeout)
         except TimeoutError:
             return False
         return True

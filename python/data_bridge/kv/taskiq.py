@@ -6,7 +6,7 @@ Results are typed hashes. Taskiq itself asks again and again whether a result is
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from data_bridge import _native as native
 from data_bridge.kv._patience import PATIENCE, awaited_value_of, end_of, patiently_awaited
@@ -14,6 +14,8 @@ from data_bridge.kv._plain import plain
 from data_bridge.kv._remote import address
 from data_bridge.kv.aio import AsyncClient, AsyncStore, connect
 from data_bridge.kv.errors import UnsupportedValueError
+from pydantic import BaseModel
+from pydantic_core import PydanticSerializationError
 from taskiq import AsyncResultBackend, ScheduledTask, ScheduleSource, TaskiqResult
 from taskiq.depends.progress_tracker import TaskProgress, TaskState
 from taskiq.exceptions import ResultGetError
@@ -22,6 +24,9 @@ from taskiq.serialization import prepare_exception
 __all__ = ["ResultBackend", "Schedules"]
 
 T = TypeVar("T")
+
+MODES: tuple[Literal["python", "json"], ...] = ("python", "json")
+"""How pydantic dumps a model, the best first: as its fields are, or enums, paths and their like as JSON has them."""
 
 
 class Coder:
@@ -106,6 +111,20 @@ class ResultBackend(AsyncResultBackend[T]):
     async def _set(self, key: str, fields: dict[str, Any]) -> None:
         await self._patiently(lambda: self.client.set(key, fields, ttl=self.ttl))
 
+    async def _set_dumped(self, key: str, fields: dict[str, Any], model: BaseModel, name: str) -> None:
+        """Stores fields, of which one has a value of any kind: where no kind fits, what pydantic makes of it."""
+        try:
+            return await self._set(key, fields)
+        except UnsupportedValueError as error:
+            unfit = error
+        for mode in MODES:
+            try:
+                fields[name] = model.model_dump(mode=mode, include={name})[name]
+                return await self._set(key, plain(fields))
+            except (UnsupportedValueError, PydanticSerializationError):
+                continue
+        raise unfit
+
     async def set_result(self, task_id: str, result: TaskiqResult[T]) -> None:
         """Stores a result. What is no builtin value is stored as pydantic dumps it."""
         error = None if result.error is None else prepare_exception(result.error, Coder())
@@ -117,11 +136,7 @@ class ResultBackend(AsyncResultBackend[T]):
             "labels": result.labels,
             "error": None if error is None else error.model_dump(),  # type: ignore[union-attr]
         }
-        try:
-            await self._set(self._key(task_id), fields)
-        except UnsupportedValueError:
-            fields["return_value"] = result.model_dump(include={"return_value"})["return_value"]
-            await self._set(self._key(task_id), plain(fields))
+        await self._set_dumped(self._key(task_id), fields, result, "return_value")
 
     async def is_result_ready(self, task_id: str) -> bool:
         """Whether a result is there."""
@@ -155,15 +170,11 @@ class ResultBackend(AsyncResultBackend[T]):
     async def set_progress(self, task_id: str, progress: TaskProgress[Any]) -> None:
         """Stores how far a task is."""
         fields = {"state": plain(progress.state), "meta": progress.meta}
-        try:
-            await self._set(self._progress_key(task_id), fields)
-        except UnsupportedValueError:
-            fields["meta"] = progress.model_dump(include={"meta"})["meta"]
-            await self._set(self._progress_key(task_id), plain(fields))
+        await self._set_dumped(self._progress_key(task_id), fields, progress, "meta")
 
     async def get_progress(self, task_id: str) -> TaskProgress[Any] | None:
         """How far a task is, None where nothing was told."""
-        fields = await self.client.get(self._progress_key(task_id))
+        fields = await self._patiently(lambda: self.client.get(self._progress_key(task_id)))
         if fields is None:
             return None
         state = fields["state"]
