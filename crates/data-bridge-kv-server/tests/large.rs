@@ -4,7 +4,6 @@ mod served;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
 
 use data_bridge_kv::{Engine, Settings};
 use data_bridge_kv_model::command::table::opcode;
@@ -73,7 +72,11 @@ async fn a_large_value_comes_and_goes_slowly_under_a_small_budget() {
     let engine = Engine::open(Settings { max_memory: 256 << 20, ..Settings::default() }).unwrap();
     let server = Server::start(config(&[], &[]), Arc::new(engine)).await.unwrap();
     let (mut raw, client) = connect(&server).await;
-    let beats = || async { tokio::time::sleep(Duration::from_millis(2500)).await };
+    // After the second beat who looks after connections has seen the first one's.
+    let beats = || async {
+        let since = server.shared().seconds();
+        until(|| server.shared().seconds() >= since + 2).await;
+    };
     let value = "x".repeat(64 * MIB);
     let request = format!("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n${}\r\n{value}\r\n", value.len());
     let (most, rest) = request.as_bytes().split_at(request.len() - 10);
