@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import subprocess
 import sys
 import threading
@@ -269,6 +270,21 @@ def test_an_acquisition_that_is_cancelled_on_its_way_takes_nothing(run: Run, kin
             outcomes = await asyncio.gather(taking, return_exceptions=True)
             if outcomes[0] is not True:
                 assert await made().acquire(timeout=0), turns
+
+    run(test)
+
+
+def test_an_acquisition_that_is_given_up_by_its_loop_ends_quietly(run: Run) -> None:
+    async def test(store: Awaited) -> None:
+        @kv.cached(store, ttl=HELD)
+        async def price(number: int) -> int:
+            return number
+
+        await store.get("x")
+        for given_up in (kv.lock(store, "x").acquire(), kv.semaphore(store, "s", 1).acquire(), price(1)):
+            with contextlib.suppress(StopIteration):
+                given_up.send(None)
+            given_up.close()
 
     run(test)
 

@@ -49,7 +49,12 @@ async def run_async(store: AsyncMethods, steps: Steps[R]) -> R:
 
 
 def may_have_happened(error: BaseException) -> bool:
-    """Whether a step that ended so may have been taken: it was interrupted, or its answer was lost."""
+    """Whether a step that ended so may have been taken, as it was interrupted or its answer lost, and can be undone.
+
+    Who was given up can ask for nothing more.
+    """
+    if isinstance(error, GeneratorExit):
+        return False
     return not isinstance(error, KvError) or isinstance(error, OutcomeUnknownError)
 
 
