@@ -17,7 +17,15 @@ from typing import Any, Self, overload
 
 from data_bridge.kv._async_methods import AsyncMethods
 from data_bridge.kv._methods import StoreMethods
-from data_bridge.kv._steps import Steps, is_async, may_have_happened, positive, run, run_async
+from data_bridge.kv._steps import (
+    Steps,
+    is_async,
+    may_have_happened,
+    positive,
+    renew_in_thread,
+    run,
+    run_async,
+)
 from data_bridge.kv._values import MISSING, MissingType, Transition, newer_than
 from data_bridge.kv.errors import ConflictError, ConnectionError, KvError, TimeoutError  # noqa: A004
 
@@ -120,14 +128,7 @@ class Lock(Holding):
         taken = run(self._store, self._acquiring(timeout))
         if taken and self.renew:
             self._stop = threading.Event()
-            name = f"renews {self.name}"
-            args = (self._stop, self._token)
-            try:
-                threading.Thread(target=self._renew, args=args, name=name, daemon=True).start()
-            except BaseException:
-                with contextlib.suppress(KvError):
-                    self.release()
-                raise
+            renew_in_thread(self.name, self._renew, (self._stop, self._token), self.release)
         return taken
 
     def _renew(self, stop: threading.Event, token: str) -> None:

@@ -6,6 +6,8 @@ error it raised. `run` and `run_async` carry it out.
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections.abc import Callable, Generator
 from typing import Any, TypeAlias, TypeVar
 
@@ -56,6 +58,18 @@ def may_have_happened(error: BaseException) -> bool:
     if isinstance(error, GeneratorExit):
         return False
     return not isinstance(error, KvError) or isinstance(error, OutcomeUnknownError)
+
+
+def renew_in_thread(
+    name: str, renew: Callable[..., None], args: tuple[Any, ...], release: Callable[[], None]
+) -> None:
+    """Starts a thread that renews what was just taken; where none can be started, it is given back."""
+    try:
+        threading.Thread(target=renew, args=args, name=f"renews {name}", daemon=True).start()
+    except BaseException:
+        with contextlib.suppress(KvError):
+            release()
+        raise
 
 
 def is_async(store: Any, helper: str) -> bool:
