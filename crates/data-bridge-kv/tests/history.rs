@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use data_bridge_kv::{Caller, DataDirectory, Engine, ManualClock, Settings};
 use data_bridge_kv_model::command::table;
-use data_bridge_kv_model::{Arg, Reply, ReplyBuf, ReplyReader, Value};
+use data_bridge_kv_model::{Arg, ErrorKind, Reply, ReplyBuf, ReplyReader, Value, ValueRef};
 use data_bridge_kv_testkit::disk::FaultyDisk;
 
 const START_MS: u64 = 1_800_000_000_000;
@@ -74,4 +74,40 @@ fn a_task_keeps_its_last_transitions_across_power_cuts() {
             assert!(engine.checkpoint(), "from the tier it comes back as well");
         }
     }
+}
+
+/// Executes a transition to a state of any kind, typed.
+fn step_to(engine: &Engine, caller: &Caller, state: &Value, from: &[&str]) -> Reply {
+    let text = |word: &str| Value::Text(word.into()).encode();
+    let mut words = vec![text("job"), text("status"), text("TO"), state.encode()];
+    words.extend(from.iter().map(|word| text(word)));
+    let args: Vec<Arg<'_>> = words.iter().map(|word| Arg::Value(ValueRef::decode(word).unwrap())).collect();
+    let mut out = ReplyBuf::new();
+    let call = table::by_name(b"KV.TRANSITION").unwrap().call(&args).unwrap();
+    let _ = engine.execute(caller, 0, &call, &mut out);
+    ReplyReader::new(out.as_bytes()).reply().unwrap()
+}
+
+/// What the history would make of a hash no value may be: too deep, or too large.
+#[test]
+fn a_state_that_the_history_has_no_room_for_is_refused() {
+    let (disk, clock) = (FaultyDisk::new(), Arc::new(ManualClock::new(START_MS)));
+    let (engine, caller) = open(&disk, &clock);
+    let nested = |levels: usize| (1..levels).fold(Value::Null, |inner, _| Value::List(vec![inner]));
+    for (state, error) in [
+        (nested(31), ErrorKind::UnsupportedValue),
+        (nested(30), ErrorKind::UnsupportedValue),
+        (Value::Text("x".repeat(40 << 20).into()), ErrorKind::Limit),
+    ] {
+        let Reply::Error(refused) = step_to(&engine, &caller, &state, &["MISSING"]) else {
+            panic!("it was taken")
+        };
+        assert_eq!(refused.kind(), error, "{refused}");
+        assert_eq!(run(&engine, &caller, "EXISTS job"), Reply::Integer(0));
+    }
+    assert!(matches!(step_to(&engine, &caller, &nested(29), &["MISSING"]), Reply::Container(..)));
+    assert!(matches!(run(&engine, &caller, "KV.GET job"), Reply::Value(Value::Hash(_))));
+    assert!(engine.checkpoint());
+    engine.demote_all();
+    assert!(matches!(run(&engine, &caller, "KV.GET job"), Reply::Value(Value::Hash(_))), "from disk too");
 }

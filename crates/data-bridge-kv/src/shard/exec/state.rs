@@ -171,7 +171,7 @@ fn transition(txn: &mut Txn<'_>, step: &Transition<'_>, out: &mut ReplyBuf) -> R
 }
 
 /// The field of the last transitions, with this one as the newest, where the namespace keeps them: a list of tuples of a
-/// state and the time when it began, UTC.
+/// state and the time when it began, UTC. Refused where no hash may hold it.
 fn history(txn: &mut Txn<'_>, step: &Transition<'_>, to: &Packed) -> Result<Option<(Packed, Packed)>> {
     let kept = txn.space().settings().history;
     if kept == 0 {
@@ -180,7 +180,9 @@ fn history(txn: &mut Txn<'_>, step: &Transition<'_>, to: &Packed) -> Result<Opti
     let now = i64::try_from(txn.now()).unwrap_or(i64::MAX);
     let moment = Moment { local_us: now.saturating_mul(1000), offset_us: Some(0), fold: false, zone: None };
     let field = ValueRef::text(HISTORY);
-    let known = super::hash::read(txn, step.key)?.and_then(|fields| fields.get(field));
+    let fields = super::hash::read(txn, step.key)?;
+    let known = fields.and_then(|fields| fields.get(field));
+    let others = fields.map_or(0, Fields::encoded_len) - known.map_or(0, |known| known.as_bytes().len());
     let mut steps = match known.map(|known| Value::from_ref(known.value())) {
         Some(Value::List(steps)) => steps,
         // Whatever somebody wrote there is not a history.
@@ -188,7 +190,10 @@ fn history(txn: &mut Txn<'_>, step: &Transition<'_>, to: &Packed) -> Result<Opti
     };
     steps.push(Value::Tuple(vec![Value::from_ref(to.value()), Value::Timestamp(Box::new(moment))]));
     steps.drain(..steps.len().saturating_sub(kept));
-    Ok(Some((Packed::from(field), Packed::new(&Value::List(steps).encode()))))
+    let steps = Packed::new(&Value::List(steps).encode());
+    // It has each state once more, two levels deeper.
+    check_growth(others, step.update.iter().chain(&[step.to, Arg::Value(steps.value())]))?;
+    Ok(Some((Packed::from(field), steps)))
 }
 
 /// Writes the state, the update and the deadline of a step that was found to be allowed.
