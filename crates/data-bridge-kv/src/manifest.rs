@@ -129,12 +129,14 @@ impl Manifest {
     }
 
     /// The manifest of a copy that was made so long ago, to go on with: its numbers begin above those that the store may have
-    /// given since, so that whoever knows a version of that time does not find it again for another state. It takes
-    /// an eighth of what numbers are left at most.
+    /// given since, and elsewhere each time that the copy is restored, so that whoever knows a version of the store, or of a
+    /// copy that was given up, does not find it again for another state. It takes a quarter of what numbers are left at most.
     pub fn after(self, elapsed_ms: u64) -> Manifest {
-        let openings = LEFT_OUT.saturating_add(elapsed_ms / LEFT_OUT_MS);
         let most = MAX_SEQUENCE.saturating_sub(self.ceiling) / 8;
-        let ceiling = self.ceiling.saturating_add(openings.saturating_mul(SEQUENCES).min(most));
+        let openings = elapsed_ms.saturating_mul(SEQUENCES) / LEFT_OUT_MS;
+        let left_out = openings.saturating_add(LEFT_OUT.saturating_mul(SEQUENCES)).min(most);
+        // Where that is the most, each ms still tells.
+        let ceiling = self.ceiling.saturating_add(left_out).saturating_add(elapsed_ms.min(most));
         Manifest { ceiling, ..self }
     }
 

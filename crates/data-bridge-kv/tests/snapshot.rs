@@ -355,3 +355,22 @@ fn a_version_of_a_store_that_went_on_matches_nothing_in_a_restored_one() {
         (0..20).for_each(|_| write(&restored));
     }
 }
+
+/// Each copy goes on by itself: what somebody knows of one that was given up matches nothing in the next.
+#[test]
+fn two_copies_restored_at_different_times_give_different_versions() {
+    let (_disk, copy) = sample();
+    let made_ms = Snapshot::read(&copy).unwrap().made_ms;
+    let mut seen = HashSet::new();
+    // Within a second, and long after so many days that the copy leaves out as much as it may.
+    for elapsed_ms in [0, 1000, 30_000, 200 * 86_400_000, 200 * 86_400_000 + 1000, 201 * 86_400_000] {
+        let restored = FaultyDisk::new();
+        Snapshot::restore(&copy, &restored, made_ms + elapsed_ms, &mut |_, _| {}).unwrap();
+        let engine = open(Arc::new(restored), false);
+        let caller = tasks(&engine);
+        for n in 0..100 {
+            let version = number(run(&engine, &caller, &format!("KV.SETV new-{n} 1 0")));
+            assert!(seen.insert((n, version)), "{elapsed_ms} ms later: {version}");
+        }
+    }
+}
