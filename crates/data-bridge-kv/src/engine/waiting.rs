@@ -1,8 +1,7 @@
 //! Waits and watches: they are answered by the step that makes their condition true, never by polling.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
 use std::sync::atomic::Ordering;
 
 use data_bridge_kv_model::command::{StateCommand, Target, Until};
@@ -14,12 +13,51 @@ use crate::shard::txn::put_versioned;
 use crate::shard::waiters::{Condition, State, Waiter, Watcher};
 use crate::sync::Mutex;
 
-/// Waits by the time they end: unix ms, namespace, key, caller, token.
-type Timeout = Reverse<(u64, usize, Box<str>, u64, u64)>;
+/// Waits that are over are forgotten once there are so many, and more of them than of others.
+const OVER_MIN: usize = 1024;
 
-/// All waits that have a timeout, earliest first. An entry may outlive its wait.
+/// All waits that have a timeout.
 #[derive(Default)]
-pub(super) struct Timeouts(Mutex<BinaryHeap<Timeout>>);
+pub(super) struct Timeouts(Mutex<Ends>);
+
+#[derive(Default)]
+struct Ends {
+    /// By the time they end, unix ms, and the order in which they came. One may outlive its wait.
+    waits: BTreeMap<(u64, u64), Timed>,
+    came: u64,
+    /// How many of them went on when that was looked at last.
+    went_on: usize,
+}
+
+/// A wait that has a timeout.
+struct Timed {
+    namespace: NamespaceId,
+    key: Box<str>,
+    caller: u64,
+    token: u64,
+    /// Gone with the wait.
+    presence: Weak<()>,
+}
+
+impl Ends {
+    fn add(&mut self, end: u64, wait: Timed) {
+        self.came += 1;
+        self.waits.insert((end, self.came), wait);
+    }
+
+    /// Takes a wait whose time has come.
+    fn take_due(&mut self, now: u64) -> Option<Timed> {
+        self.waits.first_entry().filter(|wait| wait.key().0 <= now).map(|wait| wait.remove())
+    }
+
+    /// Forgets those that ended before their time, if they are many.
+    fn tidy(&mut self) {
+        if self.waits.len() >= OVER_MIN.max(2 * self.went_on) {
+            self.waits.retain(|_, wait| wait.presence.strong_count() > 0);
+            self.went_on = self.waits.len();
+        }
+    }
+}
 
 impl Core {
     pub(super) fn wait(
@@ -90,13 +128,15 @@ impl Core {
             caller.send(txn.finish());
             return if holds { Ok(Progress::Done) } else { Err(timed_out().into()) };
         }
+        let presence = Arc::new(());
         if let Some(timeout) = timeout_ms {
             let end = txn.now().saturating_add(timeout);
-            let entry = (end, caller.namespace.number(), key.as_str().into(), caller.id, token);
-            self.timeouts.0.lock().push(Reverse(entry));
+            let (namespace, presence) = (caller.namespace, Arc::downgrade(&presence));
+            let wait = Timed { namespace, key: key.as_str().into(), caller: caller.id, token, presence };
+            self.timeouts.0.lock().add(end, wait);
         }
         let completions = Arc::clone(completions);
-        txn.add_waiter(place, Waiter { caller: caller.id, token, condition, completions });
+        txn.add_waiter(place, Waiter { caller: caller.id, token, condition, completions, presence });
         caller.send(txn.finish());
         // A close that ran since the check has missed this waiter.
         if self.closed.load(Ordering::SeqCst) {
@@ -152,17 +192,11 @@ impl Core {
     /// Answers `Timeout` to waits whose time has come.
     pub(super) fn end_timed_out(&self) {
         let now = self.clock.unix_ms();
+        self.timeouts.0.lock().tidy();
         loop {
-            let due = {
-                let mut timeouts = self.timeouts.0.lock();
-                match timeouts.peek() {
-                    Some(Reverse((end, ..))) if *end <= now => timeouts.pop(),
-                    _ => None,
-                }
-            };
-            let Some(Reverse((_, namespace, key, caller, token))) = due else { return };
-            let Some(number) = u8::try_from(namespace).ok() else { continue };
-            let space = self.space(NamespaceId(number));
+            let due = self.timeouts.0.lock().take_due(now);
+            let Some(Timed { namespace, key, caller, token, .. }) = due else { return };
+            let space = self.space(namespace);
             let ours = |waiter: &Waiter| waiter.caller == caller && waiter.token == token;
             let index = space.shard_of(space.hash(key.as_bytes()));
             let waiter = space.lock(index).waiters().take_one(key.as_bytes(), ours);
@@ -215,4 +249,27 @@ fn state(arg: Arg<'_>) -> Result<State> {
     let mut encoded = Vec::new();
     arg.value(&mut scratch)?.encode_into(&mut encoded);
     Ok(State { encoded: encoded.into(), untyped: matches!(arg, Arg::Untyped(_)) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_that_is_over_is_forgotten_before_its_time() {
+        let mut ends = Ends::default();
+        let mut waiting = Vec::new();
+        for token in 0..20_000 {
+            let presence = Arc::new(());
+            let (namespace, of) = (NamespaceId::DEFAULT, Arc::downgrade(&presence));
+            ends.add(3_600_000, Timed { namespace, key: "a".into(), caller: 1, token, presence: of });
+            waiting.extend((token % 10 == 0).then_some(presence));
+            ends.tidy();
+            assert!(ends.waits.len() <= OVER_MIN.max(2 * waiting.len()), "{}", ends.waits.len());
+        }
+        let due: Vec<Timed> = std::iter::from_fn(|| ends.take_due(3_600_000)).collect();
+        let went_on = due.iter().filter(|wait| wait.presence.strong_count() > 0);
+        assert_eq!(went_on.map(|wait| wait.token).collect::<Vec<_>>(), (0..20_000).step_by(10).collect::<Vec<_>>());
+        assert_eq!(waiting.len(), 2000);
+    }
 }

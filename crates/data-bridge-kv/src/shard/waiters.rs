@@ -45,6 +45,8 @@ pub struct Waiter {
     pub condition: Condition,
     /// Where the answer goes.
     pub completions: Arc<dyn Completions>,
+    /// Whoever ends it when its time has come sees by this whether it still waits.
+    pub presence: Arc<()>,
 }
 
 /// One that is told every change.
