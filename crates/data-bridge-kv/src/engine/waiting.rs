@@ -175,11 +175,15 @@ impl Core {
                 let mut txn = begun
                     .inspect_err(|_| caller.pending.unmark_watch(watch, caller.namespace, key.as_str()))?;
                 let place = txn.place(key);
-                let version = txn.version(place);
+                // Whoever names a version has seen the key: that it is gone is news. Since when is not known: before what comes.
+                let (change, version) = match txn.version(place) {
+                    0 => (Change::Delete, space.version(txn.last_sequence())),
+                    version => (Change::Set, version),
+                };
                 txn.add_watcher(place, watcher);
                 let mut notices = txn.finish();
                 if version > from_version {
-                    let event = event_item(Change::Set, key.as_bytes(), version);
+                    let event = event_item(change, key.as_bytes(), version);
                     notices.event(Arc::clone(completions), watch, event);
                 }
                 caller.send(notices);

@@ -104,6 +104,41 @@ fn a_key_that_went_before_the_wait_began_ends_it() {
     assert_eq!(wait(3, "0"), None);
 }
 
+/// Who watches on from what he knows hears of what he missed: that the key is newer, or gone.
+#[test]
+fn a_watch_from_a_version_tells_what_came_before_it_began() {
+    let mut store = Store::new(|_| {});
+    let collected = Arc::new(Collected::default());
+    store.caller.completions = Some(collected.clone());
+    let mut told = |version: u64| {
+        let Reply::Integer(watch) = store.run(&format!("KV.WATCH KEY t FROM {version}")) else { panic!() };
+        store.run(&format!("KV.UNWATCH {watch}"));
+        let events: Vec<_> = collected.0.lock().drain(..).collect();
+        let event = |(number, event): &(u64, Reply)| {
+            assert_eq!(*number as i64, watch);
+            let Reply::Container(Shape::Array, parts) = event else { panic!() };
+            let Reply::Integer(version) = parts[2] else { panic!() };
+            (format!("{:?}", parts[0]), version as u64)
+        };
+        events.iter().map(event).collect::<Vec<_>>()
+    };
+    let version = || store.engine.version(&store.caller, Key::new(b"t").unwrap()).unwrap();
+    store.run("SET t a");
+    let first = version();
+    assert_eq!(told(first), []);
+    store.run("SET t b");
+    let second = version();
+    assert_eq!(told(first), [("Status(\"set\")".to_owned(), second)]);
+    store.run("DEL t");
+    let gone = told(second);
+    assert_eq!(gone.iter().map(|(change, _)| change.as_str()).collect::<Vec<_>>(), ["Status(\"delete\")"]);
+    assert!(gone[0].1 > second);
+    assert_eq!(told(gone[0].1), [], "that is known by now");
+    store.run("SET t c");
+    let third = version();
+    assert_eq!(told(gone[0].1), [("Status(\"set\")".to_owned(), third)]);
+}
+
 #[test]
 fn watches_tell_every_change() {
     let mut store = Store::new(|_| {});
