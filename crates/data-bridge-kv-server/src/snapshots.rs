@@ -65,6 +65,11 @@ impl Snapshots {
         self.has_failed.load(Relaxed)
     }
 
+    /// Whether one is being made.
+    pub fn is_making(&self) -> bool {
+        self.one_at_a_time.try_lock().is_none()
+    }
+
     /// Makes one, and removes those that are not kept; answers where it is. Blocks.
     pub fn take(&self, engine: &Engine) -> Result<(Destination, Snapshot)> {
         let place = self.place.as_ref().ok_or_else(|| {
@@ -128,6 +133,15 @@ fn until_due(last_ms: u64, every: Duration, now: Duration) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn it_is_known_that_one_is_being_made() {
+        let snapshots = Snapshots::new(None, 1);
+        let one = snapshots.one_at_a_time.lock();
+        assert!(snapshots.is_making());
+        drop(one);
+        assert!(!snapshots.is_making());
+    }
 
     #[test]
     fn a_clock_that_was_set_back_puts_no_snapshot_off() {

@@ -144,7 +144,8 @@ fn tier(stats: &Stats, text: &mut String) {
 /// Snapshots and the log in Redis's words for its dumps and its append-only file, then the log in ours.
 fn persistence(shared: &Shared, stats: &Stats, text: &mut String) {
     let status = |has_failed: bool| if has_failed { "err" } else { "ok" };
-    line(text, format_args!("loading:0\r\nrdb_changes_since_last_save:0\r\nrdb_bgsave_in_progress:0"));
+    line(text, format_args!("loading:0\r\nrdb_changes_since_last_save:0"));
+    line(text, format_args!("rdb_bgsave_in_progress:{}", u8::from(shared.snapshots.is_making())));
     line(text, format_args!("rdb_last_bgsave_status:{}", status(shared.snapshots.has_failed())));
     line(text, format_args!("aof_enabled:{}", u8::from(stats.log.is_some())));
     let Some(log) = &stats.log else { return };
