@@ -14,10 +14,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
-use data_bridge_kv::cold::{self, Verified};
+use data_bridge_kv::cold::{self, Class, Verified};
 use data_bridge_kv::disk::Disk;
 use data_bridge_kv::manifest::{self, Manifest};
 use data_bridge_kv::opening::Opening;
+use data_bridge_kv::wal;
 use data_bridge_kv::{DataDirectory, Engine, Settings};
 use data_bridge_kv_model::ErrorKind;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -259,8 +260,8 @@ fn store_in<T>(
     }
     let found = open(path).map_err(|error| format!("{}{}", told(&error), advice(&error)))?;
     let names = disk(&found).list().map_err(|error| told(&error))?;
-    let is_ours =
-        |name: &String| name == manifest::NAME || name.starts_with("log-") || name.starts_with("cold-");
+    let is_tier = |name: &String| [Class::Cache, Class::Task].iter().any(|class| class.owns(name));
+    let is_ours = |name: &String| name == manifest::NAME || wal::is_segment(name) || is_tier(name);
     if names.iter().any(is_ours) { Ok(found) } else { Err(told(&"no store has been here")) }
 }
 
