@@ -38,9 +38,11 @@ impl Destination {
         }
     }
 
-    /// The place of a new snapshot here.
+    /// The place of a new snapshot here: behind those that are here, also where the clock was set back.
     pub fn next(&self) -> Destination {
-        self.below(&format!("{PREFIX}{:013}", unix_ms()))
+        // Where that can't be told there may be none yet.
+        let last = self.names().ok().and_then(|names| names.last()?.0).unwrap_or(0);
+        self.below(&format!("{PREFIX}{:013}", unix_ms().max(last.saturating_add(1))))
     }
 
     fn below(&self, name: &str) -> Destination {
@@ -73,23 +75,34 @@ impl Destination {
 
     /// The snapshots here, oldest first, each with what it has or why that can't be told.
     pub fn list(&self) -> Result<Vec<(Destination, Result<Snapshot>)>> {
-        let names = match self {
-            Destination::Folder(path) => names_in(path).map_err(|error| self.unavailable(&error))?,
-            Destination::Storage(storage) => storage.names().map_err(|error| self.unavailable(&error))?,
-        };
-        let ours = names.iter().filter(|name| name.starts_with(PREFIX));
-        let read = |name: &String| {
-            let place = self.below(name);
-            let snapshot = place.disk().and_then(|disk| Snapshot::read(&*disk));
-            (place, snapshot)
-        };
-        Ok(ours.map(read).collect())
+        Ok(self.names()?.iter().map(|(_, name)| self.look(name)).collect())
     }
 
-    /// Removes all but the newest `keep` whole snapshots, and what was not finished before those.
+    fn look(&self, name: &str) -> (Destination, Result<Snapshot>) {
+        let place = self.below(name);
+        let snapshot = place.disk().and_then(|disk| Snapshot::read(&*disk));
+        (place, snapshot)
+    }
+
+    /// The names of the snapshots here with their times, oldest first; in front those that somebody named otherwise.
+    fn names(&self) -> Result<Vec<(Option<u64>, String)>> {
+        let names = match self {
+            Destination::Folder(path) => names_in(path),
+            Destination::Storage(storage) => storage.names(),
+        };
+        let names = names.map_err(|error| self.unavailable(&error))?;
+        let timed = |name: String| Some((name.strip_prefix(PREFIX)?.parse().ok(), name));
+        let mut timed: Vec<_> = names.into_iter().filter_map(timed).collect();
+        timed.sort();
+        Ok(timed)
+    }
+
+    /// Removes all but the newest `keep` whole snapshots, and what was not finished before those; none that has no time for a
+    /// name.
     pub fn prune(&self, keep: usize) -> Result<()> {
         let mut whole = 0;
-        for (place, snapshot) in self.list()?.iter().rev() {
+        for (_, name) in self.names()?.iter().rev().take_while(|(time, _)| time.is_some()) {
+            let (place, snapshot) = self.look(name);
             let is_kept = whole < keep && (snapshot.is_ok() || whole == 0);
             whole += usize::from(snapshot.is_ok());
             if !is_kept {
@@ -138,7 +151,6 @@ fn names_in(folder: &Path) -> io::Result<Vec<String>> {
             names.extend(entry.file_name().into_string());
         }
     }
-    names.sort();
     Ok(names)
 }
 

@@ -125,6 +125,31 @@ async fn snapshots_are_made_by_themselves() {
     server.stop(std::time::Duration::ZERO).await;
 }
 
+/// The clock was set back since the others were made, or somebody gave one a name: the newest are kept all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_newest_snapshots_are_kept_whatever_others_are_called() {
+    let (data, folder) = (Directory::new("named-data"), Directory::new("named-folder"));
+    let server = start(&data, &folder, "0").await;
+    let mut client = Raw::connect(server.addresses()[0]).await;
+    let mut made = Vec::new();
+    for name in ["snapshot-9000000000000", "snapshot-of-monday", "", "", ""] {
+        let answer = client.ask("KV.SNAPSHOT").await;
+        let place = PathBuf::from(answer.split("\r\n").nth(1).unwrap_or_else(|| panic!("{answer}")));
+        assert!(place.is_dir(), "{answer}");
+        match name {
+            "" => made.push(place),
+            name => std::fs::rename(place, folder.0.join(name)).unwrap(),
+        }
+    }
+    let is_there: Vec<bool> = made.iter().map(|place| place.is_dir()).collect();
+    assert_eq!(is_there, [false, true, true]);
+    let left = ["snapshot-9000000000000", "snapshot-of-monday"].map(|name| folder.0.join(name).is_dir());
+    assert_eq!(left, [false, true], "what has a name is not removed");
+    server.stop(std::time::Duration::ZERO).await;
+    let (code, text) = backup(&["list", folder.text()]);
+    assert!(code == Some(0) && text.ends_with("3 snapshots\n"), "{text}");
+}
+
 /// What Redis's monitoring looks at.
 async fn last_status(client: &mut Raw) -> String {
     let info = client.ask("INFO persistence").await;

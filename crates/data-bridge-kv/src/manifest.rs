@@ -128,9 +128,9 @@ impl Manifest {
         Some(Manifest { base, ceiling, seed, shard_bits, tasks })
     }
 
-    /// The manifest of a copy that was made so long ago, to go on with: its numbers begin above those that the store may have
-    /// given since, and elsewhere each time that the copy is restored, so that whoever knows a version of the store, or of a
-    /// copy that was given up, does not find it again for another state. It takes a quarter of what numbers are left at most.
+    /// The manifest of a copy that was made so long ago, to go on with: its numbers begin above those that the store may
+    /// have given since, and elsewhere each time that the copy is restored, so that whoever knows a version of the store, or
+    /// of a copy that was given up, does not find it again for another state. It takes a quarter of what is left at most.
     pub fn after(self, elapsed_ms: u64) -> Manifest {
         let most = MAX_SEQUENCE.saturating_sub(self.ceiling) / 8;
         let openings = elapsed_ms.saturating_mul(SEQUENCES) / LEFT_OUT_MS;

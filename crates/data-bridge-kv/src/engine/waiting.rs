@@ -1,8 +1,8 @@
 //! Waits and watches: they are answered by the step that makes their condition true, never by polling.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Weak};
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 
 use data_bridge_kv_model::command::{StateCommand, Target, Until};
 use data_bridge_kv_model::{Arg, Error, ErrorKind, Key, ReplyBuf, Result};
@@ -175,7 +175,7 @@ impl Core {
                 let mut txn = begun
                     .inspect_err(|_| caller.pending.unmark_watch(watch, caller.namespace, key.as_str()))?;
                 let place = txn.place(key);
-                // Whoever names a version has seen the key: that it is gone is news. Since when is not known: before what comes.
+                // Whoever names a version has seen the key: that it is gone is news.
                 let (change, version) = match txn.version(place) {
                     0 => (Change::Delete, space.version(txn.last_sequence())),
                     version => (Change::Set, version),
@@ -273,7 +273,10 @@ mod tests {
         }
         let due: Vec<Timed> = std::iter::from_fn(|| ends.take_due(3_600_000)).collect();
         let went_on = due.iter().filter(|wait| wait.presence.strong_count() > 0);
-        assert_eq!(went_on.map(|wait| wait.token).collect::<Vec<_>>(), (0..20_000).step_by(10).collect::<Vec<_>>());
+        assert_eq!(
+            went_on.map(|wait| wait.token).collect::<Vec<_>>(),
+            (0..20_000).step_by(10).collect::<Vec<_>>()
+        );
         assert_eq!(waiting.len(), 2000);
     }
 }
