@@ -40,6 +40,15 @@ impl Store {
     }
 
     fn on(namespace: &str, max_memory: u64, disk: FaultyDisk, directory: DataDirectory) -> Store {
+        Store::try_on(namespace, max_memory, disk, directory).unwrap()
+    }
+
+    fn try_on(
+        namespace: &str,
+        max_memory: u64,
+        disk: FaultyDisk,
+        directory: DataDirectory,
+    ) -> data_bridge_kv_model::Result<Store> {
         let clock = Arc::new(ManualClock::new(START_MS));
         let mut settings = Settings {
             clock: clock.clone(),
@@ -57,9 +66,9 @@ impl Store {
         // What neither is evicted nor logged.
         settings.namespaces[3].name = "kept".to_owned();
         settings.namespaces[3].eviction = Eviction::None;
-        let engine = Arc::new(Engine::open(settings).unwrap());
-        let caller = Caller { namespace: engine.namespace(namespace).unwrap(), ..engine.caller() };
-        Store { engine, clock, caller, disk }
+        let engine = Arc::new(Engine::open(settings)?);
+        let caller = Caller { namespace: engine.namespace(namespace)?, ..engine.caller() };
+        Ok(Store { engine, clock, caller, disk })
     }
 
     /// Everything fits, until the test lets it leave.

@@ -403,8 +403,8 @@ impl Log {
         self.append_below(self.policy().most_bytes(), batch)
     }
 
-    /// The same for entries that move so that space can be given back.
-    pub(super) fn append_moved(&self, batch: &mut Batch) -> io::Result<()> {
+    /// The same for entries that move so that space can be given back: the log's own limit does not hold.
+    pub fn append_moved(&self, batch: &mut Batch) -> io::Result<()> {
         self.append_below(u64::MAX, batch)
     }
 

@@ -146,6 +146,9 @@ impl Core {
             });
             let (wal, _) = opened.map_err(|error| match &error {
                 wal::OpenError::Disk(_) | wal::OpenError::Foreign { .. } => unavailable(&error),
+                wal::OpenError::Refused { why, .. } if why.kind() == ErrorKind::Unavailable => {
+                    unavailable(why)
+                }
                 wal::OpenError::Damaged { .. }
                 | wal::OpenError::Unmarked { .. }
                 | wal::OpenError::Refused { .. } => {

@@ -196,7 +196,14 @@ impl Drop for InHand<'_> {
 }
 
 fn refused(lsn: Lsn, error: &Error) -> OpenError {
-    OpenError::Refused { lsn, why: error.to_string() }
+    OpenError::Refused { lsn, why: error.clone() }
+}
+
+/// What memory lacks for the log, whose oldest entries leave it as they do otherwise.
+fn short(halt: Halt) -> Error {
+    let error = halt.into_error();
+    let message = "the disk has no space for what the log has and memory has no room for: free some, or give the store more memory";
+    if error.kind() == ErrorKind::OutOfMemory { Error::new(ErrorKind::Unavailable, message) } else { error }
 }
 
 impl Core {
@@ -218,7 +225,7 @@ impl Core {
     fn replay_effects(&self, number: u8, space: &Space, effects: &[u8]) -> Result<()> {
         for effect in bytes::decode(effects, exec::new_value) {
             if self.budget.is_near() {
-                self.make_room(NamespaceId(number), Waits::Alone).map_err(Halt::into_error)?;
+                self.make_room(NamespaceId(number), Waits::Alone).map_err(short)?;
             }
             let Effect { key, version, mutation } = effect?;
             let key = Key::new(key)?;

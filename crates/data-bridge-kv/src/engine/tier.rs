@@ -429,6 +429,10 @@ impl Core {
             self.free_full(tier);
             written = log.append(batch);
         }
+        if written.as_ref().is_err_and(is_full) && log.policy().is_durable && self.wal.get().is_none() {
+            // The log is carried out again. What it has is on disk already, and gives its space back.
+            written = log.append_moved(batch);
+        }
         match log.policy().class {
             Class::Cache if written.is_ok() => tier.vain.came_in(batch.bytes()),
             Class::Cache => {}

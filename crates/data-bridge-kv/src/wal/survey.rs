@@ -10,6 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 
+use data_bridge_kv_model::Error;
+
 use super::Lsn;
 use super::format::{self, Before, Header};
 use super::reader::{Item, Reader, Walk};
@@ -54,7 +56,7 @@ pub enum OpenError {
         /// Which.
         lsn: Lsn,
         /// Why.
-        why: String,
+        why: Error,
     },
 }
 

@@ -226,3 +226,57 @@ fn many_deletes_of_cold_keys_do_not_pile_up() {
     assert!(store.is_cold(0));
     assert_eq!(store.tier().live_bytes, 0, "{:?}", store.tier());
 }
+
+/// Cuts the power.
+fn crash(store: Store) -> FaultyDisk {
+    let disk = store.disk.clone();
+    disk.crash(1);
+    // The one before is gone with the power.
+    disk.set_fault(Some(Fault { at: 0, error: std::io::ErrorKind::Other, sticky: true }));
+    drop(store);
+    disk.set_fault(None);
+    disk
+}
+
+/// What the log has is on disk already: that the limit leaves no space for what memory has no room for keeps nobody out.
+#[test]
+fn a_store_at_its_limit_of_space_opens_again_after_a_crash() {
+    let mut store = Store::new("tasks", MEMORY, SPACE);
+    let count = fill(&store);
+    for round in 0..3 {
+        let disk = crash(store);
+        let directory = DataDirectory::on(Arc::new(disk.clone()), SPACE).unwrap();
+        store = Store::on("tasks", MEMORY, disk, directory);
+        assert_eq!(store.run("DBSIZE"), Reply::Integer(count as i64), "{round}");
+        tick(&store, 100);
+        let (tier, log) = (store.tier(), store.engine.stats().log.unwrap());
+        assert!(tier.bytes <= SPACE + (1 << 20), "{tier:?}");
+        assert!(log.bytes < LOG_OVERDUE, "{log:?}");
+    }
+    for n in (0..count).step_by(5) {
+        let Reply::Value(Value::Bytes(value)) = store.run(&format!("GET key:{n}")) else { panic!("{n}") };
+        assert!(value.starts_with(format!("{n:06}").as_bytes()), "{n}");
+    }
+    (0..count / 4).for_each(|n| assert_eq!(store.run(&format!("DEL key:{n}")), Reply::Integer(1)));
+    tick(&store, 100);
+    assert!(store.tier().bytes <= SPACE, "{:?}", store.tier());
+    assert_eq!(store.run(&line(0)), Reply::Ok);
+}
+
+/// Nothing is damaged then, and it says what to do.
+#[test]
+fn a_store_whose_log_finds_no_space_on_the_disk_says_so() {
+    let store = Store::new("tasks", 256 << 20, 1 << 30);
+    (0..4000).for_each(|n| assert_eq!(store.run(&line(n)), Reply::Ok));
+    let disk = crash(store);
+    let open = || {
+        let directory = DataDirectory::on(Arc::new(disk.clone()), 1 << 30).unwrap();
+        Store::try_on("tasks", MEMORY, disk.clone(), directory)
+    };
+    disk.set_capacity(Some(disk.used() + (1 << 20)));
+    let error = open().err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    assert!(error.message().contains("the disk has no space for what the log has"), "{error}");
+    disk.set_capacity(None);
+    assert_eq!(open().unwrap().run("DBSIZE"), Reply::Integer(4000));
+}

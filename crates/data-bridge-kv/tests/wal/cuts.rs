@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use data_bridge_kv::disk::Disk;
 use data_bridge_kv::record;
 use data_bridge_kv::wal::{OpenError, WalPolicy, verify};
+use data_bridge_kv_model::Error;
 
 use crate::rig::{Image, Rig, disk_of, image, policy};
 
@@ -372,7 +373,7 @@ fn an_owner_that_refuses_a_record_stops_the_opening() {
     rig.fill(3);
     let disk = Arc::new(rig.disk.clone());
     let refuse = &mut |lsn, _: record::Record<'_>| match lsn {
-        2 => Err(OpenError::Refused { lsn, why: "an unknown kind".to_owned() }),
+        2 => Err(OpenError::Refused { lsn, why: Error::invalid("an unknown kind") }),
         _ => Ok(()),
     };
     let error = Wal::open(disk, Arc::clone(&rig.clock) as _, policy(), refuse).expect_err("refused");
