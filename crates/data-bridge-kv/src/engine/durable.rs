@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use data_bridge_kv_model::{Call, Error, ErrorKind, ReplyBuf, Result, Shape};
 
+use super::tier::Tier;
 use super::{Caller, Core, Engine, Halt, Progress, Step, Waits};
 use crate::disk::Disk;
 use crate::manifest::SEQUENCES;
@@ -264,11 +265,7 @@ impl Core {
     /// What a checkpoint lacks: space below the limit, or on the disk.
     #[cold]
     fn spent(&self, wal: &Wal) -> Error {
-        if self.tier.as_ref().is_some_and(|tier| tier.task_log().is_near_limit()) {
-            let message = "command not allowed when the space on disk is spent ('--max-disk')";
-            return Error::new(ErrorKind::OutOfMemory, message);
-        }
-        refused(wal.full())
+        self.tier.as_ref().and_then(Tier::spent).unwrap_or_else(|| refused(wal.full()))
     }
 
     pub(super) fn reserve<'a>(

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use data_bridge_kv_model::{Error, ErrorKind};
 
-use super::tier::HEADROOM;
+use super::tier::{HEADROOM, Tier};
 use super::{Core, NamespaceId, Step, Waits};
 use crate::clock::Stopwatch;
 use crate::settings::Eviction;
@@ -56,7 +56,8 @@ impl Core {
         }
         if self.budget.excess() > slack || self.budget.excess() > 0 && evicted == 0 && is_ordered {
             let message = "command not allowed when used memory > 'maxmemory'";
-            return Err(Error::new(ErrorKind::OutOfMemory, message).into());
+            let spent = self.tier.as_ref().and_then(Tier::spent);
+            return Err(spent.unwrap_or_else(|| Error::new(ErrorKind::OutOfMemory, message)).into());
         }
         Ok(())
     }

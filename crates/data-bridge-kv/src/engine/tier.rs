@@ -202,6 +202,12 @@ impl Tier {
         &self.logs
     }
 
+    /// What to say to writers where the limit of space is why memory has no room for them.
+    pub(super) fn spent(&self) -> Option<Error> {
+        let message = "command not allowed when the space on disk is spent ('--max-disk')";
+        self.task_log().is_near_limit().then(|| Error::new(ErrorKind::OutOfMemory, message))
+    }
+
     /// The most bytes on disk.
     pub(super) fn max_bytes(&self) -> u64 {
         self.task_log().policy().max_bytes

@@ -110,7 +110,7 @@ fn a_watch_from_a_version_tells_what_came_before_it_began() {
     let mut store = Store::new(|_| {});
     let collected = Arc::new(Collected::default());
     store.caller.completions = Some(collected.clone());
-    let mut told = |version: u64| {
+    let told = |version: u64| {
         let Reply::Integer(watch) = store.run(&format!("KV.WATCH KEY t FROM {version}")) else { panic!() };
         store.run(&format!("KV.UNWATCH {watch}"));
         let events: Vec<_> = collected.0.lock().drain(..).collect();

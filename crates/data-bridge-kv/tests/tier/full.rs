@@ -243,6 +243,8 @@ fn crash(store: Store) -> FaultyDisk {
 fn a_store_at_its_limit_of_space_opens_again_after_a_crash() {
     let mut store = Store::new("tasks", MEMORY, SPACE);
     let count = fill(&store);
+    let Reply::Error(refused) = store.run(&line(count)) else { panic!("there is space") };
+    assert!(refused.message().contains("--max-disk"), "it says what is spent: {refused}");
     for round in 0..3 {
         let disk = crash(store);
         let directory = DataDirectory::on(Arc::new(disk.clone()), SPACE).unwrap();
