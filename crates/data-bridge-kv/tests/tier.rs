@@ -502,6 +502,11 @@ fn commands_on_several_cold_keys_finish_and_stay_atomic() {
 }
 
 fn atomic(store: &Store, lines: &[String]) {
+    let replies = run_atomic(store, lines, OnError::Abort);
+    assert!(matches!(replies, Reply::Container(..)));
+}
+
+fn run_atomic(store: &Store, lines: &[String], on_error: OnError) -> Reply {
     let words: Vec<Vec<Arg<'_>>> = lines
         .iter()
         .map(|line| line.split(' ').map(|word| Arg::Untyped(word.as_bytes())).collect())
@@ -511,8 +516,8 @@ fn atomic(store: &Store, lines: &[String]) {
         .map(|words| table::by_name(words[0].content().unwrap()).unwrap().call(&words[1..]).unwrap())
         .collect();
     let mut out = ReplyBuf::new();
-    let _ = store.engine.execute_atomic(&store.caller, &calls, OnError::Abort, &[], &mut out);
-    assert!(matches!(ReplyReader::new(out.as_bytes()).reply().unwrap(), Reply::Container(..)));
+    let _ = store.engine.execute_atomic(&store.caller, &calls, on_error, &[], &mut out);
+    ReplyReader::new(out.as_bytes()).reply().unwrap()
 }
 
 /// Entries with different lives, over and over: what has expired goes with its segment, next to nothing is written again.

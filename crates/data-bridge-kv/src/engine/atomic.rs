@@ -1,12 +1,14 @@
 //! Atomic steps: several commands as one, of which nobody sees a part.
 
+use data_bridge_kv_model::command::KeyCommand;
 use data_bridge_kv_model::command::table::{GROWS, READ};
-use data_bridge_kv_model::{Call, Error, ErrorKind, Key, ReplyBuf, Result, Shape};
+use data_bridge_kv_model::{Call, Command, Error, ErrorKind, Key, ReplyBuf, Result, Shape};
 
 use super::halt::Step;
+use super::warm::looks_at_values;
 use super::{Caller, Core, Engine, Progress, record_bytes};
 use crate::router::lock_calls;
-use crate::shard::{Txn, exec};
+use crate::shard::{Space, Txn, exec};
 
 /// What an atomic step does when one of its commands fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,12 +52,23 @@ impl Core {
         let (space, room) = self.make_way(caller, reads, grows, bytes)?;
         let watched_shards = || watched.iter().map(|(key, _)| space.shard_of(space.hash(key.as_bytes())));
         let lock = || lock_calls(space, calls, watched_shards());
-        let mut txn = self.begin_warm(space, (caller.means(), reads), lock, |visit| {
-            watched.iter().for_each(|(key, _)| visit(*key));
-            calls.iter().for_each(|call| call.command.keys().for_each(&mut *visit));
-        })?;
         // Whose parts are taken back one by one can't be taken back as a whole.
         let is_whole = on_error == OnError::Abort || space.settings().graph.is_none();
+        // What may be taken back, or runs on copies, needs each of its keys.
+        let needs_all = on_error == OnError::Abort || reads || room.is_scarce() || self.tier.is_none();
+        let is_blind = |call: &&Call<'_>| !needs_all && is_blind(space, &call.command);
+        if !needs_all {
+            let all = |visit: &mut dyn FnMut(Key<'_>)| visit_keys(calls.iter(), visit);
+            self.need_indexes(space, caller.waits, all)?;
+        }
+        let mut txn = self.begin_warm(space, (caller.means(), reads), lock, |visit| {
+            watched.iter().for_each(|(key, _)| visit(*key));
+            visit_keys(calls.iter().filter(|call| !is_blind(call)), visit);
+        })?;
+        visit_keys(calls.iter().filter(is_blind), &mut |key| {
+            let place = txn.place(key);
+            txn.warm(place, false);
+        });
         if room.is_scarce() && is_whole {
             txn.keep_undo();
         }
@@ -76,6 +89,15 @@ impl Core {
         gaps.fill(out);
         Ok(())
     }
+}
+
+fn visit_keys<'c>(calls: impl Iterator<Item = &'c Call<'c>>, visit: &mut dyn FnMut(Key<'_>)) {
+    calls.for_each(|call| call.command.keys().for_each(&mut *visit));
+}
+
+/// Whether a command needs nothing of what its keys have on disk but that they are there.
+fn is_blind(space: &Space, command: &Command<'_>) -> bool {
+    !looks_at_values(space, command) && !matches!(command, Command::Key(KeyCommand::Ttl { .. }))
 }
 
 /// Runs the commands of an atomic step.

@@ -22,7 +22,7 @@ const FREE_ROUNDS: usize = 3;
 const READ_AHEAD: usize = 128;
 
 /// Whether a command alone looks at the values of its keys, or only replaces, deletes, counts or dates them.
-fn looks_at_values(space: &Space, command: &Command<'_>) -> bool {
+pub(super) fn looks_at_values(space: &Space, command: &Command<'_>) -> bool {
     let blind = match command {
         Command::Key(command) => matches!(
             command,

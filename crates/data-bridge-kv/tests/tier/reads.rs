@@ -493,3 +493,53 @@ fn the_commands_of_a_pipeline_are_read_side_by_side() {
     assert_eq!(store.run("GET key:0"), bytes("0-".repeat(200_000).split_at(200_000).0));
     assert_eq!(store.disk.reads().count - before, 11);
 }
+
+/// In a transaction as alone: what only replaces, deletes or counts keys reads none of their values.
+#[test]
+fn a_transaction_reads_what_it_needs() {
+    for namespace in ["cache", "tasks"] {
+        let store = Store::new(namespace, u64::MAX, 1 << 30);
+        (0..8).for_each(|n| drop(store.run(&format!("SET key:{n} {n} PX {}", 1000 * (n + 1)))));
+        let cold = |keys: usize| {
+            store.engine.demote_all();
+            assert!(store.is_cold(keys));
+        };
+        let run = |lines: &[&str]| {
+            let lines: Vec<String> = lines.iter().map(|line| (*line).to_owned()).collect();
+            let before = store.tier().fetched;
+            let Reply::Container(_, replies) = run_atomic(&store, &lines, OnError::Continue) else {
+                panic!()
+            };
+            (replies, store.tier().fetched - before)
+        };
+        cold(8);
+        store.clock.advance(1000);
+        let lines =
+            ["SET key:1 new", "DEL key:2 key:3 key:0", "MSET key:4 a key:9 b", "EXISTS key:5 key:2 key:1"];
+        let (replies, reads) = run(&lines);
+        assert_eq!(replies, [Reply::Ok, Reply::Integer(2), Reply::Ok, Reply::Integer(2)]);
+        assert_eq!(reads, 0, "{namespace}");
+        let (replies, reads) =
+            run(&["TYPE key:6", "DEL key:5", "APPEND key:7 x", "EXISTS key:7", "SET key:8 c"]);
+        let status = Reply::Status("string".into());
+        assert_eq!(replies, [status, Reply::Integer(1), Reply::Integer(2), Reply::Integer(1), Reply::Ok]);
+        assert_eq!(reads, 1, "{namespace}");
+        cold(6);
+        let found = store.run("MGET key:0 key:1 key:2 key:3 key:4 key:5 key:6 key:7 key:8 key:9");
+        let Reply::Container(_, found) = found else { panic!("{found:?}") };
+        let missing = || Reply::Missing;
+        let expected = [
+            missing(),
+            bytes("new"),
+            missing(),
+            missing(),
+            bytes("a"),
+            missing(),
+            bytes("6"),
+            bytes("7x"),
+            bytes("c"),
+        ];
+        assert_eq!(found[..9], expected, "{namespace}");
+        assert_eq!((&found[9], store.run("DBSIZE")), (&bytes("b"), Reply::Integer(6)));
+    }
+}
