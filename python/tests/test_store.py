@@ -296,6 +296,23 @@ def test_watching(store: kv.Store) -> None:
         assert watch.next(0.01) is None
     with pytest.raises(TypeError):
         store.watch()
+    with pytest.raises(TypeError, match="from_version is that of a key"):
+        store.watch(prefix="w:", from_version=1)
+
+
+def test_watching_on_from_a_version(store: kv.Store) -> None:
+    store["a"] = 1
+    known = store.get_versioned("a")
+    assert known
+    del store["a"]
+    with store.watch("a", from_version=known.version) as watch:
+        gone = watch.next(10)
+        assert gone and gone.change == "delete" and gone.version > known.version
+    with store.watch("a", from_version=gone.version) as watch:
+        assert watch.next(0.01) is None
+        store["a"] = 2
+        told = watch.next(10)
+        assert told and told.change == "set" and told.version > gone.version
 
 
 def test_pipelines(store: kv.Store) -> None:

@@ -160,8 +160,8 @@ class StoreMethods(Commands, MutableMapping[str, Any]):
     def watch(self, key: str | None = None, *, prefix: str | None = None, from_version: int = 0) -> Watch:
         """An iterator of the changes of a key, or of all keys with a prefix, from now on.
 
-        With `from_version` a key that is newer already, or gone, is told at once. An event `lost` says that changes were
-        missed.
+        With `from_version` a key that is newer already, or gone, is told at once (from 1, which no key has, one that is
+        there). An event `lost` says that changes were missed.
         """
         return Watch(self._watch(shapes.watch(key, prefix, from_version)))
 

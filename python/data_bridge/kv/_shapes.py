@@ -256,6 +256,8 @@ def watch(key: str | None, prefix: str | None, from_version: int) -> Args:
     """The arguments of a watch."""
     if (key is None) == (prefix is None):
         raise TypeError("watch a key or a prefix")
+    if from_version and key is None:
+        raise TypeError("from_version is that of a key: the keys with a prefix have none together")
     args: Args = ("PREFIX", prefix) if key is None else ("KEY", key)
     return (*args, "FROM", from_version) if from_version else args
 

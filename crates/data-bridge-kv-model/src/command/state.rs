@@ -201,7 +201,7 @@ pub(super) fn wait<'a>(args: &mut Args<'a>) -> Parsed<'a> {
     wrap(StateCommand::Wait { key, until, timeout_ms })
 }
 
-/// `KEY key | PREFIX prefix [FROM version]`.
+/// `KEY key [FROM version] | PREFIX prefix`: the keys with a prefix have no version together.
 pub(super) fn watch<'a>(args: &mut Args<'a>) -> Parsed<'a> {
     let target = if args.word("PREFIX") {
         Target::Prefix(args.next_arg()?.content().ok_or_else(Error::syntax)?)
@@ -210,7 +210,8 @@ pub(super) fn watch<'a>(args: &mut Args<'a>) -> Parsed<'a> {
     } else {
         return Err(Error::syntax());
     };
-    let from_version = if args.word("FROM") { version(args.next_arg()?)? } else { 0 };
+    let has_version = matches!(target, Target::Key(_)) && args.word("FROM");
+    let from_version = if has_version { version(args.next_arg()?)? } else { 0 };
     wrap(StateCommand::Watch { target, from_version })
 }
 

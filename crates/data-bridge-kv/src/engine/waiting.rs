@@ -13,6 +13,8 @@ use crate::shard::txn::put_versioned;
 use crate::shard::waiters::{Condition, State, Waiter, Watcher};
 use crate::sync::Mutex;
 
+/// A version that no key has: who watches from it hears of whatever is there.
+const ANY: u64 = 1;
 /// Waits that are over are forgotten once there are so many, and more of them than of others.
 const OVER_MIN: usize = 1024;
 
@@ -177,7 +179,7 @@ impl Core {
                 let place = txn.place(key);
                 // Whoever names a version has seen the key: that it is gone is news.
                 let (change, version) = match txn.version(place) {
-                    0 => (Change::Delete, space.version(txn.last_sequence())),
+                    0 if from_version > ANY => (Change::Delete, space.version(txn.last_sequence())),
                     version => (Change::Set, version),
                 };
                 txn.add_watcher(place, watcher);

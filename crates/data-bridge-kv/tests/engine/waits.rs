@@ -134,9 +134,14 @@ fn a_watch_from_a_version_tells_what_came_before_it_began() {
     assert_eq!(gone.iter().map(|(change, _)| change.as_str()).collect::<Vec<_>>(), ["Status(\"delete\")"]);
     assert!(gone[0].1 > second);
     assert_eq!(told(gone[0].1), [], "that is known by now");
+    assert_eq!(told(1), [], "nothing is there");
     store.run("SET t c");
     let third = version();
-    assert_eq!(told(gone[0].1), [("Status(\"set\")".to_owned(), third)]);
+    for known in [1, gone[0].1] {
+        assert_eq!(told(known), [("Status(\"set\")".to_owned(), third)]);
+    }
+    let words = ["PREFIX", "t", "FROM", "1"].map(|word| Arg::Untyped(word.as_bytes()));
+    assert!(table::by_name(b"KV.WATCH").unwrap().call(&words).is_err(), "keys together have no version");
 }
 
 #[test]
