@@ -307,12 +307,14 @@ def test_watching_on_from_a_version(store: kv.Store) -> None:
     del store["a"]
     with store.watch("a", from_version=known.version) as watch:
         gone = watch.next(10)
-        assert gone and gone.change == "delete" and gone.version > known.version
+        assert gone
+        assert (gone.change, gone.version > known.version) == ("delete", True)
     with store.watch("a", from_version=gone.version) as watch:
         assert watch.next(0.01) is None
         store["a"] = 2
         told = watch.next(10)
-        assert told and told.change == "set" and told.version > gone.version
+        assert told
+        assert (told.change, told.version > gone.version) == ("set", True)
 
 
 def test_pipelines(store: kv.Store) -> None:

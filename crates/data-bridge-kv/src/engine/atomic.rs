@@ -54,9 +54,12 @@ impl Core {
         let lock = || lock_calls(space, calls, watched_shards());
         // Whose parts are taken back one by one can't be taken back as a whole.
         let is_whole = on_error == OnError::Abort || space.settings().graph.is_none();
+        let is_blind = |call: &Call<'_>| is_blind(space, &call.command);
         // What may be taken back, or runs on copies, needs each of its keys.
-        let needs_all = on_error == OnError::Abort || reads || room.is_scarce() || self.tier.is_none();
-        let is_blind = |call: &&Call<'_>| !needs_all && is_blind(space, &call.command);
+        let needs_all = self.tier.is_none()
+            || !reads && (on_error == OnError::Abort || room.is_scarce())
+            || reads && !(watched.is_empty() && calls.iter().all(is_blind));
+        let is_blind = |call: &&Call<'_>| !needs_all && is_blind(call);
         if !needs_all {
             let all = |visit: &mut dyn FnMut(Key<'_>)| visit_keys(calls.iter(), visit);
             self.need_indexes(space, caller.waits, all)?;

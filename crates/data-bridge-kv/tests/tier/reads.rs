@@ -525,6 +525,9 @@ fn a_transaction_reads_what_it_needs() {
         assert_eq!(replies, [status, Reply::Integer(1), Reply::Integer(2), Reply::Integer(1), Reply::Ok]);
         assert_eq!(reads, 1, "{namespace}");
         cold(6);
+        let (replies, reads) = run(&["EXISTS key:1 key:2", "TYPE key:4"]);
+        assert_eq!(replies, [Reply::Integer(1), Reply::Status("string".into())]);
+        assert_eq!(reads, 0, "{namespace}");
         let found = store.run("MGET key:0 key:1 key:2 key:3 key:4 key:5 key:6 key:7 key:8 key:9");
         let Reply::Container(_, found) = found else { panic!("{found:?}") };
         let missing = || Reply::Missing;
