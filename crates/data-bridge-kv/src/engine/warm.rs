@@ -3,7 +3,9 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use data_bridge_kv_model::command::{KeyCommand, ScalarCommand, SetCommand, SetOperation, SetOptions};
+use data_bridge_kv_model::command::{
+    Condition, KeyCommand, ScalarCommand, SetCommand, SetOperation, SetReply,
+};
 use data_bridge_kv_model::{Command, Key, KeySet, ReplyBuf};
 
 use super::halt::Means;
@@ -33,7 +35,9 @@ pub(super) fn looks_at_values(space: &Space, command: &Command<'_>) -> bool {
                 | KeyCommand::Kind { .. }
         ),
         Command::Scalar(ScalarCommand::Set { options, .. }) => {
-            SetOptions { any_kind: false, ..*options } == SetOptions::PLAIN
+            options.condition == Condition::Always
+                && options.reply == SetReply::Status
+                && exec::scalar::is_from_now(options.expiry)
         }
         Command::Scalar(ScalarCommand::MultiSet { only_if_absent, .. }) => !only_if_absent,
         _ => false,
