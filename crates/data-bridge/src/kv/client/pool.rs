@@ -98,7 +98,7 @@ impl Pool {
                 return Err(errors::named(py, "TimeoutError", message));
             }
             if address.cooperative {
-                py.import("time")?.call_method1("sleep", (0.001,))?;
+                doorway::yield_once(py)?;
             } else {
                 doorway::wait(py, Some(Instant::now()), |_| {
                     gate.wait(doorway::SLICE.min(Duration::from_millis(10)));
