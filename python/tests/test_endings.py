@@ -82,11 +82,25 @@ def test_a_watch_that_another_thread_closes_ends(opened: Any) -> None:
     watch.close()
 
 
-def test_a_watch_ends_with_its_embedded_store() -> None:
-    store = kv.open()
-    end = listening(store.watch(prefix=""), store)
-    store.close()
+def test_a_watch_ends_with_its_store(opened: Any) -> None:
+    watch, other = opened.watch(prefix=""), opened.watch(prefix="")
+    end = listening(watch, opened)
+    opened.close()
     assert isinstance(end(), kv.ClosedError)
+    with pytest.raises(kv.ClosedError):
+        list(other)
+
+
+def test_watches_that_ended_leave_nothing_behind(server: Any) -> None:
+    with kv.connect(server.url("14")) as client:
+        for _ in range(3):
+            with client.watch("key"):
+                pass
+        kept = client.watch("key")
+    with pytest.raises(kv.ClosedError):
+        kept.next()
+    with pytest.raises(kv.ClosedError, match="the client is closed"):
+        client.watch("key")
 
 
 def test_a_watch_that_is_closed_before_it_is_read_says_so(opened: Any) -> None:

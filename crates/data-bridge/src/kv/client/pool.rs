@@ -109,6 +109,12 @@ impl Pool {
         }
     }
 
+    /// A connection that one caller keeps and nobody gives back: it ends with the pool, or is `gone`.
+    pub fn admit(&mut self, py: Python<'_>, link: Link) -> PyResult<Link> {
+        self.open += 1;
+        self.lend(py, link)
+    }
+
     fn lend(&mut self, py: Python<'_>, mut link: Link) -> PyResult<Link> {
         self.check(py)?;
         if let Some(busy) = &mut self.busy {
@@ -134,7 +140,17 @@ impl Pool {
 
     /// The connection with this number is of no use any more.
     pub fn gone(this: &Py<Pool>, py: Python<'_>, number: u64) {
-        let mut pool = this.borrow_mut(py);
+        Pool::leave(this.borrow_mut(py), number);
+    }
+
+    /// The same from where objects are freed, which may be in the middle of anything: then its handle stays until the end.
+    pub fn dropped(this: &Py<Pool>, py: Python<'_>, number: u64) {
+        if let Ok(pool) = this.try_borrow_mut(py) {
+            Pool::leave(pool, number);
+        }
+    }
+
+    fn leave(mut pool: PyRefMut<'_, Pool>, number: u64) {
         let handle = pool.returned(number);
         pool.open = pool.open.saturating_sub(1);
         pool.gate.ring();
