@@ -280,11 +280,24 @@ def test_an_acquisition_that_is_given_up_by_its_loop_ends_quietly(run: Run) -> N
         async def price(number: int) -> int:
             return number
 
+        started = asyncio.Event()
+
+        @kv.cached(store, ttl=HELD)
+        async def endless() -> None:
+            started.set()
+            await asyncio.Event().wait()
+
         await store.get("x")
         for given_up in (kv.lock(store, "x").acquire(), kv.semaphore(store, "s", 1).acquire(), price(1)):
             with contextlib.suppress(StopIteration):
                 given_up.send(None)
             given_up.close()
+        computing = asyncio.create_task(endless())
+        await started.wait()
+        coroutine = computing.get_coro()
+        assert coroutine is not None
+        coroutine.close()
+        computing.cancel()
 
     run(test)
 
@@ -346,20 +359,23 @@ def test_what_an_interrupted_acquisition_still_takes_afterwards_is_given_back(
     assert time.monotonic() - start < HELD / 2
 
 
-def test_an_interrupted_release_frees_the_lock(store: Either, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_release_gives_back(store: Either, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody renews it any more, but it was held by nobody for what was left of its time to live."""
-    held = kv.lock(store, "lock", ttl=HELD)
-    assert held.acquire()
-    real = type(store).transition
+    for made, method in (
+        (lambda: kv.lock(store, "lock", ttl=HELD), "transition"),
+        (lambda: kv.semaphore(store, "places", 1, ttl=HELD), "hdel"),
+    ):
+        held, real = made(), getattr(type(store), method)
+        assert held.acquire()
 
-    def interrupted(*_: Any, **__: Any) -> None:
-        monkeypatch.setattr(type(store), "transition", real)
-        raise KeyboardInterrupt
+        def interrupted(*_: Any, real: Any = real, method: str = method, **__: Any) -> None:
+            monkeypatch.setattr(type(store), method, real)
+            raise KeyboardInterrupt
 
-    monkeypatch.setattr(type(store), "transition", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        held.release()
-    assert kv.lock(store, "lock").acquire(timeout=0)
+        monkeypatch.setattr(type(store), method, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            held.release()
+        assert made().acquire(timeout=0)
 
 
 def test_what_no_thread_can_renew_is_not_kept(store: Either, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -219,6 +219,8 @@ class Entries(Generic[P]):
             entry["tags"] = [stamps[tag] for tag in tags]
             with contextlib.suppress(ConflictError):
                 yield step(READY, entry, fresh + self.options.stale)
+        except GeneratorExit:
+            raise  # who was given up can ask for nothing more
         except BaseException:
             with contextlib.suppress(KvError):
                 yield failed

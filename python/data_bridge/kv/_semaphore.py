@@ -126,7 +126,13 @@ class Place:
         token, self._token = self._token, None
         if token is None:
             raise RuntimeError(f"no place of the semaphore {self.name!r} is held by this object")
-        if not (yield methodcaller("hdel", self.name, token)):
+        try:
+            was_held = yield methodcaller("hdel", self.name, token)
+        except BaseException as error:
+            if may_have_happened(error):
+                yield from self._undoing(token)
+            raise
+        if not was_held:
             raise ConflictError(
                 f"the place of the semaphore {self.name!r} was lost: not renewed within {self.ttl} s"
             )
