@@ -8,6 +8,8 @@ import pickle
 import stat
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +115,23 @@ def test_a_password_that_nobody_asks_for_is_told(server: Any) -> None:
         pytest.raises(kv.KvError, match="without any password"),
     ):
         client.ping()
+
+
+def test_threads_that_wait_for_a_connection_get_one(server: Any) -> None:
+    """Whoever gave one back had it again before those that waited: they came to nothing, and to TimeoutError."""
+    with kv.connect(server.url(), max_connections=2) as client:
+        end = time.monotonic() + 1.5
+
+        def calls(_: int) -> int:
+            count = 0
+            while time.monotonic() < end:
+                client.get("key")
+                count += 1
+            return count
+
+        with ThreadPoolExecutor(8) as pool:
+            counts = list(pool.map(calls, range(8)))
+    assert 20 * min(counts) > max(counts), counts
 
 
 GEVENT = """
