@@ -7,6 +7,7 @@ import contextlib
 import gc
 import os
 import queue
+import signal
 import socket
 import threading
 import time
@@ -394,3 +395,29 @@ def test_loops_of_several_threads_wait_at_one_embedded_store() -> None:
         asyncio.run(again())
         gc.collect()
         assert descriptors() <= files + 2
+
+
+def test_a_wait_ends_in_its_time_although_the_server_says_nothing(own_server: Any) -> None:
+    """A machine that hangs closes no connection: the wait had no end."""
+    with kv.connect(own_server.url(), timeout=0.5) as client:
+        with pytest.raises(kv.TimeoutError):
+            client.wait("never", timeout=0.01)  # so that there is a connection for waits
+
+        async def awaited() -> None:
+            async with kv.aio.connect(own_server.url(), timeout=0.5) as store:
+                await store.get("key")
+                stopped.wait()
+                with pytest.raises(kv.TimeoutError, match="did not answer"):
+                    await store.wait("never", timeout=0.2)
+
+        stopped = threading.Event()
+        end = outcome_in_thread(lambda: asyncio.run(awaited()))
+        time.sleep(0.2)
+        os.kill(own_server.process.pid, signal.SIGSTOP)
+        stopped.set()
+        try:
+            with pytest.raises(kv.TimeoutError, match="did not answer"):
+                client.wait("never", timeout=0.2)
+            assert end() is None
+        finally:
+            os.kill(own_server.process.pid, signal.SIGCONT)

@@ -171,7 +171,10 @@ impl Remote {
     ) -> PyResult<Bound<'py, PyAny>> {
         let mut scratch = Scratch::take();
         scratch.request.fill(opcode, args, &self.fallback)?;
-        self.exchange(py, scratch, &Shaping::of(missing, shape), &self.waits, None)
+        // The server ends a wait in its time, unless it does not answer any more.
+        let timeout =
+            self.timeout.zip(request::time_of_wait(args)).map(|(timeout, own)| own.saturating_add(timeout));
+        self.exchange(py, scratch, &Shaping::of(missing, shape), &self.waits, timeout)
     }
 
     /// Starts a watch, on a connection of its own.
