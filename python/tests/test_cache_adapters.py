@@ -180,6 +180,13 @@ def test_aiocache(url: str) -> None:
             assert await json.increment("count", 7) == 7
             assert await json.multi_get(["count", "key"]) == [await json.get("count"), [1, 2]] == [7, [1, 2]]
             await json.delete("count")
+            for ttl, is_over in (
+                (0, False),
+                (5, False),
+                (-1, True),
+            ):  # 0 is for ever, as in aiocache's own caches
+                await cache.expire("none-set", ttl)
+                assert await cache.exists("none-set") is not is_over
             await cache.clear(namespace="ns")
             assert [key async for key in cache._store()] == ["json:key"]
 
@@ -211,6 +218,10 @@ def test_cashews(url: str) -> None:
             "tuple",
         ]
         assert [key async for key in cache.scan("de*l")] == ["decimal"]
+        for seconds in (0, -1):  # over at once, as in Redis
+            await cache.set("short", 1)
+            await cache.expire("short", seconds)
+            assert not await cache.exists("short")
         await cache.delete_match("*e*")
         assert await cache.get_keys_count() == 0
         many = [cache.incr_bits("bits", index, index + 1, size=4) for index in range(20)]

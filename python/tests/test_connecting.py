@@ -8,6 +8,8 @@ import pickle
 import stat
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -115,10 +117,27 @@ def test_a_password_that_nobody_asks_for_is_told(server: Any) -> None:
         client.ping()
 
 
+def test_threads_that_wait_for_a_connection_get_one(server: Any) -> None:
+    """Whoever gave one back had it again before those that waited: they came to nothing, and to TimeoutError."""
+    with kv.connect(server.url(), max_connections=2) as client:
+        end = time.monotonic() + 1.5
+
+        def calls(_: int) -> int:
+            count = 0
+            while time.monotonic() < end:
+                client.get("key")
+                count += 1
+            return count
+
+        with ThreadPoolExecutor(8) as pool:
+            counts = list(pool.map(calls, range(8)))
+    assert 20 * min(counts) > max(counts), counts
+
+
 GEVENT = """
 import gevent.monkey
 gevent.monkey.patch_all()
-import sys, threading, time
+import socket, sys, threading, time
 import gevent
 from data_bridge import kv
 from data_bridge._native import opcode as op
@@ -178,7 +197,54 @@ try:
     raise SystemExit("the wait did not time out")
 except TimeoutError:
     pass
+# What ends a task while it connects is not taken for a server that can't be reached.
+connect = socket.create_connection
+socket.create_connection = lambda *_: gevent.sleep(20)
+try:
+    with gevent.Timeout(0.05):
+        kv.connect("kv://127.0.0.1:1").ping()
+    raise SystemExit("the connection was not ended")
+except gevent.Timeout:
+    pass
+socket.create_connection = connect
 ticker.kill()
+print("fine")
+"""
+
+GEVENT_IN_PROCESS = """
+import gevent.monkey
+gevent.monkey.patch_all()
+import gevent
+from data_bridge import kv
+
+store = kv.open(mode="task")
+inside, most = 0, 0
+
+def alone():
+    global inside, most
+    with kv.lock(store, "lock", ttl=20):
+        inside += 1
+        most = max(most, inside)
+        gevent.sleep(0.01)
+        inside -= 1
+
+with gevent.Timeout(15):
+    gevent.joinall([gevent.spawn(alone) for _ in range(5)], raise_error=True)
+    assert most == 1, most
+    waiting = gevent.spawn(store.wait, "key", until="done")
+    with store.watch("key") as watch:
+        gevent.spawn_later(0.01, store.set, "key", "done")
+        assert watch.next(20).change == "set"
+        assert watch.next(0.01) is None
+    assert waiting.get().value == "done"
+    killed = gevent.spawn(store.wait, "never")
+    gevent.sleep(0.01)
+    killed.kill()
+try:
+    store.wait("never", timeout=0.01)
+    raise SystemExit("the wait did not time out")
+except TimeoutError:
+    pass
 print("fine")
 """
 
@@ -190,3 +256,10 @@ def test_gevent(own_server: Any, tmp_path: Path, start_server: Any) -> None:
         command = [sys.executable, "-c", GEVENT, url]
         ended = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
         assert (ended.returncode, ended.stdout, ended.stderr) == (0, "fine\n", "")
+
+
+def test_the_tasks_of_gevent_share_a_store_in_their_process() -> None:
+    """A wait held up the task that would have ended it: three had one lock, each when the time to live was over."""
+    command = [sys.executable, "-c", GEVENT_IN_PROCESS]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "fine\n", "")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import sys
 import threading
 from collections.abc import Iterator
@@ -96,3 +97,17 @@ def test_a_server_that_is_away_is_told() -> None:
         for _ in range(2):
             with pytest.raises(kv.ConnectionError, match="can't connect"):
                 ears.listen(1)
+
+
+def test_where_eventlet_took_poll_away(store: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each result of Celery that was waited for there was an AttributeError."""
+    monkeypatch.delattr(select, "poll")
+    ears = ears_of(store)
+    ears.wait("one", "k", 0)
+    ears.listen(0.01)
+    assert not ears.heard
+    store["k"] = 1
+    ears.listen(20)
+    wait, answer = ears.heard.popleft()
+    assert (wait.name, answer.value) == ("one", 1)
+    ears.close()

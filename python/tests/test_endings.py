@@ -7,6 +7,7 @@ import contextlib
 import gc
 import os
 import queue
+import signal
 import socket
 import threading
 import time
@@ -82,11 +83,25 @@ def test_a_watch_that_another_thread_closes_ends(opened: Any) -> None:
     watch.close()
 
 
-def test_a_watch_ends_with_its_embedded_store() -> None:
-    store = kv.open()
-    end = listening(store.watch(prefix=""), store)
-    store.close()
+def test_a_watch_ends_with_its_store(opened: Any) -> None:
+    watch, other = opened.watch(prefix=""), opened.watch(prefix="")
+    end = listening(watch, opened)
+    opened.close()
     assert isinstance(end(), kv.ClosedError)
+    with pytest.raises(kv.ClosedError):
+        list(other)
+
+
+def test_watches_that_ended_leave_nothing_behind(server: Any) -> None:
+    with kv.connect(server.url("14")) as client:
+        for _ in range(3):
+            with client.watch("key"):
+                pass
+        kept = client.watch("key")
+    with pytest.raises(kv.ClosedError):
+        kept.next()
+    with pytest.raises(kv.ClosedError, match="the client is closed"):
+        client.watch("key")
 
 
 def test_a_watch_that_is_closed_before_it_is_read_says_so(opened: Any) -> None:
@@ -380,3 +395,29 @@ def test_loops_of_several_threads_wait_at_one_embedded_store() -> None:
         asyncio.run(again())
         gc.collect()
         assert descriptors() <= files + 2
+
+
+def test_a_wait_ends_in_its_time_although_the_server_says_nothing(own_server: Any) -> None:
+    """A machine that hangs closes no connection: the wait had no end."""
+    with kv.connect(own_server.url(), timeout=0.5) as client:
+        with pytest.raises(kv.TimeoutError):
+            client.wait("never", timeout=0.01)  # so that there is a connection for waits
+
+        async def awaited() -> None:
+            async with kv.aio.connect(own_server.url(), timeout=0.5) as store:
+                await store.get("key")
+                stopped.wait()
+                with pytest.raises(kv.TimeoutError, match="did not answer"):
+                    await store.wait("never", timeout=0.2)
+
+        stopped = threading.Event()
+        end = outcome_in_thread(lambda: asyncio.run(awaited()))
+        time.sleep(0.2)
+        os.kill(own_server.process.pid, signal.SIGSTOP)
+        stopped.set()
+        try:
+            with pytest.raises(kv.TimeoutError, match="did not answer"):
+                client.wait("never", timeout=0.2)
+            assert end() is None
+        finally:
+            os.kill(own_server.process.pid, signal.SIGCONT)

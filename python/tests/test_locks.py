@@ -280,11 +280,24 @@ def test_an_acquisition_that_is_given_up_by_its_loop_ends_quietly(run: Run) -> N
         async def price(number: int) -> int:
             return number
 
+        started = asyncio.Event()
+
+        @kv.cached(store, ttl=HELD)
+        async def endless() -> None:
+            started.set()
+            await asyncio.Event().wait()
+
         await store.get("x")
         for given_up in (kv.lock(store, "x").acquire(), kv.semaphore(store, "s", 1).acquire(), price(1)):
             with contextlib.suppress(StopIteration):
                 given_up.send(None)
             given_up.close()
+        computing = asyncio.create_task(endless())
+        await started.wait()
+        coroutine = computing.get_coro()
+        assert coroutine is not None
+        coroutine.close()
+        computing.cancel()
 
     run(test)
 
@@ -307,6 +320,61 @@ def test_an_interrupted_acquisition_takes_nothing(store: Either, monkeypatch: py
         interrupted(method)
         with pytest.raises(KeyboardInterrupt):
             made().acquire()
+        assert made().acquire(timeout=0)
+
+
+@pytest.mark.parametrize("kind", ["lock", "semaphore", "cached"])
+def test_what_an_interrupted_acquisition_still_takes_afterwards_is_given_back(
+    store: Either, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Its request is on a connection of its own, and may come after the one that undoes it."""
+    method = "set_if_version" if kind == "semaphore" else "transition"
+    real = getattr(type(store), method)
+    late: list[threading.Timer] = []
+
+    def taken_later(*args: Any, **options: Any) -> None:
+        monkeypatch.setattr(type(store), method, real)
+
+        def take() -> None:
+            with contextlib.suppress(kv.ConflictError):
+                real(*args, **options)
+
+        late.append(threading.Timer(0.05, take))
+        late[0].start()
+        raise KeyboardInterrupt
+
+    def taken() -> bool:
+        if kind == "lock":
+            return kv.lock(store, "lock", ttl=HELD).acquire(timeout=0)
+        if kind == "semaphore":
+            return kv.semaphore(store, "places", 1, ttl=HELD).acquire(timeout=0)
+        return kv.cached(store, HELD, key="entry", lease=HELD)(lambda: True)()
+
+    monkeypatch.setattr(type(store), method, taken_later)
+    with pytest.raises(KeyboardInterrupt):
+        taken()
+    late[0].join()
+    start = time.monotonic()
+    assert taken()
+    assert time.monotonic() - start < HELD / 2
+
+
+def test_an_interrupted_release_gives_back(store: Either, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody renews it any more, but it was held by nobody for what was left of its time to live."""
+    for made, method in (
+        (lambda: kv.lock(store, "lock", ttl=HELD), "transition"),
+        (lambda: kv.semaphore(store, "places", 1, ttl=HELD), "hdel"),
+    ):
+        held, real = made(), getattr(type(store), method)
+        assert held.acquire()
+
+        def interrupted(*_: Any, real: Any = real, method: str = method, **__: Any) -> None:
+            monkeypatch.setattr(type(store), method, real)
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(type(store), method, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            held.release()
         assert made().acquire(timeout=0)
 
 
@@ -436,6 +504,18 @@ def test_costs_and_bursts_of_a_rate_limit(store: Either, clock: list[int]) -> No
     for options in ({"limit": 0, "per": 1}, {"limit": 1, "per": 0}, {"limit": 1, "per": 1, "burst": 0}):
         with pytest.raises(ValueError, match="must be positive"):
             kv.rate_limit(store, "api", **options)
+
+
+def test_a_rate_of_bytes_is_kept(store: Either, clock: list[int]) -> None:
+    """Ten million a second were one million, since each took a whole microsecond."""
+    limit = kv.rate_limit(store, "upload", 10_000_000, per=1)
+    granted = 0
+    for _ in range(200):
+        clock[0] += int(0.01e9)
+        granted += 100_000 * bool(limit.hit(cost=100_000)) + 50_000 * bool(limit.hit(cost=50_000))
+    assert granted == pytest.approx(10_000_000 + 2 * 10_000_000, rel=0.01)
+    with pytest.raises(ValueError, match="per is out of range"):
+        kv.rate_limit(store, "century", 1, per=1e10)
 
 
 def test_a_rate_limit_under_many_threads(store: Either) -> None:

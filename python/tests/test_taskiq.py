@@ -101,6 +101,13 @@ def test_models_of_anything_that_pydantic_dumps_are_results(run: Any) -> None:
     run(test)
 
 
+def test_a_ttl_that_no_result_can_have_is_refused_where_it_is_given() -> None:
+    """Taskiq's worker only logged that it can't store any result."""
+    for ttl in (0, -1):
+        with pytest.raises(ValueError, match="ttl must be positive"):
+            ResultBackend("kv://127.0.0.1:1", ttl=ttl)
+
+
 def test_errors_are_rebuilt(run: Any) -> None:
     async def test(store: Any) -> None:
         backend: ResultBackend[Any] = ResultBackend(client=store, ttl=None)

@@ -258,6 +258,43 @@ def test_the_asynchronous_class(server: Any) -> None:
     asyncio.run(body())
 
 
+def test_a_claim_that_is_cancelled_on_its_way_costs_nothing(server: Any) -> None:
+    """The store may have the claim already: the task waited for the end of a lease that nobody had, and lost a try."""
+
+    async def test() -> None:
+        async with kv.aio.connect(server.url("tasks")) as store:
+            for turns in range(40):
+                tasks = AsyncTasks(store, f"cancelled-{turns}-{time.time_ns()}", max_tries=1)
+                await tasks.create()
+                claiming = asyncio.create_task(tasks.claim())
+                for _ in range(turns % 20):
+                    await asyncio.sleep(0)
+                claiming.cancel()
+                outcomes = await asyncio.gather(claiming, return_exceptions=True)
+                if isinstance(outcomes[0], asyncio.CancelledError):
+                    again = await tasks.claim()
+                    assert again is not None, turns
+                    assert again.tries == 1
+
+    asyncio.run(test())
+
+
+def test_an_interrupted_claim_costs_nothing(tasks: Tasks, monkeypatch: pytest.MonkeyPatch) -> None:
+    created, kind = tasks.create(), type(tasks.store.pipeline())
+    real = kind.execute
+
+    def interrupted(pipe: Any) -> None:
+        monkeypatch.setattr(kind, "execute", real)
+        real(pipe)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(kind, "execute", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        tasks.claim()
+    again = claimed(tasks)
+    assert (again.id, again.tries) == (created, 1)
+
+
 @pytest.mark.parametrize("kind", [Tasks, AsyncTasks])
 @pytest.mark.parametrize(
     "options", [{"lease": 0}, {"lease": -1}, {"lease": math.nan}, {"max_tries": 0}, {"keep": 0}]

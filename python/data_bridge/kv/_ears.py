@@ -314,7 +314,10 @@ def _newer(key: str, version: int) -> tuple[Any, ...]:
 
 
 def _ready(files: list[Any], timeout: float | None, to_write: bool = False) -> bool:
-    """Whether one can be read (or written), within so many seconds. `poll` is looked up now: gevent replaces it."""
+    """Whether one can be read (or written), within so many seconds. `poll` is looked up now: gevent replaces it,
+    eventlet takes it away."""
+    if not hasattr(select, "poll"):
+        return any(select.select(files, files if to_write else [], [], timeout))
     poll = select.poll()
     for file in files:
         poll.register(file, select.POLLIN | (select.POLLOUT if to_write else 0))

@@ -154,8 +154,10 @@ class Entries(Generic[P]):
                 continue
             except BaseException as error:
                 if may_have_happened(error):
+                    # A claim that is yet to come finds another version or state, and fails.
                     with contextlib.suppress(KvError):
-                        yield from self.invalidate(name)
+                        expect = {MISSING, FILLING, MISSING if entry is MISSING else entry[STATE]}
+                        yield self._step(name, expect, None, FAILED, {}, FAILED_SECONDS)
                 raise
             step = functools.partial(self._step, name, FILLING, claim.version)
             return (yield from self._computed(tags, stamps, compute, step, step(FAILED, {}, FAILED_SECONDS)))
@@ -217,6 +219,8 @@ class Entries(Generic[P]):
             entry["tags"] = [stamps[tag] for tag in tags]
             with contextlib.suppress(ConflictError):
                 yield step(READY, entry, fresh + self.options.stale)
+        except GeneratorExit:
+            raise  # who was given up can ask for nothing more
         except BaseException:
             with contextlib.suppress(KvError):
                 yield failed

@@ -32,6 +32,8 @@ from data_bridge.kv.errors import ConflictError, ConnectionError, KvError, Timeo
 FIELD, FREE = "owner", "free"
 RENEWALS = 3
 """Renewals within one time to live, so that one may fail."""
+LATE = 0.2
+"""Seconds after an interruption in which the interrupted step may still be taken."""
 
 
 class Holding:
@@ -76,8 +78,7 @@ class Holding:
                 version = held.version
             except BaseException as error:
                 if may_have_happened(error):
-                    with contextlib.suppress(KvError):
-                        yield self._step(token, to=FREE)
+                    yield from self._undoing(token)
                 raise
             else:
                 return self._took(token, since, taken.version)
@@ -86,6 +87,15 @@ class Holding:
                 return False
             with contextlib.suppress(TimeoutError):
                 yield methodcaller("wait", self.name, until=newer_than(version), timeout=left)
+
+    def _undoing(self, token: str) -> Steps[None]:
+        """Frees what an interrupted step took. It may take it a moment later, as it went by another connection."""
+        with contextlib.suppress(KvError):
+            try:
+                yield self._step(token, to=FREE)
+            except ConflictError:
+                yield methodcaller("wait", self.name, field=FIELD, until=token, timeout=LATE)
+                yield self._step(token, to=FREE)
 
     def _renewing(self, token: str) -> Steps[bool]:
         """One renewal of one taking, and whether there is a next; a lost connection may be there again by then."""
@@ -109,6 +119,12 @@ class Holding:
         except ConflictError as error:
             why = f"the lock {self.name!r} was lost before it was released: it was not renewed within {self.ttl} s"
             raise ConflictError(why, error.current, error.version) from None
+        except BaseException as error:
+            if may_have_happened(error):
+                # Or it may not have happened: nobody renews the lock any more.
+                with contextlib.suppress(KvError):
+                    yield self._step(self._token, to=FREE)
+            raise
 
     def _step(self, *expect: Any, to: str) -> Callable[[Any], Any]:
         return methodcaller("transition", self.name, field=FIELD, expect=set(expect), to=to, ttl=self.ttl)

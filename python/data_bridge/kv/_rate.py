@@ -1,6 +1,6 @@
 """Rate limits across processes: `kv.rate_limit`, the generic cell rate algorithm (ITU-T I.371) on one number a name.
 
-The number is the time, in microseconds, at which everything granted so far is paid back at the allowed rate. A grant
+The number is the time, in nanoseconds, at which everything granted so far is paid back at the allowed rate. A grant
 moves it on by its cost; it may not come to stand further than a burst from now. Where it is in the future that is one
 addition with bounds. Where it is in the past, its name was idle, and it starts anew from now: one compare and set.
 """
@@ -20,8 +20,10 @@ from data_bridge.kv._steps import Steps, is_async, positive, run, run_async
 from data_bridge.kv._values import MISSING
 from data_bridge.kv.errors import OutOfRangeError
 
-SECOND = 1_000_000
+SECOND = 1_000_000_000
 """In the number's unit."""
+LONGEST = 1 << 62
+"""What a burst may take, 146 years, so that the number is one of 64 bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,8 @@ class Rate:
         self._store = store
         self._interval = max(1, round(seconds * SECOND / limit))
         self._most = burst * self._interval
+        if self._most > LONGEST:
+            raise ValueError(f"per is out of range: {per!r}")
 
     def _hitting(self, who: str, cost: int) -> Steps[Grant]:
         if not 0 < cost <= self.burst:
@@ -54,7 +58,7 @@ class Rate:
         key, price = f"{self.name}:{who}", cost * self._interval
         ttl = self._most / SECOND
         while True:
-            now = time.time_ns() // 1000
+            now = time.time_ns()
             try:
                 paid = yield methodcaller(
                     "incr",

@@ -118,7 +118,7 @@ class Client(Remote, StoreMethods):
         return self
 
     def close(self) -> None:
-        """Closes the connections; later calls raise `ClosedError`."""
+        """Closes the connections; waits and watches end, later calls raise `ClosedError`."""
         super().close()
 
     def namespace(self, name: str | int) -> Client:

@@ -63,8 +63,7 @@ class Place:
                     taken = yield from self._write({**others, token: time.time() + self.ttl}, found.version)
                 except BaseException as error:
                     if may_have_happened(error):
-                        with contextlib.suppress(KvError):
-                            yield methodcaller("hdel", self.name, token)
+                        yield from self._undoing(token)
                     raise
                 if taken:
                     self._token = token
@@ -77,6 +76,16 @@ class Place:
                 return False
             with contextlib.suppress(TimeoutError):
                 yield methodcaller("wait", self.name, until=newer_than(found.version), timeout=left)
+
+    def _undoing(self, token: str) -> Steps[None]:
+        """Gives back what an interrupted step took. One that is yet to come finds another version and takes nothing."""
+        with contextlib.suppress(KvError):
+            written = False
+            while not written:
+                found: Versioned = yield methodcaller("get_versioned", self.name)
+                holders = self._living(found.value)
+                holders.pop(token, None)
+                written = yield from self._write(holders, found.version)
 
     def _renewing(self, token: str) -> Steps[bool]:
         """One renewal, and whether there is a next: the place may be lost, the connection may come back."""
@@ -95,7 +104,7 @@ class Place:
 
     def _write(self, holders: dict[str, float], version: int) -> Steps[bool]:
         """Writes the holders unless somebody else did, who then has come further."""
-        last = max(holders.values()) - time.time()
+        last = max(holders.values(), default=0.0) - time.time()
         try:
             yield methodcaller(
                 "set_if_version", self.name, {LIMIT: self.limit, **holders}, version, ttl=max(last, self.ttl)
@@ -117,7 +126,13 @@ class Place:
         token, self._token = self._token, None
         if token is None:
             raise RuntimeError(f"no place of the semaphore {self.name!r} is held by this object")
-        if not (yield methodcaller("hdel", self.name, token)):
+        try:
+            was_held = yield methodcaller("hdel", self.name, token)
+        except BaseException as error:
+            if may_have_happened(error):
+                yield from self._undoing(token)
+            raise
+        if not was_held:
             raise ConflictError(
                 f"the place of the semaphore {self.name!r} was lost: not renewed within {self.ttl} s"
             )

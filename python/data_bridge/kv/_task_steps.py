@@ -10,22 +10,16 @@ of whoever takes the step.
 
 from __future__ import annotations
 
+import contextlib
 import random
 import time
-from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias, TypeVar
+from typing import Any
 from uuid import uuid4
 
-from data_bridge.kv._steps import positive
+from data_bridge.kv._steps import Step, Steps, may_have_happened, positive
 from data_bridge.kv._values import MISSING, newer_than
-from data_bridge.kv.errors import ConflictError, TimeoutError  # noqa: A004 - named as its builtin
-
-T = TypeVar("T")
-Call: TypeAlias = Callable[[Any], Any]
-"""One call of a store: what to do with it."""
-Steps: TypeAlias = Generator[Call, Any, T]
-"""Calls whose results are sent back in; errors are thrown in."""
+from data_bridge.kv.errors import ConflictError, KvError, TimeoutError  # noqa: A004 - named as its builtin
 
 PENDING, STARTED, SUCCESS, FAILURE = "PENDING", "STARTED", "SUCCESS", "FAILURE"
 TRANSITIONS = f"->{PENDING}, {PENDING}->{STARTED}, {STARTED}->{STARTED}|{PENDING}|{SUCCESS}|{FAILURE}"
@@ -85,12 +79,12 @@ class Policy:
         return longest * random.uniform(0.5, 1.0)
 
 
-def ask(method: str, *args: Any, **options: Any) -> Call:
+def ask(method: str, *args: Any, **options: Any) -> Step:
     """One call of a method."""
     return lambda store: getattr(store, method)(*args, **options)
 
 
-def atomic(fill: Call) -> Call:
+def atomic(fill: Step) -> Step:
     """Several commands as one step."""
 
     def call(store: Any) -> Any:
@@ -158,8 +152,28 @@ def start(policy: Policy, task_id: str, worker: str, now: float) -> Steps[Task |
         if conflict.current is MISSING:
             yield from forget(policy, task_id, PENDING)
         return None
+    except BaseException as error:
+        if may_have_happened(error):
+            yield from unclaim(policy, task_id, until)
+        raise
     fields, version = answers[-1]
     return task_of(task_id, fields, version)
+
+
+def unclaim(policy: Policy, task_id: str, until: float) -> Steps[None]:
+    """Gives back a task whose claim was interrupted, and the try, if there is a lease that ends just then."""
+    key = policy.key(task_id)
+    with contextlib.suppress(KvError):
+        _, version = yield ask("get_versioned", key)
+        if (yield ask("zscore", policy.ids(STARTED), task_id)) != until:
+            return
+
+        def fill(pipe: Any) -> None:
+            pipe.transition(key, expect=STARTED, to=PENDING, fence=version).hincrby(key, "tries", -1)
+            pipe.zrem(policy.ids(STARTED), task_id).zadd(policy.ids(PENDING), {task_id: time.time()})
+            pipe.incr(policy.wake)
+
+        yield atomic(fill)
 
 
 def forget(policy: Policy, task_id: str, state: str) -> Steps[None]:

@@ -93,6 +93,8 @@ class KVCache(BaseCache):
             raise TypeError("Value is not an integer") from error
 
     async def _expire(self, key: str, ttl: float, _conn: Any = None) -> bool:
+        if ttl < 0:
+            return bool(await self._store().delete(key))
         return await (self._store().expire(key, ttl) if ttl else self._store().persist(key))
 
     async def _delete(self, key: str, _conn: Any = None) -> int:

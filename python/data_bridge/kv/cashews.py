@@ -125,7 +125,7 @@ class KVBackend(Backend):
             await self.delete_many(*keys)
 
     async def expire(self, key: str, timeout: float) -> None:
-        await self._store.expire(key, timeout)
+        await (self._store.expire(key, timeout) if timeout > 0 else self.delete(key))
 
     async def get_expire(self, key: str) -> int:
         try:

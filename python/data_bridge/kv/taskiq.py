@@ -12,6 +12,7 @@ from data_bridge import _native as native
 from data_bridge.kv._patience import PATIENCE, awaited_value_of, end_of, patiently_awaited
 from data_bridge.kv._plain import plain
 from data_bridge.kv._remote import address
+from data_bridge.kv._steps import positive
 from data_bridge.kv.aio import AsyncClient, AsyncStore, connect
 from data_bridge.kv.errors import UnsupportedValueError
 from pydantic import BaseModel
@@ -87,6 +88,8 @@ class ResultBackend(AsyncResultBackend[T]):
         patience: float = PATIENCE,
         **options: Any,
     ) -> None:
+        if ttl is not None:
+            positive(ttl=ttl)
         self._connected = Connected(url, client, options)
         self.prefix, self.ttl, self.keep_results, self.patience = prefix, ttl, keep_results, patience
 

@@ -21,7 +21,8 @@ from typing import Any, TypeVar
 from data_bridge.kv import _task_steps as steps
 from data_bridge.kv._async_methods import AsyncMethods
 from data_bridge.kv._methods import StoreMethods
-from data_bridge.kv._task_steps import FAILURE, PENDING, STARTED, SUCCESS, TRANSITIONS, Policy, Steps, Task
+from data_bridge.kv._steps import Steps, run, run_async
+from data_bridge.kv._task_steps import FAILURE, PENDING, STARTED, SUCCESS, TRANSITIONS, Policy, Task
 
 __all__ = ["FAILURE", "PENDING", "STARTED", "SUCCESS", "TRANSITIONS", "AsyncTasks", "Task", "Tasks"]
 
@@ -58,17 +59,7 @@ class Tasks:
         self.policy = Policy(name, lease, max_tries, backoff, max_backoff, keep)
 
     def _run(self, script: Steps[T]) -> T:
-        try:
-            call = next(script)
-            while True:
-                try:
-                    result = call(self.store)
-                except Exception as error:
-                    call = script.throw(error)
-                else:
-                    call = script.send(result)
-        except StopIteration as end:
-            return end.value
+        return run(self.store, script)
 
     def create(self, payload: Any = None, *, task_id: str | None = None, delay: float = 0.0) -> str:
         """Adds a task and answers its id; `ConflictError` if there is one of this id."""
@@ -132,17 +123,7 @@ class AsyncTasks:
         self.policy = Policy(name, lease, max_tries, backoff, max_backoff, keep)
 
     async def _run(self, script: Steps[T]) -> T:
-        try:
-            call = next(script)
-            while True:
-                try:
-                    result = await call(self.store)
-                except Exception as error:
-                    call = script.throw(error)
-                else:
-                    call = script.send(result)
-        except StopIteration as end:
-            return end.value
+        return await run_async(self.store, script)
 
     async def create(self, payload: Any = None, *, task_id: str | None = None, delay: float = 0.0) -> str:
         """Adds a task and answers its id; `ConflictError` if there is one of this id."""

@@ -5,6 +5,7 @@
 //! while Python code runs.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use data_bridge_kv_client::core::{
     InFlight, Responses, check_request, is_repeatable, put_greeting, put_request,
@@ -28,6 +29,8 @@ use waiter::{Answer, Waiter};
 const FIRST_ID: u32 = 16;
 /// Ticks of the watchdog after which an operation is too late.
 const LATE: u32 = 4;
+/// Ticks that a wait may take: half of those that can be told apart.
+const MOST_TICKS: u32 = 1 << 30;
 
 /// A client of one namespace of a server, for one event loop at a time.
 #[pyclass(frozen, subclass, module = "data_bridge._native")]
@@ -112,7 +115,7 @@ impl AsyncRemote {
         let mut scratch = Scratch::take();
         scratch.request.opcode = opcode::KV_GET;
         scratch.request.key(key)?;
-        send(this, scratch, Shaping::of(default, None), false)
+        send(this, scratch, Shaping::of(default, None), Patience::Request)
     }
 
     /// Writes a value; the options are those of a synchronous store's `set`.
@@ -137,7 +140,7 @@ impl AsyncRemote {
         let mut scratch = Scratch::take();
         let options = SetOptions { ttl, nx, xx, keep_ttl, return_old, durable };
         let shaping = options.fill(key, value, &this.get().fallback, &mut scratch.request)?;
-        send(this, scratch, shaping, false)
+        send(this, scratch, shaping, Patience::Request)
     }
 
     /// Sends one command: a future of its result.
@@ -151,10 +154,10 @@ impl AsyncRemote {
     ) -> PyResult<Bound<'py, PyAny>> {
         let mut scratch = Scratch::take();
         scratch.request.fill(opcode, args, &this.get().fallback)?;
-        send(this, scratch, Shaping::of(missing, shape), false)
+        send(this, scratch, Shaping::of(missing, shape), Patience::Request)
     }
 
-    /// The same for a command that ends later: only its own timeout ends it.
+    /// The same for a command that ends later: only its own timeout ends it, here too if the server does not say so.
     #[pyo3(signature = (opcode, args, missing=None, shape=None))]
     fn _wait<'py>(
         this: &Bound<'py, Self>,
@@ -165,7 +168,8 @@ impl AsyncRemote {
     ) -> PyResult<Bound<'py, PyAny>> {
         let mut scratch = Scratch::take();
         scratch.request.fill(opcode, args, &this.get().fallback)?;
-        send(this, scratch, Shaping::of(missing, shape), true)
+        let patience = Patience::Wait(request::time_of_wait(args));
+        send(this, scratch, Shaping::of(missing, shape), patience)
     }
 
     /// Starts a watch whose events are given to `put`; a future of its start.
@@ -388,11 +392,12 @@ impl AsyncRemote {
     }
 
     /// Puts a request behind the others; answers its id, and what is to be done about it.
-    fn queue_up(&self, py: Python<'_>, request: &Request, answer: Answer, tick: Option<()>) -> (u32, Push) {
+    /// The answer may come so many ticks later than that of a request; None where it may take for ever.
+    fn queue_up(&self, py: Python<'_>, request: &Request, answer: Answer, ticks: Option<u32>) -> (u32, Push) {
         let again = is_repeatable(request.opcode, &request.args)
             .then(|| (request.opcode, request.args.clone().into_boxed_slice()));
         let mut state = self.lock();
-        let tick = tick.map(|()| state.tick);
+        let tick = ticks.map(|ticks| state.tick.wrapping_add(ticks));
         let idle = state.flight.is_empty() && state.out.is_empty();
         let id = state.flight.add(Waiter { answer, again, tick });
         put_request(id, request.opcode, &request.args, &mut state.out);
@@ -467,24 +472,46 @@ impl State {
     }
 }
 
+/// When the answer to a request is late.
+#[derive(Clone, Copy)]
+enum Patience {
+    /// When the client's timeout is over.
+    Request,
+    /// So much later, since it waits by itself; never without a time.
+    Wait(Option<Duration>),
+}
+
+impl Patience {
+    /// The ticks of the watchdog that it adds to a timeout.
+    fn ticks(self, timeout: f64) -> Option<u32> {
+        let own = match self {
+            Patience::Request => return Some(0),
+            Patience::Wait(own) => own?,
+        };
+        let tick = Duration::try_from_secs_f64(timeout).unwrap_or(Duration::MAX) / LATE;
+        let ticks = own.as_nanos().div_ceil(tick.as_nanos().max(1));
+        Some(u32::try_from(ticks).unwrap_or(MOST_TICKS).min(MOST_TICKS))
+    }
+}
+
 /// Sends one request; a future of its result.
 fn send<'py>(
     this: &Bound<'py, AsyncRemote>,
     scratch: Box<Scratch>,
     shaping: Shaping,
-    endless: bool,
+    patience: Patience,
 ) -> PyResult<Bound<'py, PyAny>> {
     let (py, client) = (this.py(), this.get());
     check_request(scratch.request.args.len()).map_err(|error| errors::from_model(py, &error))?;
     let (event_loop, future) = client.begin(py)?;
     let answer = Answer::One { future: future.clone().unbind(), shaping };
-    let guarded = (!endless && client.timeout.is_some()).then_some(());
-    let (id, push) = client.queue_up(py, &scratch.request, answer, guarded);
+    let ticks = client.timeout.and_then(|timeout| patience.ticks(timeout));
+    let (id, push) = client.queue_up(py, &scratch.request, answer, ticks);
     scratch.keep();
-    if endless {
+    if matches!(patience, Patience::Wait(_)) {
         waiter::end_with(this, &future, id)?;
     }
-    if guarded.is_some() {
+    if ticks.is_some() {
         guard(this, &event_loop)?;
     }
     act(this, &event_loop, push)?;

@@ -171,7 +171,10 @@ impl Remote {
     ) -> PyResult<Bound<'py, PyAny>> {
         let mut scratch = Scratch::take();
         scratch.request.fill(opcode, args, &self.fallback)?;
-        self.exchange(py, scratch, &Shaping::of(missing, shape), &self.waits, None)
+        // The server ends a wait in its time, unless it does not answer any more.
+        let timeout =
+            self.timeout.zip(request::time_of_wait(args)).map(|(timeout, own)| own.saturating_add(timeout));
+        self.exchange(py, scratch, &Shaping::of(missing, shape), &self.waits, timeout)
     }
 
     /// Starts a watch, on a connection of its own.
@@ -180,7 +183,7 @@ impl Remote {
         let mut scratch = Scratch::take();
         scratch.request.fill(opcode::KV_WATCH, args, &self.fallback)?;
         let deadline = within(self.timeout);
-        RemoteWatch::start(py, &self.address, &scratch.request.args, deadline)
+        RemoteWatch::start(py, &self.waits, &self.address, &scratch.request.args, deadline)
     }
 
     /// Runs a queue: a list of results, with exceptions in the places of commands that failed. With `atomic` all or
@@ -226,7 +229,7 @@ impl Remote {
         self.pool.borrow(py).counts()
     }
 
-    /// Closes the connections; waits end, later calls raise.
+    /// Closes the connections; waits and watches end, later calls raise.
     fn close(&self, py: Python<'_>) {
         Pool::close(&self.pool, py);
         Pool::close(&self.waits, py);

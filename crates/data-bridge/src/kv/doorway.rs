@@ -9,6 +9,10 @@ use pyo3::prelude::*;
 /// Longest time without a look at signals.
 pub const SLICE: Duration = Duration::from_millis(100);
 
+/// What a task sleeps between two looks where gevent or eventlet took the place of threads, in seconds: at first, and at most,
+/// so that many who wait for long cost little.
+const TURNS: (f64, f64) = (0.001, 0.02);
+
 /// Runs `work` without the interpreter lock. It must not touch Python objects.
 pub fn outside<T: Send>(py: Python<'_>, work: impl FnOnce() -> T + Send) -> T {
     py.detach(work)
@@ -37,4 +41,39 @@ pub fn wait<T: Send>(
             return Ok(None);
         }
     }
+}
+
+/// The same for what another thread of this process does, which is another task where gevent or eventlet took the place of
+/// threads: there the others run between two looks.
+pub fn wait_for_others<T: Send>(
+    py: Python<'_>,
+    deadline: Option<Instant>,
+    mut poll: impl FnMut(Duration) -> Option<T> + Send,
+) -> PyResult<Option<T>> {
+    let is_cooperative = py.import("data_bridge.kv._remote")?.call_method0("is_cooperative")?;
+    if !is_cooperative.is_truthy()? {
+        return wait(py, deadline, poll);
+    }
+    let (mut turn, longest) = TURNS;
+    loop {
+        if let Some(result) = poll(Duration::ZERO) {
+            return Ok(Some(result));
+        }
+        let left = deadline
+            .map_or(longest, |deadline| deadline.saturating_duration_since(Instant::now()).as_secs_f64());
+        if left == 0.0 {
+            return Ok(None);
+        }
+        yield_to_others(py, turn.min(left))?;
+        turn = longest.min(2.0 * turn);
+    }
+}
+
+/// Lets other tasks of gevent or eventlet run for a first turn.
+pub fn yield_once(py: Python<'_>) -> PyResult<()> {
+    yield_to_others(py, TURNS.0)
+}
+
+fn yield_to_others(py: Python<'_>, seconds: f64) -> PyResult<()> {
+    py.import("time")?.call_method1("sleep", (seconds,)).map(drop)
 }

@@ -1,6 +1,7 @@
 //! One command on its way from a Python call to the engine or the wire, and its result on the way back.
 
 use std::cell::Cell;
+use std::time::Duration;
 
 use data_bridge_kv::{Caller, Engine, Progress};
 use data_bridge_kv_model::codec::put_varint;
@@ -341,6 +342,12 @@ const RENAMED: [(&str, &str); 7] = [
     ("get", "return_old=True"),
     ("expire", "ttl=seconds"),
 ];
+
+/// How long a wait waits by itself, as its arguments say: `key, TIMEOUT, milliseconds, …`.
+pub fn time_of_wait(args: &Bound<'_, PyTuple>) -> Option<Duration> {
+    let is_timed = args.get_item(1).and_then(|word| word.eq("TIMEOUT")).unwrap_or(false);
+    is_timed.then(|| args.get_item(2)?.extract().map(Duration::from_millis)).and_then(Result::ok)
+}
 
 /// Refuses options that are unknown; one of redis-py's is told its name here.
 pub fn refuse(options: Option<&Bound<'_, PyDict>>) -> PyResult<()> {

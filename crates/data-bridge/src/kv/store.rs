@@ -254,7 +254,7 @@ impl Embedded {
             scratch.keep();
             return result;
         }
-        let letter = doorway::wait(py, None, |patience| mailbox.next(patience));
+        let letter = doorway::wait_for_others(py, None, |patience| mailbox.next(patience));
         if letter.is_err() {
             engine.disconnect(&caller);
         }
@@ -410,7 +410,7 @@ impl Watch {
     fn next<'py>(&self, py: Python<'py>, timeout: Option<f64>) -> PyResult<Bound<'py, PyAny>> {
         self.generation.check(py)?;
         let deadline = super::deadline(timeout)?;
-        match doorway::wait(py, deadline, |patience| self.mailbox.next(patience))? {
+        match doorway::wait_for_others(py, deadline, |patience| self.mailbox.next(patience))? {
             Some(Letter::Item(item)) => Shaping::default().result(py, &item, &None),
             Some(Letter::Lost) => lost(py),
             Some(Letter::Closed) => Err(errors::named(py, "ClosedError", "the watch is closed")),

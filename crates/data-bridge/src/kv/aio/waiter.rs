@@ -20,7 +20,7 @@ pub struct Waiter {
     pub answer: Answer,
     /// Opcode and arguments, where it may be sent again after a lost connection.
     pub again: Option<(u16, Box<[u8]>)>,
-    /// When it was sent, in ticks of the watchdog; None where it may take for ever.
+    /// When it was sent, in ticks of the watchdog, and so much later as it waits by itself; None where it may take for ever.
     pub tick: Option<u32>,
 }
 
@@ -54,7 +54,7 @@ pub struct Group {
 impl Waiter {
     /// Whether it was sent so many ticks ago.
     pub fn is_late(&self, now: u32, ticks: u32) -> bool {
-        self.tick.is_some_and(|sent| now.wrapping_sub(sent) > ticks)
+        self.tick.is_some_and(|sent| now.wrapping_sub(sent).cast_signed() > ticks.cast_signed())
     }
 
     /// For a watch that has started: the receiver of one event.

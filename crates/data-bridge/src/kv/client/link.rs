@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use data_bridge_kv_client::core::{Responses, put_greeting};
 use data_bridge_kv_model::Error;
-use pyo3::exceptions::PyBlockingIOError;
+use pyo3::exceptions::{PyBlockingIOError, PyOSError, PyTimeoutError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
@@ -112,7 +112,7 @@ impl Link {
         let deadline = Instant::now().checked_add(address.connect_timeout);
         let transport = if address.cooperative {
             let socket = open_python(py, address);
-            Transport::Python(socket.map_err(|error| cannot_connect(py, address, &error.value(py)))?.unbind())
+            Transport::Python(socket.map_err(|error| not_open(py, address, error))?.unbind())
         } else {
             let socket = doorway::outside(py, || open(address));
             Transport::Native(Arc::new(socket.map_err(|error| cannot_connect(py, address, &error))?))
@@ -233,6 +233,11 @@ fn open_tcp(host: &str, port: u16, timeout: Duration) -> io::Result<TcpStream> {
     Err(failure)
 }
 
+/// What Python's socket raised on the way: what it could not do, or what ended the task that waited for it.
+fn not_open(py: Python<'_>, address: &Address, error: PyErr) -> PyErr {
+    if error.is_instance_of::<PyOSError>(py) { cannot_connect(py, address, &error.value(py)) } else { error }
+}
+
 fn open_python<'py>(py: Python<'py>, address: &Address) -> PyResult<Bound<'py, PyAny>> {
     let (module, timeout) = (py.import("socket")?, address.connect_timeout.as_secs_f64());
     match &address.target {
@@ -311,9 +316,9 @@ fn cooperative(
         socket.call_method1("settimeout", (left,)).map(drop).map_err(Lost::Raised)
     };
     let failed = |error: PyErr| {
-        if error.is_instance_of::<pyo3::exceptions::PyTimeoutError>(py) {
+        if error.is_instance_of::<PyTimeoutError>(py) {
             Lost::Late
-        } else if error.is_instance_of::<pyo3::exceptions::PyOSError>(py) {
+        } else if error.is_instance_of::<PyOSError>(py) {
             Lost::Socket(io::Error::other(error.to_string()))
         } else {
             Lost::Raised(error)

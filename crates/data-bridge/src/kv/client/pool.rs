@@ -2,8 +2,11 @@
 //!
 //! Everything is touched under the interpreter lock and never held across its release, so that a fork cannot happen
 //! in the middle: a forked child finds a consistent pool, closes its copies of the sockets and starts anew.
+//!
+//! Whoever finds none free waits in a line. Threads that only call go before it, since a connection that changes threads
+//! costs a switch between them, until the first in the line has waited for [`PATIENCE`].
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -21,7 +24,8 @@ pub struct Pool {
     most: usize,
     patience: Duration,
     generation: Generation,
-    gate: Arc<Gate>,
+    /// Who waits for a connection, the first one first.
+    waiting: VecDeque<Arc<Waiter>>,
     closed: bool,
     /// What is in use, by number, where that may be for long: it ends with the pool.
     busy: Option<HashMap<u64, Handle>>,
@@ -29,23 +33,38 @@ pub struct Pool {
     last: u64,
 }
 
-/// Where threads wait for a connection to come back. A forked child gets a new one.
-#[derive(Default)]
-struct Gate {
-    returned: Mutex<u64>,
+/// How long others may go before whoever waits.
+const PATIENCE: Duration = Duration::from_millis(5);
+
+/// Where one thread waits for a connection to come back.
+struct Waiter {
+    since: Instant,
+    called: Mutex<bool>,
     changed: Condvar,
 }
 
-impl Gate {
-    fn ring(&self) {
-        *self.returned.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+impl Waiter {
+    fn new() -> Arc<Waiter> {
+        Arc::new(Waiter { since: Instant::now(), called: Mutex::default(), changed: Condvar::new() })
+    }
+
+    fn call(&self) {
+        *self.called.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.changed.notify_one();
     }
 
-    fn wait(&self, patience: Duration) {
-        let returned = self.returned.lock().unwrap_or_else(PoisonError::into_inner);
-        drop(self.changed.wait_timeout(returned, patience));
+    /// Waits to be called, at most so long; whether it was.
+    fn wait(&self, patience: Duration) -> Option<()> {
+        let called = self.called.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.changed.wait_timeout_while(called, patience, |called| !*called);
+        std::mem::take(&mut *waited.unwrap_or_else(PoisonError::into_inner).0).then_some(())
     }
+}
+
+/// What a caller may have.
+enum Turn {
+    Idle(Link),
+    New,
 }
 
 impl Pool {
@@ -57,7 +76,7 @@ impl Pool {
             most,
             patience,
             generation: Generation::current(),
-            gate: Arc::default(),
+            waiting: VecDeque::new(),
             closed: false,
             busy: None,
             last: 0,
@@ -71,42 +90,92 @@ impl Pool {
 
     /// A connection for one call; a new one if none is idle and there may be more.
     pub fn take(this: &Py<Pool>, py: Python<'_>, address: &Address) -> PyResult<Link> {
-        let mut deadline = None;
+        let turn = this.borrow_mut(py).turn(py, None)?;
+        let turn = match turn {
+            Some(turn) => turn,
+            None => Pool::wait_in_line(this, py, address)?,
+        };
+        let link = match turn {
+            Turn::Idle(link) => return Ok(link),
+            Turn::New => Link::connect(py, address),
+        };
+        let lent = link.and_then(|link| this.borrow_mut(py).lend(py, link));
+        if lent.is_err() {
+            Pool::gone(this, py, 0);
+        }
+        lent
+    }
+
+    fn wait_in_line(this: &Py<Pool>, py: Python<'_>, address: &Address) -> PyResult<Turn> {
+        let me = Waiter::new();
+        let patience = {
+            let mut pool = this.borrow_mut(py);
+            pool.waiting.push_back(Arc::clone(&me));
+            pool.patience
+        };
+        let turn = Pool::wait_for_turn(this, py, address, &me, me.since.checked_add(patience));
+        let mut pool = this.borrow_mut(py);
+        pool.waiting.retain(|other| !Arc::ptr_eq(other, &me));
+        pool.call();
+        turn
+    }
+
+    fn wait_for_turn(
+        this: &Py<Pool>,
+        py: Python<'_>,
+        address: &Address,
+        me: &Arc<Waiter>,
+        deadline: Option<Instant>,
+    ) -> PyResult<Turn> {
         loop {
-            let (gate, patience) = {
-                let mut pool = this.borrow_mut(py);
-                pool.check(py)?;
-                if let Some(link) = pool.idle.pop() {
-                    return pool.lend(py, link);
-                }
-                if pool.open < pool.most {
-                    pool.open += 1;
-                    drop(pool);
-                    let link = Link::connect(py, address);
-                    let lent = link.and_then(|link| this.borrow_mut(py).lend(py, link));
-                    if lent.is_err() {
-                        Pool::gone(this, py, 0);
-                    }
-                    return lent;
-                }
-                (Arc::clone(&pool.gate), pool.patience)
-            };
-            let deadline = *deadline.get_or_insert_with(|| Instant::now().checked_add(patience));
             if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                 let message =
                     "every connection of the pool is busy: raise max_connections, or use fewer threads";
                 return Err(errors::named(py, "TimeoutError", message));
             }
             if address.cooperative {
-                py.import("time")?.call_method1("sleep", (0.001,))?;
+                doorway::yield_once(py)?;
             } else {
-                doorway::wait(py, Some(Instant::now()), |_| {
-                    gate.wait(doorway::SLICE.min(Duration::from_millis(10)));
-                    Some(())
-                })?;
-                py.check_signals()?;
+                doorway::wait(py, deadline, |patience| me.wait(patience))?;
+            }
+            if let Some(turn) = this.borrow_mut(py).turn(py, Some(me))? {
+                return Ok(turn);
             }
         }
+    }
+
+    /// What a caller may have now: one who is in the line, or one who only comes.
+    fn turn(&mut self, py: Python<'_>, who: Option<&Arc<Waiter>>) -> PyResult<Option<Turn>> {
+        self.check(py)?;
+        let before = match (who, self.waiting.front()) {
+            (Some(me), _) => self.waiting.iter().take_while(|other| !Arc::ptr_eq(other, me)).count(),
+            (None, Some(first)) if first.since.elapsed() > PATIENCE => self.waiting.len(),
+            (None, _) => 0,
+        };
+        if before >= self.free() {
+            return Ok(None);
+        }
+        if let Some(link) = self.idle.pop() {
+            return self.lend(py, link).map(|link| Some(Turn::Idle(link)));
+        }
+        self.open += 1;
+        Ok(Some(Turn::New))
+    }
+
+    /// How many callers can be served.
+    fn free(&self) -> usize {
+        self.idle.len().saturating_add(self.most.saturating_sub(self.open))
+    }
+
+    /// Tells those in the line who can be served.
+    fn call(&self) {
+        self.waiting.iter().take(self.free()).for_each(|waiter| waiter.call());
+    }
+
+    /// A connection that one caller keeps and nobody gives back: it ends with the pool, or is `gone`.
+    pub fn admit(&mut self, py: Python<'_>, link: Link) -> PyResult<Link> {
+        self.open += 1;
+        self.lend(py, link)
     }
 
     fn lend(&mut self, py: Python<'_>, mut link: Link) -> PyResult<Link> {
@@ -128,16 +197,26 @@ impl Pool {
         } else {
             pool.idle.push(link);
         }
-        pool.gate.ring();
+        pool.call();
         drop((pool, handle));
     }
 
     /// The connection with this number is of no use any more.
     pub fn gone(this: &Py<Pool>, py: Python<'_>, number: u64) {
-        let mut pool = this.borrow_mut(py);
+        Pool::leave(this.borrow_mut(py), number);
+    }
+
+    /// The same from where objects are freed, which may be in the middle of anything: then its handle stays until the end.
+    pub fn dropped(this: &Py<Pool>, py: Python<'_>, number: u64) {
+        if let Ok(pool) = this.try_borrow_mut(py) {
+            Pool::leave(pool, number);
+        }
+    }
+
+    fn leave(mut pool: PyRefMut<'_, Pool>, number: u64) {
         let handle = pool.returned(number);
         pool.open = pool.open.saturating_sub(1);
-        pool.gate.ring();
+        pool.call();
         drop((pool, handle));
     }
 
@@ -157,7 +236,7 @@ impl Pool {
         } else {
             pool.idle.extend(open);
         }
-        pool.gate.ring();
+        pool.call();
     }
 
     /// Closes idle connections, those in use when they come back, and those of waits at once.
@@ -166,6 +245,7 @@ impl Pool {
         pool.closed = true;
         pool.open = pool.open.saturating_sub(pool.idle.len());
         let idle = std::mem::take(&mut pool.idle);
+        pool.waiting.iter().for_each(|waiter| waiter.call());
         let busy = pool.busy.as_mut().map(std::mem::take).filter(|_| pool.generation.is_current());
         drop((pool, idle));
         busy.into_iter().flat_map(HashMap::into_values).for_each(|handle| handle.shut(py));
@@ -180,8 +260,9 @@ impl Pool {
     pub fn check(&mut self, py: Python<'_>) -> PyResult<()> {
         if !self.generation.is_current() {
             self.generation = Generation::current();
-            (self.open, self.gate) = (0, Arc::default());
+            self.open = 0;
             self.idle.clear();
+            self.waiting.clear();
             self.busy = self.busy.take().map(|_| HashMap::new());
         }
         if self.closed {

@@ -11,13 +11,16 @@ use pyo3::prelude::*;
 use super::super::lifetime::Generation;
 use super::super::request::Shaping;
 use super::link::{Address, Handle, Link, Lost};
+use super::pool::Pool;
 use super::{FIRST_ID, lost_event, raise};
 
-/// The events of a watch.
+/// The events of a watch. It ends with its client.
 #[pyclass(frozen, module = "data_bridge._native")]
 pub struct RemoteWatch {
     link: Mutex<Option<Link>>,
     handle: Handle,
+    number: u64,
+    pool: Py<Pool>,
     closed: AtomicBool,
     generation: Generation,
 }
@@ -26,6 +29,7 @@ impl RemoteWatch {
     /// Connects and starts the watch; the answer is awaited, so that no later change is missed.
     pub fn start(
         py: Python<'_>,
+        pool: &Py<Pool>,
         address: &Address,
         args: &[u8],
         deadline: Option<Instant>,
@@ -38,8 +42,11 @@ impl RemoteWatch {
         if let Ok(Some(response)) = link.responses.cut() {
             Shaping::default().result(py, response.item, &None)?;
         }
+        let link = pool.borrow_mut(py).admit(py, link)?;
         Ok(RemoteWatch {
             handle: link.handle(py),
+            number: link.number,
+            pool: pool.clone_ref(py),
             link: Mutex::new(Some(link)),
             closed: AtomicBool::new(false),
             generation: Generation::current(),
@@ -68,7 +75,11 @@ impl RemoteWatch {
             Err(lost @ Lost::Raised(_)) => Err(raise(py, lost, true)),
             Err(lost) => {
                 *slot = None;
-                Err(if self.closed.load(Ordering::Relaxed) { closed(py) } else { raise(py, lost, true) })
+                if self.closed.load(Ordering::Relaxed) {
+                    return Err(closed(py));
+                }
+                self.pool.borrow_mut(py).check(py)?;
+                Err(raise(py, lost, true))
             }
         }
     }
@@ -81,6 +92,12 @@ impl RemoteWatch {
         } else if self.generation.is_current() {
             self.handle.shut(py);
         }
+    }
+}
+
+impl Drop for RemoteWatch {
+    fn drop(&mut self) {
+        Python::try_attach(|py| Pool::dropped(&self.pool, py, self.number));
     }
 }
 
