@@ -75,11 +75,21 @@ async fn a_default_address_in_use_is_an_error() {
     assert_eq!((server.addresses().len(), server.left_out()), (2, None));
 }
 
-/// A folder of its own for the sockets of a test.
-fn folder(name: &str) -> PathBuf {
-    let path = std::env::temp_dir().join(format!("kv-listen-{name}-{}", std::process::id()));
-    std::fs::create_dir_all(&path).unwrap();
-    path
+/// A folder of its own for the sockets of a test, removed in the end.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Folder {
+        let path = std::env::temp_dir().join(format!("kv-listen-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Folder(path)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
 }
 
 async fn on_socket(path: &Path) -> Result<Server, StartError> {
@@ -98,7 +108,8 @@ async fn ask(path: &Path, line: &str) -> String {
 
 #[tokio::test]
 async fn a_unix_socket_is_its_owners_and_goes_with_the_server() {
-    let path = folder("own").join("kv.sock");
+    let folder = Folder::new("own");
+    let path = folder.0.join("kv.sock");
     let server = on_socket(&path).await.unwrap();
     assert_eq!((server.addresses().len(), server.shared().endpoints().len()), (0, 1));
     let found = std::fs::metadata(&path).unwrap();
@@ -113,7 +124,8 @@ async fn a_unix_socket_is_its_owners_and_goes_with_the_server() {
 
 #[tokio::test]
 async fn a_dead_socket_is_replaced_and_a_live_one_or_another_file_is_not() {
-    let path = folder("dead").join("kv.sock");
+    let folder = Folder::new("dead");
+    let path = folder.0.join("kv.sock");
     // Its listener ended without removing the file, as after SIGKILL.
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     let server = on_socket(&path).await.unwrap();

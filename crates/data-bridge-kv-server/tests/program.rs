@@ -421,4 +421,5 @@ async fn a_password_file_closes_the_door() {
     assert!(client.ask("GET k").await.starts_with("-NOAUTH "));
     assert_eq!(client.ask("AUTH hush").await, "+OK\r\n");
     assert_eq!(client.ask("GET k").await, "$-1\r\n");
+    std::fs::remove_file(file).unwrap();
 }

@@ -123,15 +123,25 @@ pub fn budget(size: Size, has_directory: bool, host: &Host) -> Budget {
 mod tests {
     use super::*;
 
-    /// A made-up machine: files by path.
-    fn host(name: &str, files: &[(&str, &str)]) -> Host {
+    /// A made-up machine, whose files are removed in the end.
+    struct Machine(Host);
+
+    impl Drop for Machine {
+        fn drop(&mut self) {
+            // One without files was never made.
+            let _ = std::fs::remove_dir_all(&self.0.root);
+        }
+    }
+
+    /// A machine of these files by path.
+    fn machine(name: &str, files: &[(&str, &str)]) -> Machine {
         let root = std::env::temp_dir().join(format!("kv-cgroup-{name}-{}", std::process::id()));
         for (path, text) in files {
             let path = root.join(path);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, text).unwrap();
         }
-        Host { root }
+        Machine(Host { root })
     }
 
     const MEMINFO: (&str, &str) = ("proc/meminfo", "MemTotal:       16777216 kB\nMemFree: 5 kB\n");
@@ -139,10 +149,10 @@ mod tests {
 
     #[test]
     fn the_machine_counts_where_no_group_limits() {
-        let host =
-            host("none", &[MEMINFO, ("proc/self/cgroup", "0::/\n"), ("sys/fs/cgroup/memory.max", "max\n")]);
-        assert_eq!(host.limit().unwrap().bytes, 16 * GIB);
-        let half = budget(Size::Percent(50.0), true, &host);
+        let files = [MEMINFO, ("proc/self/cgroup", "0::/\n"), ("sys/fs/cgroup/memory.max", "max\n")];
+        let machine = machine("none", &files);
+        assert_eq!(machine.0.limit().unwrap().bytes, 16 * GIB);
+        let half = budget(Size::Percent(50.0), true, &machine.0);
         assert_eq!(half.bytes, 8 * GIB);
         assert_eq!(half.origin, "50 % of the machine's memory, 16.00 GiB");
     }
@@ -156,13 +166,13 @@ mod tests {
             ("sys/fs/cgroup/kubepods/pod1/memory.max", "2147483648\n"),
             ("sys/fs/cgroup/kubepods/memory.max", "8589934592\n"),
         ];
-        let host = host("two", &files);
+        let machine = machine("two", &files);
         assert_eq!(
-            host.limit().unwrap(),
+            machine.0.limit().unwrap(),
             Found { bytes: 2 * GIB, origin: "the container's limit (cgroup v2)" }
         );
-        assert_eq!(budget(Size::Auto, false, &host).bytes, 3 * GIB / 2);
-        assert_eq!(budget(Size::Auto, true, &host).bytes, 6 * GIB / 5);
+        assert_eq!(budget(Size::Auto, false, &machine.0).bytes, 3 * GIB / 2);
+        assert_eq!(budget(Size::Auto, true, &machine.0).bytes, 6 * GIB / 5);
     }
 
     #[test]
@@ -172,8 +182,8 @@ mod tests {
             ("proc/self/cgroup", "0::/../elsewhere\n"),
             ("sys/fs/cgroup/memory.max", "1073741824\n"),
         ];
-        let host = host("namespaced", &files);
-        assert_eq!(host.limit().unwrap().bytes, GIB);
+        let machine = machine("namespaced", &files);
+        assert_eq!(machine.0.limit().unwrap().bytes, GIB);
     }
 
     #[test]
@@ -184,16 +194,16 @@ mod tests {
             ("sys/fs/cgroup/memory/docker/abc/memory.limit_in_bytes", "536870912\n"),
             ("sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n"),
         ];
-        let host = host("one", &files);
+        let machine = machine("one", &files);
         assert_eq!(
-            host.limit().unwrap(),
+            machine.0.limit().unwrap(),
             Found { bytes: 512 << 20, origin: "the container's limit (cgroup v1)" }
         );
     }
 
     #[test]
     fn without_any_limit_there_is_no_budget() {
-        let budget = budget(Size::Auto, false, &host("nothing", &[]));
+        let budget = budget(Size::Auto, false, &machine("nothing", &[]).0);
         assert_eq!(budget.bytes, u64::MAX);
         assert_eq!(super::budget(Size::Bytes(7), false, &Host::default()).bytes, 7);
     }
