@@ -80,7 +80,7 @@ async fn answer(mut stream: TcpStream, page: impl Fn(&str) -> Response) -> std::
                 let path = request.path.unwrap_or_default();
                 break match request.method {
                     Some("GET" | "HEAD") => page(path.split('?').next().unwrap_or_default()),
-                    _ => plain("405 Method Not Allowed", "only GET and HEAD\n"),
+                    _ => plain("405 Method Not Allowed\r\nAllow: GET, HEAD", "only GET and HEAD\n"),
                 };
             }
             Ok(httparse::Status::Partial) if head.len() < HEAD_BYTES => {}

@@ -5,6 +5,7 @@ mod served;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Output, Stdio};
+use std::thread::JoinHandle;
 
 use data_bridge_kv::record;
 use served::{Raw, http, within};
@@ -15,6 +16,8 @@ struct Program {
     listen: SocketAddr,
     admin: SocketAddr,
     start_line: String,
+    /// What it says after it, once it has ended.
+    log: Option<JoinHandle<String>>,
 }
 
 impl Drop for Program {
@@ -60,8 +63,12 @@ fn start(mut command: Command) -> Program {
         after.split([',', ';', '"']).next().unwrap().parse().unwrap()
     };
     let (listen, admin) = (address("native on "), address("admin on "));
-    std::thread::spawn(move || log.read_to_end(&mut Vec::new()));
-    Program { child, listen, admin, start_line }
+    let log = std::thread::spawn(move || {
+        let mut rest = Vec::new();
+        let _ = log.read_to_end(&mut rest);
+        String::from_utf8_lossy(&rest).into_owned()
+    });
+    Program { child, listen, admin, start_line, log: Some(log) }
 }
 
 fn signal(child: &Child, name: &str) {
@@ -230,6 +237,13 @@ async fn it_says_what_it_does_answers_probes_and_ends_in_order() {
         assert_eq!(http(program.admin, path).await, ("HTTP/1.1 200 OK".to_owned(), "ok\n".to_owned()));
     }
     assert!(http(program.admin, "/nothing").await.0.contains("404"));
+    let mut poster = Raw::connect(program.admin).await;
+    poster.send(b"POST /livez HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    let refused = poster.until_closed().await;
+    assert!(
+        refused.starts_with("HTTP/1.1 405 ") && refused.contains("\r\nAllow: GET, HEAD\r\n"),
+        "{refused}"
+    );
     let admin = program.admin.to_string();
     assert!(output(&["health", "--admin", &admin]).status.success());
     let mut client = Raw::connect(program.listen).await;
@@ -249,6 +263,22 @@ async fn it_says_what_it_does_answers_probes_and_ends_in_order() {
     assert!(waiter.until_closed().await.starts_with("-CLOSED "));
     assert_eq!(idle.until_closed().await, "");
     assert_eq!(output(&["health", "--admin", &admin]).status.code(), Some(1));
+}
+
+#[tokio::test]
+async fn strangers_do_not_fill_the_log() {
+    let mut program = serve(&["--drain-delay", "0"]);
+    for _ in 0..300 {
+        let mut stranger = Raw::connect(program.listen).await;
+        stranger.send(b"*99999999\r\n").await;
+        assert!(stranger.until_closed().await.starts_with("-ERR Protocol error"));
+    }
+    tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
+    signal(&program.child, "TERM");
+    assert_eq!(exit_code(&mut program).await, Some(0));
+    let log = program.log.take().unwrap().join().unwrap();
+    assert!(log.lines().count() < 200 && log.contains("left out"), "{log}");
+    assert!(log.contains("connection ended by a limit address=127.0.0.1:"), "{log}");
 }
 
 #[tokio::test]
