@@ -15,6 +15,7 @@ import redis
 from data_bridge import kv
 from data_bridge.kv import _migration
 from data_bridge.kv.__main__ import main
+from redis.client import Pipeline
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +139,7 @@ def test_a_key_that_changes_while_it_is_read(
     with redis.Redis.from_url(real_redis) as client:
         client.flushdb()
         client.set("brief", 1, ex=100)
-    pipeline: Any = redis.client.Pipeline
+    pipeline: Any = Pipeline
     monkeypatch.setattr(pipeline, "type", lambda self, key: self.eval("return {ok='hash'}", 0))
     assert imported(real_redis, server) == 1  # it is another type by now
     assert "0 gone meanwhile, 1 not\n  b'brief': the source does not show it: " in capsys.readouterr().out

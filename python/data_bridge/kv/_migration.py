@@ -80,13 +80,14 @@ class Source:
     def __init__(self, url: str, text: bool, prefix: str, count: int) -> None:
         try:
             import redis
+            from redis.exceptions import NoPermissionError
         except ImportError as error:
             raise KvError("reading Redis needs redis-py: pip install 'data-bridge[redis]'") from error
         self.errors: tuple[type[Exception], ...] = (redis.RedisError, KvError, OSError)
         self._redis: Any = redis.Redis.from_url(url, socket_timeout=SILENCE)
         # The URL of a program may ask for text.
         self._redis.connection_pool.connection_kwargs["decode_responses"] = False
-        self._denied = redis.exceptions.NoPermissionError
+        self._denied = NoPermissionError
         self._text, self._count = text, count
         self._match = "".join(f"\\{c}" if c in "*?[]\\" else c for c in prefix) + "*"
 
