@@ -21,3 +21,18 @@ impl Repeated {
         self.0.swap(0, Ordering::Relaxed).saturating_sub(LINES)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_above_ten_a_second_is_left_out_and_counted() {
+        let repeated = Repeated::default();
+        for left_out in [0, 3, 0] {
+            let written = (0..LINES + left_out).filter(|_| repeated.allows()).count();
+            assert_eq!((written, repeated.begin_second()), (10, left_out));
+        }
+        assert_eq!(repeated.begin_second(), 0, "a second without any");
+    }
+}
