@@ -165,6 +165,16 @@ def test_a_lost_renewal_is_noticed_while_the_block_runs(store: Either) -> None:
         held.check()
 
 
+def test_a_time_to_live_is_seconds_or_a_timedelta(store: Either) -> None:
+    minute = timedelta(minutes=1)
+    with kv.lock(store, "lock", ttl=minute), kv.semaphore(store, "semaphore", 1, ttl=minute):
+        assert all(59 < (store.ttl(name) or 0) <= 60 for name in ("lock", "semaphore"))
+    with pytest.raises(TypeError, match="ttl must be seconds"):
+        kv.lock(store, "lock", ttl="60")  # type: ignore[call-overload]
+    with pytest.raises(TypeError, match="ttl must be seconds"):
+        kv.semaphore(store, "semaphore", 1, ttl="60")  # type: ignore[call-overload]
+
+
 def test_a_lock_used_wrongly(store: Either) -> None:
     held = kv.lock(store, "lock")
     with pytest.raises(RuntimeError, match="not held by this object"):

@@ -15,6 +15,7 @@ import redis
 from data_bridge import kv
 from data_bridge.kv import _migration
 from data_bridge.kv.__main__ import main
+from redis.client import Pipeline
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +108,57 @@ def test_what_has_no_place_is_named(real_redis: str, target: kv.Client, server: 
     assert list(target) == ["good"]
 
 
+def test_what_the_source_does_not_show_is_not_gone(
+    real_redis: str, target: kv.Client, server: Any, capsys: Any
+) -> None:
+    with redis.Redis.from_url(real_redis) as client:
+        client.flushdb()
+        client.set("text", 1)
+        client.hset("hash", "f", "v")
+        client.rpush("list", "a")
+        for name, denied in (("blind", "get"), ("timeless", "pttl"), ("mute", "info")):
+            client.acl_setuser(name, enabled=True, nopass=True, keys="*", commands=["+@all", f"-{denied}"])
+    for name, done, why in (
+        ("blind", 2, "run the 'get' command"),
+        ("timeless", 0, "'pttl'"),
+        ("mute", 3, ""),
+    ):
+        url = real_redis.replace("//", f"//{name}:x@")
+        assert imported(url, server, "--verify") == (0 if done == 3 else 1)
+        shown = capsys.readouterr().out
+        assert f"copied: {done} keys, 0 gone meanwhile, {3 - done} not" in shown
+        assert why in shown
+    decoded = f"{real_redis}?decode_responses=True"
+    assert imported(decoded, server, "--verify") == 0
+    assert target["text"] == b"1"
+
+
+def test_a_key_that_changes_while_it_is_read(
+    real_redis: str, target: kv.Client, server: Any, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with redis.Redis.from_url(real_redis) as client:
+        client.flushdb()
+        client.set("brief", 1, ex=100)
+    pipeline: Any = Pipeline
+    monkeypatch.setattr(pipeline, "type", lambda self, key: self.eval("return {ok='hash'}", 0))
+    assert imported(real_redis, server) == 1  # it is another type by now
+    assert "0 gone meanwhile, 1 not\n  b'brief': the source does not show it: " in capsys.readouterr().out
+    monkeypatch.undo()
+    late = "redis.call('DEL', KEYS[1]) return -2"
+    monkeypatch.setattr(pipeline, "pttl", lambda self, key: self.eval(late, 1, key))
+    assert imported(real_redis, server) == 0
+    assert "copied: 0 keys, 1 gone meanwhile, 0 not" in capsys.readouterr().out
+    assert not target.exists("brief")  # it would have no deadline
+
+
+def test_a_part_of_a_cluster_is_told(
+    real_redis: str, target: kv.Client, server: Any, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redis.Redis, "info", lambda self: {"run_id": "a", "cluster_enabled": 1})
+    assert imported(real_redis, server) == 0
+    assert "import from each of its masters" in capsys.readouterr().err
+
+
 def test_differences_are_found(source: Any, target: kv.Client, server: Any) -> None:
     assert imported(source[0], server) == 0
     target["text"] = b"other"
@@ -115,7 +167,8 @@ def test_differences_are_found(source: Any, target: kv.Client, server: Any) -> N
     target.expire("zset", 100)
     target.zadd("many:1", {"a": 1}) if target.delete("many:1") else None
     read = _migration.Source(source[0], False, "", 100)
-    tally = _migration.walk(read, target, True, None, io.StringIO())
+    tally = _migration.Tally()
+    _migration.walk(read, target, True, None, io.StringIO(), tally)
     found = sorted(line.partition(": ") for line in tally.refused)
     assert [key for key, _, _ in found] == ["b'bytes'", "b'list'", "b'many:1'", "b'text'", "b'zset'"]
     whys = [why for _, _, why in found]
@@ -129,7 +182,7 @@ def test_differences_are_found(source: Any, target: kv.Client, server: Any) -> N
 
 
 def test_a_run_that_was_cut_off_goes_on(
-    source: Any, target: kv.Client, server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    source: Any, target: kv.Client, server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     place, real = tmp_path / "place", _migration.write
     written: list[bytes] = []
@@ -144,7 +197,8 @@ def test_a_run_that_was_cut_off_goes_on(
     assert imported(source[0], server, "--resume", str(place), "--count", "50") == 1
     before = target.dbsize()
     assert 500 < before <= 600
-    assert int(place.read_text()) > 0
+    assert f"copied: {before} keys, 0 gone meanwhile, 0 not" in capsys.readouterr().out
+    assert int(place.read_text().partition(" ")[0]) > 0
 
     def going_on(client: kv.Client, entry: Any) -> None:
         written.append(entry.key)
@@ -156,6 +210,22 @@ def test_a_run_that_was_cut_off_goes_on(
     # The page that was cut off is written again, those before it are not.
     assert len(written) < 1300
     assert not place.exists()
+
+
+def test_a_place_in_another_process_is_none(
+    source: Any, target: kv.Client, server: Any, tmp_path: Path, capsys: Any
+) -> None:
+    place = tmp_path / "place"
+    for text, said in (("", ""), ("99 another", "another process"), ("99", "another process")):
+        place.write_text(text)
+        target.clear()
+        assert imported(source[0], server, "--resume", str(place)) == 0
+        assert said in capsys.readouterr().err
+        assert target.dbsize() == 1206
+    place.write_text("notes of somebody\n")
+    assert imported(source[0], server, "--resume", str(place)) == 1
+    assert "is not a file of --resume" in capsys.readouterr().err
+    assert place.read_text() == "notes of somebody\n"
 
 
 def test_the_bar_is_for_terminals() -> None:

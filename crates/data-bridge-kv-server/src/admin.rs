@@ -21,6 +21,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// Most requests at a time.
 pub const AT_ONCE: usize = 64;
 
+/// With the header that goes with it (RFC 9110, section 15.5.6).
+const NOT_ALLOWED: &str = "405 Method Not Allowed\r\nAllow: GET, HEAD";
 const UNAVAILABLE: &str = "503 Service Unavailable";
 const NOT_FOUND: &str = "try /livez, /readyz, /startupz or /metrics\n";
 
@@ -80,7 +82,7 @@ async fn answer(mut stream: TcpStream, page: impl Fn(&str) -> Response) -> std::
                 let path = request.path.unwrap_or_default();
                 break match request.method {
                     Some("GET" | "HEAD") => page(path.split('?').next().unwrap_or_default()),
-                    _ => plain("405 Method Not Allowed", "only GET and HEAD\n"),
+                    _ => plain(NOT_ALLOWED, "only GET and HEAD\n"),
                 };
             }
             Ok(httparse::Status::Partial) if head.len() < HEAD_BYTES => {}

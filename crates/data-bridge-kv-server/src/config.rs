@@ -153,6 +153,7 @@ impl Config {
             snapshot_keep: one(&merged, KeyName::SnapshotKeep, |text| whole(text, 1, 100_000))?,
         };
         config.check()?;
+        config.check_disk(&merged)?;
         Ok((config, merged))
     }
 
@@ -172,6 +173,20 @@ impl Config {
                 Err(ConfigError(format!(
                     "refusing to listen on {endpoint} without authentication: give --password-file FILE, or \
                      --insecure-no-auth if everybody who reaches this address may read and write everything"
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses limits of a disk that is not used: whoever gives one believes that something is kept there.
+    fn check_disk(&self, merged: &Merged) -> Result<(), ConfigError> {
+        let given = |key: &KeyName| *merged.source(*key) != Source::Default;
+        match [KeyName::MaxDisk, KeyName::LogBytes].into_iter().find(given) {
+            Some(key) if self.data.is_none() => {
+                let (name, source) = (key.toml_name(), merged.source(key));
+                Err(ConfigError(format!(
+                    "{name} (from {source}) needs --data DIR: without it everything is in memory only"
                 )))
             }
             _ => Ok(()),

@@ -127,7 +127,7 @@ pub async fn serve(stream: Stream, unread: Vec<u8>, shared: Arc<Shared>, client:
         counted: Counted::new(Arc::clone(&shared)),
     };
     let by_limit = connection.run().await;
-    if by_limit {
+    if by_limit && shared.repeated.allows() {
         tracing::info!(address = %client.address, id = client.id, "connection ended by a limit");
     }
     shared.engine.disconnect(&connection.dialogue.session.caller);

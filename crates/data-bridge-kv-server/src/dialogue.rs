@@ -401,11 +401,7 @@ impl Dialogue {
         let call = match request.call(args) {
             Ok(call) => call,
             Err(error) => {
-                // An EXEC or DISCARD that can't be read.
-                if let Some(transaction) = &mut self.session.transaction {
-                    transaction.break_off();
-                }
-                put_error(&error, &mut self.out);
+                transaction::refuse(&mut self.session, request, &error, &mut self.out);
                 return None;
             }
         };

@@ -34,6 +34,10 @@ pub async fn look_after(shared: Arc<Shared>) {
     loop {
         second.tick().await;
         shared.beat();
+        let left_out = shared.repeated.begin_second();
+        if left_out > 0 {
+            tracing::warn!(lines = left_out, "lines like those of this second were left out");
+        }
         let total = shared.clients.totals().commands;
         shared.set_rate(total.saturating_sub(commands));
         commands = total;
@@ -42,7 +46,9 @@ pub async fn look_after(shared: Arc<Shared>) {
         let now = shared.seconds();
         for client in &clients {
             if let Some(reason) = overdue(client, now, shared.allowance.waiting() > 0) {
-                tracing::info!(address = %client.address, id = client.id, reason, "ending a connection");
+                if shared.repeated.allows() {
+                    tracing::info!(address = %client.address, id = client.id, reason, "ending a connection");
+                }
                 client.mailbox.signal(END);
             } else if is_idle(client, now) {
                 client.mailbox.signal(TRIM);

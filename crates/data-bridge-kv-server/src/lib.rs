@@ -48,6 +48,7 @@ mod pending;
 mod process;
 mod program;
 mod recycle;
+mod repeated;
 pub mod requests;
 pub mod resp;
 pub mod server;

@@ -100,8 +100,10 @@ impl Dialogue {
             });
             lookout.tell(key, element);
             framed.push(one);
-            if fault.is_some() {
-                return (Some(Next::End(true)), fault);
+            if let Some(error) = &fault {
+                // Too many values are values all the same.
+                let is_well = self.session.authenticated && error.kind() == ErrorKind::Limit;
+                return ((!is_well).then_some(Next::End(true)), fault);
             }
         }
         (None, None)

@@ -23,6 +23,7 @@ use crate::janitor;
 use crate::listener::{self, Listener, Newcomer, Ports};
 use crate::loading;
 use crate::mailbox::{DRAIN, END};
+use crate::repeated::Repeated;
 use crate::snapshots::{self, Snapshots};
 
 /// How long commands in flight may take once the server stopped accepting.
@@ -52,6 +53,8 @@ pub struct Shared {
     pub gate: Gate,
     /// Who is connected.
     pub clients: Clients,
+    /// What connections have the log say.
+    pub(crate) repeated: Repeated,
     /// Connections that wait for the log.
     pub held: Held,
     /// Where snapshots go.
@@ -98,6 +101,7 @@ impl Shared {
             gate,
             clients,
             snapshots,
+            repeated: Repeated::default(),
             held: Held::default(),
             started: Instant::now(),
             endpoints: OnceLock::new(),

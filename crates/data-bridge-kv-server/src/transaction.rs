@@ -89,6 +89,25 @@ pub fn exec(session: &mut Session, limits: &Limits, encoder: &mut Encoder, out: 
     progress
 }
 
+/// Refuses a command that can't be read and is not queued: an EXEC ends its transaction all the same, so that what
+/// follows is not queued without end; any other makes EXEC refuse it.
+pub fn refuse(session: &mut Session, request: &Request, error: &Error, out: &mut Vec<u8>) {
+    let is_exec = request.spec.is_some_and(|spec| spec.opcode == table::opcode::EXEC);
+    match session.transaction.take_if(|_| is_exec) {
+        Some(_) => {
+            session.watched.clear();
+            let text = format!("Transaction discarded because of: {}", error.message());
+            put_error(&Error::new(ErrorKind::Aborted, text), out);
+        }
+        None => {
+            if let Some(transaction) = &mut session.transaction {
+                transaction.break_off();
+            }
+            put_error(error, out);
+        }
+    }
+}
+
 fn run(
     session: &mut Session,
     transaction: &Transaction,

@@ -4,6 +4,7 @@ mod served;
 
 use data_bridge_kv_model::command::table::opcode;
 use data_bridge_kv_model::frame::{self, PUSH, REQUEST_HEAD, RequestHead};
+use data_bridge_kv_model::limits::ARGUMENTS;
 use data_bridge_kv_model::{ErrorKind, Reply, ReplyReader, Shape, Value};
 use data_bridge_kv_server::Server;
 use served::{Raw, start};
@@ -52,6 +53,19 @@ impl Native {
 fn kind_of(reply: &Reply) -> ErrorKind {
     let Reply::Error(error) = reply else { panic!("no error: {reply:?}") };
     error.kind()
+}
+
+/// The next request went by a connection that was about to be closed.
+#[tokio::test]
+async fn a_request_with_too_many_arguments_is_refused_and_the_next_one_answered() {
+    let server = start(&[], &[]).await;
+    let mut native = Native::connect(&server).await;
+    let many = vec![text("k"); ARGUMENTS + 1];
+    for _ in 0..2 {
+        let refused = native.ask(opcode::DEL, &many).await;
+        assert!(matches!(&refused, Reply::Error(error) if error.kind() == ErrorKind::Limit), "{refused:?}");
+        assert_eq!(native.ask(opcode::DEL, &many[..2]).await, Reply::Integer(0));
+    }
 }
 
 #[tokio::test]

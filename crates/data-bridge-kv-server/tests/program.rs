@@ -2,9 +2,11 @@
 
 mod served;
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
+use std::time::Instant;
 
 use data_bridge_kv::record;
 use served::{Raw, http, within};
@@ -15,6 +17,8 @@ struct Program {
     listen: SocketAddr,
     admin: SocketAddr,
     start_line: String,
+    /// The lines that come after it.
+    log: mpsc::Receiver<String>,
 }
 
 impl Drop for Program {
@@ -60,8 +64,10 @@ fn start(mut command: Command) -> Program {
         after.split([',', ';', '"']).next().unwrap().parse().unwrap()
     };
     let (listen, admin) = (address("native on "), address("admin on "));
-    std::thread::spawn(move || log.read_to_end(&mut Vec::new()));
-    Program { child, listen, admin, start_line }
+    let (lines, told) = mpsc::channel();
+    // Read to the end, also where nobody listens: a full pipe would stop the program.
+    std::thread::spawn(move || log.lines().map_while(Result::ok).for_each(|line| drop(lines.send(line))));
+    Program { child, listen, admin, start_line, log: told }
 }
 
 fn signal(child: &Child, name: &str) {
@@ -230,6 +236,13 @@ async fn it_says_what_it_does_answers_probes_and_ends_in_order() {
         assert_eq!(http(program.admin, path).await, ("HTTP/1.1 200 OK".to_owned(), "ok\n".to_owned()));
     }
     assert!(http(program.admin, "/nothing").await.0.contains("404"));
+    let mut poster = Raw::connect(program.admin).await;
+    poster.send(b"POST /livez HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    let refused = poster.until_closed().await;
+    assert!(
+        refused.starts_with("HTTP/1.1 405 ") && refused.contains("\r\nAllow: GET, HEAD\r\n"),
+        "{refused}"
+    );
     let admin = program.admin.to_string();
     assert!(output(&["health", "--admin", &admin]).status.success());
     let mut client = Raw::connect(program.listen).await;
@@ -249,6 +262,25 @@ async fn it_says_what_it_does_answers_probes_and_ends_in_order() {
     assert!(waiter.until_closed().await.starts_with("-CLOSED "));
     assert_eq!(idle.until_closed().await, "");
     assert_eq!(output(&["health", "--admin", &admin]).status.code(), Some(1));
+}
+
+#[tokio::test]
+async fn strangers_do_not_fill_the_log() {
+    let program = serve(&["--drain-delay", "0"]);
+    let (started, mut lines) = (Instant::now(), Vec::new());
+    // In a second in which there were many, which may not be the first of a busy machine.
+    while !lines.iter().any(|line: &String| line.contains("like those of this second were left out")) {
+        for _ in 0..50 {
+            let mut stranger = Raw::connect(program.listen).await;
+            stranger.send(b"*99999999\r\n").await;
+            assert!(stranger.until_closed().await.starts_with("-ERR Protocol error"));
+        }
+        lines.extend(program.log.try_iter());
+        assert!(started.elapsed().as_secs() < 60, "nothing was left out: {lines:?}");
+    }
+    let ended = lines.iter().filter(|line| line.contains("connection ended by a limit address=127.0.0.1:"));
+    let most = 10 * (started.elapsed().as_secs() as usize + 2);
+    assert!((1..=most).contains(&ended.count()), "{lines:?}");
 }
 
 #[tokio::test]

@@ -12,16 +12,17 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from datetime import timedelta
 from operator import methodcaller
 from typing import Any, Self, overload
 
+from data_bridge._native import ttl_ms
 from data_bridge.kv._async_methods import AsyncMethods
 from data_bridge.kv._methods import StoreMethods
 from data_bridge.kv._steps import (
     Steps,
     is_async,
     may_have_happened,
-    positive,
     renew_in_thread,
     run,
     run_async,
@@ -40,9 +41,10 @@ class Holding:
     """What both kinds of lock know. `fence` is greater at each taking of the lock, whoever takes it: give it to what
     the lock guards, and let that refuse a smaller one than it has seen."""
 
-    def __init__(self, store: Any, name: str, ttl: float, timeout: float | None, renew: bool) -> None:
-        positive(ttl=ttl)
-        self.name, self.ttl, self.timeout, self.renew = name, ttl, timeout, renew
+    def __init__(
+        self, store: Any, name: str, ttl: float | timedelta, timeout: float | None, renew: bool
+    ) -> None:
+        self.name, self.ttl, self.timeout, self.renew = name, ttl_ms(ttl) / 1000, timeout, renew
         self.fence: int | None = None
         self._store, self._token, self._ends = store, "", 0.0
         self._lost = False
@@ -215,26 +217,36 @@ class AsyncLock(Holding):
 
 @overload
 def lock(
-    store: StoreMethods, name: str, *, ttl: float = 30.0, timeout: float | None = None, renew: bool = True
+    store: StoreMethods,
+    name: str,
+    *,
+    ttl: float | timedelta = 30.0,
+    timeout: float | None = None,
+    renew: bool = True,
 ) -> Lock: ...
 @overload
 def lock(
-    store: AsyncMethods, name: str, *, ttl: float = 30.0, timeout: float | None = None, renew: bool = True
+    store: AsyncMethods,
+    name: str,
+    *,
+    ttl: float | timedelta = 30.0,
+    timeout: float | None = None,
+    renew: bool = True,
 ) -> AsyncLock: ...
 def lock(
     store: StoreMethods | AsyncMethods,
     name: str,
     *,
-    ttl: float = 30.0,
+    ttl: float | timedelta = 30.0,
     timeout: float | None = None,
     renew: bool = True,
 ) -> Lock | AsyncLock:
     """A lock that one holder at a time has, across threads, processes and machines; for `with` or `async with`.
 
-    Whoever waits is woken when it is freed. It frees itself `ttl` seconds after its holder died; until then it is
-    renewed, unless `renew` is False. `timeout` is how long the block waits for it before `TimeoutError`. A holder that
-    was stopped for longer than `ttl` may not know that it lost the lock: `fence` is for that. Locks belong into a task
-    namespace, which evicts nothing. One object is one holder: threads and tasks make their own.
+    Whoever waits is woken when it is freed. It frees itself `ttl` (seconds or timedelta) after its holder died; until
+    then it is renewed, unless `renew` is False. `timeout` is how long the block waits for it before `TimeoutError`. A
+    holder that was stopped for longer than `ttl` may not know that it lost the lock: `fence` is for that. Locks belong
+    into a task namespace, which evicts nothing. One object is one holder: threads and tasks make their own.
 
     >>> from data_bridge import kv
     >>> store = kv.open(mode="task")

@@ -32,7 +32,8 @@ SILENCE = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One key of the source; `value` is None where it has gone meanwhile or has a type without a kind here."""
+    """One key of the source; `value` is None where it has gone meanwhile or has a type without a kind here, and the
+    error where the source refused to show it."""
 
     key: bytes
     type: str
@@ -79,16 +80,29 @@ class Source:
     def __init__(self, url: str, text: bool, prefix: str, count: int) -> None:
         try:
             import redis
+            from redis.exceptions import NoPermissionError
         except ImportError as error:
             raise KvError("reading Redis needs redis-py: pip install 'data-bridge[redis]'") from error
         self.errors: tuple[type[Exception], ...] = (redis.RedisError, KvError, OSError)
         self._redis: Any = redis.Redis.from_url(url, socket_timeout=SILENCE)
+        # The URL of a program may ask for text.
+        self._redis.connection_pool.connection_kwargs["decode_responses"] = False
+        self._denied = NoPermissionError
         self._text, self._count = text, count
         self._match = "".join(f"\\{c}" if c in "*?[]\\" else c for c in prefix) + "*"
 
     def size(self) -> int:
         """Number of keys, those without the prefix too."""
         return int(self._redis.dbsize())
+
+    def process(self) -> tuple[str, bool]:
+        """Which start of a server this is, since another has other cursors, "" where it is not told; and whether it
+        is a part of a cluster."""
+        try:
+            told = self._redis.info()
+        except self._denied:
+            return "", False
+        return str(told.get("run_id", "")), bool(told.get("cluster_enabled"))
 
     def pages(self, cursor: int = 0) -> Iterator[tuple[int, list[Entry]]]:
         """The entries by page, each with the cursor after it; 0 at the end."""
@@ -112,18 +126,17 @@ class Source:
                 bodies.exists(key)
             bodies.pttl(key)
         found, now = bodies.execute(raise_on_error=False), time.time_ns() // 1_000_000
-        return [
-            Entry(key, kind, self._value(kind, value), now + left if left >= 0 else None)
-            for key, kind, value, left in zip(keys, types, found[::2], found[1::2], strict=True)
-        ]
+        return [self._entry(*each, now) for each in zip(keys, types, found[::2], found[1::2], strict=True)]
+
+    def _entry(self, key: bytes, kind: str, value: Any, left: Any, now: int) -> Entry:
+        for answer in (value, left):
+            if isinstance(answer, Exception):
+                return Entry(key, kind, answer, None)
+        gone = left == -2  # after its value was read: without its deadline it would stay for ever
+        return Entry(key, kind, None if gone else self._value(kind, value), now + left if left >= 0 else None)
 
     def _value(self, kind: str, value: Any) -> Any:
-        if (
-            kind not in READS
-            or isinstance(value, Exception)
-            or value is None
-            or (kind != "string" and not value)
-        ):
+        if kind not in READS or value is None or (kind != "string" and not value):
             return None
         if kind == "string":
             return self._scalar(value)
@@ -169,23 +182,43 @@ def difference(client: Client, entry: Entry) -> str | None:
     return None
 
 
-def walk(source: Source, client: Client, verify: bool, resume: Path | None, out: TextIO) -> Tally:
-    """Copies every entry, or compares it."""
-    tally, bar = Tally(), Bar("comparing" if verify else "copying", source.size(), out)
-    start = int(resume.read_text()) if resume is not None and resume.exists() else 0
+def begin(source: Source, resume: Path | None, out: TextIO) -> tuple[str, int]:
+    """Which process the source is, and the cursor to begin at."""
+    process, is_part = source.process()
+    if is_part:
+        out.write("the source is one node of a cluster: import from each of its masters\n")
+    if resume is None or not resume.exists():
+        return process, 0
+    cursor, _, before = (resume.read_text().strip() or f"0 {process}").partition(" ")
+    if not cursor.isdigit():
+        raise KvError(f"{resume} is not a file of --resume")
+    if before != process:
+        out.write("the source is another process, where the cursor means nothing: from the beginning\n")
+        return process, 0
+    return process, int(cursor)
+
+
+def walk(
+    source: Source, client: Client, verify: bool, resume: Path | None, out: TextIO, tally: Tally
+) -> None:
+    """Copies every entry, or compares it, and counts."""
+    bar = Bar("comparing" if verify else "copying", source.size(), out)
+    process, start = begin(source, resume, out) if not verify else ("", 0)
     for cursor, entries in source.pages(start):
         for entry in entries:
             one(client, entry, verify, tally)
         if resume is not None:
-            resume.write_text(str(cursor))
+            resume.write_text(f"{cursor} {process}")
         bar.show(tally.done + tally.gone + len(tally.refused))
     if resume is not None:
         resume.unlink()
-    return tally
 
 
 def one(client: Client, entry: Entry, verify: bool, tally: Tally) -> None:
     """Copies or compares one entry and counts it."""
+    if isinstance(entry.value, Exception):
+        tally.refuse(entry.key, f"the source does not show it: {entry.value}")
+        return
     if entry.value is None:
         if entry.type in READS or entry.type == "none":
             tally.gone += 1
@@ -254,10 +287,12 @@ def migrate(args: list[str]) -> int:
 
 def both(source: Source, client: Client, verify: bool, resume: Path | None) -> int:
     """Copies, and compares if asked to; the exit code."""
-    copied = walk(source, client, False, resume, sys.stderr)
-    report("copied", copied, sys.stdout)
-    if not verify:
-        return 1 if copied.refused else 0
-    compared = walk(source, client, True, None, sys.stderr)
-    report("the same", compared, sys.stdout)
+    copied, compared = Tally(), Tally()
+    try:
+        walk(source, client, False, resume, sys.stderr, copied)
+    finally:  # also when cut off: the run that goes on does not name these again
+        report("copied", copied, sys.stdout)
+    if verify:
+        walk(source, client, True, None, sys.stderr, compared)
+        report("the same", compared, sys.stdout)
     return 1 if copied.refused or compared.refused else 0

@@ -12,9 +12,11 @@ import contextlib
 import threading
 import time
 import uuid
+from datetime import timedelta
 from operator import methodcaller
 from typing import Any, Self, overload
 
+from data_bridge._native import ttl_ms
 from data_bridge.kv._async_methods import AsyncMethods
 from data_bridge.kv._methods import StoreMethods
 from data_bridge.kv._steps import (
@@ -43,9 +45,11 @@ RENEWALS = 3
 class Place:
     """What both kinds of semaphore know: one place at most is held by one object."""
 
-    def __init__(self, store: Any, name: str, limit: int, ttl: float, timeout: float | None) -> None:
-        positive(limit=limit, ttl=ttl)
-        self.name, self.limit, self.ttl, self.timeout = name, limit, ttl, timeout
+    def __init__(
+        self, store: Any, name: str, limit: int, ttl: float | timedelta, timeout: float | None
+    ) -> None:
+        positive(limit=limit)
+        self.name, self.limit, self.ttl, self.timeout = name, limit, ttl_ms(ttl) / 1000, timeout
         self._store = store
         self._token: str | None = None
 
@@ -213,25 +217,25 @@ class AsyncSemaphore(Place):
 
 @overload
 def semaphore(
-    store: StoreMethods, name: str, limit: int, *, ttl: float = 30.0, timeout: float | None = None
+    store: StoreMethods, name: str, limit: int, *, ttl: float | timedelta = 30.0, timeout: float | None = None
 ) -> Semaphore: ...
 @overload
 def semaphore(
-    store: AsyncMethods, name: str, limit: int, *, ttl: float = 30.0, timeout: float | None = None
+    store: AsyncMethods, name: str, limit: int, *, ttl: float | timedelta = 30.0, timeout: float | None = None
 ) -> AsyncSemaphore: ...
 def semaphore(
     store: StoreMethods | AsyncMethods,
     name: str,
     limit: int,
     *,
-    ttl: float = 30.0,
+    ttl: float | timedelta = 30.0,
     timeout: float | None = None,
 ) -> Semaphore | AsyncSemaphore:
     """A semaphore that at most `limit` holders have at a time, across threads, processes and machines.
 
-    Whoever waits is woken when a place is given back. A place is free again `ttl` seconds after its holder died; until
-    then it is renewed. `timeout` is how long the block waits before `TimeoutError`. The holders' clocks must agree to
-    a fraction of `ttl`. Semaphores belong into a task namespace, which evicts nothing.
+    Whoever waits is woken when a place is given back. A place is free again `ttl` (seconds or timedelta) after its
+    holder died; until then it is renewed. `timeout` is how long the block waits before `TimeoutError`. The holders'
+    clocks must agree to a fraction of `ttl`. Semaphores belong into a task namespace, which evicts nothing.
 
     >>> from data_bridge import kv
     >>> store = kv.open(mode="task")

@@ -93,7 +93,9 @@ pub fn authenticate(
     }
     let text = "invalid username-password pair or user is disabled.";
     out.error(&Error::new(ErrorKind::WrongPassword, text));
-    tracing::warn!(address = %session.client.address.ip(), "failed authentication");
+    if session.shared.repeated.allows() {
+        tracing::warn!(address = %session.client.address.ip(), "failed authentication");
+    }
     Ok(if verdict == Verdict::Wrong { Effect::Pause(FAILURE_DELAY) } else { Effect::Refuse })
 }
 

@@ -14,6 +14,7 @@ pub fn read(merged: &Merged) -> Result<Vec<NamespaceSettings>, ConfigError> {
         merged.lower_namespaces.iter().chain(merged.values(KeyName::Namespace)).collect();
     let named = texts.iter().map(|text| text.split(':').next().unwrap_or_default());
     let named = named.chain(merged.namespaces.keys().map(String::as_str));
+    only_once(merged)?;
     let kept: Vec<usize> = named.filter_map(NamespaceSettings::number).collect();
     for (name, table) in &merged.namespaces {
         let wrong = |text: String| ConfigError(format!("namespaces.{name}: {text}"));
@@ -33,6 +34,21 @@ pub fn read(merged: &Merged) -> Result<Vec<NamespaceSettings>, ConfigError> {
             .map_err(|reason| ConfigError(format!("namespace '{text}': {reason}")))?;
     }
     Ok(all)
+}
+
+/// Two texts of one source for one namespace contradict each other; those of different sources go over each other.
+fn only_once(merged: &Merged) -> Result<(), ConfigError> {
+    let mut seen = Vec::new();
+    for text in merged.values(KeyName::Namespace) {
+        let name = text.split(':').next().unwrap_or_default();
+        let preset = (0..NAMESPACES).find(|number| NamespaceSettings::preset(*number).name == name);
+        let one = preset.or(NamespaceSettings::number(name)).ok_or(name);
+        if seen.contains(&one) {
+            return Err(ConfigError(format!("namespace '{text}': given twice")));
+        }
+        seen.push(one);
+    }
+    Ok(())
 }
 
 fn short(all: &mut [NamespaceSettings], text: &str, kept: &[usize]) -> Result<(), String> {

@@ -87,7 +87,8 @@ fn a_directory_and_the_durability_of_namespaces_can_be_given() {
     assert_eq!((config.data, config.max_disk), (Some("d".into()), super::size::Size::Bytes(2 << 30)));
     assert!(refused(&layers(&[(KeyName::MaxDisk, "much")], &[], None)).contains("max_disk"));
     assert_eq!(config.log_bytes, 256 << 20);
-    let (config, _) = Config::read(&layers(&[(KeyName::LogBytes, "32MB")], &[], None)).unwrap();
+    let log_bytes = layers(&[(KeyName::LogBytes, "32MB"), (KeyName::Data, "d")], &[], None);
+    let (config, _) = Config::read(&log_bytes).unwrap();
     assert_eq!(config.log_bytes, 32 << 20);
     for wrong in ["auto", "10%", "1KB", "much"] {
         assert!(refused(&layers(&[(KeyName::LogBytes, wrong)], &[], None)).contains("log_bytes"), "{wrong}");
@@ -99,6 +100,25 @@ fn a_directory_and_the_durability_of_namespaces_can_be_given() {
     let tasks = read(&[], Some("[namespaces.tasks]\ndurability = 'always'"));
     assert_eq!((tasks[1].durability, tasks[2].durability), (Some(Durability::Always), None));
     assert!(refused(&layers(&[(KeyName::Namespace, "jobs:task:often")], &[], None)).contains("often"));
+}
+
+#[test]
+fn limits_of_a_disk_that_is_not_used_are_refused() {
+    for (key, name) in [(KeyName::MaxDisk, "max_disk"), (KeyName::LogBytes, "log_bytes")] {
+        let bad = refused(&layers(&[(key, "2GB")], &[], None));
+        assert!(bad.starts_with(&format!("{name} (from flag ")) && bad.contains("--data DIR"), "{bad}");
+    }
+    assert!(refused(&layers(&[], &[("KV_MAX_DISK", "auto")], None)).contains("KV_MAX_DISK"));
+}
+
+#[test]
+fn a_namespace_is_given_once() {
+    for (first, second) in
+        [("jobs:task", "jobs:cache"), ("jobs:task:everysec", "jobs:task"), ("tasks:task", "1:cache")]
+    {
+        let bad = refused(&layers(&[(KeyName::Namespace, first), (KeyName::Namespace, second)], &[], None));
+        assert_eq!(bad, format!("namespace '{second}': given twice"));
+    }
 }
 
 #[test]
