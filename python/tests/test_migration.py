@@ -118,9 +118,11 @@ def test_what_the_source_does_not_show_is_not_gone(
         client.rpush("list", "a")
         for name, denied in (("blind", "get"), ("timeless", "pttl"), ("mute", "info")):
             client.acl_setuser(name, enabled=True, nopass=True, keys="*", commands=["+@all", f"-{denied}"])
+        client.acl_setuser("part", enabled=True, nopass=True, keys=["te*"], commands=["+@all"])
     for name, done, why in (
         ("blind", 2, "run the 'get' command"),
         ("timeless", 0, "'pttl'"),
+        ("part", 1, "b'hash': the source does not show it: "),
         ("mute", 3, ""),
     ):
         url = real_redis.replace("//", f"//{name}:x@")
@@ -213,15 +215,29 @@ def test_a_run_that_was_cut_off_goes_on(
 
 
 def test_a_place_in_another_process_is_none(
-    source: Any, target: kv.Client, server: Any, tmp_path: Path, capsys: Any
+    source: Any, target: kv.Client, server: Any, tmp_path: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = tmp_path / "place"
-    for text, said in (("", ""), ("99 another", "another process"), ("99", "another process")):
+    read = _migration.Source(source[0], False, "", 100)
+    process, _ = read.process()
+    others = [
+        "another " + read.part + f" {target!r}",
+        f"{process} 9 '' {target!r}",
+        f"{process} {read.part.partition(' ')[0]} 'a' {target!r}",
+        f"{process} {read.part} elsewhere",
+    ]
+    foreign = [(f"99 {other}", "another import or another process") for other in ("", *others)]
+    for text, said in [("", ""), (f"0 {process} {read.part} {target!r}", ""), *foreign]:
         place.write_text(text)
         target.clear()
         assert imported(source[0], server, "--resume", str(place)) == 0
-        assert said in capsys.readouterr().err
+        shown = capsys.readouterr().err
+        assert said in shown if said else "another" not in shown
         assert target.dbsize() == 1206
+    monkeypatch.setattr(redis.Redis, "info", lambda self: {})
+    place.write_text(f"99  0 '' {target!r}")
+    assert imported(source[0], server, "--resume", str(place)) == 0
+    assert "does not say which process" in capsys.readouterr().err
     place.write_text("notes of somebody\n")
     assert imported(source[0], server, "--resume", str(place)) == 1
     assert "is not a file of --resume" in capsys.readouterr().err

@@ -158,6 +158,7 @@ async fn what_is_there_already_is_overwritten_only_if_asked() {
         std::fs::write(&file, line).unwrap();
         let (code, _, told) = program(&["import", &file, &url]);
         assert!(code == Some(1) && told.contains(why), "{line}: {told}");
+        assert!(told.contains("; 0 keys were imported"), "{line}: {told}");
     }
     assert_eq!(client.get("d").await.unwrap(), None);
     let (code, _, told) = program(&["export", &url, &file]);

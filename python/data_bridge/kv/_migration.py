@@ -89,6 +89,8 @@ class Source:
         self._redis.connection_pool.connection_kwargs["decode_responses"] = False
         self._denied = NoPermissionError
         self._text, self._count = text, count
+        self.part = f"{self._redis.connection_pool.connection_kwargs.get('db') or 0} {prefix!r}"
+        """Which database, and which keys of it."""
         self._match = "".join(f"\\{c}" if c in "*?[]\\" else c for c in prefix) + "*"
 
     def size(self) -> int:
@@ -116,7 +118,8 @@ class Source:
         heads = self._redis.pipeline(transaction=False)
         for key in keys:
             heads.type(key)
-        types = [kind.decode() for kind in heads.execute()]
+        heads_found = heads.execute(raise_on_error=False)
+        types = [kind.decode() if isinstance(kind, bytes) else "" for kind in heads_found]
         bodies = self._redis.pipeline(transaction=False)
         for key, kind in zip(keys, types, strict=True):
             options = {"withscores": True} if kind == "zset" else {}
@@ -126,10 +129,11 @@ class Source:
                 bodies.exists(key)
             bodies.pttl(key)
         found, now = bodies.execute(raise_on_error=False), time.time_ns() // 1_000_000
-        return [self._entry(*each, now) for each in zip(keys, types, found[::2], found[1::2], strict=True)]
+        answers = zip(keys, types, heads_found, found[::2], found[1::2], strict=True)
+        return [self._entry(*each, now) for each in answers]
 
-    def _entry(self, key: bytes, kind: str, value: Any, left: Any, now: int) -> Entry:
-        for answer in (value, left):
+    def _entry(self, key: bytes, kind: str, head: Any, value: Any, left: Any, now: int) -> Entry:
+        for answer in (head, value, left):
             if isinstance(answer, Exception):
                 return Entry(key, kind, answer, None)
         gone = left == -2  # after its value was read: without its deadline it would stay for ever
@@ -182,20 +186,26 @@ def difference(client: Client, entry: Entry) -> str | None:
     return None
 
 
-def begin(source: Source, resume: Path | None, out: TextIO) -> tuple[str, int]:
-    """Which process the source is, and the cursor to begin at."""
+def begin(source: Source, client: Client, resume: Path | None, out: TextIO) -> tuple[str, int]:
+    """Which import this is, from which process, and the cursor to begin at."""
     process, is_part = source.process()
     if is_part:
         out.write("the source is one node of a cluster: import from each of its masters\n")
+    this = f"{process} {source.part} {client!r}"
     if resume is None or not resume.exists():
-        return process, 0
-    cursor, _, before = (resume.read_text().strip() or f"0 {process}").partition(" ")
+        return this, 0
+    cursor, _, before = (resume.read_text().strip() or f"0 {this}").partition(" ")
     if not cursor.isdigit():
         raise KvError(f"{resume} is not a file of --resume")
-    if before != process:
-        out.write("the source is another process, where the cursor means nothing: from the beginning\n")
-        return process, 0
-    return process, int(cursor)
+    if not process:
+        out.write(
+            "the source does not say which process it is, so no cursor can be used: from the beginning\n"
+        )
+        return this, 0
+    if before != this:
+        out.write(f"{resume} is of another import or another process of the source: from the beginning\n")
+        return this, 0
+    return this, int(cursor)
 
 
 def walk(
@@ -203,12 +213,12 @@ def walk(
 ) -> None:
     """Copies every entry, or compares it, and counts."""
     bar = Bar("comparing" if verify else "copying", source.size(), out)
-    process, start = begin(source, resume, out) if not verify else ("", 0)
+    this, start = begin(source, client, resume, out) if not verify else ("", 0)
     for cursor, entries in source.pages(start):
         for entry in entries:
             one(client, entry, verify, tally)
         if resume is not None:
-            resume.write_text(f"{cursor} {process}")
+            resume.write_text(f"{cursor} {this}")
         bar.show(tally.done + tally.gone + len(tally.refused))
     if resume is not None:
         resume.unlink()

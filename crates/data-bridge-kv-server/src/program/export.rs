@@ -99,11 +99,7 @@ fn write_all(store: &Store, out: &mut dyn Write) -> Result<u64, Failure> {
         let deadline = |(key, _): &(Value, Value)| -> Request { (opcode::PEXPIRETIME, vec![key.clone()]) };
         let deadlines = store.ask(found.iter().map(deadline).collect());
         for ((key, value), deadline) in found.iter().zip(deadlines) {
-            // A key that has gone since was there when it was read.
-            let at = match deadline? {
-                Reply::Integer(at) => u64::try_from(at).ok(),
-                _ => None,
-            };
+            let Some(at) = deadline_of(&deadline?) else { continue };
             let line = line_of(key, value, at).ok_or_else(|| format!("{key:?} is no key"))?;
             writeln!(out, "{line}").map_err(|error| error.to_string())?;
             keys += 1;
@@ -115,6 +111,13 @@ fn write_all(store: &Store, out: &mut dyn Write) -> Result<u64, Failure> {
         }
         cursor = next;
     }
+}
+
+/// The deadline that PEXPIRETIME answers, `Some(None)` where there is none; `None` where the key has gone since it was read:
+/// without the deadline that it may have had it would be kept for ever.
+fn deadline_of(answer: &Reply) -> Option<Option<u64>> {
+    let Reply::Integer(at @ -1..) = answer else { return None };
+    Some(u64::try_from(*at).ok())
 }
 
 fn one(mut answers: Vec<data_bridge_kv_model::Result<Reply>>) -> Result<Reply, Failure> {
@@ -189,7 +192,8 @@ fn imported(args: &ImportArgs) -> Result<String, Failure> {
         let read = std::io::Read::take(&mut input, LINE_BYTES).read_line(&mut text);
         let count = read.map_err(|error| format!("line {line}: {error}"))?;
         if !text.trim().is_empty() {
-            batch.push(entry(line, &text).map_err(|why| format!("line {line}: {why}"))?);
+            let told = |why| format!("line {line}: {why}; {} keys were imported", tally.written);
+            batch.push(entry(line, &text).map_err(told)?);
         }
         if batch.len() == PAGE || count == 0 {
             put(&store, std::mem::take(&mut batch), args.existing(), &mut tally)?;
@@ -279,4 +283,15 @@ fn put(store: &Store, entries: Vec<Entry>, existing: Existing, tally: &mut Tally
         tell("imported", tally.written);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_has_gone_is_not_one_without_a_deadline() {
+        let answers = [-2, -1, 0, 5].map(|at| deadline_of(&Reply::Integer(at)));
+        assert_eq!(answers, [None, Some(None), Some(Some(0)), Some(Some(5))]);
+    }
 }
