@@ -2,6 +2,7 @@
 //! second signal skips the waits.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -46,12 +47,13 @@ async fn log_failure(server: &Server) -> String {
 }
 
 /// Waits for the first signal, then ends the server as the module says. If the log fails the server ends at once, since it
-/// may acknowledge nothing any more; then the answer is why.
+/// may acknowledge nothing any more. The answer is why the log failed, also if it did so at the very end.
 pub async fn until_signal(server: Server, mut signals: Signals, drain_delay: Duration) -> Option<String> {
     let failure = tokio::select! {
         () = signals.next() => None,
         failure = log_failure(&server) => Some(failure),
     };
+    let shared = Arc::clone(server.shared());
     if failure.is_some() {
         tracing::error!(failure, "the log failed: nothing is acknowledged any more, the server ends");
         tokio::time::sleep(LOOK).await;
@@ -63,6 +65,7 @@ pub async fn until_signal(server: Server, mut signals: Signals, drain_delay: Dur
     let hurry = tokio::select! {
         () = tokio::time::sleep(drain_delay) => false,
         () = signals.next() => true,
+        _ = log_failure(&server) => true,
     };
     let limit = if hurry { Duration::ZERO } else { FINISH };
     let mut stopping = std::pin::pin!(server.stop(limit));
@@ -76,5 +79,11 @@ pub async fn until_signal(server: Server, mut signals: Signals, drain_delay: Dur
         usize::MAX => tracing::info!("stopped at the second signal"),
         ended => tracing::info!(ended, "stopped: some connections had to be ended"),
     }
-    None
+    // Where the waits were skipped it is still open; its last writes are acknowledged all the same.
+    shared.engine.close();
+    let failure = shared.engine.log_failure();
+    if let Some(failure) = &failure {
+        tracing::error!(failure, "the log failed at the end: what it was not done with may be lost");
+    }
+    failure
 }

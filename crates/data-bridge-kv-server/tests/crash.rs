@@ -497,6 +497,30 @@ fn a_sync_that_fails_is_final() {
     println!("exit codes {codes:?}; {} commands acknowledged, none lost", run.end());
 }
 
+/// The end of a server whose last sync fails looked like a good one.
+#[test]
+fn a_sync_that_fails_at_the_end_is_told() {
+    if !have_strace() {
+        return;
+    }
+    let run = Run::new("end");
+    let mut server = Server::start(&run.directory);
+    let mut connection = Connection::open(server.address).unwrap();
+    assert_eq!(connection.ask(&["SET", "k", "v"]).unwrap(), Reply::Text("OK".into()));
+    let pid = server.child.id().to_string();
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-o", "/dev/null", "-e", "trace=fdatasync,fsync"]);
+    strace.args(["-e", "inject=fdatasync,fsync:error=EIO", "-p", &pid]);
+    let mut strace = strace.stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = String::new();
+    BufReader::new(strace.stderr.as_mut().unwrap()).read_line(&mut said).unwrap();
+    assert!(said.contains(" attached"), "{said}");
+    assert!(succeeds("kill", &["-s", "TERM", &pid]));
+    assert_eq!(server.child.wait().unwrap().code(), Some(3));
+    strace.wait().unwrap();
+    run.end();
+}
+
 /// The power of a real file system is cut under load: what was synced is there, the rest is not.
 #[test]
 fn what_was_acknowledged_or_shown_outlives_a_power_cut() {
