@@ -232,6 +232,31 @@ fn who_waits_for_room_makes_some_for_others() {
     assert!(more >= 9, "the last of the space is no less of use: {more}");
 }
 
+/// Where a whole segment has no room a short one has: nobody is refused, and nobody waits until it is tried again.
+#[test]
+fn little_space_makes_a_short_segment_at_once() {
+    const SHORTEST: u64 = 16_384 / 8;
+    let mut shortest = u64::MAX;
+    for left in (0..40_000).step_by(777) {
+        let disk = FaultyDisk::new();
+        let rig = open(&disk);
+        // Long enough that segments have their full length.
+        for _ in 0..200 {
+            rig.wal.wait_durable(rig.wal.append(head(0, 0), &[7; 500], true)).unwrap();
+            while rig.wal.step() {}
+        }
+        let capacity = disk.used() + left;
+        disk.set_capacity(Some(capacity));
+        while rig.wal.reserve(false, 500).map(|_room| rig.wal.append(head(0, 0), &[7; 500], true)).is_ok() {
+            while rig.wal.step() {}
+        }
+        let free = capacity - disk.used();
+        assert!(free < 2 * SHORTEST, "{free} of {left} bytes were of no use");
+        shortest = shortest.min(free);
+    }
+    println!("{shortest} bytes were left at best");
+}
+
 /// Lets everything be written and synced that can be.
 fn settle(rig: &Rig) {
     for _ in 0..2 {
