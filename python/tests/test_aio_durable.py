@@ -14,7 +14,8 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -229,8 +230,20 @@ async def loop_goes_on_while_it_closes(directory: Path) -> None:
     assert await write is None
 
 
+@asynccontextmanager
+async def failing(directory: Path) -> AsyncIterator[AsyncStore]:
+    """A store whose log fails in the block, which is told to who ends it."""
+    store = opened(directory)
+    try:
+        yield store
+    finally:
+        with pytest.raises(kv.DurabilityError):
+            await store.aclose()
+        await store.aclose()
+
+
 async def log_fails(directory: Path) -> None:
-    async with opened(directory) as store:
+    async with failing(directory) as store:
         failure = None
         while failure is None:
             failure = (await asyncio.gather(store.set("key", 1), return_exceptions=True))[0]
@@ -241,7 +254,7 @@ async def log_fails(directory: Path) -> None:
 
 
 async def log_fails_for_all(directory: Path) -> None:
-    async with opened(directory) as store:
+    async with failing(directory) as store:
         failed: set[type] = set()
         told: list[object] = []
         while not failed:
@@ -261,7 +274,7 @@ async def log_fails_for_all(directory: Path) -> None:
 
 
 async def log_fails_for_a_queue(directory: Path) -> None:
-    async with opened(directory) as store:
+    async with failing(directory) as store:
         together: list[Any] = [1, 1]
         while not isinstance(together[0], kv.DurabilityError):
             assert together[0] in (1, None)

@@ -301,3 +301,52 @@ def test_durable_is_refused_where_nothing_is_on_disk() -> None:
         store.get("key", durable=True)  # type: ignore[call-arg]
     assert len(store) == 0
     store.close()
+
+
+FAILING = """
+import asyncio, resource, sys
+from data_bridge import kv
+
+def write(store):
+    # From here on no file takes a byte, and what is written now goes to one within a second.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+    return store.set("key", 1)
+
+async def of_a_loop():
+    store = kv.aio.open(sys.argv[1], mode="task", durability="everysec")
+    await store.set("first", 1, durable=True)
+    await write(store)
+    if sys.argv[2] == "async with":
+        async with store:
+            raise ValueError("of the block")
+    try:
+        await store.aclose()
+    finally:
+        await store.aclose()
+
+if sys.argv[2] in ("await", "async with"):
+    asyncio.run(of_a_loop())
+store = kv.open(sys.argv[1], mode="task", durability="everysec")
+store.set("first", 1, durable=True)
+write(store)
+if sys.argv[2] == "close":
+    try:
+        store.namespace(1).close()
+    finally:
+        store.close()
+if sys.argv[2] == "with":
+    with store:
+        raise ValueError("of the block")
+print("at the end")
+"""
+
+
+@pytest.mark.parametrize("way", ["close", "with", "await", "async with", "exit"])
+def test_a_store_whose_last_writes_do_not_reach_the_disk_says_so_at_its_end(tmp_path: Path, way: str) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", FAILING, str(tmp_path), way], capture_output=True, text=True, check=False
+    )
+    assert ended.stderr.count("data_bridge.kv.errors.DurabilityError: ") == 1, ended.stderr
+    # Python ends with 0 after an exception that nobody can be given any more.
+    assert (ended.returncode, ended.stdout) == ((0, "at the end\n") if way == "exit" else (1, ""))
+    assert ("ValueError: of the block" in ended.stderr) is ("with" in way)

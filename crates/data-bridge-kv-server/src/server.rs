@@ -319,7 +319,8 @@ impl Server {
         }
         let left = self.shared.clients.list();
         left.iter().for_each(|client| client.mailbox.signal(END));
-        self.shared.engine.close();
+        // Whoever ends the server asks for the failure of the log himself.
+        drop(self.shared.engine.close());
         self.tasks.shutdown().await;
         left.len()
     }

@@ -62,12 +62,11 @@ pub async fn until_signal(server: Server, mut signals: Signals, drain_delay: Dur
     }
     server.drain();
     tracing::info!(delay_seconds = drain_delay.as_secs_f64(), "shutting down: not ready from now on");
-    let hurry = tokio::select! {
-        () = tokio::time::sleep(drain_delay) => false,
-        () = signals.next() => true,
-        _ = log_failure(&server) => true,
+    let limit = tokio::select! {
+        () = tokio::time::sleep(drain_delay) => FINISH,
+        () = signals.next() => Duration::ZERO,
+        _ = log_failure(&server) => LOOK,
     };
-    let limit = if hurry { Duration::ZERO } else { FINISH };
     let mut stopping = std::pin::pin!(server.stop(limit));
     let ended = tokio::select! {
         ended = &mut stopping => ended,
@@ -80,7 +79,7 @@ pub async fn until_signal(server: Server, mut signals: Signals, drain_delay: Dur
         ended => tracing::info!(ended, "stopped: some connections had to be ended"),
     }
     // Where the waits were skipped it is still open; its last writes are acknowledged all the same.
-    shared.engine.close();
+    drop(shared.engine.close());
     let failure = shared.engine.log_failure();
     if let Some(failure) = &failure {
         tracing::error!(failure, "the log failed at the end: what it was not done with may be lost");

@@ -74,7 +74,7 @@ fn main() {
         start.elapsed().as_millis()
     );
     let start = Instant::now();
-    engine.close();
+    engine.close().unwrap();
     drop(engine);
     println!("close: {} ms", start.elapsed().as_millis());
     for what in ["with the index", "without the index"] {

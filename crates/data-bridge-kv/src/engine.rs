@@ -398,11 +398,6 @@ impl Engine {
     pub fn stats(&self) -> Stats {
         self.core.stats()
     }
-
-    /// Ends every wait with `Closed`, and refuses whatever comes later.
-    pub fn close(&self) {
-        self.core.close();
-    }
 }
 
 impl Drop for Engine {

@@ -1,6 +1,7 @@
 //! What answers rest on in the log.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::thread;
@@ -12,7 +13,7 @@ use data_bridge_kv::{
 };
 use data_bridge_kv_model::command::{Expiry, table};
 use data_bridge_kv_model::{Arg, ErrorKind, Key, Reply, ReplyBuf, ReplyReader, Value, ValueRef};
-use data_bridge_kv_testkit::disk::FaultyDisk;
+use data_bridge_kv_testkit::disk::{Fault, FaultyDisk};
 use data_bridge_kv_testkit::random::Random;
 
 fn run(engine: &Engine, caller: &Caller, line: &str) -> Reply {
@@ -81,7 +82,7 @@ fn a_write_beside_the_end_is_on_disk_or_told_of_it() {
             while written.load(SeqCst) < round {
                 thread::yield_now();
             }
-            engine.close();
+            engine.close().unwrap();
             writers.into_iter().map(|writer| writer.join().unwrap()).collect::<Vec<i64>>()
         });
         drop(engine);
@@ -93,6 +94,24 @@ fn a_write_beside_the_end_is_on_disk_or_told_of_it() {
             };
             assert!((known..=known + 1).contains(&there), "round {round}: {known} known, {there} there");
         }
+    }
+}
+
+/// What was acknowledged before it was on disk is written at the end; if that fails, who closes the store hears of it, once.
+#[test]
+fn an_end_that_loses_what_was_acknowledged_says_so() {
+    for works in [true, false] {
+        let disk = FaultyDisk::new();
+        let (engine, caller) = tasks_on(&disk, Durability::EverySecond);
+        assert_eq!(run(&engine, &caller, "SET key 1"), Reply::Ok);
+        let fault = Fault { at: disk.operations(), error: io::ErrorKind::Other, sticky: true };
+        disk.set_fault((!works).then_some(fault));
+        let failure = engine.close().err().map(|error| error.kind());
+        assert_eq!(failure, (!works).then_some(ErrorKind::Durability));
+        engine.close().expect("it is closed");
+        disk.set_fault(None);
+        let (again, caller) = tasks_on(&disk, Durability::EverySecond);
+        assert_eq!(run(&again, &caller, "EXISTS key"), Reply::Integer(i64::from(works)));
     }
 }
 

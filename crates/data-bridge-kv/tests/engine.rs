@@ -376,7 +376,7 @@ fn what_stands_in_the_way_of_the_short_way_is_told() {
     store.call("SET", &[Arg::Untyped(b"k"), Arg::Value(large)], 0).unwrap();
     assert_eq!(kind(caller), Err(Obstacle::Unusual), "it is large");
 
-    engine.close();
+    engine.close().unwrap();
     assert_eq!(kind(caller), Err(Obstacle::Unusual));
     assert_eq!(engine.try_write(caller, key, value, Expiry::Default), Err(Obstacle::Unusual));
 }
@@ -410,7 +410,7 @@ fn a_sum_goes_the_short_way_where_an_integer_is_there() {
     let fill = |number: usize| store.run(&format!("SET key:{number} {}", "x".repeat(1000))) == Reply::Ok;
     assert!((0..100).any(|number| !fill(number)), "the budget is 64 KiB");
     assert_eq!(add("n", 1), None, "it is spent");
-    store.engine.close();
+    store.engine.close().unwrap();
     assert_eq!(add("n", 1), None);
 }
 

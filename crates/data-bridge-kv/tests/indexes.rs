@@ -101,7 +101,7 @@ fn closed() -> FaultyDisk {
         let call = table::by_name(b"SET").unwrap().call(&args).unwrap();
         assert_eq!(store.engine.execute(&store.caller, 0, &call, &mut ReplyBuf::new()), Progress::Done);
     }
-    store.engine.close();
+    store.engine.close().unwrap();
     disk
 }
 
@@ -299,7 +299,7 @@ fn a_log_is_carried_out_before_the_index_is_there() {
             }
             let end = random.below(4);
             match end {
-                0 => again.engine.close(),
+                0 => again.engine.close().unwrap(),
                 1 => assert!(again.engine.checkpoint()),
                 2 => again.engine.tick(),
                 _ => {}
@@ -333,7 +333,7 @@ fn a_damaged_part_is_built_anew_from_the_segments() {
         assert_eq!(store.size(), Reply::Integer(KEYS as i64), "offset {offset}");
         assert_eq!(store.to_load(), 0);
         // It is written anew, and serves.
-        store.engine.close();
+        store.engine.close().unwrap();
         let again = Store::open(&image, false);
         assert_eq!(again.to_load(), SHARDS);
         assert_eq!(again.state(), expected, "offset {offset}, again");
@@ -363,7 +363,7 @@ fn a_disk_that_fails_is_told_and_tried_again() {
     fail(false);
     assert_eq!(store.run("GET key:7"), text(7));
     assert_eq!(store.size(), Reply::Integer(KEYS as i64));
-    store.engine.close();
+    store.engine.close().unwrap();
     let again = Store::open(&disk, false);
     assert_eq!(again.size(), Reply::Integer(KEYS as i64));
     assert_eq!(again.run("GET key:9"), text(9));
@@ -377,7 +377,7 @@ fn an_index_that_could_not_be_read_takes_nothing_away_later() {
     // The next index is newer than every segment.
     assert_eq!(store.run("SET brief x"), Reply::Ok);
     assert_eq!(store.run("DEL brief"), Reply::Integer(1));
-    store.engine.close();
+    store.engine.close().unwrap();
     let hides = |operation, name: &str| match operation {
         Operation::Open if name == INDEX => Err(ErrorKind::Other.into()),
         _ => Ok(()),
@@ -508,7 +508,7 @@ fn a_store_that_is_closed_while_it_loads_loses_nothing() {
         if round % 4 < 2 {
             assert_eq!(store.run(&format!("SET extra{round} x")), Reply::Ok);
         }
-        store.engine.close();
+        store.engine.close().unwrap();
         let caller = store.caller.clone();
         let reply = store.execute(&caller, "GET key:1").1;
         let reply = ReplyReader::new(reply.as_bytes()).reply().unwrap();
@@ -526,6 +526,6 @@ fn closing_reads_no_index_for_nothing() {
     let store = Store::open(&disk, false);
     assert_eq!(store.run("GET key:7"), text(7));
     let before = disk.reads().bytes;
-    store.engine.close();
+    store.engine.close().unwrap();
     assert_eq!(disk.reads().bytes, before);
 }

@@ -92,7 +92,7 @@ fn killed(seed: u64) -> (FaultyDisk, Vec<(String, Reply, Reply)>) {
     engine.demote_all();
     // By turns there is an index on disk, whose parts nobody has loaded when the log is carried out.
     if seed.is_multiple_of(2) {
-        engine.close();
+        engine.close().unwrap();
         drop(engine);
         (engine, caller) = open(&disk, false).unwrap();
     }

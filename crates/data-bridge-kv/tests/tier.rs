@@ -390,7 +390,7 @@ fn a_directory_is_for_one_store_and_what_tasks_left_is_kept() {
     engine.demote_all();
     let tasks = |engine: &Engine| Caller { namespace: engine.namespace("tasks").unwrap(), ..engine.caller() };
     run(&engine, &tasks(&engine), "SET task 1");
-    engine.close();
+    engine.close().unwrap();
     let segments = || disk.list().unwrap().iter().filter(|name| name.starts_with("cold-cache")).count();
     assert_eq!(segments(), 1);
     let engine = open(directory().unwrap()).unwrap();

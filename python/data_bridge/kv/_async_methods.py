@@ -17,7 +17,7 @@ from data_bridge.kv._methods import SCAN_COUNT, WRITTEN_AT_ONCE
 from data_bridge.kv._pipeline import checked
 from data_bridge.kv._queued import QueuedCommands
 from data_bridge.kv._values import MISSING, Event, Value, Versioned
-from data_bridge.kv.errors import ClosedError
+from data_bridge.kv.errors import ClosedError, KvError
 
 MOST_EVENTS = 10_000
 """Events of a watch that are kept for a reader who is late."""
@@ -152,8 +152,15 @@ class AsyncMethods(AsyncCommands):
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(self, *exc: object) -> None:
-        await self.aclose()
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, trace: object
+    ) -> None:
+        try:
+            await self.aclose()
+        except KvError as failed:
+            # Native code does not tell what was under way.
+            failed.__context__ = exc
+            raise
 
     async def aclose(self) -> None:
         """Ends the store or client; later calls raise `ClosedError`."""

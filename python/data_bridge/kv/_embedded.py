@@ -18,7 +18,12 @@ class Store(Embedded, StoreMethods):
     __slots__ = ()
 
     def close(self) -> None:
-        """Ends the store with all its namespaces: waits end, later calls raise `ClosedError`."""
+        """Ends the store with all its namespaces: waits end, later calls raise `ClosedError`.
+
+        What `everysec` had not written yet goes to disk first. Raises `DurabilityError` if the log failed, now or
+        before: what was not on disk by then is lost. The store is closed all the same, and closing it again raises
+        nothing.
+        """
         self._engine.close()
 
     def snapshot(self, destination: str | os.PathLike[str]) -> None:

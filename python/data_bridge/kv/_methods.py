@@ -17,6 +17,7 @@ from data_bridge.kv._sync import Commands
 from data_bridge.kv._values import MISSING, Value, Versioned
 from data_bridge.kv._views import HashView, ListView, SetView, SortedSetView
 from data_bridge.kv._watch import Watch
+from data_bridge.kv.errors import KvError
 
 SCAN_COUNT = 1000
 """Keys that one step of a scan looks at."""
@@ -69,8 +70,15 @@ class StoreMethods(Commands, MutableMapping[str, Any]):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *exc: object) -> None:
-        self.close()
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, trace: object
+    ) -> None:
+        try:
+            self.close()
+        except KvError as failed:
+            # Native code does not tell what was under way.
+            failed.__context__ = exc
+            raise
 
     def close(self) -> None:
         """Ends the store or client; later calls raise `ClosedError`."""

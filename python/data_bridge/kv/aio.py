@@ -236,7 +236,10 @@ class AsyncStore(AsyncMethods):
         return loop, bell
 
     async def aclose(self) -> None:
-        """Ends the store with all its namespaces. With a path the loop goes on while the rest goes to disk."""
+        """Ends the store with all its namespaces. With a path the loop goes on while the rest goes to disk.
+
+        Raises `DurabilityError` if the log failed; see `kv.Store.close`.
+        """
         try:
             if self._store._may_block:
                 await asyncio.to_thread(self._store.close)

@@ -1,7 +1,7 @@
 //! What the log means for commands: which may begin, and which answers have to wait for it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 
 use data_bridge_kv_model::{Call, Error, ErrorKind, ReplyBuf, Result, Shape};
 
@@ -203,6 +203,18 @@ impl Engine {
     /// `Durability` if the log failed.
     pub fn sync(&self) -> Result<()> {
         self.core.wal.get().map_or(Ok(()), |wal| Ok(wal.wait_durable(wal.last())?))
+    }
+
+    /// Ends every wait with `Closed`, and refuses whatever comes later.
+    ///
+    /// # Errors
+    /// `Durability` if the log failed, before or while it was written to its end: the store is closed, and what was not on
+    /// disk by then is lost. Who closes it again hears nothing of it.
+    pub fn close(&self) -> Result<()> {
+        let was_open = !self.core.closed.swap(true, SeqCst);
+        self.core.close();
+        let failure = self.core.wal.get().filter(|_| was_open).and_then(|wal| wal.failure());
+        failure.map_or(Ok(()), |failure| Err(failure.into()))
     }
 }
 

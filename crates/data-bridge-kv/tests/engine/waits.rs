@@ -45,7 +45,7 @@ fn waits_end_by_change_timeout_cancel_and_close() {
     let ended: Vec<_> = collected.0.lock().drain(..).collect();
     assert_eq!((ended.len(), ended[0].0, error_kind(&ended[0].1)), (1, 3, ErrorKind::Timeout));
     store.engine.cancel(&store.caller, 4);
-    store.engine.close();
+    store.engine.close().unwrap();
     let ended: Vec<_> = collected.0.lock().drain(..).collect();
     assert_eq!((ended.len(), ended[0].0, error_kind(&ended[0].1)), (1, 5, ErrorKind::Closed));
     assert_eq!(error_kind(&store.run("GET a")), ErrorKind::Closed);

@@ -56,7 +56,7 @@ fn closed() -> FaultyDisk {
         for key in 0..KEYS {
             assert_eq!(store.number(&caller, &format!("INCRBY {key} {}", key + 1)), key as i64 + 1);
         }
-        store.engine.close();
+        store.engine.close().unwrap();
     };
     if CLOSED.get().is_none() {
         run(1, 1, make);

@@ -69,7 +69,7 @@ fn answers() {
     let [(patient_answer, _), (fickle_answer, was_cancelled), (hasty_answer, _), ..] = &outcomes[..] else {
         panic!("five of them");
     };
-    store.engine.close();
+    store.engine.close().unwrap();
     assert_eq!(patient.answers(patient_answer), 1, "what happened ends the wait");
     assert_eq!(fickle.answers(fickle_answer) + usize::from(*was_cancelled), 1, "an answer, or none");
     assert_eq!(hasty.answers(hasty_answer), 1, "what happened, or the time");
@@ -88,7 +88,7 @@ fn closing() {
     let outcomes = together(vec![
         Box::new(move || asking.say("KV.WAIT never")) as Box<dyn FnOnce() -> _ + Send>,
         Box::new(move || {
-            closer.engine.close();
+            closer.engine.close().unwrap();
             None
         }),
     ]);

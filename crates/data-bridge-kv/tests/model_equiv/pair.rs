@@ -256,7 +256,7 @@ impl Pair {
             }
             5 => self.crash(),
             6 => {
-                self.engine.close();
+                self.engine.close().unwrap();
                 self.crash();
             }
             _ => return Ok(()),

@@ -536,10 +536,12 @@ impl World {
                 state.counts.kills += 1;
             }
             _ => {
-                opened.engine.close();
                 state.counts.closes += 1;
-                if !state.is_faulty && !state.is_full {
-                    state.witness.show(state.witness.position);
+                match opened.engine.close() {
+                    // Who says nothing of a loss has lost nothing, whatever the disk did.
+                    Ok(()) => state.witness.show(state.witness.position),
+                    Err(_) if state.is_faulty || state.is_full => {}
+                    Err(error) => return Err(format!("nothing went wrong, but the end: {error}")),
                 }
                 opened.wire.cut();
             }

@@ -56,14 +56,16 @@ pub fn forked() {
     GENERATION.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Closes every store that is still open: waits end, engine threads stop.
+/// Closes every store that is still open: waits end, engine threads stop. Raises `DurabilityError` if a log failed.
 #[pyfunction]
-pub fn shut_down(py: Python<'_>) {
+pub fn shut_down(py: Python<'_>) -> PyResult<()> {
     let engines: Vec<Weak<Engine>> =
         std::mem::take(&mut *ENGINES.lock().unwrap_or_else(PoisonError::into_inner));
     let open: Vec<Arc<Engine>> = engines.iter().filter_map(Weak::upgrade).collect();
     // Where a subinterpreter ends with the main one, who gives the lock away does not get it again.
-    if !open.is_empty() {
-        super::doorway::outside(py, || open.iter().for_each(|engine| engine.close()));
+    if open.is_empty() {
+        return Ok(());
     }
+    let close = || open.iter().fold(None, |failure, engine| engine.close().err().or(failure));
+    super::doorway::outside(py, close).map_or(Ok(()), |error| Err(errors::from_model(py, &error)))
 }

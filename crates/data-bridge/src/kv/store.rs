@@ -68,13 +68,15 @@ impl SharedEngine {
         doorway::outside(py, copy).map_err(|error| errors::from_model(py, &error))
     }
 
-    /// Ends every wait and watch and refuses later calls.
-    fn close(&self, py: Python<'_>) {
-        if self.generation.is_current() {
-            doorway::outside(py, || self.engine.close());
-            let watches = std::mem::take(&mut *self.watches());
-            watches.iter().filter_map(Weak::upgrade).for_each(|mailbox| mailbox.close());
+    /// Ends every wait and watch and refuses later calls. Raises `DurabilityError` if the log failed.
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        if !self.generation.is_current() {
+            return Ok(());
         }
+        let closed = doorway::outside(py, || self.engine.close());
+        let watches = std::mem::take(&mut *self.watches());
+        watches.iter().filter_map(Weak::upgrade).for_each(|mailbox| mailbox.close());
+        closed.map_err(|error| errors::from_model(py, &error))
     }
 }
 
