@@ -2,12 +2,12 @@
 
 mod served;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use data_bridge_kv_model::limits::{UNAUTHENTICATED_CONNECTIONS, UNAUTHENTICATED_SECONDS};
 use data_bridge_kv_server::Server;
 use data_bridge_kv_server::config::keys::KeyName;
-use served::{Raw, start, within};
+use served::{Raw, http, start, within};
 
 /// Somebody else is served as ever.
 async fn is_well(server: &Server) {
@@ -40,6 +40,29 @@ async fn malformed_requests_end_their_connection_with_an_error() {
         assert!(answer.contains("-ERR "), "{shown:?}: {answer:?}");
     }
     is_well(&server).await;
+}
+
+/// How long a health check waits.
+const PROBE: Duration = Duration::from_secs(3);
+
+#[tokio::test]
+async fn who_says_nothing_on_the_admin_port_keeps_no_probe_out() {
+    let server = start(&[], &[]).await;
+    let admin = server.admin_address().unwrap();
+    let mut silent = Vec::new();
+    for _ in 0..200 {
+        silent.push(Raw::connect(admin).await);
+    }
+    let asked = Instant::now();
+    for path in ["/livez", "/readyz", "/metrics"] {
+        assert_eq!(http(admin, path).await.0, "HTTP/1.1 200 OK", "{path}");
+    }
+    assert!(asked.elapsed() < PROBE, "{:?}", asked.elapsed());
+    // The oldest made room; the youngest may still ask.
+    assert_eq!(silent[0].until_closed().await, "");
+    let youngest = silent.last_mut().unwrap();
+    youngest.send(b"GET /livez HTTP/1.1\r\n\r\n").await;
+    assert!(youngest.until_closed().await.starts_with("HTTP/1.1 200 "));
 }
 
 #[tokio::test]
