@@ -65,6 +65,42 @@ async fn who_says_nothing_on_the_admin_port_keeps_no_probe_out() {
     assert!(youngest.until_closed().await.starts_with("HTTP/1.1 200 "));
 }
 
+/// How many connections `INFO` says were ended by a limit, and because of a malformed request.
+async fn ended(client: &mut Raw) -> [u64; 2] {
+    let info = client.ask("INFO stats").await;
+    ["client_connections_ended_by_limit:", "client_connections_ended_as_malformed:"].map(|name| {
+        let line = info.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap_or_else(|| panic!("{name} in {info}")).parse().unwrap()
+    })
+}
+
+#[tokio::test]
+async fn an_end_is_counted_by_its_reason() {
+    let server = start(&[], &[("KV_PASSWORD", "hush")]).await;
+    let address = server.addresses()[0];
+    let mut client = Raw::connect(address).await;
+    client.ask("AUTH hush").await;
+    assert_eq!(ended(&mut client).await, [0, 0]);
+    for malformed in [&b"*1\r\n$-5\r\n"[..], &[0xdb, b'K', b'V', 1, 3, 0, 0, 0, 1, 2, 3], &[0xdb, b'X']] {
+        let mut stranger = Raw::connect(address).await;
+        stranger.send(malformed).await;
+        stranger.until_closed().await;
+    }
+    // Each is counted when it is gone, which may be after it was closed.
+    within(async { while ended(&mut client).await != [0, 3] {} }).await;
+    let mut killed = Raw::connect(address).await;
+    killed.ask("PING").await;
+    assert_eq!(client.ask("CLIENT KILL TYPE normal").await, ":1\r\n");
+    killed.until_closed().await;
+    let mut large = Raw::connect(address).await;
+    let word = format!("$40000\r\n{}\r\n", "x".repeat(40_000));
+    large.try_send(format!("*4\r\n$4\r\nAUTH\r\n{word}{word}").as_bytes()).await;
+    large.until_closed().await;
+    within(async { while ended(&mut client).await != [1, 3] {} }).await;
+    let (_, page) = http(server.admin_address().unwrap(), "/metrics").await;
+    assert!(page.lines().any(|line| line == "kv_connections_ended_total 4"), "{page}");
+}
+
 #[tokio::test]
 async fn native_frames_with_absurd_lengths_or_bodies_end_their_connection() {
     let server = start(&[], &[]).await;

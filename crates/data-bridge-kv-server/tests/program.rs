@@ -278,7 +278,9 @@ async fn strangers_do_not_fill_the_log() {
         lines.extend(program.log.try_iter());
         assert!(started.elapsed().as_secs() < 60, "nothing was left out: {lines:?}");
     }
-    let ended = lines.iter().filter(|line| line.contains("connection ended by a limit address=127.0.0.1:"));
+    let ended = lines
+        .iter()
+        .filter(|line| line.contains("connection ended by a malformed request address=127.0.0.1:"));
     let most = 10 * (started.elapsed().as_secs() as usize + 2);
     assert!((1..=most).contains(&ended.count()), "{lines:?}");
 }
