@@ -258,7 +258,7 @@ fn store_in<T>(
     if !path.is_dir() {
         return Err(told(&"no such directory"));
     }
-    let found = open(path).map_err(|error| format!("{}{}", told(&error), advice(&error)))?;
+    let found = open(path).map_err(|error| format!("{error}{}", advice(&error)))?;
     let names = disk(&found).list().map_err(|error| told(&error))?;
     let is_tier = |name: &String| [Class::Cache, Class::Task].iter().any(|class| class.owns(name));
     let is_ours = |name: &String| name == manifest::NAME || wal::is_segment(name) || is_tier(name);

@@ -31,7 +31,14 @@ pub struct RealDisk {
 impl RealDisk {
     /// Opens a directory; makes it, and those above it, if it is not there.
     pub fn open(path: &Path) -> io::Result<Self> {
-        DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(path)?;
+        DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(path).map_err(|error| {
+            // A file has the name.
+            if error.kind() == io::ErrorKind::AlreadyExists {
+                io::ErrorKind::NotADirectory.into()
+            } else {
+                error
+            }
+        })?;
         Ok(Self { path: path.to_owned(), directory: directory(path)?, _shared: None })
     }
 
