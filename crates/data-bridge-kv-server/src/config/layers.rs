@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::ConfigError;
-use super::keys::{KEYS, Key, KeyName};
+use super::keys::{KEYS, Key, KeyName, hint, variable_of};
 
 /// The variable that names the TOML file.
 pub const FILE_VARIABLE: &str = "KV_CONFIG";
@@ -137,7 +137,7 @@ impl Merged {
             ConfigError(format!("{path} is not valid TOML in line {line}: {why}"))
         })?;
         for (name, value) in table {
-            if name == "namespaces" {
+            if name == NAMESPACES {
                 let toml::Value::Table(namespaces) = value else {
                     return Err(ConfigError(format!(
                         "{path}: namespaces must be tables, as [namespaces.jobs]"
@@ -159,8 +159,12 @@ impl Merged {
     }
 
     fn take_value(&mut self, path: &str, name: &str, value: &toml::Value) -> Result<(), ConfigError> {
-        let known = KEYS.iter().find(|key| key.toml == name && key.in_file);
-        let key = known.ok_or_else(|| ConfigError(format!("{path}: unknown key '{name}'")))?;
+        let known = || KEYS.iter().filter(|key| key.in_file && !value.is_table());
+        let key = known().find(|key| key.toml == name).ok_or_else(|| {
+            let (what, tables) = if value.is_table() { ("table", &TABLES[..]) } else { ("key", &[][..]) };
+            let names = known().map(|key| key.toml).chain(tables.iter().copied());
+            ConfigError(format!("{path}: unknown {what} '{name}'{}", hint(name, names, str::to_owned)))
+        })?;
         let values = match value {
             toml::Value::Array(values) if key.repeats => values.iter().map(plain).collect(),
             value => vec![plain(value)],
@@ -172,6 +176,9 @@ impl Merged {
 
 /// The table `[snapshot]` with `dest`, `every` and `keep` stands for `snapshot_dest` and so on.
 const SNAPSHOT: &str = "snapshot";
+/// The table that has one for each namespace.
+const NAMESPACES: &str = "namespaces";
+const TABLES: [&str; 2] = [SNAPSHOT, NAMESPACES];
 
 /// The text of a TOML scalar.
 pub fn plain(value: &toml::Value) -> String {
@@ -194,5 +201,8 @@ fn key_of_variable(variable: &str) -> Result<Option<&'static Key>, ConfigError> 
         return Ok(None);
     }
     let known = KEYS.iter().find(|key| key.variable() == variable);
-    known.map(Some).ok_or_else(|| ConfigError(format!("unknown environment variable {variable}")))
+    known.map(Some).ok_or_else(|| {
+        let hint = hint(name, KEYS.iter().map(|key| key.toml), variable_of);
+        ConfigError(format!("unknown environment variable {variable}{hint}"))
+    })
 }

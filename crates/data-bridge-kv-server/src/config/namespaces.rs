@@ -3,9 +3,22 @@
 use data_bridge_kv::{Durability, Eviction, Mode, NamespaceSettings, TransitionGraph};
 use data_bridge_kv_model::limits::NAMESPACES;
 
-use super::keys::KeyName;
+use super::keys::{KeyName, hint};
 use super::layers::{Merged, plain};
 use super::{ConfigError, size};
+
+/// What a namespace's table may have: its mode, and what [`set`] reads.
+const KEYS: [&str; 9] = [
+    "mode",
+    "durability",
+    "eviction",
+    "default_ttl_ms",
+    "history",
+    "floor",
+    "allow_flush",
+    "transitions",
+    "state_field",
+];
 
 /// Reads the namespaces: presets, then the file's tables, then the short texts by rising precedence.
 pub fn read(merged: &Merged) -> Result<Vec<NamespaceSettings>, ConfigError> {
@@ -108,7 +121,10 @@ fn set(
             namespace.graph = Some(graph);
         }
         "state_field" => {}
-        unknown => return Err(format!("unknown key '{unknown}'")),
+        unknown => {
+            let hint = hint(unknown, KEYS.into_iter(), str::to_owned);
+            return Err(format!("unknown key '{unknown}'{hint}"));
+        }
     }
     Ok(())
 }

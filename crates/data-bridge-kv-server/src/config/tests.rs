@@ -51,6 +51,34 @@ fn unknown_keys_are_errors() {
 }
 
 #[test]
+fn a_slip_in_a_name_is_told_what_it_may_be_meant_for() {
+    for (file, says) in [
+        ("max-memory = '1GB'", "kv.toml: unknown key 'max-memory'; did you mean 'max_memory'?"),
+        ("treads = 4", "kv.toml: unknown key 'treads'; did you mean 'threads'?"),
+        ("Listen = '[::1]:1'", "kv.toml: unknown key 'Listen'; did you mean 'listen'?"),
+        ("password = 'x'", "kv.toml: unknown key 'password'; did you mean 'password_file'?"),
+        ("[snapshot]\ndst = 'x'", "kv.toml: unknown key 'snapshot_dst'; did you mean 'snapshot_dest'?"),
+        ("[namespace.jobs]\nmode = 'task'", "kv.toml: unknown table 'namespace'; did you mean 'namespaces'?"),
+        ("[snapshots]\ndest = 'x'", "kv.toml: unknown table 'snapshots'; did you mean 'snapshot'?"),
+        ("[namespaces.a]\nmod = 'task'", "namespaces.a: unknown key 'mod'; did you mean 'mode'?"),
+        (
+            "[namespaces.a]\nallow-flush = true",
+            "namespaces.a: unknown key 'allow-flush'; did you mean 'allow_flush'?",
+        ),
+        ("xyz = 4", "kv.toml: unknown key 'xyz'"),
+    ] {
+        assert_eq!(refused(&layers(&[], &[], Some(file))), says);
+    }
+    for (variable, says) in [
+        ("KV_TREADS", "unknown environment variable KV_TREADS; did you mean 'KV_THREADS'?"),
+        ("KV_MAXMEMORY", "unknown environment variable KV_MAXMEMORY; did you mean 'KV_MAX_MEMORY'?"),
+        ("KV_Q", "unknown environment variable KV_Q"),
+    ] {
+        assert_eq!(refused(&layers(&[], &[(variable, "4")], None)), says);
+    }
+}
+
+#[test]
 fn values_that_cannot_be_are_refused_with_their_source() {
     let bad = refused(&layers(&[], &[("KV_THREADS", "0")], None));
     assert_eq!(
