@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::ConfigError;
 use super::keys::{KEYS, Key, KeyName, hint, variable_of};
+use super::namespaces::SHORT_NAMESPACE;
+use super::{ConfigError, not_understood};
 
 /// The variable that names the TOML file.
 pub const FILE_VARIABLE: &str = "KV_CONFIG";
@@ -98,7 +99,7 @@ impl Layers {
             Merged { values: BTreeMap::new(), namespaces: toml::Table::new(), lower_namespaces: Vec::new() };
         for key in &KEYS {
             if let Some(default) = key.default {
-                merged.put(key.name, split(key, default), Source::Default);
+                merged.put(key, split(key, default), Source::Default)?;
             }
         }
         if let Some((path, text)) = &self.file {
@@ -107,14 +108,14 @@ impl Layers {
         for (variable, value) in &self.environment {
             if let Some(key) = key_of_variable(variable)? {
                 let source = Source::Environment(variable.clone());
-                merged.put(key.name, split(key, value), source);
+                merged.put(key, split(key, value), source)?;
             }
         }
         for key in &KEYS {
             let given = self.flags.iter().filter(|(name, _)| *name == key.name);
-            let values: Vec<String> = given.flat_map(|(_, value)| split(key, value)).collect();
+            let values: Vec<Vec<String>> = given.map(|(_, value)| split(key, value)).collect();
             if !values.is_empty() {
-                merged.put(key.name, values, Source::Flag(key.flag()));
+                merged.put(key, values.concat(), Source::Flag(key.flag()))?;
             }
         }
         Ok(merged)
@@ -122,12 +123,20 @@ impl Layers {
 }
 
 impl Merged {
-    fn put(&mut self, key: KeyName, values: Vec<String>, source: Source) {
-        if let Some((lower, _)) = self.values.insert(key, (values, source))
-            && key == KeyName::Namespace
+    /// An empty list is refused also where a higher layer has another: whoever gives one believes that it does
+    /// something.
+    fn put(&mut self, key: &Key, values: Vec<String>, source: Source) -> Result<(), ConfigError> {
+        if values.is_empty() {
+            let expected =
+                if key.name == KeyName::Namespace { SHORT_NAMESPACE } else { "at least one address" };
+            return Err(not_understood(key.name, "", &source, expected));
+        }
+        if let Some((lower, _)) = self.values.insert(key.name, (values, source))
+            && key.name == KeyName::Namespace
         {
             self.lower_namespaces.extend(lower);
         }
+        Ok(())
     }
 
     fn take_file(&mut self, path: &str, text: &str) -> Result<(), ConfigError> {
@@ -169,8 +178,7 @@ impl Merged {
             toml::Value::Array(values) if key.repeats => values.iter().map(plain).collect(),
             value => vec![plain(value)],
         };
-        self.put(key.name, values, Source::File(path.to_owned()));
-        Ok(())
+        self.put(key, values, Source::File(path.to_owned()))
     }
 }
 

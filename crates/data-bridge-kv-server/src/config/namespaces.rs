@@ -7,6 +7,8 @@ use super::keys::{KeyName, hint};
 use super::layers::{Merged, plain};
 use super::{ConfigError, size};
 
+/// What a short text looks like.
+pub const SHORT_NAMESPACE: &str = "NAME:MODE[:DURABILITY], as jobs:task";
 /// What a namespace's table may have: its mode, and what [`set`] reads.
 const KEYS: [&str; 9] = [
     "mode",
@@ -69,7 +71,7 @@ fn short(all: &mut [NamespaceSettings], text: &str, kept: &[usize]) -> Result<()
     let (name, mode) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
     let durability = parts.next();
     if name.is_empty() || mode.is_empty() || parts.next().is_some() {
-        return Err("expected NAME:MODE[:DURABILITY], as jobs:task".to_owned());
+        return Err(format!("expected {SHORT_NAMESPACE}"));
     }
     let namespace = NamespaceSettings::named(all, name, kept).map_err(|error| error.message().to_owned())?;
     set_mode(namespace, mode)?;

@@ -103,6 +103,17 @@ fn a_setting_that_is_left_empty_is_not_done_without() {
     assert!(refused(&layers(&[], &[("KV_LISTEN", "")], None)).contains("at least one address"));
     assert!(refused(&layers(&[], &[], Some("listen = []"))).contains("file kv.toml"));
     assert!(refused(&layers(&[(KeyName::Data, "")], &[], None)).contains("expected a directory"));
+    // Also where another layer has more.
+    let listen = (KeyName::Listen, "[::1]:1");
+    assert!(refused(&layers(&[listen], &[("KV_LISTEN", " , ")], None)).contains("environment KV_LISTEN"));
+    assert!(refused(&layers(&[listen], &[], Some("listen = []"))).contains("file kv.toml"));
+    for empty in ["", ","] {
+        let bad = refused(&layers(&[(KeyName::Namespace, empty)], &[("KV_NAMESPACE", "a:task")], None));
+        let says = "namespace = '' (from flag --namespace) is not understood: \
+                    expected NAME:MODE[:DURABILITY], as jobs:task";
+        assert_eq!(bad, says);
+        assert!(refused(&layers(&[(KeyName::Listen, empty)], &[], None)).contains("at least one address"));
+    }
     for little in ["0", "1000KB"] {
         assert!(refused(&layers(&[(KeyName::MaxMemory, little)], &[], None)).contains("at least 1MB"));
     }
@@ -157,6 +168,22 @@ fn a_public_address_needs_a_password() {
     Config::read(&layers(&[public, (KeyName::PasswordFile, "p")], &[], None)).unwrap();
     let (_, merged) = Config::read(&layers(&[public], &[("KV_PASSWORD", "hush")], None)).unwrap();
     assert!(!merged.report().contains("hush"));
+}
+
+#[test]
+fn the_password_has_one_source() {
+    let both = refused(&layers(&[(KeyName::PasswordFile, "p")], &[("KV_PASSWORD", "hush")], None));
+    let says = "password_file (from flag --password-file) and KV_PASSWORD are two passwords: leave one out";
+    assert_eq!(both, says);
+    for other in [
+        layers(&[], &[("KV_PASSWORD", "hush"), ("KV_PASSWORD_FILE", "p")], None),
+        layers(&[], &[("KV_PASSWORD", "hush")], Some("password_file = 'p'")),
+    ] {
+        assert!(refused(&other).contains("two passwords"));
+    }
+    // A higher source of the same setting.
+    let all = layers(&[(KeyName::PasswordFile, "p")], &[("KV_PASSWORD_FILE", "q")], None);
+    assert_eq!(Config::read(&all).unwrap().0.password, PasswordSource::File("p".into()));
 }
 
 #[test]
