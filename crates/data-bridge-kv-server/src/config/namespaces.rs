@@ -73,6 +73,13 @@ fn short(all: &mut [NamespaceSettings], text: &str, kept: &[usize]) -> Result<()
     if name.is_empty() || mode.is_empty() || parts.next().is_some() {
         return Err(format!("expected {SHORT_NAMESPACE}"));
     }
+    if NamespaceSettings::number(name).is_none() && name.bytes().all(|byte| byte.is_ascii_digit()) {
+        let last = NAMESPACES - 1;
+        return Err(format!(
+            "the namespaces have the numbers 0 to {last}; one that is to be called '{name}' takes a table \
+             [namespaces.{name}] in the file"
+        ));
+    }
     let namespace = NamespaceSettings::named(all, name, kept).map_err(|error| error.message().to_owned())?;
     set_mode(namespace, mode)?;
     if let Some(word) = durability {

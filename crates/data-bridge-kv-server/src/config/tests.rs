@@ -187,6 +187,23 @@ fn the_password_has_one_source() {
 }
 
 #[test]
+fn a_number_that_no_namespace_has_is_no_name_by_mistake() {
+    for text in ["16:task", "099:cache"] {
+        let bad = refused(&layers(&[(KeyName::Namespace, text)], &[], None));
+        let number = text.split(':').next().unwrap();
+        let says = format!(
+            "namespace '{text}': the namespaces have the numbers 0 to 15; one that is to be called '{number}' takes a \
+             table [namespaces.{number}] in the file"
+        );
+        assert_eq!(bad, says);
+    }
+    let named = Config::read(&layers(&[], &[], Some("[namespaces.16]\nmode = 'task'"))).unwrap().0.namespaces;
+    assert_eq!((named[3].name.as_str(), named[3].mode), ("16", Mode::Task));
+    let last = Config::read(&layers(&[(KeyName::Namespace, "15:task")], &[], None)).unwrap().0.namespaces;
+    assert_eq!((last[15].name.as_str(), last[15].mode), ("15", Mode::Task));
+}
+
+#[test]
 fn a_name_takes_no_number_that_is_configured_itself() {
     let all = layers(&[(KeyName::Namespace, "3:task")], &[], Some("[namespaces.jobs]\nmode = 'cache'"));
     let namespaces = Config::read(&all).unwrap().0.namespaces;
