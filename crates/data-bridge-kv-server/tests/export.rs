@@ -167,3 +167,13 @@ async fn what_is_there_already_is_overwritten_only_if_asked() {
     assert!(code == Some(1) && told.contains("write kv://host:port/namespace"), "{told}");
     server.stop(std::time::Duration::from_secs(5)).await;
 }
+
+#[test]
+fn a_missing_file_is_told_before_a_server_is_asked() {
+    // Nobody listens there.
+    let (code, _, text) = program(&["import", "no/such/file", "kv://127.0.0.1:1/jobs"]);
+    assert_eq!(
+        (code, text.as_str()),
+        (Some(1), "error: no/such/file: No such file or directory (os error 2)\n")
+    );
+}
