@@ -168,6 +168,19 @@ fn a_directory_that_can_not_be_used_ends_with_code_4_and_one_line() {
     assert_eq!(text, "error: the data directory /dev/null: not a directory\n");
 }
 
+#[test]
+fn a_log_of_json_ends_with_json_too() {
+    let output = output(&["serve", "--log-format", "json", "--data", "/dev/null"]);
+    let text = String::from_utf8(output.stderr).unwrap();
+    let last: serde_json::Value =
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+    assert_eq!(
+        (output.status.code(), &last["level"], &last["exit_code"]),
+        (Some(4), &"ERROR".into(), &4.into())
+    );
+    assert_eq!(last["message"], "the data directory /dev/null: not a directory");
+}
+
 /// A directory that this version wrote, but for the format of its manifest, which is the next.
 #[test]
 fn a_directory_of_a_newer_format_ends_with_code_4_and_what_to_do() {
