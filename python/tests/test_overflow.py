@@ -77,7 +77,8 @@ def test_a_directory_is_for_one_store(tmp_path: Path) -> None:
         kv.open(tmp_path)
     code = f"from data_bridge import kv; kv.open({str(tmp_path)!r})"
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert f"LockedError: the data directory belongs to another process (pid {os.getpid()}): " in other.stderr
+    says = f"LockedError: the data directory {tmp_path} belongs to another process (pid {os.getpid()}): "
+    assert says in other.stderr
     with pytest.raises(ValueError, match="max_disk needs a path"):
         kv.open(max_disk=1)
     (tmp_path / "file").write_text("")

@@ -2,13 +2,14 @@
 
 mod metrics;
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
 use data_bridge_kv::opening::{Opening, Progress};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
 
 use crate::server::{Phase, Shared};
 
@@ -18,8 +19,8 @@ const HEAD_BYTES: usize = 8 << 10;
 const HEADERS: usize = 64;
 /// How long a request may take.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Most requests at a time.
-pub const AT_ONCE: usize = 64;
+/// Most connections at a time.
+const AT_ONCE: usize = 64;
 
 /// With the header that goes with it (RFC 9110, section 15.5.6).
 const NOT_ALLOWED: &str = "405 Method Not Allowed\r\nAllow: GET, HEAD";
@@ -33,19 +34,37 @@ struct Response {
     body: String,
 }
 
+/// The connections to the port, oldest first.
+#[derive(Default)]
+pub struct Requests(VecDeque<AbortHandle>);
+
+impl Requests {
+    /// Sees to one more. Where there are too many the oldest ends: whoever asks at once was answered long ago, and
+    /// whoever says nothing must not keep a probe out.
+    fn add(&mut self, answered: impl Future<Output = ()> + Send + 'static) {
+        self.0.retain(|request| !request.is_finished());
+        if self.0.len() >= AT_ONCE
+            && let Some(oldest) = self.0.pop_front()
+        {
+            oldest.abort();
+        }
+        self.0.push_back(tokio::spawn(answered).abort_handle());
+    }
+
+    /// Answers a request before the store is there.
+    pub fn answer_loading(&mut self, stream: TcpStream, opening: Arc<Opening>) {
+        self.add(async move { answer_in_time(stream, |path| page_loading(path, &opening)).await });
+    }
+}
+
 /// Serves until its task is ended.
 pub async fn serve(listener: TcpListener, shared: Arc<Shared>) {
-    let room = Arc::new(Semaphore::new(AT_ONCE));
+    let mut requests = Requests::default();
     loop {
-        let Ok(place) = Arc::clone(&room).acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
                 let shared = Arc::clone(&shared);
-                tokio::spawn(async move {
-                    // Who is too slow gets nothing; a broken connection is its own affair.
-                    let _ = tokio::time::timeout(PATIENCE, answer(stream, |path| page(path, &shared))).await;
-                    drop(place);
-                });
+                requests.add(async move { answer_in_time(stream, |path| page(path, &shared)).await });
             }
             Err(error) => {
                 tracing::warn!(%error, "accepting on the admin port failed");
@@ -63,10 +82,9 @@ pub async fn next(listener: Option<&TcpListener>) -> Option<TcpStream> {
     }
 }
 
-/// Answers a request before the store is there.
-pub async fn answer_loading(stream: TcpStream, opening: Arc<Opening>) {
+async fn answer_in_time(stream: TcpStream, page: impl Fn(&str) -> Response) {
     // Who is too slow gets nothing; a broken connection is its own affair.
-    let _ = tokio::time::timeout(PATIENCE, answer(stream, |path| page_loading(path, &opening))).await;
+    let _ = tokio::time::timeout(PATIENCE, answer(stream, page)).await;
 }
 
 async fn answer(mut stream: TcpStream, page: impl Fn(&str) -> Response) -> std::io::Result<()> {

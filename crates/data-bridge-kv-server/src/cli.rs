@@ -239,7 +239,7 @@ pub struct ServeArgs {
     /// default: a reply means that it is on disk) or everysec (a crash may take back the last second)
     #[arg(long, value_name = "NAME:MODE[:DURABILITY]")]
     namespace: Vec<String>,
-    /// File whose first line is the password of all clients
+    /// File whose first line is the password of all clients; KV_PASSWORD is not set beside it
     #[arg(long, value_name = "FILE")]
     password_file: Option<String>,
     /// Serve a public address although nobody has to authenticate

@@ -15,6 +15,7 @@ use data_bridge_kv::sync::real::Mutex;
 use data_bridge_kv_model::Spec;
 use data_bridge_kv_model::limits::UNAUTHENTICATED_CONNECTIONS;
 
+use crate::dialogue::Ending;
 use crate::endpoint::Endpoint;
 use crate::mailbox::{Letter, Mailbox};
 
@@ -111,6 +112,8 @@ pub struct Totals {
     pub refused: u64,
     /// Connections ended by the server for breaking a limit.
     pub ended: u64,
+    /// Connections ended by the server because what they sent is no request.
+    pub malformed: u64,
     /// Commands carried out.
     pub commands: u64,
     /// Bytes received.
@@ -229,8 +232,8 @@ impl Clients {
         }
     }
 
-    /// Takes a connection out that ended; `by_limit` = the server ended it.
-    pub fn remove(&self, client: &Client, by_limit: bool) {
+    /// Takes a connection out that ended.
+    pub fn remove(&self, client: &Client, ending: Ending) {
         if !client.authenticated.load(Relaxed) {
             self.strangers.fetch_sub(1, Relaxed);
         }
@@ -243,7 +246,11 @@ impl Clients {
             }
         }
         let totals = &mut register.totals;
-        totals.ended += u64::from(by_limit);
+        match ending {
+            Ending::Wanted => {}
+            Ending::Limit => totals.ended += 1,
+            Ending::Malformed => totals.malformed += 1,
+        }
         totals.commands += client.commands.load(Relaxed);
         totals.received += client.received.load(Relaxed);
         totals.sent += client.sent.load(Relaxed);
@@ -301,7 +308,7 @@ mod tests {
         clients.admit(address(2), address(9), true, 0).unwrap();
         assert_eq!(clients.admit(address(3), address(9), true, 0).unwrap_err(), Refusal::Full);
         first.commands.store(5, Relaxed);
-        clients.remove(&first, false);
+        clients.remove(&first, Ending::Wanted);
         clients.admit(address(1), address(9), true, 0).unwrap();
         assert_eq!(
             (clients.totals().accepted, clients.totals().refused, clients.totals().commands),
@@ -319,7 +326,7 @@ mod tests {
         clients.welcome(&all[0]);
         clients.welcome(&all[0]);
         clients.admit(address(1), address(9), false, 0).unwrap();
-        clients.remove(&all[1], false);
+        clients.remove(&all[1], Ending::Wanted);
         clients.admit(address(1), address(9), false, 0).unwrap();
         assert_eq!(clients.admit(address(1), address(9), false, 0).unwrap_err(), Refusal::Strangers);
     }

@@ -107,7 +107,7 @@ impl Config {
     pub fn read(layers: &Layers) -> Result<(Config, Merged), ConfigError> {
         let merged = layers.merge()?;
         let config = Config {
-            listen: listen(&merged)?,
+            listen: list(&merged, KeyName::Listen, Endpoint::parse)?,
             listen_is_default: *merged.source(KeyName::Listen) == Source::Default,
             admin: one(&merged, KeyName::Admin, |text| match text {
                 "off" | "" => Ok(None),
@@ -124,7 +124,7 @@ impl Config {
                 text => whole(text, 1, 1024).map(Some),
             })?,
             namespaces: namespaces::read(&merged)?,
-            password: password(&merged),
+            password: password(&merged)?,
             insecure_no_auth: one(&merged, KeyName::InsecureNoAuth, truth)?,
             drain_delay: one(&merged, KeyName::DrainDelay, seconds)?,
             log_format: one(&merged, KeyName::LogFormat, |text| match text {
@@ -194,15 +194,6 @@ impl Config {
     }
 }
 
-/// An empty list would be a server that nobody can reach.
-fn listen(merged: &Merged) -> Result<Vec<Endpoint>, ConfigError> {
-    let endpoints = list(merged, KeyName::Listen, Endpoint::parse)?;
-    match endpoints.is_empty() {
-        true => Err(wrong(merged, KeyName::Listen, "", "at least one address")),
-        false => Ok(endpoints),
-    }
-}
-
 /// An empty name would be the working directory.
 fn data(merged: &Merged) -> Result<Option<PathBuf>, ConfigError> {
     match merged.text(KeyName::Data) {
@@ -217,13 +208,18 @@ fn destination(merged: &Merged) -> Result<Option<Destination>, ConfigError> {
     place.map(Some).map_err(|error| ConfigError(format!("snapshot_dest: {error}")))
 }
 
-fn password(merged: &Merged) -> PasswordSource {
-    if let Some(file) = merged.text(KeyName::PasswordFile) {
-        return PasswordSource::File(Path::new(file).to_owned());
-    }
-    match merged.text(KeyName::Password) {
-        Some(password) => PasswordSource::Environment(password.to_owned()),
-        None => PasswordSource::None,
+/// Two passwords are none that anybody meant.
+fn password(merged: &Merged) -> Result<PasswordSource, ConfigError> {
+    match (merged.text(KeyName::PasswordFile), merged.text(KeyName::Password)) {
+        (Some(_), Some(_)) => {
+            let source = merged.source(KeyName::PasswordFile);
+            let text =
+                format!("password_file (from {source}) and KV_PASSWORD are two passwords: leave one out");
+            Err(ConfigError(text))
+        }
+        (Some(file), None) => Ok(PasswordSource::File(Path::new(file).to_owned())),
+        (None, Some(password)) => Ok(PasswordSource::Environment(password.to_owned())),
+        (None, None) => Ok(PasswordSource::None),
     }
 }
 
@@ -244,7 +240,11 @@ fn list<T>(
 }
 
 fn wrong(merged: &Merged, key: KeyName, text: &str, expected: &str) -> ConfigError {
-    let (name, source) = (key.toml_name(), merged.source(key));
+    not_understood(key, text, merged.source(key), expected)
+}
+
+fn not_understood(key: KeyName, text: &str, source: &Source, expected: &str) -> ConfigError {
+    let name = key.toml_name();
     ConfigError(format!("{name} = '{text}' (from {source}) is not understood: expected {expected}"))
 }
 

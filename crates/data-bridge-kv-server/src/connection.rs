@@ -15,10 +15,10 @@ use tokio::sync::oneshot;
 
 use crate::allowance::Grant;
 use crate::clients::Client;
-use crate::dialogue::{Dialogue, Next};
+use crate::dialogue::{Dialogue, Ending, Next};
 use crate::disk;
 use crate::held;
-use crate::mailbox::{DRAIN, DURABLE, END, LETTER, LOST, TRIM};
+use crate::mailbox::{DRAIN, DURABLE, END, KILL, LETTER, LOST, TRIM};
 use crate::server::Shared;
 use crate::stream::Stream;
 
@@ -126,17 +126,22 @@ pub async fn serve(stream: Stream, unread: Vec<u8>, shared: Arc<Shared>, client:
         intake: None,
         counted: Counted::new(Arc::clone(&shared)),
     };
-    let by_limit = connection.run().await;
-    if by_limit && shared.repeated.allows() {
-        tracing::info!(address = %client.address, id = client.id, "connection ended by a limit");
+    let ending = connection.run().await;
+    let by = match ending {
+        Ending::Wanted => None,
+        Ending::Limit => Some("a limit"),
+        Ending::Malformed => Some("a malformed request"),
+    };
+    if let Some(by) = by.filter(|_| shared.repeated.allows()) {
+        tracing::info!(address = %client.address, id = client.id, "connection ended by {by}");
     }
     shared.engine.disconnect(&connection.dialogue.session.caller);
-    shared.clients.remove(&client, by_limit);
+    shared.clients.remove(&client, ending);
 }
 
 impl Connection {
-    /// Answers whether the server ended the connection because of a limit.
-    async fn run(&mut self) -> bool {
+    /// Answers why it ended.
+    async fn run(&mut self) -> Ending {
         loop {
             let mut next = self.feed();
             // What rests on the log is shown first: the rest is carried out when it may be.
@@ -151,9 +156,9 @@ impl Connection {
                 continue;
             }
             match next {
-                Next::End(by_limit) => {
+                Next::End(ending) => {
                     self.farewell().await;
-                    return by_limit;
+                    return ending;
                 }
                 Next::Pause(time) => {
                     tokio::time::sleep(time).await;
@@ -163,10 +168,12 @@ impl Connection {
             }
             if self.draining && self.may_end(next) {
                 self.farewell().await;
-                return false;
+                return Ending::Wanted;
             }
-            if next == Next::Input && !self.get_intake().await {
-                return true;
+            if next == Next::Input
+                && let Err(ending) = self.get_intake().await
+            {
+                return ending;
             }
             match poll_fn(|cx| self.poll(cx, next)).await {
                 Event::Read(count) => {
@@ -175,15 +182,15 @@ impl Connection {
                     self.client.received.store(received, Relaxed);
                 }
                 Event::Sent => {}
-                Event::Gone => return false,
+                Event::Gone => return Ending::Wanted,
                 Event::Signals(signals) => {
-                    if signals & END != 0 {
-                        return true;
+                    if let Some(ending) = ending(signals) {
+                        return ending;
                     }
                     self.obey(signals);
                     if signals & LOST != 0 {
                         self.farewell().await;
-                        return false;
+                        return Ending::Wanted;
                     }
                 }
             }
@@ -264,7 +271,7 @@ impl Connection {
         while let Some(from) = self.held {
             let signals = poll_fn(|cx| self.client.mailbox.poll(cx)).await;
             self.obey(signals);
-            if signals & END != 0 && self.held.is_some() {
+            if ending(signals).is_some() && self.held.is_some() {
                 self.dialogue.out.truncate(from);
                 self.held = None;
             }
@@ -421,6 +428,15 @@ impl Connection {
         };
         // Who does not take it in time loses it.
         let _ = tokio::time::timeout(LINGER, last).await;
+    }
+}
+
+/// Whether signals end a connection at once, and why.
+fn ending(signals: u8) -> Option<Ending> {
+    match signals {
+        _ if signals & KILL != 0 => Some(Ending::Wanted),
+        _ if signals & END != 0 => Some(Ending::Limit),
+        _ => None,
     }
 }
 

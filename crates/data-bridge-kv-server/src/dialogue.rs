@@ -55,8 +55,19 @@ pub enum Next {
     Pause(Duration),
     /// The next command has to wait for the disk, on with [`Dialogue::feed_slowly`], or for what its caller needs.
     Disk,
-    /// The connection ends when the output is sent; `true` = because a limit was broken.
-    End(bool),
+    /// The connection ends when the output is sent.
+    End(Ending),
+}
+
+/// Why a connection ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Its client, or somebody who may, wants it to; or the server ends.
+    Wanted,
+    /// It broke a limit.
+    Limit,
+    /// What it sent is no request.
+    Malformed,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,7 +152,7 @@ impl Dialogue {
     /// Carries out what is whole in `input`; answers how many bytes were used up.
     pub fn feed(&mut self, input: &[u8]) -> (usize, Next) {
         if self.is_flooded() {
-            return (0, Next::End(true));
+            return (0, Next::End(Ending::Limit));
         }
         if self.awaited.is_some() {
             return (0, Next::Answer);
@@ -157,7 +168,7 @@ impl Dialogue {
                 return (used, Next::Input);
             }
             if self.is_flooded() {
-                return (used, Next::End(true));
+                return (used, Next::End(Ending::Limit));
             }
             if self.out.len() > ROOM_BYTES {
                 return (used, Next::Room);
@@ -247,7 +258,8 @@ impl Dialogue {
             self.out.extend_from_slice(&PREFACE);
             return (PREFACE.len(), None);
         }
-        if PREFACE.starts_with(input) { (0, Some(Next::Input)) } else { (0, Some(Next::End(true))) }
+        let next = if PREFACE.starts_with(input) { Next::Input } else { Next::End(Ending::Malformed) };
+        (0, Some(next))
     }
 
     fn resp_batch(&mut self, input: &[u8]) -> (usize, Option<Next>) {
@@ -255,7 +267,9 @@ impl Dialogue {
         if let Some(scan) = &mut self.scan {
             match scan.is_whole(input, &limits) {
                 Ok(true) => self.scan = None,
-                Ok(false) if input.len() > self.request_limit() => return (0, Some(Next::End(true))),
+                Ok(false) if input.len() > self.request_limit() => {
+                    return (0, Some(Next::End(Ending::Limit)));
+                }
                 Ok(false) => return (0, Some(Next::Input)),
                 Err(wrong) => return self.protocol_error(wrong.0),
             }
@@ -292,7 +306,7 @@ impl Dialogue {
             Tail::Cut => {
                 let rest = input.get(used..).unwrap_or_default();
                 if rest.len() > self.request_limit() {
-                    return (used, Some(Next::End(true)));
+                    return (used, Some(Next::End(Ending::Limit)));
                 }
                 // A first look decides how far it is; it was parsed in vain only once.
                 let mut scan = Scan::default();
@@ -310,7 +324,7 @@ impl Dialogue {
 
     fn protocol_error(&mut self, text: &'static str) -> (usize, Option<Next>) {
         put_error(&Error::invalid(format!("Protocol error: {text}")), &mut self.out);
-        (0, Some(Next::End(true)))
+        (0, Some(Next::End(Ending::Malformed)))
     }
 
     /// Carries out parsed requests in order; answers how many bytes of the input that used up.
@@ -531,8 +545,8 @@ impl Effect {
     pub(crate) fn next(self) -> Option<Next> {
         match self {
             Effect::None => None,
-            Effect::End => Some(Next::End(false)),
-            Effect::Refuse => Some(Next::End(true)),
+            Effect::End => Some(Next::End(Ending::Wanted)),
+            Effect::Refuse => Some(Next::End(Ending::Limit)),
             Effect::Pause(time) => Some(Next::Pause(time)),
             Effect::Disk => Some(Next::Disk),
         }

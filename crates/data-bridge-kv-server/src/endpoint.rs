@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 /// What names a Unix socket among addresses.
 const UNIX: &str = "unix:";
+/// Longest path of one that the system takes: what `sockaddr_un` has room for, with a zero behind it.
+const UNIX_BYTES: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
 
 /// One end of connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,8 +22,13 @@ impl Endpoint {
     /// Reads `127.0.0.1:7379`, `[::1]:7379`, `localhost:7379` or `unix:/path`; an error says what is expected.
     pub fn parse(text: &str) -> Result<Endpoint, String> {
         if let Some(path) = text.strip_prefix(UNIX) {
-            let absolute = Path::new(path).is_absolute();
-            return absolute.then(|| Endpoint::Unix(path.into())).ok_or_else(|| "unix:/path".to_owned());
+            return match path.len() {
+                long if long > UNIX_BYTES => {
+                    Err(format!("unix:/path of at most {UNIX_BYTES} bytes, not {long}"))
+                }
+                _ if Path::new(path).is_absolute() => Ok(Endpoint::Unix(path.into())),
+                _ => Err("unix:/path".to_owned()),
+            };
         }
         text.replacen("localhost:", "127.0.0.1:", 1).parse().map(Endpoint::Tcp).map_err(|_| {
             "an IP address and a port, such as 127.0.0.1:7379 or [::1]:7379, or unix:/path".to_owned()
@@ -77,6 +84,12 @@ mod tests {
         }
         assert!(Endpoint::parse("0.0.0.0:1").unwrap().is_public());
         assert_eq!(Endpoint::parse("localhost:1").unwrap().to_string(), "127.0.0.1:1");
+        let path = |bytes: usize| format!("unix:/{}", "x".repeat(bytes - 1));
+        let longest = path(UNIX_BYTES);
+        assert_eq!(Endpoint::parse(&longest).unwrap().to_string(), longest);
+        std::os::unix::net::SocketAddr::from_pathname(&longest[UNIX.len()..]).unwrap();
+        let says = format!("unix:/path of at most {UNIX_BYTES} bytes, not {}", UNIX_BYTES + 1);
+        assert_eq!(Endpoint::parse(&path(UNIX_BYTES + 1)), Err(says));
         for wrong in ["7379", "unix:", "unix:kv.sock", "/run/kv.sock", "unix//run/kv.sock"] {
             assert!(Endpoint::parse(wrong).is_err(), "{wrong}");
         }

@@ -9,7 +9,7 @@ use data_bridge_kv::{Engine, Settings};
 
 use crate::config::Config;
 use crate::config::layers::Layers;
-use crate::dialogue::{Dialogue, Next};
+use crate::dialogue::{Dialogue, Ending, Next};
 use crate::requests::{self, Scratch, Tail};
 use crate::resp::parse::Limits;
 use crate::resp::scan::Scan;
@@ -66,7 +66,7 @@ pub fn dialogue(bytes: &[u8]) -> bool {
         dialogue.out.clear();
     }
     shared.engine.disconnect(&dialogue.session.caller);
-    shared.clients.remove(&client, false);
+    shared.clients.remove(&client, Ending::Wanted);
     answered
 }
 

@@ -39,7 +39,7 @@ pub async fn wait<T>(
     opened: impl Future<Output = T>,
 ) -> (T, Vec<Newcomer>) {
     let (is_open, opens) = watch::channel(false);
-    let (mut clients, mut probes) = (JoinSet::new(), JoinSet::new());
+    let (mut clients, mut probes) = (JoinSet::new(), admin::Requests::default());
     let mut opened = pin!(opened);
     let mut tell = tokio::time::interval(TOLD_EVERY);
     tell.tick().await;
@@ -54,12 +54,11 @@ pub async fn wait<T>(
                     tokio::time::sleep(PAUSE).await;
                 }
             },
-            Some(stream) = admin::next(ports.admin.as_ref()), if probes.len() < admin::AT_ONCE => {
-                probes.spawn(admin::answer_loading(stream, Arc::clone(opening)));
+            Some(stream) = admin::next(ports.admin.as_ref()) => {
+                probes.answer_loading(stream, Arc::clone(opening));
             }
             // Those who are gone.
             Some(_) = clients.join_next(), if !clients.is_empty() => {}
-            Some(_) = probes.join_next(), if !probes.is_empty() => {}
             _ = tell.tick() => {
                 let Progress { stage, bytes_done, bytes_total } = opening.progress();
                 tracing::info!(stage = stage.word(), bytes_done, bytes_total, "loading the data directory");
@@ -68,7 +67,6 @@ pub async fn wait<T>(
     };
     is_open.send_replace(true);
     let held = clients.join_all().await;
-    probes.join_all().await;
     (outcome, held.into_iter().flatten().collect())
 }
 

@@ -1,4 +1,5 @@
-//! How other threads reach a connection: answers that come later, events of watches, and signals (end, drain, trim, and what the log did).
+//! How other threads reach a connection: answers that come later, events of watches, and signals (end, kill, drain,
+//! trim, and what the log did).
 //!
 //! The engine calls in from any thread and must not wait, so a letter is copied into a bounded box and the
 //! connection's task is woken. Events beyond the bound are dropped; their watch is told once that some were lost.
@@ -11,7 +12,7 @@ use data_bridge_kv_model::ReplyBuf;
 
 /// There is a letter.
 pub const LETTER: u8 = 1;
-/// End at once.
+/// End at once: a limit was broken.
 pub const END: u8 = 2;
 /// Finish what was begun, then end.
 pub const DRAIN: u8 = 4;
@@ -21,6 +22,8 @@ pub const TRIM: u8 = 8;
 pub const DURABLE: u8 = 16;
 /// The log failed: it never will.
 pub const LOST: u8 = 32;
+/// End at once: somebody who may wants it to.
+pub const KILL: u8 = 64;
 
 /// Most bytes of events that wait for a connection.
 const EVENT_BYTES: usize = 1 << 20;

@@ -12,7 +12,7 @@ use data_bridge_kv_model::reply::{MISSING_REPLY, OK_REPLY, integer_reply};
 use data_bridge_kv_model::{Arg, Command, Item, Load, ReplyBuf, ReplyReader};
 
 use crate::commands::{self, Effect};
-use crate::dialogue::{Dialogue, Next, ROOM_BYTES, Tally};
+use crate::dialogue::{Dialogue, Ending, Next, ROOM_BYTES, Tally};
 use crate::mailbox::Letter;
 use crate::recycle::recycle;
 use crate::session::Session;
@@ -78,7 +78,7 @@ impl Dialogue {
             let (body, bytes) = match frame::split(input.get(read..).unwrap_or_default(), limit) {
                 Ok(Some(whole)) => whole,
                 Ok(None) => return (Some(Next::Input), None),
-                Err(_) => return (Some(Next::End(true)), None),
+                Err(_) => return (Some(Next::End(Ending::Malformed)), None),
             };
             let first = args.len();
             let (head, spec, fault) = match frame::read_request(body, arguments, args) {
@@ -86,7 +86,7 @@ impl Dialogue {
                 // Who can't write values can't be trusted to write frames either: the answer, then the end.
                 Err(error) => match frame::read_head(body) {
                     Ok((head, _)) => (head, None, Some(error)),
-                    Err(_) => return (Some(Next::End(true)), None),
+                    Err(_) => return (Some(Next::End(Ending::Malformed)), None),
                 },
             };
             if fault.is_some() {
@@ -103,7 +103,7 @@ impl Dialogue {
             if let Some(error) = &fault {
                 // Too many values are values all the same.
                 let is_well = self.session.authenticated && error.kind() == ErrorKind::Limit;
-                return ((!is_well).then_some(Next::End(true)), fault);
+                return ((!is_well).then_some(Next::End(Ending::Malformed)), fault);
             }
         }
         (None, None)

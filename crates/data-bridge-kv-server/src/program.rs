@@ -26,9 +26,9 @@ use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::cli::{Action, Cli, ConfigAction, ServeArgs};
-use crate::config::Config;
 use crate::config::cgroup::{Host, budget};
 use crate::config::size::Size;
+use crate::config::{Config, LogFormat};
 use crate::disk;
 use crate::files::{self, Files};
 use crate::process::Process;
@@ -78,10 +78,11 @@ fn serve(args: ServeArgs, limit: Option<u64>) -> ExitCode {
         Err(error) => return fail(BAD_CONFIGURATION, &error),
     };
     startline::open_log(&config);
+    let format = config.log_format;
     let budget = budget(config.max_memory, config.data.is_some(), &Host::default());
     let data = match overflow(&config) {
         Ok(data) => data,
-        Err(error) => return fail(code_of(&error), &error),
+        Err(error) => return log_failure(format, code_of(&error), &error),
     };
     let files = Files::share(limit, config.max_clients, data.as_ref().map(DataDirectory::max_bytes));
     config.max_clients = files.clients;
@@ -98,7 +99,7 @@ fn serve(args: ServeArgs, limit: Option<u64>) -> ExitCode {
     };
     let runtime = match runtime(&config) {
         Ok(runtime) => runtime,
-        Err(error) => return fail(FAILED, &error),
+        Err(error) => return log_failure(format, FAILED, &error),
     };
     let drain_delay = config.drain_delay;
     let outcome = runtime.block_on(async {
@@ -124,7 +125,18 @@ fn serve(args: ServeArgs, limit: Option<u64>) -> ExitCode {
     runtime.shutdown_timeout(Duration::from_secs(1));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err((code, text)) => fail::<String>(code, &text),
+        Err((code, text)) => log_failure(format, code, &text),
+    }
+}
+
+/// The last word of a server whose log is open: a line of it, where a program reads that.
+fn log_failure(format: LogFormat, code: u8, error: &dyn std::fmt::Display) -> ExitCode {
+    match format {
+        LogFormat::Text => fail(code, error),
+        LogFormat::Json => {
+            tracing::error!(exit_code = code, "{error}");
+            ExitCode::from(code)
+        }
     }
 }
 
@@ -258,7 +270,7 @@ fn store_in<T>(
     if !path.is_dir() {
         return Err(told(&"no such directory"));
     }
-    let found = open(path).map_err(|error| format!("{}{}", told(&error), advice(&error)))?;
+    let found = open(path).map_err(|error| format!("{error}{}", advice(&error)))?;
     let names = disk(&found).list().map_err(|error| told(&error))?;
     let is_tier = |name: &String| [Class::Cache, Class::Task].iter().any(|class| class.owns(name));
     let is_ours = |name: &String| name == manifest::NAME || wal::is_segment(name) || is_tier(name);

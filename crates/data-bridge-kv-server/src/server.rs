@@ -22,7 +22,7 @@ use crate::held::{self, Held};
 use crate::janitor;
 use crate::listener::{self, Listener, Newcomer, Ports};
 use crate::loading;
-use crate::mailbox::{DRAIN, END};
+use crate::mailbox::{DRAIN, KILL};
 use crate::repeated::Repeated;
 use crate::snapshots::{self, Snapshots};
 
@@ -318,7 +318,7 @@ impl Server {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         let left = self.shared.clients.list();
-        left.iter().for_each(|client| client.mailbox.signal(END));
+        left.iter().for_each(|client| client.mailbox.signal(KILL));
         // Whoever ends the server asks for the failure of the log himself.
         drop(self.shared.engine.close());
         self.tasks.shutdown().await;

@@ -15,7 +15,11 @@ pub fn open_log(config: &Config) {
     // A caller of the library may have set up its own.
     let _ = match config.log_format {
         LogFormat::Text => tracing::subscriber::set_global_default(log.with_ansi(false).finish()),
-        LogFormat::Json => tracing::subscriber::set_global_default(log.json().flatten_event(true).finish()),
+        LogFormat::Json => {
+            // Whoever reads lines of JSON can't read what a panic says otherwise.
+            std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
+            tracing::subscriber::set_global_default(log.json().flatten_event(true).finish())
+        }
     };
 }
 
@@ -90,4 +94,32 @@ fn namespaces(engine: &Engine, has_directory: bool) -> String {
         format!("{number} {} ({mode}, {}{durability})", one.name, one.eviction.redis_word())
     });
     shown.collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::keys::KeyName;
+    use crate::config::layers::Layers;
+
+    const INSIDE: &str = "KV_TEST_INSIDE";
+
+    #[test]
+    fn a_panic_is_a_line_of_a_json_log() {
+        if std::env::var_os(INSIDE).is_some() {
+            let flags = vec![(KeyName::LogFormat, "json".to_owned())];
+            open_log(&Config::read(&Layers { flags, ..Layers::default() }).unwrap().0);
+            panic!("two\nlines");
+        }
+        // The log and the hook are the process's own.
+        let mut again = std::process::Command::new(std::env::current_exe().unwrap());
+        again.args(["--exact", "startline::tests::a_panic_is_a_line_of_a_json_log", "--nocapture"]);
+        let output = again.env(INSIDE, "1").output().unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        let line = text.lines().find(|line| line.contains("panicked")).unwrap_or_else(|| panic!("{text}"));
+        let line: serde_json::Value =
+            serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {text}"));
+        assert_eq!(line["level"], "ERROR");
+        assert!(line["message"].as_str().unwrap().ends_with("two\nlines"), "{text}");
+    }
 }

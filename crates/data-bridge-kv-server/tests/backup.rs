@@ -11,26 +11,8 @@ use data_bridge_kv_server::Server;
 use data_bridge_kv_server::config::Config;
 use data_bridge_kv_server::config::keys::KeyName;
 use data_bridge_kv_server::config::layers::Layers;
+use data_bridge_kv_testkit::directory::Directory;
 use served::{Raw, http};
-
-/// A directory that is removed in the end.
-struct Directory(PathBuf);
-
-impl Directory {
-    fn new(name: &str) -> Directory {
-        Directory(std::env::temp_dir().join(format!("kv-backup-{name}-{}", std::process::id())))
-    }
-
-    fn text(&self) -> &str {
-        self.0.to_str().unwrap()
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
 
 async fn start(data: &Directory, folder: &Directory, every: &str) -> Server {
     let flags = [
@@ -43,7 +25,7 @@ async fn start(data: &Directory, folder: &Directory, every: &str) -> Server {
     ];
     let flags = flags.iter().map(|(key, value)| (*key, (*value).to_owned())).collect();
     let (config, _) = Config::read(&Layers { flags, environment: Vec::new(), file: None }).unwrap();
-    let data = Some(DataDirectory::open(&data.0, |_| 1 << 28).unwrap());
+    let data = Some(DataDirectory::open(data.path(), |_| 1 << 28).unwrap());
     let engine = Engine::open(Settings { data, ..Settings::default() }).unwrap();
     Server::start(config, Arc::new(engine)).await.unwrap()
 }
@@ -98,7 +80,7 @@ async fn a_server_makes_snapshots_that_can_be_verified_and_restored() {
     let text = String::from_utf8(refused.stderr).unwrap();
     assert!(refused.status.code() == Some(4) && text.contains("`data-bridge-kv backup restore`"), "{text}");
     assert_eq!(backup(&["verify", offline.text()]).0, Some(0));
-    let manifest = offline.0.join("manifest");
+    let manifest = offline.join("manifest");
     let mut bytes = std::fs::read(&manifest).unwrap();
     bytes[30] ^= 1;
     std::fs::write(&manifest, bytes).unwrap();
@@ -138,12 +120,12 @@ async fn the_newest_snapshots_are_kept_whatever_others_are_called() {
         assert!(place.is_dir(), "{answer}");
         match name {
             "" => made.push(place),
-            name => std::fs::rename(place, folder.0.join(name)).unwrap(),
+            name => std::fs::rename(place, folder.join(name)).unwrap(),
         }
     }
     let is_there: Vec<bool> = made.iter().map(|place| place.is_dir()).collect();
     assert_eq!(is_there, [false, true, true]);
-    let left = ["snapshot-9000000000000", "snapshot-of-monday"].map(|name| folder.0.join(name).is_dir());
+    let left = ["snapshot-9000000000000", "snapshot-of-monday"].map(|name| folder.join(name).is_dir());
     assert_eq!(left, [false, true], "what has a name is not removed");
     server.stop(std::time::Duration::ZERO).await;
     let (code, text) = backup(&["list", folder.text()]);
@@ -161,7 +143,8 @@ async fn last_status(client: &mut Raw) -> String {
 async fn a_snapshot_that_can_not_be_made_is_told_and_counted() {
     let (data, folder) = (Directory::new("no-data"), Directory::new("no-folder"));
     let server = start(&data, &folder, "0").await;
-    std::fs::write(&folder.0, "this is no folder").unwrap();
+    std::fs::remove_dir(folder.path()).unwrap();
+    std::fs::write(folder.path(), "this is no folder").unwrap();
     let mut client = Raw::connect(server.addresses()[0]).await;
     for failures in 1..=2 {
         let answer = client.ask("KV.SNAPSHOT").await;
@@ -171,7 +154,7 @@ async fn a_snapshot_that_can_not_be_made_is_told_and_counted() {
         assert!(metrics.contains("kv_snapshot_age_seconds -1\n"), "{metrics}");
         assert_eq!(last_status(&mut client).await, "err");
     }
-    std::fs::remove_file(&folder.0).unwrap();
+    std::fs::remove_file(folder.path()).unwrap();
     let answer = client.ask("KV.SNAPSHOT").await;
     assert!(answer.contains("no-folder"), "it is made once it can be: {answer}");
     assert_eq!(last_status(&mut client).await, "ok");

@@ -16,6 +16,7 @@ use data_bridge_kv_model::command::table::opcode;
 use data_bridge_kv_model::frame::{self, RequestHead};
 use data_bridge_kv_model::{Reply, ReplyReader, Value};
 use data_bridge_kv_server::Server;
+use data_bridge_kv_testkit::directory::Directory;
 use data_bridge_kv_testkit::random::Random;
 use served::{Raw, config, within};
 
@@ -27,7 +28,7 @@ const BUDGET: u64 = 64 << 20;
 struct Program {
     child: Child,
     address: SocketAddr,
-    directory: std::path::PathBuf,
+    _directory: Directory,
     most_resident: Arc<AtomicU64>,
     looks: Arc<AtomicU64>,
     ends: Arc<AtomicBool>,
@@ -35,10 +36,10 @@ struct Program {
 
 impl Program {
     fn start(name: &str) -> Program {
-        let directory = std::env::temp_dir().join(format!("kv-buffers-{name}-{}", std::process::id()));
+        let directory = Directory::new(name);
         let mut command = Command::new(env!("CARGO_BIN_EXE_data-bridge-kv"));
         command.env_clear().args(["serve", "--listen", "127.0.0.1:0", "--admin", "off", "--data"]);
-        command.arg(&directory).args(["--max-memory", &BUDGET.to_string()]);
+        command.arg(directory.path()).args(["--max-memory", &BUDGET.to_string()]);
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap());
         let mut line = String::new();
@@ -58,7 +59,7 @@ impl Program {
                 std::thread::park_timeout(std::time::Duration::from_millis(5));
             }
         });
-        Program { child, address, directory, most_resident, looks, ends }
+        Program { child, address, _directory: directory, most_resident, looks, ends }
     }
 
     /// What was the most since this was asked last, as a share of the budget.
@@ -73,7 +74,6 @@ impl Drop for Program {
         self.ends.store(true, Relaxed);
         let _ = self.child.kill();
         let _ = self.child.wait();
-        let _ = std::fs::remove_dir_all(&self.directory);
     }
 }
 

@@ -1,6 +1,6 @@
 //! `data-bridge-kv export` and `import`: everything comes back as it was, and what can't be read is told by its line.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
@@ -12,31 +12,15 @@ use data_bridge_kv_server::Server;
 use data_bridge_kv_server::config::Config;
 use data_bridge_kv_server::config::keys::KeyName;
 use data_bridge_kv_server::config::layers::Layers;
+use data_bridge_kv_testkit::directory::Directory;
 
 /// Values of every kind, as the codec's tests hold them.
 const VALUES: &str = include_str!("../../data-bridge-kv-model/tests/golden/value.hex");
 /// In the year 2100.
 const FAR_MS: i64 = 4_102_444_800_123;
 
-/// A directory that is removed in the end.
-struct Directory(PathBuf);
-
-impl Directory {
-    fn new(name: &str) -> Directory {
-        let path = std::env::temp_dir().join(format!("kv-export-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&path).unwrap();
-        Directory(path)
-    }
-
-    fn file(&self, name: &str) -> String {
-        self.0.join(name).to_str().unwrap().to_owned()
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
+fn file(directory: &Directory, name: &str) -> String {
+    directory.join(name).to_str().unwrap().to_owned()
 }
 
 fn program(args: &[&str]) -> (Option<i32>, String, String) {
@@ -88,10 +72,10 @@ fn sorted(path: &str) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn everything_comes_back_as_it_was() {
     let (home, data) = (Directory::new("home"), Directory::new("data"));
-    let server = start(&data.0).await;
+    let server = start(data.path()).await;
     let keys = fill(&connect(&server, "tasks").await).await;
     let url = |namespace: &str| format!("kv://{}/{namespace}", server.addresses()[0]);
-    let (first, again) = (home.file("first"), home.file("again"));
+    let (first, again) = (file(&home, "first"), file(&home, "again"));
     let (code, _, told) = program(&["export", &url("tasks"), &first]);
     assert!(code == Some(0) && told.contains(&format!("exported {keys} keys")), "{told}");
     let lines = sorted(&first);
@@ -116,8 +100,8 @@ async fn everything_comes_back_as_it_was() {
     assert_eq!(out.lines().count(), keys);
     server.stop(std::time::Duration::from_secs(5)).await;
     // A directory that no server uses gives the same.
-    let closed = home.file("closed");
-    let (code, _, told) = program(&["export", data.0.to_str().unwrap(), &closed]);
+    let closed = file(&home, "closed");
+    let (code, _, told) = program(&["export", data.text(), &closed]);
     assert_eq!(code, Some(0), "{told}");
     assert_eq!(sorted(&closed), lines);
 }
@@ -125,10 +109,10 @@ async fn everything_comes_back_as_it_was() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_there_already_is_overwritten_only_if_asked() {
     let (home, data) = (Directory::new("there"), Directory::new("there-data"));
-    let server = start(&data.0).await;
+    let server = start(data.path()).await;
     let client = connect(&server, "5").await;
     client.set("b", &Value::Int(1)).await.unwrap();
-    let file = home.file("lines");
+    let file = file(&home, "lines");
     let lines = "{\"key\":\"a\",\"value\":2}\n\n{\"key\":\"b\",\"value\":2}\n{\"key\":\"c\",\"value\":2,\"expires\":1000}\n";
     std::fs::write(&file, lines).unwrap();
     let url = format!("kv://{}/5", server.addresses()[0]);
@@ -166,4 +150,14 @@ async fn what_is_there_already_is_overwritten_only_if_asked() {
     let (code, _, told) = program(&["export", "http://x", &file]);
     assert!(code == Some(1) && told.contains("write kv://host:port/namespace"), "{told}");
     server.stop(std::time::Duration::from_secs(5)).await;
+}
+
+#[test]
+fn a_missing_file_is_told_before_a_server_is_asked() {
+    // Nobody listens there.
+    let (code, _, text) = program(&["import", "no/such/file", "kv://127.0.0.1:1/jobs"]);
+    assert_eq!(
+        (code, text.as_str()),
+        (Some(1), "error: no/such/file: No such file or directory (os error 2)\n")
+    );
 }

@@ -2,12 +2,12 @@
 
 mod served;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use data_bridge_kv_model::limits::{UNAUTHENTICATED_CONNECTIONS, UNAUTHENTICATED_SECONDS};
 use data_bridge_kv_server::Server;
 use data_bridge_kv_server::config::keys::KeyName;
-use served::{Raw, start, within};
+use served::{Raw, http, start, within};
 
 /// Somebody else is served as ever.
 async fn is_well(server: &Server) {
@@ -40,6 +40,65 @@ async fn malformed_requests_end_their_connection_with_an_error() {
         assert!(answer.contains("-ERR "), "{shown:?}: {answer:?}");
     }
     is_well(&server).await;
+}
+
+/// How long a health check waits.
+const PROBE: Duration = Duration::from_secs(3);
+
+#[tokio::test]
+async fn who_says_nothing_on_the_admin_port_keeps_no_probe_out() {
+    let server = start(&[], &[]).await;
+    let admin = server.admin_address().unwrap();
+    let mut silent = Vec::new();
+    for _ in 0..200 {
+        silent.push(Raw::connect(admin).await);
+    }
+    let asked = Instant::now();
+    for path in ["/livez", "/readyz", "/metrics"] {
+        assert_eq!(http(admin, path).await.0, "HTTP/1.1 200 OK", "{path}");
+    }
+    assert!(asked.elapsed() < PROBE, "{:?}", asked.elapsed());
+    // The oldest made room; the youngest may still ask.
+    assert_eq!(silent[0].until_closed().await, "");
+    let youngest = silent.last_mut().unwrap();
+    youngest.send(b"GET /livez HTTP/1.1\r\n\r\n").await;
+    assert!(youngest.until_closed().await.starts_with("HTTP/1.1 200 "));
+}
+
+/// How many connections `INFO` says were ended by a limit, and because of a malformed request.
+async fn ended(client: &mut Raw) -> [u64; 2] {
+    let info = client.ask("INFO stats").await;
+    ["client_connections_ended_by_limit:", "client_connections_ended_as_malformed:"].map(|name| {
+        let line = info.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap_or_else(|| panic!("{name} in {info}")).parse().unwrap()
+    })
+}
+
+#[tokio::test]
+async fn an_end_is_counted_by_its_reason() {
+    let server = start(&[], &[("KV_PASSWORD", "hush")]).await;
+    let address = server.addresses()[0];
+    let mut client = Raw::connect(address).await;
+    client.ask("AUTH hush").await;
+    assert_eq!(ended(&mut client).await, [0, 0]);
+    for malformed in [&b"*1\r\n$-5\r\n"[..], &[0xdb, b'K', b'V', 1, 3, 0, 0, 0, 1, 2, 3], &[0xdb, b'X']] {
+        let mut stranger = Raw::connect(address).await;
+        stranger.send(malformed).await;
+        stranger.until_closed().await;
+    }
+    // Each is counted when it is gone, which may be after it was closed.
+    within(async { while ended(&mut client).await != [0, 3] {} }).await;
+    let mut killed = Raw::connect(address).await;
+    killed.ask("PING").await;
+    assert_eq!(client.ask("CLIENT KILL TYPE normal").await, ":1\r\n");
+    killed.until_closed().await;
+    let mut large = Raw::connect(address).await;
+    let word = format!("$40000\r\n{}\r\n", "x".repeat(40_000));
+    large.try_send(format!("*4\r\n$4\r\nAUTH\r\n{word}{word}").as_bytes()).await;
+    large.until_closed().await;
+    within(async { while ended(&mut client).await != [1, 3] {} }).await;
+    let (_, page) = http(server.admin_address().unwrap(), "/metrics").await;
+    assert!(page.lines().any(|line| line == "kv_connections_ended_total 4"), "{page}");
 }
 
 #[tokio::test]

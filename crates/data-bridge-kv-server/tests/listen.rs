@@ -4,7 +4,7 @@ mod served;
 
 use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use data_bridge_kv_server::config::keys::KeyName;
 use data_bridge_kv_server::config::layers::Layers;
 use data_bridge_kv_server::endpoint::Endpoint;
 use data_bridge_kv_server::server::StartError;
+use data_bridge_kv_testkit::directory::Directory;
 use served::{Raw, start, within};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UnixStream};
@@ -75,23 +76,6 @@ async fn a_default_address_in_use_is_an_error() {
     assert_eq!((server.addresses().len(), server.left_out()), (2, None));
 }
 
-/// A folder of its own for the sockets of a test, removed in the end.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Folder {
-        let path = std::env::temp_dir().join(format!("kv-listen-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&path).unwrap();
-        Folder(path)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
 async fn on_socket(path: &Path) -> Result<Server, StartError> {
     let flags = [(KeyName::Listen, format!("unix:{}", path.display())), (KeyName::Admin, "off".to_owned())];
     let (config, _) = Config::read(&Layers { flags: flags.to_vec(), ..Layers::default() }).unwrap();
@@ -108,8 +92,8 @@ async fn ask(path: &Path, line: &str) -> String {
 
 #[tokio::test]
 async fn a_unix_socket_is_its_owners_and_goes_with_the_server() {
-    let folder = Folder::new("own");
-    let path = folder.0.join("kv.sock");
+    let folder = Directory::new("listen");
+    let path = folder.join("kv.sock");
     let server = on_socket(&path).await.unwrap();
     assert_eq!((server.addresses().len(), server.shared().endpoints().len()), (0, 1));
     let found = std::fs::metadata(&path).unwrap();
@@ -124,8 +108,8 @@ async fn a_unix_socket_is_its_owners_and_goes_with_the_server() {
 
 #[tokio::test]
 async fn a_dead_socket_is_replaced_and_a_live_one_or_another_file_is_not() {
-    let folder = Folder::new("dead");
-    let path = folder.0.join("kv.sock");
+    let folder = Directory::new("listen-dead");
+    let path = folder.join("kv.sock");
     // Its listener ended without removing the file, as after SIGKILL.
     drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
     let server = on_socket(&path).await.unwrap();

@@ -5,7 +5,7 @@ mod served;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use data_bridge_kv::{Engine, Settings};
 use data_bridge_kv_model::frame::PREFACE;
@@ -144,6 +144,23 @@ async fn probes_tell_how_far_it_is() {
     for path in ["/livez", "/startupz", "/readyz", "/metrics"] {
         assert_eq!(http(server.admin_address().unwrap(), path).await.0, "HTTP/1.1 200 OK", "{path}");
     }
+}
+
+#[tokio::test]
+async fn who_says_nothing_on_the_admin_port_keeps_neither_a_probe_nor_the_store_waiting() {
+    let loading = Loading::begin().await;
+    let admin = loading.admin.address();
+    let mut silent = Vec::new();
+    for _ in 0..200 {
+        silent.push(TcpStream::connect(admin).await.unwrap());
+    }
+    let asked = Instant::now();
+    assert_eq!(http(admin, "/livez").await.0, "HTTP/1.1 200 OK");
+    let server = loading.finish().await;
+    assert_eq!(http(admin, "/readyz").await.0, "HTTP/1.1 200 OK");
+    // How long a health check waits.
+    assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
+    drop((server, silent));
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
+use data_bridge_kv_testkit::directory::Directory;
 use data_bridge_kv_testkit::random::{Random, setting};
 
 /// The group's limit; the server takes 60 % of it for its budget, since it has a directory.
@@ -96,19 +97,17 @@ impl Drop for Group {
 struct Server {
     child: Child,
     address: SocketAddr,
-    directory: PathBuf,
+    _directory: Directory,
 }
 
 impl Server {
     fn start(group: &Group) -> Server {
-        let directory = std::env::temp_dir().join(format!("kv-oom-{}", std::process::id()));
-        // Left by a run that failed.
-        let _ = std::fs::remove_dir_all(&directory);
+        let directory = Directory::new("oom");
         let mut command = Command::new("sh");
         // The shell is in the group before it becomes the server.
         command.args(["-c", r#"echo $$ > "$0" && exec "$@""#]).arg(group.path.join("cgroup.procs"));
         command.arg(env!("CARGO_BIN_EXE_data-bridge-kv")).args(["serve", "--listen", "127.0.0.1:0"]);
-        command.args(["--admin", "off", "--data"]).arg(&directory);
+        command.args(["--admin", "off", "--data"]).arg(directory.path());
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("KV_")) {
             command.env_remove(name);
         }
@@ -119,7 +118,7 @@ impl Server {
         let address = line.split("native on ").nth(1).and_then(|rest| rest.split([',', ';']).next());
         let address = address.unwrap_or_else(|| panic!("the server says {line}")).parse().unwrap();
         std::thread::spawn(move || log.read_to_end(&mut Vec::new()));
-        Server { child, address, directory }
+        Server { child, address, _directory: directory }
     }
 
     /// Pages that the system counts for the process.
@@ -133,7 +132,6 @@ impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        let _ = std::fs::remove_dir_all(&self.directory);
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::mpsc;
 use std::time::Instant;
 
 use data_bridge_kv::record;
+use data_bridge_kv_testkit::directory::Directory;
 use served::{Raw, http, within};
 
 /// A running program that is ended with the test.
@@ -138,10 +139,9 @@ fn a_variable_that_is_no_text_is_refused() {
 
 #[test]
 fn a_directory_where_no_store_has_been_is_neither_whole_nor_backed_up() {
-    let path = std::env::temp_dir().join(format!("kv-none-{}", std::process::id()));
-    std::fs::create_dir_all(&path).unwrap();
-    std::fs::write(path.join("notes"), b"something else").unwrap();
-    let (here, copy) = (path.to_str().unwrap(), path.join("copy"));
+    let directory = Directory::new("none");
+    std::fs::write(directory.join("notes"), b"something else").unwrap();
+    let (here, copy) = (directory.text(), directory.join("copy"));
     for args in [
         &["check", here][..],
         &["log", "verify", here],
@@ -157,7 +157,6 @@ fn a_directory_where_no_store_has_been_is_neither_whole_nor_backed_up() {
         );
     }
     assert!(!copy.exists());
-    std::fs::remove_dir_all(path).unwrap();
 }
 
 #[test]
@@ -165,15 +164,27 @@ fn a_directory_that_can_not_be_used_ends_with_code_4_and_one_line() {
     let output = output(&["serve", "--data", "/dev/null"]);
     let text = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(4), "{text}");
-    assert!(text.contains("data directory") && text.lines().count() == 1, "{text}");
+    assert_eq!(text, "error: the data directory /dev/null: not a directory\n");
+}
+
+#[test]
+fn a_log_of_json_ends_with_json_too() {
+    let output = output(&["serve", "--log-format", "json", "--data", "/dev/null"]);
+    let text = String::from_utf8(output.stderr).unwrap();
+    let last: serde_json::Value =
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+    assert_eq!(
+        (output.status.code(), &last["level"], &last["exit_code"]),
+        (Some(4), &"ERROR".into(), &4.into())
+    );
+    assert_eq!(last["message"], "the data directory /dev/null: not a directory");
 }
 
 /// A directory that this version wrote, but for the format of its manifest, which is the next.
 #[test]
 fn a_directory_of_a_newer_format_ends_with_code_4_and_what_to_do() {
     let kept = concat!(env!("CARGO_MANIFEST_DIR"), "/../data-bridge-kv/tests/formats/1/closed");
-    let path = std::env::temp_dir().join(format!("kv-newer-{}", std::process::id()));
-    std::fs::create_dir_all(&path).unwrap();
+    let path = Directory::new("newer");
     for entry in std::fs::read_dir(kept).unwrap().map(Result::unwrap) {
         std::fs::copy(entry.path(), path.join(entry.file_name())).unwrap();
     }
@@ -183,8 +194,7 @@ fn a_directory_of_a_newer_format_ends_with_code_4_and_what_to_do() {
     manifest[record::HEAD_BYTES + 8] += 1;
     record::seal(&mut manifest[..total], at);
     std::fs::write(path.join("manifest"), &manifest).unwrap();
-    let output =
-        output(&["serve", "--listen", "127.0.0.1:0", "--admin", "off", "--data", path.to_str().unwrap()]);
+    let output = output(&["serve", "--listen", "127.0.0.1:0", "--admin", "off", "--data", path.text()]);
     let text = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(4), "{text}");
     assert!(
@@ -192,7 +202,6 @@ fn a_directory_of_a_newer_format_ends_with_code_4_and_what_to_do() {
         "{text}"
     );
     assert_eq!((text.lines().count(), std::fs::read(path.join("manifest")).unwrap()), (1, manifest));
-    std::fs::remove_dir_all(path).unwrap();
 }
 
 #[test]
@@ -278,7 +287,9 @@ async fn strangers_do_not_fill_the_log() {
         lines.extend(program.log.try_iter());
         assert!(started.elapsed().as_secs() < 60, "nothing was left out: {lines:?}");
     }
-    let ended = lines.iter().filter(|line| line.contains("connection ended by a limit address=127.0.0.1:"));
+    let ended = lines
+        .iter()
+        .filter(|line| line.contains("connection ended by a malformed request address=127.0.0.1:"));
     let most = 10 * (started.elapsed().as_secs() as usize + 2);
     assert!((1..=most).contains(&ended.count()), "{lines:?}");
 }
@@ -309,16 +320,18 @@ async fn prometheus_understands_the_metrics() {
 
 #[tokio::test]
 async fn what_memory_has_no_room_for_overflows_to_the_directory() {
-    let directory = std::env::temp_dir().join(format!("kv-overflow-{}", std::process::id()));
-    let path = directory.display().to_string();
-    let flags = ["--drain-delay", "0", "--data", &path, "--max-memory", "4MB", "--max-disk", "256MB"];
+    let directory = Directory::new("overflow");
+    let path = directory.text();
+    let flags = ["--drain-delay", "0", "--data", path, "--max-memory", "4MB", "--max-disk", "256MB"];
     let mut program = serve(&flags);
     let starts = |says: &str| assert!(program.start_line.contains(says), "{}", program.start_line);
     starts("at most 256.00 MiB");
     starts("task namespaces outlive the server: 0 records read");
-    let taken = output(&["serve", "--listen", "127.0.0.1:0", "--admin", "off", "--data", &path]);
+    let taken = output(&["serve", "--listen", "127.0.0.1:0", "--admin", "off", "--data", path]);
     let text = String::from_utf8(taken.stderr).unwrap();
-    assert_eq!((taken.status.code(), text.contains("belongs to another process")), (Some(4), true), "{text}");
+    let says =
+        format!("error: the data directory {path} belongs to another process (pid {})\n", program.child.id());
+    assert_eq!((taken.status.code(), text), (Some(4), says));
     let mut client = Raw::connect(program.listen).await;
     let value = |n: usize| format!("{n}-").repeat(1000);
     for n in 0..8000 {
@@ -343,7 +356,7 @@ async fn what_memory_has_no_room_for_overflows_to_the_directory() {
     assert!(sample("kv_memory_used_bytes") < 5e6);
     signal(&program.child, "TERM");
     assert_eq!(exit_code(&mut program).await, Some(0));
-    let checked = output(&["check", &path]);
+    let checked = output(&["check", path]);
     let text = String::from_utf8(checked.stdout).unwrap();
     assert!(checked.status.success() && text.contains(" 0 files with trouble"), "{text}");
     // Either copy of the manifest is enough, and told of.
@@ -353,19 +366,19 @@ async fn what_memory_has_no_room_for_overflows_to_the_directory() {
         let mut damaged = whole.clone();
         damaged[offset + 20] ^= 1;
         std::fs::write(&manifest, damaged).unwrap();
-        let checked = output(&["check", &path]);
+        let checked = output(&["check", path]);
         let text = String::from_utf8(checked.stdout).unwrap();
         let says = format!("manifest: 1 task namespaces, damaged copy at offset {offset}, which");
         assert_eq!((checked.status.code(), text.contains(&says)), (Some(1), true), "{text}");
         assert!(text.ends_with(" 1 files with trouble\n"), "{text}");
     }
     std::fs::write(&manifest, whole).unwrap();
-    let file = std::fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path());
+    let file = std::fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().path());
     let file = file.max_by_key(|path| path.metadata().unwrap().len()).unwrap();
     let mut bytes = std::fs::read(&file).unwrap();
     *bytes.iter_mut().nth_back(40).unwrap() ^= 1;
     std::fs::write(&file, bytes).unwrap();
-    let checked = output(&["check", &path]);
+    let checked = output(&["check", path]);
     let text = String::from_utf8(checked.stdout).unwrap();
     assert_eq!((checked.status.code(), text.contains("damaged entry at offset")), (Some(1), true), "{text}");
     assert_eq!(output(&["check", "no/such/directory"]).status.code(), Some(1));
@@ -374,7 +387,6 @@ async fn what_memory_has_no_room_for_overflows_to_the_directory() {
     assert_eq!(client.ask("DBSIZE").await, ":0\r\n");
     signal(&again.child, "TERM");
     assert_eq!(exit_code(&mut again).await, Some(0));
-    std::fs::remove_dir_all(directory).unwrap();
 }
 
 #[tokio::test]
@@ -403,8 +415,8 @@ async fn it_takes_as_many_connections_as_there_are_files_for() {
     let (soft, hard) = (line.split_whitespace().nth(3), line.split_whitespace().nth(4));
     assert!(soft == hard && soft != Some("64"), "{line}");
 
-    let path = std::env::temp_dir().join(format!("kv-files-{}", std::process::id()));
-    let mut program = serve_limited("-n 100", &["--data", path.to_str().unwrap(), "--drain-delay", "0"]);
+    let directory = Directory::new("files");
+    let mut program = serve_limited("-n 100", &["--data", directory.text(), "--drain-delay", "0"]);
     let mut clients = Vec::new();
     for _ in 0..50 {
         let mut client = Raw::connect(program.listen).await;
@@ -423,7 +435,6 @@ async fn it_takes_as_many_connections_as_there_are_files_for() {
     drop(clients);
     signal(&program.child, "TERM");
     assert_eq!(exit_code(&mut program).await, Some(0));
-    std::fs::remove_dir_all(path).unwrap();
 }
 
 #[tokio::test]
@@ -438,7 +449,8 @@ async fn a_busy_port_is_one_line_with_the_remedy() {
 
 #[tokio::test]
 async fn a_password_file_closes_the_door() {
-    let file = std::env::temp_dir().join(format!("kv-password-{}", std::process::id()));
+    let directory = Directory::new("password");
+    let file = directory.join("file");
     std::fs::write(&file, "hush\n").unwrap();
     let program = serve(&[
         "--drain-delay",
@@ -453,5 +465,4 @@ async fn a_password_file_closes_the_door() {
     assert!(client.ask("GET k").await.starts_with("-NOAUTH "));
     assert_eq!(client.ask("AUTH hush").await, "+OK\r\n");
     assert_eq!(client.ask("GET k").await, "$-1\r\n");
-    std::fs::remove_file(file).unwrap();
 }

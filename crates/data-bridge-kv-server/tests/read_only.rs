@@ -124,7 +124,10 @@ fn a_directory_that_may_not_be_written_is_read() {
         assert!(code == Some(0) && text.contains(says), "{args:?}: {code:?} {text}");
     }
     let (code, text) = run(&["serve", "--data", &data, "--listen", "127.0.0.1:0", "--admin", "off"]);
-    assert!(code == Some(4) && text.starts_with("error: the data directory: "), "{code:?} {text}");
+    assert!(
+        code == Some(4) && text.starts_with(&format!("error: the data directory {data}: ")),
+        "{code:?} {text}"
+    );
     let after = (files(&rig.path("here/data")), files(&rig.path("here/backups/one")));
     assert_eq!(after, before);
 }
@@ -161,8 +164,8 @@ fn a_directory_that_is_in_use_is_not_read() {
     std::fs::create_dir(rig.root.join("here/backups/one")).unwrap();
     let engine = store(&data);
     let says = format!(
-        "error: {data}: the data directory belongs to another process (pid {}): stop that first, or look at a snapshot of it \
-         (KV.SNAPSHOT, `backup verify`)\n",
+        "error: the data directory {data} belongs to another process (pid {}): stop that first, or look at a snapshot \
+         of it (KV.SNAPSHOT, `backup verify`)\n",
         std::process::id()
     );
     for args in [vec!["log", "verify", &data], vec!["log", "dump", &data], vec!["check", &data]] {
@@ -174,7 +177,7 @@ fn a_directory_that_is_in_use_is_not_read() {
     let reader = RealDisk::open_to_read(Path::new(&data)).unwrap();
     assert_eq!(run(&["check", &data]).0, Some(0), "readers do not mind each other");
     let (code, text) = run(&["serve", "--data", &data, "--listen", "127.0.0.1:0", "--admin", "off"]);
-    let says = "error: the data directory belongs to whoever reads it right now\n";
-    assert_eq!((code, text.as_str()), (Some(4), says));
+    let says = format!("error: the data directory {data} belongs to whoever reads it right now\n");
+    assert_eq!((code, text), (Some(4), says));
     drop(reader);
 }

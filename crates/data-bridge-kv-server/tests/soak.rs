@@ -9,10 +9,11 @@
 use std::collections::VecDeque;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use data_bridge_kv_testkit::directory::Directory;
 use data_bridge_kv_testkit::random::{Random, setting};
 
 const BUDGET: u64 = 24 << 20;
@@ -36,23 +37,13 @@ const OPEN_FILES: usize = 160;
 const FILES: usize = 130;
 const DISK_BYTES: u64 = 350 << 20;
 
-struct Directory(PathBuf);
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
-impl Directory {
-    fn bytes_and_files(&self) -> (u64, usize) {
-        let sizes: Vec<u64> = std::fs::read_dir(&self.0)
-            .unwrap()
-            .filter_map(|entry| entry.unwrap().metadata().ok())
-            .map(|file| file.len())
-            .collect();
-        (sizes.iter().sum(), sizes.len())
-    }
+fn bytes_and_files(directory: &Directory) -> (u64, usize) {
+    let sizes: Vec<u64> = std::fs::read_dir(directory.path())
+        .unwrap()
+        .filter_map(|entry| entry.unwrap().metadata().ok())
+        .map(|file| file.len())
+        .collect();
+    (sizes.iter().sum(), sizes.len())
 }
 
 struct Server {
@@ -225,13 +216,13 @@ fn mix(client: &mut Client, ledger: &mut Ledger, random: &mut Random) {
 
 #[test]
 fn what_is_used_for_long_keeps_its_data_and_its_bounds() {
-    let directory = Directory(std::env::temp_dir().join(format!("kv-soak-{}", std::process::id())));
+    let directory = Directory::new("soak");
     let mut random = Random::new(setting("KV_SEED", 1));
     let life = Duration::from_secs(setting("KV_SOAK_SECONDS", 8)) / LIVES as u32;
     let mut ledger = Ledger { rounds: vec![(0, 0); KEYS], volatile: VecDeque::new(), written: 0, gone: 0 };
     let (mut most_resident, mut most_open, mut most_files, mut most_bytes) = (0, 0, 0, 0);
     for number in 0..LIVES {
-        let server = Server::start(&directory.0);
+        let server = Server::start(directory.path());
         let mut client = Client::connect(&server);
         if number == 0 {
             for keys in (0..KEYS).collect::<Vec<_>>().chunks(PIPELINE) {
@@ -258,11 +249,11 @@ fn what_is_used_for_long_keeps_its_data_and_its_bounds() {
         }
         most_open = most_open.max(server.open_files());
         // The next start would remove what this one has left.
-        let (bytes, files) = directory.bytes_and_files();
+        let (bytes, files) = bytes_and_files(&directory);
         (most_bytes, most_files) = (most_bytes.max(bytes), most_files.max(files));
         drop(server);
     }
-    let server = Server::start(&directory.0);
+    let server = Server::start(directory.path());
     check(&mut Client::connect(&server), &mut ledger);
     println!(
         "{} batches, {} keys expired, {LIVES} kills; {} MiB resident, {most_open} open files, {most_files} files with {} MiB",

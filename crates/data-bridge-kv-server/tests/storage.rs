@@ -20,36 +20,18 @@ use data_bridge_kv_server::Server;
 use data_bridge_kv_server::config::keys::KeyName;
 use data_bridge_kv_server::destination::Destination;
 use data_bridge_kv_server::storage::Storage;
+use data_bridge_kv_testkit::directory::Directory;
 use data_bridge_kv_testkit::disk::hooked::{Hooked, Operation};
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use served::{Raw, config};
-
-/// A directory that is removed in the end.
-struct Directory(PathBuf);
-
-impl Directory {
-    fn new(name: &str) -> Directory {
-        Directory(std::env::temp_dir().join(format!("kv-storage-{name}-{}", std::process::id())))
-    }
-
-    fn text(&self) -> &str {
-        self.0.to_str().unwrap()
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
 
 fn in_memory() -> Storage {
     Storage::new(Arc::new(InMemory::new()), "s3://bucket".to_owned(), Path::from("backups/shop")).unwrap()
 }
 
 fn engine(data: &Directory) -> Engine {
-    let data = Some(DataDirectory::open(&data.0, |_| 1 << 30).unwrap());
+    let data = Some(DataDirectory::open(data.path(), |_| 1 << 30).unwrap());
     Engine::open(Settings { data, ..Settings::default() }).unwrap()
 }
 
@@ -175,8 +157,8 @@ fn a_snapshot_taken_while_keys_are_written_is_one_moment() {
     for _ in 0..5 {
         let next = place.next();
         engine.snapshot(&*next.disk().unwrap(), &mut |_, _| {}).unwrap();
-        let _ = std::fs::remove_dir_all(&back.0);
-        let into = Destination::Folder(back.0.clone()).disk().unwrap();
+        let _ = std::fs::remove_dir_all(back.path());
+        let into = Destination::Folder(back.path().to_owned()).disk().unwrap();
         let from = next.existing().unwrap();
         Snapshot::verify(&*from, &mut |_, _| {}).unwrap();
         Snapshot::restore(&*from, &*into, 0, &mut |_, _| {}).unwrap();

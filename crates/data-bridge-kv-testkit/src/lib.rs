@@ -2,6 +2,7 @@
 //! bodies. Development only.
 #![forbid(unsafe_code)]
 
+pub mod directory;
 pub mod disk;
 pub mod fuzz;
 pub mod history;

@@ -80,6 +80,11 @@ impl Budget {
         u64::try_from(self.used.load(Ordering::Relaxed)).unwrap_or(0)
     }
 
+    /// What of them is not of the shards.
+    pub fn beside(&self) -> u64 {
+        self.beside.lock().counted
+    }
+
     /// Bytes above the target; 0 within it.
     #[inline]
     pub fn excess(&self) -> u64 {

@@ -314,20 +314,30 @@ pub struct DataDirectory {
 /// Of so many bytes that there are, how many may be used.
 type Share = Arc<dyn Fn(u64) -> u64 + Send + Sync>;
 
-fn unusable(error: &std::io::Error) -> Error {
+/// What an error means for a directory, with the words that name it.
+fn unusable(directory: &str, error: &std::io::Error) -> Error {
     if error.kind() == std::io::ErrorKind::WouldBlock {
         let owner = error.get_ref().map_or_else(|| "another process".to_owned(), |who| who.to_string());
-        return Error::new(ErrorKind::Locked, format!("the data directory belongs to {owner}"));
+        return Error::new(ErrorKind::Locked, format!("{directory} belongs to {owner}"));
     }
-    Error::new(ErrorKind::Unavailable, format!("the data directory: {error}"))
+    Error::new(ErrorKind::Unavailable, format!("{directory}: {error}"))
 }
+
+/// Names a directory of the operating system.
+fn named(path: &Path) -> String {
+    format!("{DIRECTORY} {}", path.display())
+}
+
+/// Names any other.
+const DIRECTORY: &str = "the data directory";
 
 impl DataDirectory {
     /// A directory of the operating system, made if need be. `share` tells from the bytes that there are how many may be used at
     /// most. It is asked again when those are used up, and the limit raised if more are there by then.
     pub fn open(path: &Path, share: impl Fn(u64) -> u64 + Send + Sync + 'static) -> Result<DataDirectory> {
-        let disk = RealDisk::open(path).map_err(|error| unusable(&error))?;
-        DataDirectory::sized(Arc::new(disk), share)
+        let directory = named(path);
+        let disk = RealDisk::open(path).map_err(|error| unusable(&directory, &error))?;
+        DataDirectory::sized_as(&directory, Arc::new(disk), share)
     }
 
     /// Any disk, in the same way. What a store left in the directory counts as free: the next one has it.
@@ -335,28 +345,36 @@ impl DataDirectory {
         disk: Arc<dyn Disk>,
         share: impl Fn(u64) -> u64 + Send + Sync + 'static,
     ) -> Result<DataDirectory> {
-        let free = disk.free_bytes().map_err(|error| unusable(&error))?;
-        let names = disk.list().map_err(|error| unusable(&error))?;
+        DataDirectory::sized_as(DIRECTORY, disk, share)
+    }
+
+    fn sized_as(
+        directory: &str,
+        disk: Arc<dyn Disk>,
+        share: impl Fn(u64) -> u64 + Send + Sync + 'static,
+    ) -> Result<DataDirectory> {
+        let free = disk.free_bytes().map_err(|error| unusable(directory, &error))?;
+        let names = disk.list().map_err(|error| unusable(directory, &error))?;
         // What can't be opened is no file of a store.
         let sizes = names.iter().filter_map(|name| disk.open(name).and_then(|file| file.size()).ok());
         let there = sizes.fold(free, u64::saturating_add);
-        DataDirectory::shared(disk, share(there), Arc::new(share))
+        DataDirectory::shared(directory, disk, share(there), Arc::new(share))
     }
 
     /// Any disk, with a limit that stays.
     pub fn on(disk: Arc<dyn Disk>, max_bytes: u64) -> Result<DataDirectory> {
-        DataDirectory::shared(disk, max_bytes, Arc::new(move |_| max_bytes))
+        DataDirectory::shared(DIRECTORY, disk, max_bytes, Arc::new(move |_| max_bytes))
     }
 
-    fn shared(disk: Arc<dyn Disk>, max_bytes: u64, share: Share) -> Result<DataDirectory> {
-        let lock = disk.lock().map_err(|error| unusable(&error))?;
+    fn shared(directory: &str, disk: Arc<dyn Disk>, max_bytes: u64, share: Share) -> Result<DataDirectory> {
+        let lock = disk.lock().map_err(|error| unusable(directory, &error))?;
         Ok(DataDirectory { disk: Arc::new(Doubt::over(disk)), _lock: Arc::new(lock), max_bytes, share })
     }
 
     /// The disk of a directory that is there and that no store uses, for whoever only reads, where nothing may be written too.
     /// No store opens it meanwhile.
     pub fn open_to_read(path: &Path) -> Result<Arc<dyn Disk>> {
-        let disk = RealDisk::open_to_read(path).map_err(|error| unusable(&error))?;
+        let disk = RealDisk::open_to_read(path).map_err(|error| unusable(&named(path), &error))?;
         Ok(Arc::new(disk))
     }
 

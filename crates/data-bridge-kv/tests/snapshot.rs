@@ -4,7 +4,6 @@
 mod errors;
 
 use std::collections::HashSet;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -14,6 +13,7 @@ use data_bridge_kv::wal::{self, NewRecord, Wal, WalPolicy};
 use data_bridge_kv::{Caller, DataDirectory, Engine, OnError, Settings, SystemClock};
 use data_bridge_kv_model::command::table;
 use data_bridge_kv_model::{Arg, Call, ErrorKind, Reply, ReplyBuf, ReplyReader, Value};
+use data_bridge_kv_testkit::directory::Directory;
 use data_bridge_kv_testkit::disk::FaultyDisk;
 use data_bridge_kv_testkit::disk::hooked::{Hooked, Operation};
 
@@ -45,24 +45,8 @@ fn number(reply: Reply) -> u64 {
     }
 }
 
-/// A directory of the operating system that is removed in the end.
-struct Directory(PathBuf);
-
-impl Directory {
-    fn new(name: &str) -> Directory {
-        let path = std::env::temp_dir().join(format!("kv-snapshot-{name}-{}", std::process::id()));
-        Directory(path)
-    }
-
-    fn disk(&self) -> Arc<RealDisk> {
-        Arc::new(RealDisk::open(&self.0).unwrap())
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
+fn disk(directory: &Directory) -> Arc<RealDisk> {
+    Arc::new(RealDisk::open(directory.path()).unwrap())
 }
 
 /// A writer adds jobs in order, each with a counter in one step, while snapshots are made: each has a beginning of what was
@@ -70,7 +54,7 @@ impl Drop for Directory {
 #[test]
 fn a_snapshot_under_load_is_the_state_at_one_moment() {
     let home = Directory::new("load");
-    let engine = open(home.disk(), true);
+    let engine = open(disk(&home), true);
     let (written, stop) = (AtomicU64::new(0), AtomicBool::new(false));
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -97,12 +81,12 @@ fn a_snapshot_under_load_is_the_state_at_one_moment() {
                 (Directory::new(&format!("copy{round}")), Directory::new(&format!("back{round}")));
             let least = written.load(Ordering::Relaxed);
             let mut steps = Vec::new();
-            let made = engine.snapshot(&*copy.disk(), &mut |done, all| steps.push((done, all))).unwrap();
+            let made = engine.snapshot(&*disk(&copy), &mut |done, all| steps.push((done, all))).unwrap();
             let most = written.load(Ordering::Relaxed) + 1;
             assert!(steps.is_sorted() && steps.last().is_some_and(|(done, all)| done == all), "{steps:?}");
-            assert_eq!(Snapshot::verify(&*copy.disk(), &mut |_, _| {}).unwrap(), made);
-            assert_eq!(Snapshot::restore(&*copy.disk(), &*restored.disk(), 0, &mut |_, _| {}).unwrap(), made);
-            let again = open(restored.disk(), false);
+            assert_eq!(Snapshot::verify(&*disk(&copy), &mut |_, _| {}).unwrap(), made);
+            assert_eq!(Snapshot::restore(&*disk(&copy), &*disk(&restored), 0, &mut |_, _| {}).unwrap(), made);
+            let again = open(disk(&restored), false);
             let caller = tasks(&again);
             let count = number(run(&again, &caller, "INCRBY count 0"));
             assert!((least..=most).contains(&count), "{least}..={most} has {count}");

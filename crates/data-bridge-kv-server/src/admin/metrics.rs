@@ -95,7 +95,7 @@ fn connection_families(shared: &Shared, page: &mut Page) {
         "kv_connections_ended_total",
         "counter",
         "Connections ended by a limit or a malformed request.",
-        totals.ended,
+        totals.ended + totals.malformed,
     );
     page.one("kv_commands_total", "counter", "Commands carried out.", totals.commands);
     page.one("kv_received_bytes_total", "counter", "Bytes received from clients.", totals.received);

@@ -8,7 +8,7 @@ use data_bridge_kv_model::{Arg, Args, ReplyBuf, ValueRef};
 
 use super::{Effect, shown, unknown_subcommand};
 use crate::clients::Client;
-use crate::mailbox::END;
+use crate::mailbox::KILL;
 use crate::session::Session;
 
 /// Longest name of a connection.
@@ -181,7 +181,7 @@ fn kill(session: &Session, args: &mut Args<'_>, out: &mut ReplyBuf) -> Result<Ef
         if is_me {
             myself = true;
         } else {
-            client.mailbox.signal(END);
+            client.mailbox.signal(KILL);
         }
     }
     match (is_old_form, killed) {

@@ -183,6 +183,7 @@ fn counters(shared: &Shared, stats: &Stats, text: &mut String) {
         ("total_net_output_bytes", totals.sent),
         ("rejected_connections", totals.refused),
         ("client_connections_ended_by_limit", totals.ended),
+        ("client_connections_ended_as_malformed", totals.malformed),
         ("expired_keys", sum(|one| one.expired)),
         ("evicted_keys", sum(|one| one.evicted)),
         ("keyspace_hits", sum(|one| one.hits)),

@@ -121,27 +121,19 @@ pub fn budget(size: Size, has_directory: bool, host: &Host) -> Budget {
 
 #[cfg(test)]
 mod tests {
+    use data_bridge_kv_testkit::directory::Directory;
+
     use super::*;
 
-    /// A made-up machine, whose files are removed in the end.
-    struct Machine(Host);
-
-    impl Drop for Machine {
-        fn drop(&mut self) {
-            // One without files was never made.
-            let _ = std::fs::remove_dir_all(&self.0.root);
-        }
-    }
-
-    /// A machine of these files by path.
-    fn machine(name: &str, files: &[(&str, &str)]) -> Machine {
-        let root = std::env::temp_dir().join(format!("kv-cgroup-{name}-{}", std::process::id()));
+    /// A made-up machine of these files by path, and their directory.
+    fn machine(name: &str, files: &[(&str, &str)]) -> (Host, Directory) {
+        let root = Directory::new(name);
         for (path, text) in files {
             let path = root.join(path);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, text).unwrap();
         }
-        Machine(Host { root })
+        (Host { root: root.path().to_owned() }, root)
     }
 
     const MEMINFO: (&str, &str) = ("proc/meminfo", "MemTotal:       16777216 kB\nMemFree: 5 kB\n");

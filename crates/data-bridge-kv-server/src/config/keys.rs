@@ -1,5 +1,8 @@
 //! The one list of settings: name, default, whether it may repeat, whether it is a secret.
 
+/// Names that are more alike than this may be meant for each other: so are those of flags.
+const ALIKE: f64 = 0.7;
+
 /// A setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum KeyName {
@@ -105,11 +108,30 @@ impl KeyName {
 impl Key {
     /// Name of the environment variable.
     pub fn variable(&self) -> String {
-        format!("KV_{}", self.toml.to_ascii_uppercase())
+        variable_of(self.toml)
     }
 
     /// Name of the flag.
     pub fn flag(&self) -> String {
         format!("--{}", self.toml.replace('_', "-"))
     }
+}
+
+/// The variable of a setting by its name in the file.
+pub fn variable_of(toml: &str) -> String {
+    format!("KV_{}", toml.to_ascii_uppercase())
+}
+
+/// What to add to the word on an unknown name: the known one that it may be meant for, as it is `shown`.
+pub fn hint<'a>(
+    unknown: &str,
+    known: impl Iterator<Item = &'a str>,
+    shown: impl Fn(&str) -> String,
+) -> String {
+    let folded = unknown.replace('-', "_").to_ascii_lowercase();
+    let likeness = known.map(|name| (strsim::jaro(&folded, name), name));
+    let most = likeness
+        .filter(|(likeness, _)| *likeness > ALIKE)
+        .max_by(|(one, _), (other, _)| one.total_cmp(other));
+    most.map(|(_, name)| format!("; did you mean '{}'?", shown(name))).unwrap_or_default()
 }

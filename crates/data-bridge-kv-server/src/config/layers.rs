@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::ConfigError;
-use super::keys::{KEYS, Key, KeyName};
+use super::keys::{KEYS, Key, KeyName, hint, variable_of};
+use super::namespaces::SHORT_NAMESPACE;
+use super::{ConfigError, not_understood};
 
 /// The variable that names the TOML file.
 pub const FILE_VARIABLE: &str = "KV_CONFIG";
@@ -98,7 +99,7 @@ impl Layers {
             Merged { values: BTreeMap::new(), namespaces: toml::Table::new(), lower_namespaces: Vec::new() };
         for key in &KEYS {
             if let Some(default) = key.default {
-                merged.put(key.name, split(key, default), Source::Default);
+                merged.put(key, split(key, default), Source::Default)?;
             }
         }
         if let Some((path, text)) = &self.file {
@@ -107,14 +108,14 @@ impl Layers {
         for (variable, value) in &self.environment {
             if let Some(key) = key_of_variable(variable)? {
                 let source = Source::Environment(variable.clone());
-                merged.put(key.name, split(key, value), source);
+                merged.put(key, split(key, value), source)?;
             }
         }
         for key in &KEYS {
             let given = self.flags.iter().filter(|(name, _)| *name == key.name);
-            let values: Vec<String> = given.flat_map(|(_, value)| split(key, value)).collect();
+            let values: Vec<Vec<String>> = given.map(|(_, value)| split(key, value)).collect();
             if !values.is_empty() {
-                merged.put(key.name, values, Source::Flag(key.flag()));
+                merged.put(key, values.concat(), Source::Flag(key.flag()))?;
             }
         }
         Ok(merged)
@@ -122,12 +123,20 @@ impl Layers {
 }
 
 impl Merged {
-    fn put(&mut self, key: KeyName, values: Vec<String>, source: Source) {
-        if let Some((lower, _)) = self.values.insert(key, (values, source))
-            && key == KeyName::Namespace
+    /// An empty list is refused also where a higher layer has another: whoever gives one believes that it does
+    /// something.
+    fn put(&mut self, key: &Key, values: Vec<String>, source: Source) -> Result<(), ConfigError> {
+        if values.is_empty() {
+            let expected =
+                if key.name == KeyName::Namespace { SHORT_NAMESPACE } else { "at least one address" };
+            return Err(not_understood(key.name, "", &source, expected));
+        }
+        if let Some((lower, _)) = self.values.insert(key.name, (values, source))
+            && key.name == KeyName::Namespace
         {
             self.lower_namespaces.extend(lower);
         }
+        Ok(())
     }
 
     fn take_file(&mut self, path: &str, text: &str) -> Result<(), ConfigError> {
@@ -137,7 +146,7 @@ impl Merged {
             ConfigError(format!("{path} is not valid TOML in line {line}: {why}"))
         })?;
         for (name, value) in table {
-            if name == "namespaces" {
+            if name == NAMESPACES {
                 let toml::Value::Table(namespaces) = value else {
                     return Err(ConfigError(format!(
                         "{path}: namespaces must be tables, as [namespaces.jobs]"
@@ -159,19 +168,25 @@ impl Merged {
     }
 
     fn take_value(&mut self, path: &str, name: &str, value: &toml::Value) -> Result<(), ConfigError> {
-        let known = KEYS.iter().find(|key| key.toml == name && key.in_file);
-        let key = known.ok_or_else(|| ConfigError(format!("{path}: unknown key '{name}'")))?;
+        let known = || KEYS.iter().filter(|key| key.in_file && !value.is_table());
+        let key = known().find(|key| key.toml == name).ok_or_else(|| {
+            let (what, tables) = if value.is_table() { ("table", &TABLES[..]) } else { ("key", &[][..]) };
+            let names = known().map(|key| key.toml).chain(tables.iter().copied());
+            ConfigError(format!("{path}: unknown {what} '{name}'{}", hint(name, names, str::to_owned)))
+        })?;
         let values = match value {
             toml::Value::Array(values) if key.repeats => values.iter().map(plain).collect(),
             value => vec![plain(value)],
         };
-        self.put(key.name, values, Source::File(path.to_owned()));
-        Ok(())
+        self.put(key, values, Source::File(path.to_owned()))
     }
 }
 
 /// The table `[snapshot]` with `dest`, `every` and `keep` stands for `snapshot_dest` and so on.
 const SNAPSHOT: &str = "snapshot";
+/// The table that has one for each namespace.
+const NAMESPACES: &str = "namespaces";
+const TABLES: [&str; 2] = [SNAPSHOT, NAMESPACES];
 
 /// The text of a TOML scalar.
 pub fn plain(value: &toml::Value) -> String {
@@ -194,5 +209,8 @@ fn key_of_variable(variable: &str) -> Result<Option<&'static Key>, ConfigError> 
         return Ok(None);
     }
     let known = KEYS.iter().find(|key| key.variable() == variable);
-    known.map(Some).ok_or_else(|| ConfigError(format!("unknown environment variable {variable}")))
+    known.map(Some).ok_or_else(|| {
+        let hint = hint(name, KEYS.iter().map(|key| key.toml), variable_of);
+        ConfigError(format!("unknown environment variable {variable}{hint}"))
+    })
 }

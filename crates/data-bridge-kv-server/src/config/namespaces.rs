@@ -3,9 +3,24 @@
 use data_bridge_kv::{Durability, Eviction, Mode, NamespaceSettings, TransitionGraph};
 use data_bridge_kv_model::limits::NAMESPACES;
 
-use super::keys::KeyName;
+use super::keys::{KeyName, hint};
 use super::layers::{Merged, plain};
 use super::{ConfigError, size};
+
+/// What a short text looks like.
+pub const SHORT_NAMESPACE: &str = "NAME:MODE[:DURABILITY], as jobs:task";
+/// What a namespace's table may have: its mode, and what [`set`] reads.
+const KEYS: [&str; 9] = [
+    "mode",
+    "durability",
+    "eviction",
+    "default_ttl_ms",
+    "history",
+    "floor",
+    "allow_flush",
+    "transitions",
+    "state_field",
+];
 
 /// Reads the namespaces: presets, then the file's tables, then the short texts by rising precedence.
 pub fn read(merged: &Merged) -> Result<Vec<NamespaceSettings>, ConfigError> {
@@ -56,7 +71,14 @@ fn short(all: &mut [NamespaceSettings], text: &str, kept: &[usize]) -> Result<()
     let (name, mode) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
     let durability = parts.next();
     if name.is_empty() || mode.is_empty() || parts.next().is_some() {
-        return Err("expected NAME:MODE[:DURABILITY], as jobs:task".to_owned());
+        return Err(format!("expected {SHORT_NAMESPACE}"));
+    }
+    if NamespaceSettings::number(name).is_none() && name.bytes().all(|byte| byte.is_ascii_digit()) {
+        let last = NAMESPACES - 1;
+        return Err(format!(
+            "the namespaces have the numbers 0 to {last}; one that is to be called '{name}' takes a table \
+             [namespaces.{name}] in the file"
+        ));
     }
     let namespace = NamespaceSettings::named(all, name, kept).map_err(|error| error.message().to_owned())?;
     set_mode(namespace, mode)?;
@@ -108,7 +130,10 @@ fn set(
             namespace.graph = Some(graph);
         }
         "state_field" => {}
-        unknown => return Err(format!("unknown key '{unknown}'")),
+        unknown => {
+            let hint = hint(unknown, KEYS.into_iter(), str::to_owned);
+            return Err(format!("unknown key '{unknown}'{hint}"));
+        }
     }
     Ok(())
 }

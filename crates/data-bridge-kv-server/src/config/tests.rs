@@ -51,6 +51,34 @@ fn unknown_keys_are_errors() {
 }
 
 #[test]
+fn a_slip_in_a_name_is_told_what_it_may_be_meant_for() {
+    for (file, says) in [
+        ("max-memory = '1GB'", "kv.toml: unknown key 'max-memory'; did you mean 'max_memory'?"),
+        ("treads = 4", "kv.toml: unknown key 'treads'; did you mean 'threads'?"),
+        ("Listen = '[::1]:1'", "kv.toml: unknown key 'Listen'; did you mean 'listen'?"),
+        ("password = 'x'", "kv.toml: unknown key 'password'; did you mean 'password_file'?"),
+        ("[snapshot]\ndst = 'x'", "kv.toml: unknown key 'snapshot_dst'; did you mean 'snapshot_dest'?"),
+        ("[namespace.jobs]\nmode = 'task'", "kv.toml: unknown table 'namespace'; did you mean 'namespaces'?"),
+        ("[snapshots]\ndest = 'x'", "kv.toml: unknown table 'snapshots'; did you mean 'snapshot'?"),
+        ("[namespaces.a]\nmod = 'task'", "namespaces.a: unknown key 'mod'; did you mean 'mode'?"),
+        (
+            "[namespaces.a]\nallow-flush = true",
+            "namespaces.a: unknown key 'allow-flush'; did you mean 'allow_flush'?",
+        ),
+        ("xyz = 4", "kv.toml: unknown key 'xyz'"),
+    ] {
+        assert_eq!(refused(&layers(&[], &[], Some(file))), says);
+    }
+    for (variable, says) in [
+        ("KV_TREADS", "unknown environment variable KV_TREADS; did you mean 'KV_THREADS'?"),
+        ("KV_MAXMEMORY", "unknown environment variable KV_MAXMEMORY; did you mean 'KV_MAX_MEMORY'?"),
+        ("KV_Q", "unknown environment variable KV_Q"),
+    ] {
+        assert_eq!(refused(&layers(&[], &[(variable, "4")], None)), says);
+    }
+}
+
+#[test]
 fn values_that_cannot_be_are_refused_with_their_source() {
     let bad = refused(&layers(&[], &[("KV_THREADS", "0")], None));
     assert_eq!(
@@ -75,6 +103,17 @@ fn a_setting_that_is_left_empty_is_not_done_without() {
     assert!(refused(&layers(&[], &[("KV_LISTEN", "")], None)).contains("at least one address"));
     assert!(refused(&layers(&[], &[], Some("listen = []"))).contains("file kv.toml"));
     assert!(refused(&layers(&[(KeyName::Data, "")], &[], None)).contains("expected a directory"));
+    // Also where another layer has more.
+    let listen = (KeyName::Listen, "[::1]:1");
+    assert!(refused(&layers(&[listen], &[("KV_LISTEN", " , ")], None)).contains("environment KV_LISTEN"));
+    assert!(refused(&layers(&[listen], &[], Some("listen = []"))).contains("file kv.toml"));
+    for empty in ["", ","] {
+        let bad = refused(&layers(&[(KeyName::Namespace, empty)], &[("KV_NAMESPACE", "a:task")], None));
+        let says = "namespace = '' (from flag --namespace) is not understood: \
+                    expected NAME:MODE[:DURABILITY], as jobs:task";
+        assert_eq!(bad, says);
+        assert!(refused(&layers(&[(KeyName::Listen, empty)], &[], None)).contains("at least one address"));
+    }
     for little in ["0", "1000KB"] {
         assert!(refused(&layers(&[(KeyName::MaxMemory, little)], &[], None)).contains("at least 1MB"));
     }
@@ -129,6 +168,39 @@ fn a_public_address_needs_a_password() {
     Config::read(&layers(&[public, (KeyName::PasswordFile, "p")], &[], None)).unwrap();
     let (_, merged) = Config::read(&layers(&[public], &[("KV_PASSWORD", "hush")], None)).unwrap();
     assert!(!merged.report().contains("hush"));
+}
+
+#[test]
+fn the_password_has_one_source() {
+    let both = refused(&layers(&[(KeyName::PasswordFile, "p")], &[("KV_PASSWORD", "hush")], None));
+    let says = "password_file (from flag --password-file) and KV_PASSWORD are two passwords: leave one out";
+    assert_eq!(both, says);
+    for other in [
+        layers(&[], &[("KV_PASSWORD", "hush"), ("KV_PASSWORD_FILE", "p")], None),
+        layers(&[], &[("KV_PASSWORD", "hush")], Some("password_file = 'p'")),
+    ] {
+        assert!(refused(&other).contains("two passwords"));
+    }
+    // A higher source of the same setting.
+    let all = layers(&[(KeyName::PasswordFile, "p")], &[("KV_PASSWORD_FILE", "q")], None);
+    assert_eq!(Config::read(&all).unwrap().0.password, PasswordSource::File("p".into()));
+}
+
+#[test]
+fn a_number_that_no_namespace_has_is_no_name_by_mistake() {
+    for text in ["16:task", "099:cache"] {
+        let bad = refused(&layers(&[(KeyName::Namespace, text)], &[], None));
+        let number = text.split(':').next().unwrap();
+        let says = format!(
+            "namespace '{text}': the namespaces have the numbers 0 to 15; one that is to be called '{number}' takes a \
+             table [namespaces.{number}] in the file"
+        );
+        assert_eq!(bad, says);
+    }
+    let named = Config::read(&layers(&[], &[], Some("[namespaces.16]\nmode = 'task'"))).unwrap().0.namespaces;
+    assert_eq!((named[3].name.as_str(), named[3].mode), ("16", Mode::Task));
+    let last = Config::read(&layers(&[(KeyName::Namespace, "15:task")], &[], None)).unwrap().0.namespaces;
+    assert_eq!((last[15].name.as_str(), last[15].mode), ("15", Mode::Task));
 }
 
 #[test]

@@ -8,10 +8,9 @@ use std::task::Poll;
 
 use data_bridge_kv::Waits;
 
-use super::{Connection, mark};
+use super::{Connection, ending, mark};
 use crate::allowance::{FREE_BYTES, Grant};
-use crate::dialogue::Next;
-use crate::mailbox::END;
+use crate::dialogue::{Ending, Next};
 use crate::server::Shared;
 
 /// Smaller buffers do not count one by one.
@@ -50,9 +49,6 @@ impl Drop for Counted {
     }
 }
 
-/// The connection has to end.
-struct Ended;
-
 impl Connection {
     /// Goes on with a command that stopped short: with a part of the allowance, if it needs one, when there is room in
     /// memory, when the disk has answered.
@@ -62,8 +58,8 @@ impl Connection {
         if self.needs > 0 {
             // An error is met again by whoever sends the rest.
             let _ = poll_fn(|cx| Poll::Ready(self.poll_send(cx))).await;
-            if !self.get_grant().await {
-                return Next::End(true);
+            if let Err(ending) = self.get_grant().await {
+                return Next::End(ending);
             }
             if self.shared.engine.holds_writers() {
                 self.wait_for_room().await;
@@ -112,41 +108,43 @@ impl Connection {
         self.needs = self.needs.max(self.dialogue.session.caller.needs.take());
     }
 
-    /// Waits for the part of the allowance that the next command needs. Answers false if the connection has to end.
-    async fn get_grant(&mut self) -> bool {
+    /// Waits for the part of the allowance that the next command needs. An error if the connection has to end.
+    async fn get_grant(&mut self) -> Result<(), Ending> {
         // Who holds nothing waits for nobody who waits.
         self.grant = None;
         self.count();
         let shared = Arc::clone(&self.shared);
-        let Ok(grant) = self.take_turn(shared.allowance.grant(self.needs)).await else { return false };
+        let grant = self.take_turn(shared.allowance.grant(self.needs)).await?;
         self.dialogue.session.caller.most_bytes = grant.as_ref().map_or(FREE_BYTES, Grant::allows);
         self.grant = grant;
         // Room for what is read, for what that becomes in memory, and for the answer, until it is known what is held.
         let thrice = usize::try_from(self.needs.saturating_mul(3)).unwrap_or(usize::MAX);
         self.counted.set(thrice);
-        true
+        Ok(())
     }
 
     /// Waits for its turn to send a large request, once so much of one has come that it is seen to be large. Whoever still
-    /// holds answers does not wait: those may be held up by a client that waits for its requests to be taken. Answers
-    /// false if the connection has to end.
-    pub(super) async fn get_intake(&mut self) -> bool {
+    /// holds answers does not wait: those may be held up by a client that waits for its requests to be taken. An error
+    /// if the connection has to end.
+    pub(super) async fn get_intake(&mut self) -> Result<(), Ending> {
         let rest = self.input.rest();
         if rest.len() as u64 <= FREE_BYTES || self.intake.is_some() || self.grant.is_some() {
-            return true;
+            return Ok(());
         }
         let expected = self.dialogue.expected_bytes(rest) as u64;
         // It is not the client who takes his time.
         self.client.incomplete_since.store(0, Relaxed);
         let shared = Arc::clone(&self.shared);
-        let Ok(intake) = self.take_turn(shared.intake.grant(expected)).await else { return false };
-        self.intake = intake;
+        self.intake = self.take_turn(shared.intake.grant(expected)).await?;
         self.count();
-        true
+        Ok(())
     }
 
     /// Waits for a turn, obeying signals meanwhile; an error if the connection has to end.
-    async fn take_turn(&mut self, turn: impl Future<Output = Option<Grant>>) -> Result<Option<Grant>, Ended> {
+    async fn take_turn(
+        &mut self,
+        turn: impl Future<Output = Option<Grant>>,
+    ) -> Result<Option<Grant>, Ending> {
         let mut turn = pin!(turn);
         loop {
             let event = poll_fn(|cx| match turn.as_mut().poll(cx) {
@@ -155,8 +153,10 @@ impl Connection {
             });
             match event.await {
                 Ok(grant) => return Ok(grant),
-                Err(signals) if signals & END != 0 => return Err(Ended),
-                Err(signals) => self.obey(signals),
+                Err(signals) => match ending(signals) {
+                    Some(ending) => return Err(ending),
+                    None => self.obey(signals),
+                },
             }
         }
     }

@@ -181,12 +181,12 @@ pub(super) fn import(args: &ImportArgs) -> ExitCode {
 }
 
 fn imported(args: &ImportArgs) -> Result<String, Failure> {
-    let store = Store::connect(&args.target)?;
-    let input: Box<dyn BufRead> = match args.source.as_str() {
+    let mut input: Box<dyn BufRead> = match args.source.as_str() {
         "-" => Box::new(BufReader::new(std::io::stdin())),
         path => Box::new(BufReader::new(File::open(path).map_err(|error| format!("{path}: {error}"))?)),
     };
-    let (mut tally, mut batch, mut input) = (Tally::default(), Vec::new(), input);
+    let store = Store::connect(&args.target)?;
+    let (mut tally, mut batch) = (Tally::default(), Vec::new());
     for line in 1_u64.. {
         let mut text = String::new();
         let read = std::io::Read::take(&mut input, LINE_BYTES).read_line(&mut text);

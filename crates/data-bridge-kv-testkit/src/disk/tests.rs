@@ -1,29 +1,10 @@
 //! The contract on both disks, and what the faulty one does when it fails and crashes.
 
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
-
 use data_bridge_kv::disk::{Doubt, RealDisk};
 
 use super::contract::CLAUSES;
 use super::*;
-
-/// A directory that is removed in the end.
-struct Directory(PathBuf);
-
-impl Directory {
-    fn new() -> Self {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        Self(std::env::temp_dir().join(format!("data-bridge-kv-disk-{}-{number}", std::process::id())))
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        std::fs::remove_dir_all(&self.0).expect("the directory is there");
-    }
-}
+use crate::directory::Directory;
 
 fn read(file: &dyn File) -> Vec<u8> {
     let mut bytes = vec![0; file.size().unwrap() as usize];
@@ -38,8 +19,8 @@ fn fault(at: u64, sticky: bool) -> Option<Fault> {
 #[test]
 fn the_real_disk_keeps_the_contract() {
     for (name, clause) in CLAUSES {
-        let directory = Directory::new();
-        let disk = RealDisk::open(&directory.0).unwrap();
+        let directory = Directory::new("disk");
+        let disk = RealDisk::open(directory.path()).unwrap();
         clause(&disk).unwrap_or_else(|error| panic!("{name}: {error}"));
     }
     println!("{} clauses", CLAUSES.len());

@@ -2,8 +2,9 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+
+use data_bridge_kv_testkit::directory::Directory;
 
 /// A RESP2 reply.
 #[derive(Debug)]
@@ -19,24 +20,20 @@ pub enum Resp {
 /// A running server; it ends with this value.
 pub struct Redis {
     server: Child,
-    folder: PathBuf,
+    _folder: Directory,
     stream: BufReader<UnixStream>,
 }
 
 impl Redis {
     /// Starts a server; `None` where none is installed.
     pub fn start() -> Option<Redis> {
-        let folder = std::env::temp_dir().join(format!("redis-equiv-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).expect("a folder for the socket");
+        let folder = Directory::new("redis-equiv");
         let socket = folder.join("socket");
         let mut command = Command::new("redis-server");
         command.args(["--port", "0", "--save", "", "--appendonly", "no", "--unixsocket"]).arg(&socket);
-        let mut server = match command.current_dir(&folder).stdout(Stdio::piped()).spawn() {
+        let mut server = match command.current_dir(folder.path()).stdout(Stdio::piped()).spawn() {
             Ok(server) => server,
-            Err(_) => {
-                let _ = std::fs::remove_dir_all(&folder);
-                return None;
-            }
+            Err(_) => return None,
         };
         let mut log = BufReader::new(server.stdout.take().expect("piped"));
         let mut line = String::new();
@@ -49,7 +46,7 @@ impl Redis {
         // The server must never block on a full pipe.
         std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
         let stream = BufReader::new(UnixStream::connect(&socket).expect("the server listens"));
-        Some(Redis { server, folder, stream })
+        Some(Redis { server, _folder: folder, stream })
     }
 
     /// Sends one command and reads its reply.
@@ -101,6 +98,5 @@ impl Drop for Redis {
     fn drop(&mut self) {
         let _ = self.server.kill();
         let _ = self.server.wait();
-        let _ = std::fs::remove_dir_all(&self.folder);
     }
 }

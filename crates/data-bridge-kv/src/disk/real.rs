@@ -31,7 +31,14 @@ pub struct RealDisk {
 impl RealDisk {
     /// Opens a directory; makes it, and those above it, if it is not there.
     pub fn open(path: &Path) -> io::Result<Self> {
-        DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(path)?;
+        DirBuilder::new().recursive(true).mode(DIRECTORY_MODE).create(path).map_err(|error| {
+            // A file has the name.
+            if error.kind() == io::ErrorKind::AlreadyExists {
+                io::ErrorKind::NotADirectory.into()
+            } else {
+                error
+            }
+        })?;
         Ok(Self { path: path.to_owned(), directory: directory(path)?, _shared: None })
     }
 
@@ -180,22 +187,9 @@ impl File for RealFile {
 mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
 
+    use data_bridge_kv_testkit::directory::Directory;
+
     use super::*;
-
-    /// A directory that is removed in the end.
-    struct Directory(PathBuf);
-
-    impl Directory {
-        fn new(name: &str) -> Self {
-            Self(std::env::temp_dir().join(format!("data-bridge-kv-real-{}-{name}", std::process::id())))
-        }
-    }
-
-    impl Drop for Directory {
-        fn drop(&mut self) {
-            fs::remove_dir_all(&self.0).expect("the directory is there");
-        }
-    }
 
     fn mode(path: &Path) -> u32 {
         fs::metadata(path).expect("there").permissions().mode() & 0o777
@@ -204,24 +198,24 @@ mod tests {
     #[test]
     fn what_is_made_is_private() {
         let root = Directory::new("private");
-        let path = root.0.join("a/b");
+        let path = root.join("a/b");
         let disk = RealDisk::open(&path).expect("directories can be made");
         disk.create("file").expect("a file can be made");
         let _lock = disk.lock().expect("the directory is free");
-        let modes = ["a", "a/b", "a/b/file", "a/b/.lock"].map(|name| mode(&root.0.join(name)));
+        let modes = ["a", "a/b", "a/b/file", "a/b/.lock"].map(|name| mode(&root.join(name)));
         assert_eq!(modes, [0o700, 0o700, 0o600, 0o600]);
     }
 
     #[test]
     fn symbolic_links_are_not_followed() {
         let root = Directory::new("links");
-        let disk = RealDisk::open(&root.0.join("real")).expect("a directory can be made");
-        fs::write(root.0.join("target"), "secret").expect("a file can be written");
-        symlink(root.0.join("target"), root.0.join("real/link")).expect("a link can be made");
-        symlink(root.0.join("target"), root.0.join("real/.lock")).expect("a link can be made");
-        symlink(root.0.join("real"), root.0.join("link")).expect("a link can be made");
+        let disk = RealDisk::open(&root.join("real")).expect("a directory can be made");
+        fs::write(root.join("target"), "secret").expect("a file can be written");
+        symlink(root.join("target"), root.join("real/link")).expect("a link can be made");
+        symlink(root.join("target"), root.join("real/.lock")).expect("a link can be made");
+        symlink(root.join("real"), root.join("link")).expect("a link can be made");
         assert!(disk.open("link").is_err() && disk.lock().is_err() && disk.create("link").is_err());
-        assert!(RealDisk::open(&root.0.join("link")).is_err());
+        assert!(RealDisk::open(&root.join("link")).is_err());
     }
 
     #[test]
@@ -241,15 +235,15 @@ mod tests {
     #[test]
     fn readers_share_a_directory_that_nobody_has_taken() {
         let root = Directory::new("readers");
-        let disk = RealDisk::open(&root.0).expect("a directory can be made");
-        assert!(RealDisk::open_to_read(&root.0.join("none")).is_err() && disk.list().is_ok());
-        let _without_a_lock = RealDisk::open_to_read(&root.0).expect("nobody has taken it");
-        assert!(!root.0.join(LOCK_NAME).exists(), "whoever reads makes nothing");
+        let disk = RealDisk::open(root.path()).expect("a directory can be made");
+        assert!(RealDisk::open_to_read(&root.join("none")).is_err() && disk.list().is_ok());
+        let _without_a_lock = RealDisk::open_to_read(root.path()).expect("nobody has taken it");
+        assert!(!root.join(LOCK_NAME).exists(), "whoever reads makes nothing");
         let lock = disk.lock().expect("the directory is free");
-        let refused = RealDisk::open_to_read(&root.0).expect_err("it is taken");
+        let refused = RealDisk::open_to_read(root.path()).expect_err("it is taken");
         assert_eq!(refused.to_string(), format!("this process already (pid {})", std::process::id()));
         drop(lock);
-        let readers = [(); 2].map(|()| RealDisk::open_to_read(&root.0).expect("it is free again"));
+        let readers = [(); 2].map(|()| RealDisk::open_to_read(root.path()).expect("it is free again"));
         let refused = disk.lock().err().expect("it is read");
         assert_eq!(
             (refused.kind(), &*refused.to_string()),
@@ -262,9 +256,9 @@ mod tests {
     #[test]
     fn opening_again_finds_what_was_there() {
         let root = Directory::new("again");
-        let disk = RealDisk::open(&root.0).expect("a directory can be made");
+        let disk = RealDisk::open(root.path()).expect("a directory can be made");
         disk.create("file").and_then(|file| file.write_at(b"x", 0)).expect("a file can be made");
-        let again = RealDisk::open(&root.0).expect("it is there");
+        let again = RealDisk::open(root.path()).expect("it is there");
         assert_eq!(again.list().expect("names"), ["file"]);
         let _lock = disk.lock().expect("the directory is free");
         let refused = again.lock().err().expect("the lock holds between openings");

@@ -187,7 +187,6 @@ impl Core {
     pub(super) fn stats(&self) -> Stats {
         let mut stats = Stats {
             max_memory: self.budget.limit(),
-            used_memory: self.budget.used(),
             memory_target: self.budget.target(),
             started_ms: self.started_ms,
             tier: self.tier.as_ref().map(Tier::stats),
@@ -211,6 +210,9 @@ impl Core {
             }
             stats.namespaces.push(sum);
         }
+        // The account lags behind the shards by a little: with it the whole would be less than its parts.
+        let of_namespaces = stats.namespaces.iter().map(|one| one.bytes as u64).sum::<u64>();
+        stats.used_memory = of_namespaces + self.budget.beside();
         stats
     }
 }

@@ -61,6 +61,8 @@ fn a_cache_of_small_values_fills_up_without_an_error() {
         cache.run(&format!("GET key:{number}"));
     }
     let stats = cache.engine.stats();
+    let sum: usize = stats.namespaces.iter().map(|one| one.bytes).sum();
+    assert_eq!(stats.used_memory, sum as u64, "what is used is what the namespaces take");
     assert!(stats.used_memory < limit + limit / 20, "{} bytes in use", stats.used_memory);
     assert!(stats.namespaces[0].evicted > 10_000);
 }

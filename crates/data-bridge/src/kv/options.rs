@@ -17,7 +17,7 @@ use super::{convert, doorway, errors};
 pub fn data(path: &Path, max_disk: Option<u64>) -> Result<DataDirectory> {
     DataDirectory::open(path, move |free| max_disk.unwrap_or(free / 4 * 3)).map_err(|error| {
         if error.kind() != ErrorKind::Locked {
-            return Error::new(error.kind(), format!("{}: {}", path.display(), error.message()));
+            return error;
         }
         let instead = "share its store, or let `data-bridge-kv serve --data` have it and use kv.connect()";
         Error::new(error.kind(), format!("{}: {instead}", error.message()))
