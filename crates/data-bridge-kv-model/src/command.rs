@@ -31,7 +31,7 @@ pub use scalar::{Condition, Expiry, ScalarCommand, SetOptions, SetReply};
 pub use set::{SetCommand, SetOperation};
 pub use state::{Expected, StateCommand, Target, Transition, Until};
 pub use table::Spec;
-pub use zset::{AddOptions, RangeBy, ScoreBound, ZSetCommand};
+pub use zset::{AddOptions, LexBound, RangeBy, ScoreBound, ZSetCommand};
 
 /// One command with its arguments.
 #[derive(Clone, Copy, Debug)]

@@ -70,7 +70,7 @@ impl<'a> Command<'a> {
             Command::List(command) => list(command),
             Command::Set(command) => set(command),
             Command::Hash(command) => KeySet::One(hash(command)),
-            Command::ZSet(command) => KeySet::One(zset(command)),
+            Command::ZSet(command) => zset(command),
             Command::State(command) => state(command),
             Command::Connection(_) => KeySet::None,
         }
@@ -168,7 +168,7 @@ fn hash<'a>(command: &HashCommand<'a>) -> Key<'a> {
     }
 }
 
-fn zset<'a>(command: &ZSetCommand<'a>) -> Key<'a> {
+fn zset<'a>(command: &ZSetCommand<'a>) -> KeySet<'a> {
     match command {
         ZSetCommand::Add { key, .. }
         | ZSetCommand::Remove { key, .. }
@@ -181,7 +181,8 @@ fn zset<'a>(command: &ZSetCommand<'a>) -> Key<'a> {
         | ZSetCommand::RemoveRange { key, .. }
         | ZSetCommand::Pop { key, .. }
         | ZSetCommand::Random { key, .. }
-        | ZSetCommand::Scan { key, .. } => *key,
+        | ZSetCommand::Scan { key, .. } => KeySet::One(*key),
+        ZSetCommand::StoreRange { to, from, .. } => KeySet::Two(*to, *from),
     }
 }
 

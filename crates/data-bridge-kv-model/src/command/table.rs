@@ -356,7 +356,7 @@ commands! {
     ZREVRANK 0x0C8 "ZREVRANK" zset::zrevrank, 2, 3, READ | FAST | ELEMENT, ONE,
         "Position from the highest score";
     ZRANGE 0x0C9 "ZRANGE" zset::zrange, 3, MANY, READ, ONE,
-        "Members of a range; BYSCORE REV LIMIT WITHSCORES";
+        "Members of a range; BYSCORE BYLEX REV LIMIT WITHSCORES";
     ZREVRANGE 0x0CA "ZREVRANGE" zset::zrevrange, 3, 4, READ, ONE,
         "Members from the highest score";
     ZRANGEBYSCORE 0x0CB "ZRANGEBYSCORE" zset::zrangebyscore, 3, MANY, READ, ONE,
@@ -375,6 +375,16 @@ commands! {
         "Random members";
     ZSCAN 0x0D2 "ZSCAN" zset::zscan, 2, MANY, READ, ONE,
         "Walk over members and scores";
+    ZLEXCOUNT 0x0D3 "ZLEXCOUNT" zset::zlexcount, 3, 3, READ | FAST, ONE,
+        "Members in a range of members";
+    ZRANGEBYLEX 0x0D4 "ZRANGEBYLEX" zset::zrangebylex, 3, MANY, READ, ONE,
+        "Members of a range of members";
+    ZREVRANGEBYLEX 0x0D5 "ZREVRANGEBYLEX" zset::zrevrangebylex, 3, MANY, READ, ONE,
+        "Members of a range of members, from the highest";
+    ZREMRANGEBYLEX 0x0D6 "ZREMRANGEBYLEX" zset::zremrangebylex, 3, 3, WRITE, ONE,
+        "Remove members by a range of members";
+    ZRANGESTORE 0x0D7 "ZRANGESTORE" zset::zrangestore, 4, MANY, WRITE | GROWS, TWO,
+        "Store the members of a range; BYSCORE BYLEX REV LIMIT";
     KV_CAS 0x0E0 "KV.CAS" state::cas, 4, MANY, WRITE | GROWS | FAST, ONE,
         "Write where the value is what is expected";
     KV_CAD 0x0E1 "KV.CAD" state::cad, 2, 3, WRITE | FAST, ONE,

@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use data_bridge_kv_model::command::{AddOptions, RangeBy, ScoreBound, ZSetCommand};
+use data_bridge_kv_model::command::{AddOptions, Expiry, LexBound, RangeBy, ScoreBound, ZSetCommand};
 use data_bridge_kv_model::value::SortedSet;
 use data_bridge_kv_model::{Arg, Error, Kind, Reply, Result, Shape, Value};
 
@@ -127,6 +127,13 @@ impl Space {
                 self.keep_scored(key.as_str(), set.len(), kept);
                 Ok(count(removed.len()))
             }
+            ZSetCommand::StoreRange { to, from, by, reverse } => {
+                let stored = self.sorted_set(from.as_str())?;
+                let mut members = range(&stored, *by, *reverse)?;
+                members.sort_by(order);
+                let kind = stored.map_or(Kind::Float, |(kind, _)| kind);
+                Ok(self.store_scored(to.as_str(), kind, members))
+            }
             ZSetCommand::Pop { key, highest, count } => {
                 let set = self.scored(key.as_str())?;
                 let taken = count.unwrap_or(1).min(set.len());
@@ -160,6 +167,18 @@ impl Space {
         }
     }
 
+    /// Stores a result over whatever is there.
+    fn store_scored(&mut self, key: &str, kind: Kind, members: Vec<Scored>) -> Reply {
+        let length = members.len();
+        if length == 0 {
+            self.entries.remove(key);
+        } else {
+            let deadline = self.deadline_of(key, Expiry::Default);
+            self.put(key, sorted_set(kind, members), deadline);
+        }
+        count(length)
+    }
+
     fn read_zset(&self, command: &ZSetCommand<'_>) -> Answer {
         Ok(match command {
             ZSetCommand::Score { key, member } => {
@@ -172,10 +191,8 @@ impl Space {
                 Reply::Container(Shape::Array, scores.collect::<Result<_>>()?)
             }
             ZSetCommand::Length { key } => count(self.scored(key.as_str())?.len()),
-            ZSetCommand::Count { key, low, high } => {
-                let set = self.sorted_set(key.as_str())?;
-                let by = RangeBy::Score { low: *low, high: *high, offset: 0, count: -1 };
-                count(range(&set, by, false)?.len())
+            ZSetCommand::Count { key, by } => {
+                count(range(&self.sorted_set(key.as_str())?, *by, false)?.len())
             }
             ZSetCommand::Rank { key, member, reverse, with_score } => {
                 let set = self.scored(key.as_str())?;
@@ -294,7 +311,34 @@ fn range(stored: &Option<(Kind, Vec<Scored>)>, by: RangeBy<'_>, reverse: bool) -
             }
             Ok(inside.into_iter().skip(offset).take(count).collect())
         }
+        RangeBy::Lex { low, high, offset, count } => {
+            let count = usize::try_from(count).unwrap_or(usize::MAX);
+            if reverse {
+                set.reverse();
+            }
+            let (start, end) = (before(&set, low, false), before(&set, high, true));
+            let mut inside = set[start..end.max(start)].to_vec();
+            if reverse {
+                inside.reverse();
+            }
+            Ok(inside.into_iter().skip(offset).take(count).collect())
+        }
     }
+}
+
+/// How many members stand before a bound. Those that are neither Text nor Bytes stand behind all that are. A binary search, since
+/// in a set of several scores there is no right answer, only one that both find.
+fn before(set: &[Scored], bound: LexBound<'_>, including_equal: bool) -> usize {
+    let (bound, including) = match bound {
+        LexBound::Lowest => return 0,
+        LexBound::Highest => return set.len(),
+        LexBound::Included(bound) => (bound, including_equal),
+        LexBound::Excluded(bound) => (bound, !including_equal),
+    };
+    let is_before = |(_, member): &Scored| {
+        content(member).is_some_and(|bytes| bytes < bound || including && bytes == bound)
+    };
+    if set.last().is_some_and(is_before) { set.len() } else { set.partition_point(is_before) }
 }
 
 fn is_above(number: &Value, low: ScoreBound<'_>) -> Result<bool> {

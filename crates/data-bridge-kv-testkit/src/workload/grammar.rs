@@ -4,7 +4,7 @@
 //! followed by B. Upper-case words stand for themselves; a lower-case token is made by `words.rs`:
 //!
 //! ```text
-//! key value member text state field    int index count picks offset float number score bound
+//! key value member text state field    int index count picks offset float number score bound lex
 //! seconds ms at atms (absolute)        glob version kind redistype
 //! ```
 
@@ -127,6 +127,10 @@ rules! {
         ZREVRANGE "key index index ?WITHSCORES", ZRANGEBYSCORE "key bound bound ?WITHSCORES ?LIMIT_index_index",
         ZREVRANGEBYSCORE "key bound bound ?WITHSCORES ?LIMIT_index_index", ZREMRANGEBYRANK "key index index",
         ZREMRANGEBYSCORE "key bound bound", ZPOPMIN "key ?count", ZPOPMAX "key ?count",
+        ZLEXCOUNT "key lex lex", ZRANGEBYLEX "key lex lex ?LIMIT_index_index", ZREMRANGEBYLEX "key lex lex",
+        ZREVRANGEBYLEX "key lex lex ?LIMIT_index_index", ZRANGE "key lex lex BYLEX ?REV ?LIMIT_index_index",
+        ZRANGESTORE "key key index index ?REV", ZRANGESTORE "key key lex lex BYLEX ?REV ?LIMIT_index_index",
+        ZRANGESTORE "key key bound bound BYSCORE ?REV ?LIMIT_index_index",
         ZRANDMEMBER "key ?picks", ZRANDMEMBER "key picks WITHSCORES", ZSCAN "key 0 ?MATCH_glob ?COUNT_100",
     }
     ZSet false {

@@ -106,6 +106,11 @@ impl Generator<'_> {
             "number" => self.number(),
             "score" => self.score(),
             "bound" => self.bound(),
+            "lex" => {
+                let text =
+                    *self.random.pick(&["-", "+", "-", "+", "[a", "(a", "[b", "(c", "[5", "[", "(", "x", ""]);
+                self.name(text)
+            }
             "seconds" => self.pick_integer(&[1, 2, 100, 1000, -1, 0]),
             "ms" => self.pick_integer(&[1, 5, 50, 1000, 100_000, 1_000_000]),
             "at" => self.around(self.now / 1000, &[-1, 1, 2, 100]),

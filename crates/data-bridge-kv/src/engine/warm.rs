@@ -4,7 +4,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use data_bridge_kv_model::command::{
-    Condition, KeyCommand, ScalarCommand, SetCommand, SetOperation, SetReply,
+    Condition, KeyCommand, ScalarCommand, SetCommand, SetOperation, SetReply, ZSetCommand,
 };
 use data_bridge_kv_model::{Command, Key, KeySet, ReplyBuf};
 
@@ -43,6 +43,28 @@ pub(super) fn looks_at_values(space: &Space, command: &Command<'_>) -> bool {
         _ => false,
     };
     !blind || space.settings().graph.is_some()
+}
+
+/// Bytes that a command puts together from collections, beside those themselves, at most.
+fn gathered_bytes(txn: &mut Txn<'_>, command: &Command<'_>) -> usize {
+    let mut bytes_of = |key: Key<'_>| {
+        let place = txn.place(key);
+        txn.peek(place).map_or(0, |entry| encoded_len(entry.value()))
+    };
+    let (gathered, builds) = match command {
+        Command::Set(SetCommand::Combine { operation, keys, store }) => {
+            let mut bytes = keys.iter().map(bytes_of);
+            let gathered = match operation {
+                SetOperation::Union => bytes.sum(),
+                SetOperation::Intersection | SetOperation::Difference => bytes.next().unwrap_or(0),
+            };
+            (gathered, store.is_some())
+        }
+        Command::ZSet(ZSetCommand::StoreRange { from, .. }) => (bytes_of(*from), true),
+        _ => (0, false),
+    };
+    // What stays has its members one by one.
+    if builds { gathered.saturating_mul(2) } else { gathered }
 }
 
 /// The step on one key, or what it reads beside memory.
@@ -145,21 +167,10 @@ impl Core {
         mut txn: Txn<'a>,
         command: &Command<'_>,
     ) -> Step<Txn<'a>> {
-        let Command::Set(SetCommand::Combine { operation, keys, store }) = command else { return Ok(txn) };
         if caller.most_bytes == u64::MAX {
             return Ok(txn);
         }
-        let mut bytes = keys.iter().map(|key| {
-            let place = txn.place(key);
-            txn.peek(place).map_or(0, |entry| encoded_len(entry.value()))
-        });
-        let gathered: usize = match operation {
-            SetOperation::Union => bytes.sum(),
-            SetOperation::Intersection | SetOperation::Difference => bytes.next().unwrap_or(0),
-        };
-        // What stays has its members one by one.
-        let bytes = if store.is_some() { gathered.saturating_mul(2) } else { gathered };
-        if let Err(halt) = caller.means().check(bytes as u64) {
+        if let Err(halt) = caller.means().check(gathered_bytes(&mut txn, command) as u64) {
             txn.finish().send();
             return Err(halt);
         }
