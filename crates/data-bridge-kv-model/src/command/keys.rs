@@ -144,6 +144,7 @@ fn set<'a>(command: &SetCommand<'a>) -> KeySet<'a> {
         | SetCommand::Scan { key, .. } => KeySet::One(*key),
         SetCommand::Move { from, to, .. } => KeySet::Two(*from, *to),
         SetCommand::Combine { store, keys, .. } => KeySet::Many(*store, *keys),
+        SetCommand::CountCommon { keys, .. } => KeySet::Many(None, *keys),
     }
 }
 
@@ -183,6 +184,8 @@ fn zset<'a>(command: &ZSetCommand<'a>) -> KeySet<'a> {
         | ZSetCommand::Random { key, .. }
         | ZSetCommand::Scan { key, .. } => KeySet::One(*key),
         ZSetCommand::StoreRange { to, from, .. } => KeySet::Two(*to, *from),
+        ZSetCommand::Combine { store, combination, .. } => KeySet::Many(*store, combination.keys),
+        ZSetCommand::CountCommon { keys, .. } => KeySet::Many(None, *keys),
     }
 }
 

@@ -40,6 +40,9 @@ pub const DIRECT: Flags = 4096;
 /// What it writes is a sum: of the number that is there and its second argument, or 1.
 pub const ADDS: Flags = 8192;
 
+/// Behind its keys at fixed places it has the number of others, and then those.
+pub const COUNTED: Flags = 16384;
+
 /// Where a command's keys stand among its arguments, counted from 1 as Redis's `COMMAND` does; `last` counts
 /// from the end if negative; `first` 0 = no keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -299,6 +302,8 @@ commands! {
         "Store the union";
     SDIFFSTORE 0x08F "SDIFFSTORE" set::sdiffstore, 2, MANY, WRITE | GROWS, ALL,
         "Store the difference";
+    SINTERCARD 0x090 "SINTERCARD" set::sintercard, 2, MANY, READ | COUNTED, NONE,
+        "Number of members of all sets; LIMIT";
     HSET 0x0A0 "HSET" hash::hset, 3, MANY, WRITE | GROWS | FAST | ELEMENT, ONE,
         "Set fields";
     HMSET 0x0A1 "HMSET" hash::hmset, 3, MANY, WRITE | GROWS | FAST | REPEATABLE | ELEMENT, ONE,
@@ -403,6 +408,20 @@ commands! {
         "Push changes of a key or prefix";
     KV_UNWATCH 0x0E8 "KV.UNWATCH" state::unwatch, 1, 1, READ | STREAM, NONE,
         "End a watch";
+    ZUNION 0x0F0 "ZUNION" zset::zunion, 2, MANY, READ | COUNTED, NONE,
+        "Members of any set; WEIGHTS AGGREGATE WITHSCORES";
+    ZINTER 0x0F1 "ZINTER" zset::zinter, 2, MANY, READ | COUNTED, NONE,
+        "Members of all sets; WEIGHTS AGGREGATE WITHSCORES";
+    ZDIFF 0x0F2 "ZDIFF" zset::zdiff, 2, MANY, READ | COUNTED, NONE,
+        "Members of the first set only; WITHSCORES";
+    ZUNIONSTORE 0x0F3 "ZUNIONSTORE" zset::zunionstore, 3, MANY, WRITE | GROWS | COUNTED, ONE,
+        "Store the union; WEIGHTS AGGREGATE";
+    ZINTERSTORE 0x0F4 "ZINTERSTORE" zset::zinterstore, 3, MANY, WRITE | GROWS | COUNTED, ONE,
+        "Store the intersection; WEIGHTS AGGREGATE";
+    ZDIFFSTORE 0x0F5 "ZDIFFSTORE" zset::zdiffstore, 3, MANY, WRITE | GROWS | COUNTED, ONE,
+        "Store the difference";
+    ZINTERCARD 0x0F6 "ZINTERCARD" zset::zintercard, 2, MANY, READ | COUNTED, NONE,
+        "Number of members of all sets; LIMIT";
     PING 0x100 "PING" connection::ping, 0, 1, CONNECTION | FAST, NONE,
         "Answer PONG or the text";
     ECHO 0x101 "ECHO" connection::echo, 1, 1, CONNECTION | FAST, NONE,

@@ -1,11 +1,12 @@
 //! Commands on sorted sets.
 
-use super::Command;
 use super::key::{ScanOptions, member_options, scan_cursor};
-use super::set::random_count;
+use super::set::{common_limit, random_count};
+use super::{Command, Keys, SetOperation};
 use crate::arg::{Arg, Args};
 use crate::error::{Error, Result};
 use crate::key::Key;
+use crate::kind::Kind;
 
 /// Options of ZADD.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,6 +63,31 @@ pub enum RangeBy<'a> {
     Lex { low: LexBound<'a>, high: LexBound<'a>, offset: usize, count: i64 },
 }
 
+/// What becomes of the scores that a member has in several sets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Aggregate {
+    /// Their sum.
+    #[default]
+    Sum,
+    /// The lowest.
+    Lowest,
+    /// The highest.
+    Highest,
+}
+
+/// How several sets and sorted sets are made one.
+#[derive(Clone, Copy, Debug)]
+pub struct Combination<'a> {
+    /// Which members it has.
+    pub operation: SetOperation,
+    /// The sets.
+    pub keys: Keys<'a>,
+    /// What the scores of each are multiplied by; none if there is nothing to multiply by.
+    pub weights: &'a [Arg<'a>],
+    /// Which scores its members have.
+    pub aggregate: Aggregate,
+}
+
 /// A command on a sorted set.
 #[expect(missing_docs, reason = "fields are named as the command's arguments")]
 #[derive(Clone, Copy, Debug)]
@@ -86,6 +112,10 @@ pub enum ZSetCommand<'a> {
     StoreRange { to: Key<'a>, from: Key<'a>, by: RangeBy<'a>, reverse: bool },
     /// Removes the members of a range; answers how many.
     RemoveRange { key: Key<'a>, by: RangeBy<'a> },
+    /// Combines sets and sorted sets; with `store` writes the result there and answers its length.
+    Combine { store: Option<Key<'a>>, combination: Combination<'a>, with_scores: bool },
+    /// How many members all sets and sorted sets have, at most `limit` if that is not 0.
+    CountCommon { keys: Keys<'a>, limit: usize },
     /// Takes the members with the lowest or highest scores.
     Pop { key: Key<'a>, highest: bool, count: Option<usize> },
     /// Random members; a negative count allows repeats.
@@ -319,6 +349,93 @@ pub(super) fn zremrangebyscore<'a>(args: &mut Args<'a>) -> Parsed<'a> {
 
 pub(super) fn zremrangebylex<'a>(args: &mut Args<'a>) -> Parsed<'a> {
     wrap(ZSetCommand::RemoveRange { key: args.key()?, by: lex(args)? })
+}
+
+/// `numkeys key…`.
+fn counted_keys<'a>(args: &mut Args<'a>, command: &str) -> Result<Keys<'a>> {
+    let count = args.next_arg()?.int()?;
+    if count < 1 {
+        return Err(Error::invalid(format!("at least 1 input key is needed for '{command}' command")));
+    }
+    Keys::new(args.take(usize::try_from(count).unwrap_or(usize::MAX))?, 1)
+}
+
+/// `numkeys key… [WEIGHTS weight…] [AGGREGATE SUM|MIN|MAX] [WITHSCORES]`; a difference has no weights and nothing to aggregate,
+/// and what is stored is not shown.
+fn combine<'a>(
+    args: &mut Args<'a>,
+    operation: SetOperation,
+    store: Option<Key<'a>>,
+    command: &str,
+) -> Parsed<'a> {
+    let keys = counted_keys(args, command)?;
+    let mut combination = Combination { operation, keys, weights: &[], aggregate: Aggregate::Sum };
+    let (weighs, mut with_scores) = (operation != SetOperation::Difference, false);
+    while !args.is_empty() {
+        if weighs && args.word("WEIGHTS") {
+            combination.weights = args.take(keys.len())?;
+            combination.weights.iter().try_for_each(|weight| check_weight(*weight))?;
+        } else if weighs && args.word("AGGREGATE") {
+            combination.aggregate = aggregate(args)?;
+        } else if store.is_none() && args.word("WITHSCORES") {
+            with_scores = true;
+        } else {
+            return Err(Error::syntax());
+        }
+    }
+    wrap(ZSetCommand::Combine { store, combination, with_scores })
+}
+
+/// A weight is a number as a score is.
+fn check_weight(weight: Arg<'_>) -> Result<()> {
+    let is_decimal = matches!(weight, Arg::Value(value) if value.kind() == Kind::Decimal);
+    if is_decimal || weight.float().is_ok() {
+        return Ok(());
+    }
+    Err(Error::invalid("weight value is not a float"))
+}
+
+fn aggregate(args: &mut Args<'_>) -> Result<Aggregate> {
+    if args.word("SUM") {
+        Ok(Aggregate::Sum)
+    } else if args.word("MIN") {
+        Ok(Aggregate::Lowest)
+    } else if args.word("MAX") {
+        Ok(Aggregate::Highest)
+    } else {
+        Err(Error::syntax())
+    }
+}
+
+pub(super) fn zunion<'a>(args: &mut Args<'a>) -> Parsed<'a> {
+    combine(args, SetOperation::Union, None, "zunion")
+}
+
+pub(super) fn zinter<'a>(args: &mut Args<'a>) -> Parsed<'a> {
+    combine(args, SetOperation::Intersection, None, "zinter")
+}
+
+pub(super) fn zdiff<'a>(args: &mut Args<'a>) -> Parsed<'a> {
+    combine(args, SetOperation::Difference, None, "zdiff")
+}
+
+pub(super) fn zunionstore<'a>(args: &mut Args<'a>) -> Parsed<'a> {
+    let store = args.key()?;
+    combine(args, SetOperation::Union, Some(store), "zunionstore")
+}
+
+pub(super) fn zinterstore<'a>(args: &mut Args<'a>) -> Parsed<'a> {
+    let store = args.key()?;
+    combine(args, SetOperation::Intersection, Some(store), "zinterstore")
+}
+
+pub(super) fn zdiffstore<'a>(args: &mut Args<'a>) -> Parsed<'a> {
+    let store = args.key()?;
+    combine(args, SetOperation::Difference, Some(store), "zdiffstore")
+}
+
+pub(super) fn zintercard<'a>(args: &mut Args<'a>) -> Parsed<'a> {
+    wrap(ZSetCommand::CountCommon { keys: counted_keys(args, "zintercard")?, limit: common_limit(args)? })
 }
 
 fn pop<'a>(args: &mut Args<'a>, highest: bool) -> Parsed<'a> {

@@ -4,7 +4,7 @@
 //! followed by B. Upper-case words stand for themselves; a lower-case token is made by `words.rs`:
 //!
 //! ```text
-//! key value member text state field    int index count picks offset float number score bound lex
+//! key value member text state field    int index count picks offset float number score bound lex weight
 //! seconds ms at atms (absolute)        glob version kind redistype
 //! ```
 
@@ -106,6 +106,7 @@ rules! {
         SMISMEMBER "key member+", SMEMBERS "key", SCARD "key", SPOP "key ?count", SRANDMEMBER "key ?picks",
         SSCAN "key 0 ?MATCH_glob ?COUNT_100", SMOVE "key key member", SINTER "key+", SUNION "key+", SDIFF "key+",
         SINTERSTORE "key key+", SUNIONSTORE "key key+", SDIFFSTORE "key key+",
+        SINTERCARD "1|2 key ?LIMIT_count", SINTERCARD "2 key key ?LIMIT_count",
     }
     Hash true {
         HSET "key member_value+", HSET "key member_value+", HMSET "key member_value+", HSETNX "key member value",
@@ -127,6 +128,13 @@ rules! {
         ZREVRANGE "key index index ?WITHSCORES", ZRANGEBYSCORE "key bound bound ?WITHSCORES ?LIMIT_index_index",
         ZREVRANGEBYSCORE "key bound bound ?WITHSCORES ?LIMIT_index_index", ZREMRANGEBYRANK "key index index",
         ZREMRANGEBYSCORE "key bound bound", ZPOPMIN "key ?count", ZPOPMAX "key ?count",
+        ZUNION "2 key key ?AGGREGATE_SUM|AGGREGATE_MIN|AGGREGATE_MAX ?WITHSCORES", ZDIFF "2 key key ?WITHSCORES",
+        ZUNION "1 key ?WEIGHTS_weight ?WITHSCORES", ZINTER "1|2 key ?WITHSCORES",
+        ZINTER "2 key key ?WEIGHTS_weight_weight ?AGGREGATE_MIN|AGGREGATE_MAX ?WITHSCORES",
+        ZUNIONSTORE "key 2 key key ?WEIGHTS_weight_weight ?AGGREGATE_SUM|AGGREGATE_MIN|AGGREGATE_MAX",
+        ZUNIONSTORE "key 3 key key key", ZINTERSTORE "key 2 key key ?WEIGHTS_weight_weight",
+        ZINTERSTORE "key 3 key key key ?AGGREGATE_MIN|AGGREGATE_MAX", ZDIFFSTORE "key 2 key key",
+        ZINTERCARD "2 key key ?LIMIT_count", ZINTERCARD "1 key ?LIMIT_count",
         ZLEXCOUNT "key lex lex", ZRANGEBYLEX "key lex lex ?LIMIT_index_index", ZREMRANGEBYLEX "key lex lex",
         ZREVRANGEBYLEX "key lex lex ?LIMIT_index_index", ZRANGE "key lex lex BYLEX ?REV ?LIMIT_index_index",
         ZRANGESTORE "key key index index ?REV", ZRANGESTORE "key key lex lex BYLEX ?REV ?LIMIT_index_index",

@@ -106,6 +106,7 @@ impl Generator<'_> {
             "number" => self.number(),
             "score" => self.score(),
             "bound" => self.bound(),
+            "weight" => self.pick_weight(),
             "lex" => {
                 let text =
                     *self.random.pick(&["-", "+", "-", "+", "[a", "(a", "[b", "(c", "[5", "[", "(", "x", ""]);
@@ -322,6 +323,14 @@ impl Generator<'_> {
             return self.score();
         }
         let text = *self.random.pick(&["-inf", "+inf", "1", "(1", "2", "(0.1", "-1.5", "300", "x", "inf"]);
+        self.name(text)
+    }
+
+    fn pick_weight(&mut self) -> Word {
+        if self.typed && self.random.one_in(3) {
+            return self.score();
+        }
+        let text = *self.random.pick(&["2", "1", "0", "-1.5", "inf", "0.1", "x"]);
         self.name(text)
     }
 

@@ -16,6 +16,8 @@ use crate::shard::{Shard, Space, Txn};
 use crate::table::NewValue;
 use crate::wal::Lsn;
 
+mod combination;
+
 /// Gives one member of a sorted set that is there a score. Answers `None`, having done nothing, where it takes more.
 #[inline]
 pub fn run_short(
@@ -73,6 +75,10 @@ pub fn run(txn: &mut Txn<'_>, command: &ZSetCommand<'_>, out: &mut ReplyBuf) -> 
         ZSetCommand::Range { key, by, reverse, with_scores } => {
             range(txn, *key, *by, *reverse, *with_scores, out)
         }
+        ZSetCommand::Combine { store, combination, with_scores } => {
+            combination::combine(txn, *store, combination, *with_scores, out)
+        }
+        ZSetCommand::CountCommon { keys, limit } => combination::count_common(txn, *keys, *limit, out),
         ZSetCommand::StoreRange { to, from, by, reverse } => store_range(txn, *to, *from, *by, *reverse, out),
         ZSetCommand::RemoveRange { key, by } => {
             let range = match read(txn, *key)? {
@@ -391,26 +397,34 @@ fn range(
     with_scores: bool,
     out: &mut ReplyBuf,
 ) -> Result<()> {
-    let shape = if with_scores { Shape::Scored } else { Shape::Array };
     let Some(set) = read(txn, key)? else {
-        out.container(shape, 0);
+        put_range(0, std::iter::empty(), with_scores, out);
         return Ok(());
     };
     let ranks = ranks(set, by, reverse)?;
-    out.container(shape, ranks.len());
-    let mut put = |(member, score): (&Packed, Score)| {
+    let (length, members) = (ranks.len(), set.range(ranks.start, ranks.end));
+    if reverse {
+        put_range(length, members.rev(), with_scores, out);
+    } else {
+        put_range(length, members, with_scores, out);
+    }
+    Ok(())
+}
+
+/// Answers so many members, with their scores or without.
+fn put_range<'s>(
+    length: usize,
+    members: impl Iterator<Item = (&'s Packed, Score)>,
+    with_scores: bool,
+    out: &mut ReplyBuf,
+) {
+    out.container(if with_scores { Shape::Scored } else { Shape::Array }, length);
+    members.for_each(|(member, score)| {
         out.value(member.value());
         if with_scores {
             put_score(score, out);
         }
-    };
-    let members = set.range(ranks.start, ranks.end);
-    if reverse {
-        members.rev().for_each(&mut put)
-    } else {
-        members.for_each(&mut put)
-    }
-    Ok(())
+    });
 }
 
 fn store_range(
