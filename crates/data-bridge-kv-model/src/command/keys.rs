@@ -95,14 +95,16 @@ fn scalar<'a>(command: &ScalarCommand<'a>) -> KeySet<'a> {
 
 fn key<'a>(command: &KeyCommand<'a>) -> KeySet<'a> {
     match command {
-        KeyCommand::Delete { keys } | KeyCommand::Exists { keys } => KeySet::Many(None, *keys),
+        KeyCommand::Delete { keys } | KeyCommand::Exists { keys } | KeyCommand::Touch { keys } => {
+            KeySet::Many(None, *keys)
+        }
         KeyCommand::Expire { key, .. }
         | KeyCommand::Ttl { key, .. }
         | KeyCommand::Persist { key }
         | KeyCommand::Type { key }
         | KeyCommand::Kind { key }
         | KeyCommand::Memory { key } => KeySet::One(*key),
-        KeyCommand::Rename { from, to, .. } => KeySet::Two(*from, *to),
+        KeyCommand::Rename { from, to, .. } | KeyCommand::Copy { from, to, .. } => KeySet::Two(*from, *to),
         KeyCommand::Scan { .. }
         | KeyCommand::Keys { .. }
         | KeyCommand::Random

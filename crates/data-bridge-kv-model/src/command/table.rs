@@ -234,6 +234,10 @@ commands! {
         "Wait until everything done so far is on disk";
     WAITAOF 0x049 "WAITAOF" key::waitaof, 3, 3, READ, NONE,
         "The same in Redis's words";
+    COPY 0x04A "COPY" key::copy, 2, MANY, WRITE | GROWS, TWO,
+        "Copy a value with its deadline; REPLACE";
+    TOUCH 0x04B "TOUCH" key::touch, 1, MANY, READ | FAST, ALL,
+        "Count existing keys and use them";
     LPUSH 0x060 "LPUSH" list::lpush, 2, MANY, WRITE | GROWS | FAST, ONE,
         "Add elements at the head";
     RPUSH 0x061 "RPUSH" list::rpush, 2, MANY, WRITE | GROWS | FAST, ONE,

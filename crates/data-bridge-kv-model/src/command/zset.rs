@@ -265,10 +265,11 @@ fn range<'a>(args: &mut Args<'a>, settled: Option<(Order, bool)>, store: Option<
         }
     }
     let (low, high) = if reverse { (second, first) } else { (first, second) };
+    let is_limited = count != -1;
     // A negative offset leaves nothing.
     let (offset, count) = usize::try_from(offset).map_or((0, 0), |offset| (offset, count));
     let by = match order.unwrap_or(Order::Rank) {
-        Order::Rank if count != -1 => {
+        Order::Rank if is_limited => {
             let message = "syntax error, LIMIT is only supported in combination with either BYSCORE or BYLEX";
             return Err(Error::invalid(message));
         }

@@ -80,7 +80,7 @@ rules! {
         DEL "key+", UNLINK "key", EXISTS "key+", EXPIRE "key seconds ?NX|XX|GT|LT",
         PEXPIRE "key ms ?NX|XX|GT|LT", EXPIREAT "key at ?NX|XX|GT|LT", PEXPIREAT "key atms ?NX|XX|GT|LT",
         TTL "key", PTTL "key", EXPIRETIME "key", PEXPIRETIME "key", PERSIST "key", TYPE "key",
-        RENAME "key key", RENAMENX "key key",
+        RENAME "key key", RENAMENX "key key", COPY "key key ?REPLACE", COPY "key key REPLACE", TOUCH "key+",
     }
     Key false {
         KV_KIND "key", MEMORY "USAGE key",

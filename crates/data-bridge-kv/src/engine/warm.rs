@@ -34,6 +34,7 @@ pub(super) fn looks_at_values(space: &Space, command: &Command<'_>) -> bool {
             command,
             KeyCommand::Delete { .. }
                 | KeyCommand::Exists { .. }
+                | KeyCommand::Touch { .. }
                 | KeyCommand::Ttl { .. }
                 | KeyCommand::Type { .. }
                 | KeyCommand::Kind { .. }

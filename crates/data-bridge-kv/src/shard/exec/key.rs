@@ -28,6 +28,20 @@ pub fn run(txn: &mut Txn<'_>, command: &KeyCommand<'_>, out: &mut ReplyBuf) -> R
             out.count(found);
             Ok(())
         }
+        KeyCommand::Touch { keys } => {
+            let mut found = 0;
+            for key in keys.iter() {
+                let place = txn.place(key);
+                found += usize::from(txn.about(place).is_some());
+                // What is on disk stays there.
+                if txn.peek(place).is_some() {
+                    txn.find(place);
+                }
+            }
+            out.count(found);
+            Ok(())
+        }
+        KeyCommand::Copy { from, to, replace } => copy(txn, *from, *to, *replace, out),
         KeyCommand::Expire { key, time, absolute, condition } => {
             expire(txn, *key, *time, *absolute, *condition, out)
         }
@@ -159,5 +173,21 @@ fn rename(
     } else {
         out.ok()
     }
+    Ok(())
+}
+
+fn copy(txn: &mut Txn<'_>, from: Key<'_>, to: Key<'_>, replace: bool, out: &mut ReplyBuf) -> Result<()> {
+    if from == to {
+        return Err(Error::invalid("source and destination objects are the same"));
+    }
+    let (from, to) = (txn.place(from), txn.place(to));
+    let entry = txn.find(from).map(EntryRef::to_owned);
+    let Some(entry) = entry.filter(|_| replace || txn.peek(to).is_none()) else {
+        out.integer(0);
+        return Ok(());
+    };
+    let entry = entry.entry();
+    txn.put(to, NewValue::from(entry.value()), entry.deadline())?;
+    out.integer(1);
     Ok(())
 }
