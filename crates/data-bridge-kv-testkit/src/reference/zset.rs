@@ -106,6 +106,7 @@ impl Space {
         Ok(self.sorted_set(key)?.map(|(_, members)| members).unwrap_or_default())
     }
 
+    // long: one arm a command
     pub(super) fn zset(&mut self, command: &ZSetCommand<'_>) -> Answer {
         match command {
             ZSetCommand::Add { key, options, pairs } => self.add_scored(key.as_str(), *options, pairs),

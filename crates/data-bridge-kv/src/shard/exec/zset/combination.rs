@@ -76,8 +76,10 @@ pub(super) fn combine(
     if let Some(to) = to {
         return store(txn, to, Some(result), out);
     }
-    // Each score has a kind of its own in a reply.
-    let bytes = result.encoded_len() + result.len();
+    // In a reply each score has its kind in front.
+    let score_bytes = if result.score_kind() == Kind::Decimal { 19 } else { 9 };
+    let member_bytes: usize = result.iter().map(|(member, _)| member.as_bytes().len()).sum();
+    let bytes = member_bytes + if with_scores { result.len() * score_bytes } else { 0 };
     if bytes >= MANY_BYTES {
         out.bytes_mut().reserve_exact(bytes + REPLY_HEAD);
     }
