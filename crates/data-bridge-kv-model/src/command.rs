@@ -27,7 +27,7 @@ pub use key::{ExpireCondition, KeyCommand, ScanOptions, TimeUnit};
 pub use keys::KeySet;
 pub use list::{End, ListCommand, Search};
 pub use number::{NumberCommand, NumberStyle};
-pub use scalar::{Condition, Expiry, ScalarCommand, SetOptions, SetReply};
+pub use scalar::{BitRange, Condition, Expiry, ScalarCommand, SetOptions, SetReply};
 pub use set::{SetCommand, SetOperation};
 pub use state::{Expected, StateCommand, Target, Transition, Until};
 pub use table::Spec;

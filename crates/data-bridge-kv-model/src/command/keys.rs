@@ -87,7 +87,11 @@ fn scalar<'a>(command: &ScalarCommand<'a>) -> KeySet<'a> {
         | ScalarCommand::Append { key, .. }
         | ScalarCommand::Length { key }
         | ScalarCommand::GetRange { key, .. }
-        | ScalarCommand::SetRange { key, .. } => KeySet::One(*key),
+        | ScalarCommand::SetRange { key, .. }
+        | ScalarCommand::GetBit { key, .. }
+        | ScalarCommand::SetBit { key, .. }
+        | ScalarCommand::CountBits { key, .. }
+        | ScalarCommand::FindBit { key, .. } => KeySet::One(*key),
         ScalarCommand::MultiGet { keys, .. } => KeySet::Many(None, *keys),
         ScalarCommand::MultiSet { pairs, .. } => KeySet::Many(None, *pairs),
     }

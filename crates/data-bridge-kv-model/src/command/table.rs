@@ -168,6 +168,14 @@ commands! {
         "Write several typed values with one TTL in ms (0 = default)";
     KV_POP 0x015 "KV.POP" scalar::kv_pop, 1, 1, WRITE | FAST, ONE,
         "Read a value of any kind and delete it";
+    GETBIT 0x018 "GETBIT" scalar::getbit, 2, 2, READ | FAST, ONE,
+        "One bit";
+    SETBIT 0x019 "SETBIT" scalar::setbit, 3, 3, WRITE | GROWS, ONE,
+        "Turn one bit on or off";
+    BITCOUNT 0x01A "BITCOUNT" scalar::bitcount, 1, MANY, READ, ONE,
+        "How many bits are on; BYTE BIT";
+    BITPOS 0x01B "BITPOS" scalar::bitpos, 2, MANY, READ, ONE,
+        "First bit that is on, or off; BYTE BIT";
     INCR 0x020 "INCR" number::incr, 1, 1, WRITE | GROWS | FAST | DIRECT | ADDS, ONE,
         "Add 1";
     DECR 0x021 "DECR" number::decr, 1, 1, WRITE | GROWS | FAST, ONE,

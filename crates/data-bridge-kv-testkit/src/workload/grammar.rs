@@ -4,7 +4,7 @@
 //! followed by B. Upper-case words stand for themselves; a lower-case token is made by `words.rs`:
 //!
 //! ```text
-//! key value member text state field    int index count picks offset float number score bound lex weight
+//! key value member text state field    int index count picks offset float number score bound lex weight bit
 //! seconds ms at atms (absolute)        glob version kind redistype
 //! ```
 
@@ -62,7 +62,9 @@ rules! {
         SETEX "key seconds value", PSETEX "key ms value", SETNX "key value", GETSET "key value", GETDEL "key",
         GETEX "key ?PERSIST|EX_seconds|PX_ms|PXAT_atms", MGET "key+", MSET "key_value+", MSETNX "key_value+",
         APPEND "key text", STRLEN "key", GETRANGE "key index index", SETRANGE "key offset text",
-        SUBSTR "key index index",
+        SUBSTR "key index index", GETBIT "key offset", SETBIT "key offset bit", SETBIT "key offset bit",
+        BITCOUNT "key", BITCOUNT "key index index ?BYTE|BIT", BITPOS "key bit ?index",
+        BITPOS "key bit index index ?BYTE|BIT",
     }
     Scalar false {
         KV_GET "key", KV_SET "key value ?NX|XX ?GET ?EX_seconds|PX_ms|KEEPTTL", KV_MGET "key+",

@@ -101,6 +101,7 @@ impl Generator<'_> {
             }
             "count" => self.pick_integer(&[0, 1, 2, 3, 100]),
             "picks" => self.pick_integer(&[0, 1, 2, 100, -1, -3]),
+            "bit" => self.pick_integer(&[0, 1]),
             "offset" => self.pick_integer(&[0, 1, 2, 20, 70]),
             "float" => self.fraction(),
             "number" => self.number(),
