@@ -55,7 +55,7 @@ pub(super) fn count(
         let bytes = text(entry)?;
         let is_crossed = within.is_some_and(BitRange::is_crossed);
         let bits = if is_crossed { 0..0 } else { bits(within, bytes.len()) };
-        Ok(parts(&bytes, bits, 0).map(|(_, byte)| byte.count_ones() as usize).sum())
+        Ok(ones(&bytes, bits))
     })?;
     out.count(ones);
     Ok(())
@@ -76,11 +76,9 @@ pub(super) fn find(
         }
         let bytes = text(entry)?;
         let bits = bits(within, bytes.len());
-        let wanted = parts(&bytes, bits.clone(), if on { 0 } else { 0xff }).find(|(_, byte)| *byte != 0);
         // Without an end to the range, zeros go on behind the last byte.
         let goes_on = !on && !bits.is_empty() && within.is_none_or(|within| within.end.is_none());
-        let found = wanted.map(|(at, byte)| at * 8 + byte.leading_zeros() as usize);
-        Ok(found.or(goes_on.then_some(bits.end)))
+        Ok(first(&bytes, bits.clone(), on).or(goes_on.then_some(bits.end)))
     })?;
     match found {
         Some(at) => out.count(at),
@@ -115,6 +113,27 @@ fn bits(within: Option<BitRange>, length: usize) -> Range<usize> {
     range.start * unit..range.end * unit
 }
 
+/// How many of these bits are on.
+fn ones(bytes: &[u8], bits: Range<usize>) -> usize {
+    let (start, end) = (bits.start / 8, bits.end.div_ceil(8));
+    let (words, rest) = bytes.get(start..end).unwrap_or_default().as_chunks::<8>();
+    let of_bytes =
+        |bytes: &mut dyn Iterator<Item = u8>| bytes.map(|byte| byte.count_ones() as usize).sum::<usize>();
+    let of_words: usize = words.iter().map(|word| u64::from_ne_bytes(*word).count_ones() as usize).sum();
+    let outside = parts(bytes, start * 8..bits.start, 0).chain(parts(bytes, bits.end..end * 8, 0));
+    of_words + of_bytes(&mut rest.iter().copied()) - of_bytes(&mut outside.map(|(_, byte)| byte))
+}
+
+/// The first of these bits that is on, or off.
+fn first(bytes: &[u8], bits: Range<usize>, on: bool) -> Option<usize> {
+    let blank = [if on { 0 } else { 0xff }; 64];
+    let within = bytes.get(bits.start / 8..bits.end.div_ceil(8)).unwrap_or_default();
+    let passed = within.chunks(64).take_while(|chunk| **chunk == blank[..chunk.len()]).count() * 64;
+    let rest = bits.start.max((bits.start / 8 + passed) * 8)..bits.end;
+    let (at, byte) = parts(bytes, rest, blank[0]).find(|(_, byte)| *byte != 0)?;
+    Some(at * 8 + byte.leading_zeros() as usize)
+}
+
 /// The bytes that these bits are in, with their places: bits outside are zero, those inside are turned where `flip` says.
 fn parts(bytes: &[u8], bits: Range<usize>, flip: u8) -> impl Iterator<Item = (usize, u8)> {
     let (first, end) = (bits.start / 8, bits.end.div_ceil(8));
@@ -124,4 +143,36 @@ fn parts(bytes: &[u8], bits: Range<usize>, flip: u8) -> impl Iterator<Item = (us
         let behind = if at + 1 == end { end * 8 - bits.end } else { 0 };
         (at, (byte ^ flip) & (0xff >> before) & (0xff << behind))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig {
+            failure_persistence: None,
+            ..ProptestConfig::with_cases(if cfg!(miri) { 4 } else { 512 })
+        })]
+
+        #[test]
+        fn bits_are_counted_and_found_as_one_by_one(
+            head in prop::collection::vec(prop::sample::select(&[0, 0xff, 0x81][..]), 0..4),
+            blanks in 0usize..200,
+            byte in prop::sample::select(&[0, 0xff][..]),
+            tail in prop::collection::vec(any::<u8>(), 0..12),
+            ends in (0usize..2000, 0usize..2000),
+        ) {
+            let bytes = [head, vec![byte; blanks], tail].concat();
+            let end = ends.1.min(bytes.len() * 8);
+            let bits = ends.0.min(end)..end;
+            let is_on = |at: &usize| bytes[at / 8] & mask(*at) != 0;
+            prop_assert_eq!(ones(&bytes, bits.clone()), bits.clone().filter(is_on).count());
+            for on in [false, true] {
+                prop_assert_eq!(first(&bytes, bits.clone(), on), bits.clone().find(|at| is_on(at) == on));
+            }
+        }
+    }
 }
