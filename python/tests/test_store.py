@@ -411,6 +411,58 @@ def test_indices_are_those_of_python(store: kv.Store) -> None:
         items[0] = Decimal("1" * 39)
 
 
+def test_sorted_sets_are_combined(store: kv.Store) -> None:
+    store.zadd("one", {"a": 1, "b": 2})
+    store.zadd("two", {"b": 10, 5: 3})
+    store.sadd("set", "a", "b")
+    assert store.zunion(["one", "two"], withscores=True) == [("a", 1.0), (5, 3.0), ("b", 12.0)]
+    assert store.zunion({"one": 2, "two": 0.5}, "MAX", withscores=True) == [(5, 1.5), ("a", 2.0), ("b", 5.0)]
+    assert (store.zinter(["one", "set"]), store.zdiff(["two", "set"], True)) == (["a", "b"], [(5, 3.0)])
+    assert (store.zintercard(2, ["one", "set"], 1), store.sintercard(1, ["set"])) == (1, 2)
+    assert store.zunionstore("all", ["one", "two"]) == store.zcard("all") == 3
+    assert (store.zinterstore("all", {"one": 1}), store.zdiffstore("all", ["one", "set"])) == (2, 0)
+    store.zadd("exact", {"a": Decimal("0.1")})
+    assert store.zunion({"exact": Decimal("3"), "set": 1}, withscores=True) == [
+        ("b", Decimal(1)),
+        ("a", Decimal("1.3")),
+    ]
+    with pytest.raises(kv.WrongTypeError):
+        store.zunion(["one", "exact"])
+    with pytest.raises(TypeError):
+        store.zunion("one")
+
+
+def test_ranges_of_members(store: kv.Store) -> None:
+    store.zadd("z", dict.fromkeys(["a", "b", "c", 7], 0))
+    assert store.zrangebylex("z", "[b", "+") == store.zrange("z", "[b", "+", bylex=True) == ["b", "c", 7]
+    assert store.zrevrangebylex("z", "(c", b"-", 0, 1) == ["b"]
+    assert (store.zlexcount("z", "-", "+"), store.zlexcount("z", "-", "[zz")) == (4, 3)
+    assert store.zrangestore("part", "z", 0, 1) == store.zcard("part") == 2
+    assert store.zrangestore("part", "z", "-", "+", bylex=True, desc=True, offset=0, num=1) == 0
+    assert (store.zremrangebylex("z", "-", "(c"), store.zrange("z", 0, -1)) == (2, ["c", 7])
+
+
+def test_a_copy_has_the_deadline_and_a_life_of_its_own(store: kv.Store) -> None:
+    store.set("list", [1], ttl=100)
+    assert (store.copy("list", "other"), store.copy("list", "other"), store.copy("none", "x")) == (
+        True,
+        False,
+        False,
+    )
+    store.as_list("other").append(2)
+    assert (store["list"], store["other"], store.ttl("other") is not None) == ([1], [1, 2], True)
+    assert store.copy("list", "other", replace=True)
+    assert (store["other"], store.touch("list", "other", "none"), store.touch()) == ([1], 2, 0)
+
+
+def test_bits(store: kv.Store) -> None:
+    assert (store.setbit("b", 9, 1), store.setbit("b", 9, 1), store.getbit("b", 9)) == (0, 1, 1)
+    assert (store["b"], store.bitcount("b"), store.bitcount("b", 0, 8, "BIT")) == (b"\x00@", 1, 0)
+    assert (store.bitpos("b", 1), store.bitpos("b", 0, 1), store.bitpos("none", 1)) == (9, 8, -1)
+    with pytest.raises(TypeError):
+        store.bitcount("b", None, 5)
+
+
 def test_views_read_and_take_in_one_step(store: kv.Store, monkeypatch: pytest.MonkeyPatch) -> None:
     store["h"] = {"a": 1, "b": 2}
     store.zadd("z", {"a": 1, "b": 2})

@@ -27,11 +27,11 @@ pub use key::{ExpireCondition, KeyCommand, ScanOptions, TimeUnit};
 pub use keys::KeySet;
 pub use list::{End, ListCommand, Search};
 pub use number::{NumberCommand, NumberStyle};
-pub use scalar::{Condition, Expiry, ScalarCommand, SetOptions, SetReply};
+pub use scalar::{BitRange, Condition, Expiry, ScalarCommand, SetOptions, SetReply};
 pub use set::{SetCommand, SetOperation};
 pub use state::{Expected, StateCommand, Target, Transition, Until};
 pub use table::Spec;
-pub use zset::{AddOptions, RangeBy, ScoreBound, ZSetCommand};
+pub use zset::{AddOptions, Aggregate, Combination, LexBound, RangeBy, ScoreBound, ZSetCommand};
 
 /// One command with its arguments.
 #[derive(Clone, Copy, Debug)]
@@ -166,7 +166,7 @@ impl Spec {
     /// The bytes of the key among the arguments, for a command that has exactly one at a fixed place.
     #[inline]
     pub fn only_key<'a>(&self, args: &[Arg<'a>]) -> Option<&'a [u8]> {
-        if self.keys.first != self.keys.last {
+        if self.keys.first != self.keys.last || self.has(table::COUNTED) {
             return None;
         }
         // Without keys there is no such place.

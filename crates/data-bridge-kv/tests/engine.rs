@@ -252,6 +252,9 @@ fn a_state_is_not_lost_to_another_value_but_may_be_deleted() {
         "RENAME hash t",
         "SINTERSTORE t set",
         "SUNIONSTORE t set",
+        "ZUNIONSTORE t 1 set",
+        "COPY text t REPLACE",
+        "COPY hash t REPLACE",
         "KV.SETV t x 1",
     ] {
         let kind = error_kind(&store.run(line));

@@ -118,9 +118,13 @@ fn what_is_taken_out_of_a_collection_is_reckoned_before() {
     store.refuses(&words(&format!("SPOP {long} 1500")));
     assert!(matches!(store.line(&format!("SPOP {long} 500")), Reply::Container(..)));
     store.fill("ZADD", 2000, |n| vec![n.to_string(), format!("m{n}")]);
-    for line in
-        ["ZPOPMIN {} 1500", "ZPOPMAX {} 1500", "ZREMRANGEBYRANK {} 0 -1", "ZREMRANGEBYSCORE {} 100 1900"]
-    {
+    for line in [
+        "ZPOPMIN {} 1500",
+        "ZPOPMAX {} 1500",
+        "ZREMRANGEBYRANK {} 0 -1",
+        "ZREMRANGEBYSCORE {} 100 1900",
+        "ZREMRANGEBYLEX {} [m [n",
+    ] {
         store.refuses(&words(&line.replace("{}", &long)));
     }
     assert_eq!(store.line(&format!("ZREMRANGEBYRANK {long} 0 499")), Reply::Integer(500));
@@ -146,16 +150,19 @@ fn an_atomic_step_is_one_record() {
     let disk = FaultyDisk::new();
     let store = Store::open(&disk);
     let (large, small) = ("v".repeat(100_000), "1");
-    let back_and_forth: [[String; 2]; 5] = [
+    let back_and_forth: [[String; 2]; 7] = [
         ["RENAME a b", "RENAME b a"].map(str::to_owned),
         ["APPEND a 1", "SETRANGE a 7 x"].map(str::to_owned),
         ["LMOVE l m LEFT RIGHT", "LMOVE m l LEFT RIGHT"].map(str::to_owned),
         [format!("SMOVE s t {large}"), format!("SMOVE t s {large}")],
         ["SUNIONSTORE t s", "SUNIONSTORE s s t"].map(str::to_owned),
+        ["ZUNIONSTORE m 2 z t", "ZRANGESTORE z m 0 -1"].map(str::to_owned),
+        ["COPY a b REPLACE", "COPY b a REPLACE"].map(str::to_owned),
     ];
     for pair in back_and_forth {
-        store.line("DEL a b l m s t");
-        for line in ["SET a {}", "RPUSH l {}", "SADD s {}", "SADD t other", "HSET h status {}"] {
+        store.line("DEL a b l m s t z");
+        for line in ["SET a {}", "RPUSH l {}", "SADD s {}", "SADD t other", "ZADD z 1 {}", "HSET h status {}"]
+        {
             assert!(!matches!(store.line(&line.replace("{}", &large)), Reply::Error(_)), "{line}");
         }
         // Of those that name the member eight are as many as may be said.

@@ -131,6 +131,27 @@ def limit(offset: int | None, num: int | None) -> Args:
     return () if offset is None else ("LIMIT", offset, num)
 
 
+def combination(
+    keys: Iterable[str] | Mapping[str, Any], aggregate: str | None, withscores: bool = False
+) -> Args:
+    """Sets that are combined; a mapping gives their weights."""
+    names = several(keys)
+    args: Args = (len(names), *names)
+    if isinstance(keys, Mapping):
+        args += ("WEIGHTS", *keys.values())
+    if aggregate is not None:
+        args += ("AGGREGATE", aggregate)
+    return (*args, *flags(WITHSCORES=withscores))
+
+
+def leading(*given: Any) -> Args:
+    """Optional arguments, each of which needs the one before."""
+    count = sum(one is not None for one in given)
+    if None in given[:count]:
+        raise TypeError("start, end and mode need each other in this order")
+    return given[:count]
+
+
 def counted(name: str, count: int | None, word: str | None = None) -> Args:
     """A key with an optional count; the word needs one."""
     if count is None:

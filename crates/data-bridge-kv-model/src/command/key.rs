@@ -83,6 +83,10 @@ pub enum KeyCommand<'a> {
     Kind { key: Key<'a> },
     /// Renames, over an existing key unless `only_if_absent`.
     Rename { from: Key<'a>, to: Key<'a>, only_if_absent: bool },
+    /// Copies a value with its deadline, over an existing key only if `replace`.
+    Copy { from: Key<'a>, to: Key<'a>, replace: bool },
+    /// Counts the keys that exist as `Exists` does, and uses them.
+    Touch { keys: Keys<'a> },
     /// One step of a walk over all keys; 0 starts, 0 is answered at the end.
     Scan { cursor: u64, options: ScanOptions<'a> },
     /// All keys that match, in namespaces of at most 100,000 keys.
@@ -207,6 +211,26 @@ pub(super) fn rename<'a>(args: &mut Args<'a>) -> Parsed<'a> {
 
 pub(super) fn renamenx<'a>(args: &mut Args<'a>) -> Parsed<'a> {
     wrap(KeyCommand::Rename { from: args.key()?, to: args.key()?, only_if_absent: true })
+}
+
+/// `from to [REPLACE]`. Each namespace has locks and a log of its own, so that nothing is copied into another as one step.
+pub(super) fn copy<'a>(args: &mut Args<'a>) -> Parsed<'a> {
+    let (from, to) = (args.key()?, args.key()?);
+    let mut replace = false;
+    while !args.is_empty() {
+        if args.word("REPLACE") {
+            replace = true;
+        } else if args.word("DB") {
+            return Err(Error::new(ErrorKind::Unavailable, "COPY has no DB: a copy stays in its namespace"));
+        } else {
+            return Err(Error::syntax());
+        }
+    }
+    wrap(KeyCommand::Copy { from, to, replace })
+}
+
+pub(super) fn touch<'a>(args: &mut Args<'a>) -> Parsed<'a> {
+    wrap(KeyCommand::Touch { keys: Keys::new(args.all(), 1)? })
 }
 
 pub(super) fn scan<'a>(args: &mut Args<'a>) -> Parsed<'a> {

@@ -70,7 +70,7 @@ impl<'a> Command<'a> {
             Command::List(command) => list(command),
             Command::Set(command) => set(command),
             Command::Hash(command) => KeySet::One(hash(command)),
-            Command::ZSet(command) => KeySet::One(zset(command)),
+            Command::ZSet(command) => zset(command),
             Command::State(command) => state(command),
             Command::Connection(_) => KeySet::None,
         }
@@ -87,7 +87,11 @@ fn scalar<'a>(command: &ScalarCommand<'a>) -> KeySet<'a> {
         | ScalarCommand::Append { key, .. }
         | ScalarCommand::Length { key }
         | ScalarCommand::GetRange { key, .. }
-        | ScalarCommand::SetRange { key, .. } => KeySet::One(*key),
+        | ScalarCommand::SetRange { key, .. }
+        | ScalarCommand::GetBit { key, .. }
+        | ScalarCommand::SetBit { key, .. }
+        | ScalarCommand::CountBits { key, .. }
+        | ScalarCommand::FindBit { key, .. } => KeySet::One(*key),
         ScalarCommand::MultiGet { keys, .. } => KeySet::Many(None, *keys),
         ScalarCommand::MultiSet { pairs, .. } => KeySet::Many(None, *pairs),
     }
@@ -95,14 +99,16 @@ fn scalar<'a>(command: &ScalarCommand<'a>) -> KeySet<'a> {
 
 fn key<'a>(command: &KeyCommand<'a>) -> KeySet<'a> {
     match command {
-        KeyCommand::Delete { keys } | KeyCommand::Exists { keys } => KeySet::Many(None, *keys),
+        KeyCommand::Delete { keys } | KeyCommand::Exists { keys } | KeyCommand::Touch { keys } => {
+            KeySet::Many(None, *keys)
+        }
         KeyCommand::Expire { key, .. }
         | KeyCommand::Ttl { key, .. }
         | KeyCommand::Persist { key }
         | KeyCommand::Type { key }
         | KeyCommand::Kind { key }
         | KeyCommand::Memory { key } => KeySet::One(*key),
-        KeyCommand::Rename { from, to, .. } => KeySet::Two(*from, *to),
+        KeyCommand::Rename { from, to, .. } | KeyCommand::Copy { from, to, .. } => KeySet::Two(*from, *to),
         KeyCommand::Scan { .. }
         | KeyCommand::Keys { .. }
         | KeyCommand::Random
@@ -144,6 +150,7 @@ fn set<'a>(command: &SetCommand<'a>) -> KeySet<'a> {
         | SetCommand::Scan { key, .. } => KeySet::One(*key),
         SetCommand::Move { from, to, .. } => KeySet::Two(*from, *to),
         SetCommand::Combine { store, keys, .. } => KeySet::Many(*store, *keys),
+        SetCommand::CountCommon { keys, .. } => KeySet::Many(None, *keys),
     }
 }
 
@@ -168,7 +175,7 @@ fn hash<'a>(command: &HashCommand<'a>) -> Key<'a> {
     }
 }
 
-fn zset<'a>(command: &ZSetCommand<'a>) -> Key<'a> {
+fn zset<'a>(command: &ZSetCommand<'a>) -> KeySet<'a> {
     match command {
         ZSetCommand::Add { key, .. }
         | ZSetCommand::Remove { key, .. }
@@ -181,7 +188,10 @@ fn zset<'a>(command: &ZSetCommand<'a>) -> Key<'a> {
         | ZSetCommand::RemoveRange { key, .. }
         | ZSetCommand::Pop { key, .. }
         | ZSetCommand::Random { key, .. }
-        | ZSetCommand::Scan { key, .. } => *key,
+        | ZSetCommand::Scan { key, .. } => KeySet::One(*key),
+        ZSetCommand::StoreRange { to, from, .. } => KeySet::Two(*to, *from),
+        ZSetCommand::Combine { store, combination, .. } => KeySet::Many(*store, combination.keys),
+        ZSetCommand::CountCommon { keys, .. } => KeySet::Many(None, *keys),
     }
 }
 

@@ -68,6 +68,25 @@ impl SetOptions {
     };
 }
 
+/// A part of a string, ends included, negative from the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BitRange {
+    /// The first.
+    pub start: i64,
+    /// The last one that was named.
+    pub end: Option<i64>,
+    /// Whether bits are counted, not bytes.
+    pub by_bit: bool,
+}
+
+impl BitRange {
+    /// Whether both ends are counted from the end, and in the wrong order.
+    pub fn is_crossed(self) -> bool {
+        let end = self.end.unwrap_or(-1);
+        self.start < 0 && end < 0 && self.start > end
+    }
+}
+
 /// A command on scalar values.
 #[expect(missing_docs, reason = "fields are named as the command's arguments")]
 #[derive(Clone, Copy, Debug)]
@@ -92,6 +111,14 @@ pub enum ScalarCommand<'a> {
     GetRange { key: Key<'a>, start: i64, end: i64 },
     /// Overwrites bytes from an offset, filled with zero bytes up to there.
     SetRange { key: Key<'a>, offset: usize, bytes: Arg<'a> },
+    /// One bit.
+    GetBit { key: Key<'a>, offset: usize },
+    /// Turns one bit on or off, behind zero bytes up to there; answers what it was.
+    SetBit { key: Key<'a>, offset: usize, on: bool },
+    /// How many bits are on.
+    CountBits { key: Key<'a>, within: Option<BitRange> },
+    /// Place of the first bit that is on, or off.
+    FindBit { key: Key<'a>, on: bool, within: Option<BitRange> },
 }
 
 type Parsed<'a> = Result<Command<'a>>;
@@ -257,4 +284,56 @@ pub(super) fn setrange<'a>(args: &mut Args<'a>) -> Parsed<'a> {
     let offset = usize::try_from(args.next_arg()?.int()?)
         .map_err(|_| Error::out_of_range("offset is out of range"))?;
     Ok(Command::Scalar(ScalarCommand::SetRange { key, offset, bytes: args.next_arg()? }))
+}
+
+fn bit_offset(arg: Arg<'_>) -> Result<usize> {
+    let offset = arg.int().ok().and_then(|offset| u32::try_from(offset).ok());
+    let offset = offset.ok_or_else(|| Error::out_of_range("bit offset is not an integer or out of range"))?;
+    Ok(offset as usize)
+}
+
+pub(super) fn getbit<'a>(args: &mut Args<'a>) -> Parsed<'a> {
+    let (key, offset) = (args.key()?, bit_offset(args.next_arg()?)?);
+    Ok(Command::Scalar(ScalarCommand::GetBit { key, offset }))
+}
+
+pub(super) fn setbit<'a>(args: &mut Args<'a>) -> Parsed<'a> {
+    let (key, offset) = (args.key()?, bit_offset(args.next_arg()?)?);
+    let on = match args.next_arg()?.int() {
+        Ok(bit @ 0..=1) => bit == 1,
+        _ => return Err(Error::out_of_range("bit is not an integer or out of range")),
+    };
+    Ok(Command::Scalar(ScalarCommand::SetBit { key, offset, on }))
+}
+
+/// `[start [end [BYTE|BIT]]]`; some commands have no start without an end.
+fn bit_range(args: &mut Args<'_>, needs_end: bool) -> Result<Option<BitRange>> {
+    if args.is_empty() {
+        return Ok(None);
+    }
+    let start = args.next_arg()?;
+    if needs_end && args.is_empty() {
+        return Err(Error::syntax());
+    }
+    let start = start.int()?;
+    let end = if args.is_empty() { None } else { Some(args.next_arg()?.int()?) };
+    let by_bit = end.is_some() && args.word("BIT");
+    if end.is_some() && !by_bit {
+        args.word("BYTE");
+    }
+    Ok(Some(BitRange { start, end, by_bit }))
+}
+
+pub(super) fn bitcount<'a>(args: &mut Args<'a>) -> Parsed<'a> {
+    let (key, within) = (args.key()?, bit_range(args, true)?);
+    Ok(Command::Scalar(ScalarCommand::CountBits { key, within }))
+}
+
+pub(super) fn bitpos<'a>(args: &mut Args<'a>) -> Parsed<'a> {
+    let key = args.key()?;
+    let on = match args.next_arg()?.int()? {
+        bit @ 0..=1 => bit == 1,
+        _ => return Err(Error::invalid("The bit argument must be 1 or 0.")),
+    };
+    Ok(Command::Scalar(ScalarCommand::FindBit { key, on, within: bit_range(args, false)? }))
 }

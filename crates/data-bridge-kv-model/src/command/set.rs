@@ -41,6 +41,8 @@ pub enum SetCommand<'a> {
     Move { from: Key<'a>, to: Key<'a>, member: Arg<'a> },
     /// Combines sets; with `store` writes the result there and answers its length.
     Combine { operation: SetOperation, store: Option<Key<'a>>, keys: Keys<'a> },
+    /// How many members all sets have, at most `limit` if that is not 0.
+    CountCommon { keys: Keys<'a>, limit: usize },
     /// One step of a walk over the members.
     Scan { key: Key<'a>, cursor: u64, options: ScanOptions<'a> },
 }
@@ -128,6 +130,27 @@ pub(super) fn sunionstore<'a>(args: &mut Args<'a>) -> Parsed<'a> {
 
 pub(super) fn sdiffstore<'a>(args: &mut Args<'a>) -> Parsed<'a> {
     combine(args, SetOperation::Difference, true)
+}
+
+/// `numkeys key… [LIMIT n]`.
+pub(super) fn sintercard<'a>(args: &mut Args<'a>) -> Parsed<'a> {
+    let count = args.next_arg()?.int().ok().and_then(|count| usize::try_from(count).ok());
+    let count = count.filter(|count| *count > 0);
+    let count = count.ok_or_else(|| Error::out_of_range("numkeys should be greater than 0"))?;
+    let keys = args
+        .take(count)
+        .map_err(|_| Error::invalid("Number of keys can't be greater than number of args"))?;
+    wrap(SetCommand::CountCommon { keys: Keys::new(keys, 1)?, limit: common_limit(args)? })
+}
+
+/// Reads `[LIMIT n]` of a command that counts; 0 = no limit.
+pub(super) fn common_limit(args: &mut Args<'_>) -> Result<usize> {
+    let mut limit = 0;
+    while args.word("LIMIT") {
+        let given = args.next_arg()?.int().ok().and_then(|limit| usize::try_from(limit).ok());
+        limit = given.ok_or_else(|| Error::out_of_range("LIMIT can't be negative"))?;
+    }
+    Ok(limit)
 }
 
 pub(super) fn sscan<'a>(args: &mut Args<'a>) -> Parsed<'a> {

@@ -40,6 +40,9 @@ pub const DIRECT: Flags = 4096;
 /// What it writes is a sum: of the number that is there and its second argument, or 1.
 pub const ADDS: Flags = 8192;
 
+/// Behind its keys at fixed places it has the number of others, and then those.
+pub const COUNTED: Flags = 16384;
+
 /// Where a command's keys stand among its arguments, counted from 1 as Redis's `COMMAND` does; `last` counts
 /// from the end if negative; `first` 0 = no keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,6 +168,14 @@ commands! {
         "Write several typed values with one TTL in ms (0 = default)";
     KV_POP 0x015 "KV.POP" scalar::kv_pop, 1, 1, WRITE | FAST, ONE,
         "Read a value of any kind and delete it";
+    GETBIT 0x018 "GETBIT" scalar::getbit, 2, 2, READ | FAST, ONE,
+        "One bit";
+    SETBIT 0x019 "SETBIT" scalar::setbit, 3, 3, WRITE | GROWS, ONE,
+        "Turn one bit on or off";
+    BITCOUNT 0x01A "BITCOUNT" scalar::bitcount, 1, MANY, READ, ONE,
+        "How many bits are on; BYTE BIT";
+    BITPOS 0x01B "BITPOS" scalar::bitpos, 2, MANY, READ, ONE,
+        "First bit that is on, or off; BYTE BIT";
     INCR 0x020 "INCR" number::incr, 1, 1, WRITE | GROWS | FAST | DIRECT | ADDS, ONE,
         "Add 1";
     DECR 0x021 "DECR" number::decr, 1, 1, WRITE | GROWS | FAST, ONE,
@@ -231,6 +242,10 @@ commands! {
         "Wait until everything done so far is on disk";
     WAITAOF 0x049 "WAITAOF" key::waitaof, 3, 3, READ, NONE,
         "The same in Redis's words";
+    COPY 0x04A "COPY" key::copy, 2, MANY, WRITE | GROWS, TWO,
+        "Copy a value with its deadline; REPLACE";
+    TOUCH 0x04B "TOUCH" key::touch, 1, MANY, READ | FAST, ALL,
+        "Count existing keys and use them";
     LPUSH 0x060 "LPUSH" list::lpush, 2, MANY, WRITE | GROWS | FAST, ONE,
         "Add elements at the head";
     RPUSH 0x061 "RPUSH" list::rpush, 2, MANY, WRITE | GROWS | FAST, ONE,
@@ -299,6 +314,8 @@ commands! {
         "Store the union";
     SDIFFSTORE 0x08F "SDIFFSTORE" set::sdiffstore, 2, MANY, WRITE | GROWS, ALL,
         "Store the difference";
+    SINTERCARD 0x090 "SINTERCARD" set::sintercard, 2, MANY, READ | COUNTED, NONE,
+        "Number of members of all sets; LIMIT";
     HSET 0x0A0 "HSET" hash::hset, 3, MANY, WRITE | GROWS | FAST | ELEMENT, ONE,
         "Set fields";
     HMSET 0x0A1 "HMSET" hash::hmset, 3, MANY, WRITE | GROWS | FAST | REPEATABLE | ELEMENT, ONE,
@@ -356,7 +373,7 @@ commands! {
     ZREVRANK 0x0C8 "ZREVRANK" zset::zrevrank, 2, 3, READ | FAST | ELEMENT, ONE,
         "Position from the highest score";
     ZRANGE 0x0C9 "ZRANGE" zset::zrange, 3, MANY, READ, ONE,
-        "Members of a range; BYSCORE REV LIMIT WITHSCORES";
+        "Members of a range; BYSCORE BYLEX REV LIMIT WITHSCORES";
     ZREVRANGE 0x0CA "ZREVRANGE" zset::zrevrange, 3, 4, READ, ONE,
         "Members from the highest score";
     ZRANGEBYSCORE 0x0CB "ZRANGEBYSCORE" zset::zrangebyscore, 3, MANY, READ, ONE,
@@ -375,6 +392,16 @@ commands! {
         "Random members";
     ZSCAN 0x0D2 "ZSCAN" zset::zscan, 2, MANY, READ, ONE,
         "Walk over members and scores";
+    ZLEXCOUNT 0x0D3 "ZLEXCOUNT" zset::zlexcount, 3, 3, READ | FAST, ONE,
+        "Members in a range of members";
+    ZRANGEBYLEX 0x0D4 "ZRANGEBYLEX" zset::zrangebylex, 3, MANY, READ, ONE,
+        "Members of a range of members";
+    ZREVRANGEBYLEX 0x0D5 "ZREVRANGEBYLEX" zset::zrevrangebylex, 3, MANY, READ, ONE,
+        "Members of a range of members, from the highest";
+    ZREMRANGEBYLEX 0x0D6 "ZREMRANGEBYLEX" zset::zremrangebylex, 3, 3, WRITE, ONE,
+        "Remove members by a range of members";
+    ZRANGESTORE 0x0D7 "ZRANGESTORE" zset::zrangestore, 4, MANY, WRITE | GROWS, TWO,
+        "Store the members of a range; BYSCORE BYLEX REV LIMIT";
     KV_CAS 0x0E0 "KV.CAS" state::cas, 4, MANY, WRITE | GROWS | FAST, ONE,
         "Write where the value is what is expected";
     KV_CAD 0x0E1 "KV.CAD" state::cad, 2, 3, WRITE | FAST, ONE,
@@ -393,6 +420,20 @@ commands! {
         "Push changes of a key or prefix";
     KV_UNWATCH 0x0E8 "KV.UNWATCH" state::unwatch, 1, 1, READ | STREAM, NONE,
         "End a watch";
+    ZUNION 0x0F0 "ZUNION" zset::zunion, 2, MANY, READ | COUNTED, NONE,
+        "Members of any set; WEIGHTS AGGREGATE WITHSCORES";
+    ZINTER 0x0F1 "ZINTER" zset::zinter, 2, MANY, READ | COUNTED, NONE,
+        "Members of all sets; WEIGHTS AGGREGATE WITHSCORES";
+    ZDIFF 0x0F2 "ZDIFF" zset::zdiff, 2, MANY, READ | COUNTED, NONE,
+        "Members of the first set only; WITHSCORES";
+    ZUNIONSTORE 0x0F3 "ZUNIONSTORE" zset::zunionstore, 3, MANY, WRITE | GROWS | COUNTED, ONE,
+        "Store the union; WEIGHTS AGGREGATE";
+    ZINTERSTORE 0x0F4 "ZINTERSTORE" zset::zinterstore, 3, MANY, WRITE | GROWS | COUNTED, ONE,
+        "Store the intersection; WEIGHTS AGGREGATE";
+    ZDIFFSTORE 0x0F5 "ZDIFFSTORE" zset::zdiffstore, 3, MANY, WRITE | GROWS | COUNTED, ONE,
+        "Store the difference";
+    ZINTERCARD 0x0F6 "ZINTERCARD" zset::zintercard, 2, MANY, READ | COUNTED, NONE,
+        "Number of members of all sets; LIMIT";
     PING 0x100 "PING" connection::ping, 0, 1, CONNECTION | FAST, NONE,
         "Answer PONG or the text";
     ECHO 0x101 "ECHO" connection::echo, 1, 1, CONNECTION | FAST, NONE,

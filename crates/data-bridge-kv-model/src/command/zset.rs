@@ -1,11 +1,12 @@
 //! Commands on sorted sets.
 
-use super::Command;
 use super::key::{ScanOptions, member_options, scan_cursor};
-use super::set::random_count;
+use super::set::{common_limit, random_count};
+use super::{Command, Keys, SetOperation};
 use crate::arg::{Arg, Args};
 use crate::error::{Error, Result};
 use crate::key::Key;
+use crate::kind::Kind;
 
 /// Options of ZADD.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,6 +38,19 @@ pub enum ScoreBound<'a> {
     Excluded(Arg<'a>),
 }
 
+/// One end of a range by members.
+#[derive(Clone, Copy, Debug)]
+pub enum LexBound<'a> {
+    /// Before all members.
+    Lowest,
+    /// Behind all members.
+    Highest,
+    /// The member with these bytes, included.
+    Included(&'a [u8]),
+    /// The member with these bytes, excluded.
+    Excluded(&'a [u8]),
+}
+
 /// What a range goes by.
 #[expect(missing_docs, reason = "fields are named as the command's arguments")]
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +59,33 @@ pub enum RangeBy<'a> {
     Rank { start: i64, end: i64 },
     /// Scores; `offset` and `count` cut the result (count below 0 = all).
     Score { low: ScoreBound<'a>, high: ScoreBound<'a>, offset: usize, count: i64 },
+    /// Members, in a set whose scores are all the same; cut likewise.
+    Lex { low: LexBound<'a>, high: LexBound<'a>, offset: usize, count: i64 },
+}
+
+/// What becomes of the scores that a member has in several sets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Aggregate {
+    /// Their sum.
+    #[default]
+    Sum,
+    /// The lowest.
+    Lowest,
+    /// The highest.
+    Highest,
+}
+
+/// How several sets and sorted sets are made one.
+#[derive(Clone, Copy, Debug)]
+pub struct Combination<'a> {
+    /// Which members it has.
+    pub operation: SetOperation,
+    /// The sets.
+    pub keys: Keys<'a>,
+    /// What the scores of each are multiplied by; none if there is nothing to multiply by.
+    pub weights: &'a [Arg<'a>],
+    /// Which scores its members have.
+    pub aggregate: Aggregate,
 }
 
 /// A command on a sorted set.
@@ -61,14 +102,20 @@ pub enum ZSetCommand<'a> {
     Scores { key: Key<'a>, members: &'a [Arg<'a>] },
     /// Number of members.
     Length { key: Key<'a> },
-    /// Number of members in a score range.
-    Count { key: Key<'a>, low: ScoreBound<'a>, high: ScoreBound<'a> },
+    /// Number of members in a range.
+    Count { key: Key<'a>, by: RangeBy<'a> },
     /// Position of a member.
     Rank { key: Key<'a>, member: Arg<'a>, reverse: bool, with_score: bool },
     /// Members of a range.
     Range { key: Key<'a>, by: RangeBy<'a>, reverse: bool, with_scores: bool },
+    /// Stores the members of a range under another key; answers how many.
+    StoreRange { to: Key<'a>, from: Key<'a>, by: RangeBy<'a>, reverse: bool },
     /// Removes the members of a range; answers how many.
     RemoveRange { key: Key<'a>, by: RangeBy<'a> },
+    /// Combines sets and sorted sets; with `store` writes the result there and answers its length.
+    Combine { store: Option<Key<'a>>, combination: Combination<'a>, with_scores: bool },
+    /// How many members all sets and sorted sets have, at most `limit` if that is not 0.
+    CountCommon { keys: Keys<'a>, limit: usize },
     /// Takes the members with the lowest or highest scores.
     Pop { key: Key<'a>, highest: bool, count: Option<usize> },
     /// Random members; a negative count allows repeats.
@@ -142,11 +189,11 @@ pub(super) fn zcard<'a>(args: &mut Args<'a>) -> Parsed<'a> {
 }
 
 pub(super) fn zcount<'a>(args: &mut Args<'a>) -> Parsed<'a> {
-    wrap(ZSetCommand::Count {
-        key: args.key()?,
-        low: bound(args.next_arg()?)?,
-        high: bound(args.next_arg()?)?,
-    })
+    wrap(ZSetCommand::Count { key: args.key()?, by: scores(args)? })
+}
+
+pub(super) fn zlexcount<'a>(args: &mut Args<'a>) -> Parsed<'a> {
+    wrap(ZSetCommand::Count { key: args.key()?, by: lex(args)? })
 }
 
 fn rank<'a>(args: &mut Args<'a>, reverse: bool) -> Parsed<'a> {
@@ -187,72 +234,108 @@ fn bound(arg: Arg<'_>) -> Result<ScoreBound<'_>> {
     }
 }
 
-/// `key start stop [BYSCORE] [REV] [LIMIT offset count] [WITHSCORES]`.
-pub(super) fn zrange<'a>(args: &mut Args<'a>) -> Parsed<'a> {
+/// What a range goes by, before its ends are read.
+#[derive(Clone, Copy, PartialEq)]
+enum Order {
+    Rank,
+    Score,
+    Lex,
+}
+
+/// `key start stop [BYSCORE|BYLEX] [REV] [LIMIT offset count] [WITHSCORES]`. The name of a command may have `settled` what its
+/// range goes by and whether it is reversed; one that stores answers no scores.
+fn range<'a>(args: &mut Args<'a>, settled: Option<(Order, bool)>, store: Option<Key<'a>>) -> Parsed<'a> {
     let (key, first, second) = (args.key()?, args.next_arg()?, args.next_arg()?);
-    let (mut by_score, mut reverse, mut limit, mut with_scores) = (false, false, None, false);
+    let mut order = settled.map(|(order, _)| order);
+    let mut reverse = settled.is_some_and(|(_, reverse)| reverse);
+    let (mut offset, mut count, mut with_scores) = (0, -1, false);
     while !args.is_empty() {
-        if args.word("BYSCORE") {
-            by_score = true;
-        } else if args.word("REV") {
+        if store.is_none() && args.word("WITHSCORES") {
+            with_scores = true;
+        } else if args.word("LIMIT") {
+            (offset, count) = (args.next_arg()?.int()?, args.next_arg()?.int()?);
+        } else if settled.is_none() && args.word("REV") {
             reverse = true;
-        } else if args.word("WITHSCORES") {
-            with_scores = true;
-        } else if args.word("LIMIT") {
-            limit = Some((args.next_arg()?.int()?, args.next_arg()?.int()?));
-        } else {
-            return Err(Error::syntax());
-        }
-    }
-    let by = if by_score {
-        let (low, high) = if reverse { (second, first) } else { (first, second) };
-        score_range(low, high, limit)?
-    } else if limit.is_some() {
-        let message = "syntax error, LIMIT is only supported in combination with either BYSCORE or BYLEX";
-        return Err(Error::invalid(message));
-    } else {
-        RangeBy::Rank { start: first.int()?, end: second.int()? }
-    };
-    wrap(ZSetCommand::Range { key, by, reverse, with_scores })
-}
-
-fn score_range<'a>(low: Arg<'a>, high: Arg<'a>, limit: Option<(i64, i64)>) -> Result<RangeBy<'a>> {
-    let (offset, count) = limit.unwrap_or((0, -1));
-    let (offset, count) = match usize::try_from(offset) {
-        Ok(offset) => (offset, count),
-        Err(_) => (0, 0),
-    };
-    Ok(RangeBy::Score { low: bound(low)?, high: bound(high)?, offset, count })
-}
-
-pub(super) fn zrevrange<'a>(args: &mut Args<'a>) -> Parsed<'a> {
-    let key = args.key()?;
-    let by = RangeBy::Rank { start: args.next_arg()?.int()?, end: args.next_arg()?.int()? };
-    wrap(ZSetCommand::Range { key, by, reverse: true, with_scores: args.word("WITHSCORES") })
-}
-
-fn range_by_score<'a>(args: &mut Args<'a>, reverse: bool) -> Parsed<'a> {
-    let (key, first, second) = (args.key()?, args.next_arg()?, args.next_arg()?);
-    let (mut with_scores, mut limit) = (false, None);
-    while !args.is_empty() {
-        if args.word("WITHSCORES") {
-            with_scores = true;
-        } else if args.word("LIMIT") {
-            limit = Some((args.next_arg()?.int()?, args.next_arg()?.int()?));
+        } else if order.is_none() && args.word("BYSCORE") {
+            order = Some(Order::Score);
+        } else if order.is_none() && args.word("BYLEX") {
+            order = Some(Order::Lex);
         } else {
             return Err(Error::syntax());
         }
     }
     let (low, high) = if reverse { (second, first) } else { (first, second) };
-    wrap(ZSetCommand::Range { key, by: score_range(low, high, limit)?, reverse, with_scores })
+    let is_limited = count != -1;
+    // A negative offset leaves nothing.
+    let (offset, count) = usize::try_from(offset).map_or((0, 0), |offset| (offset, count));
+    let by = match order.unwrap_or(Order::Rank) {
+        Order::Rank if is_limited => {
+            let message = "syntax error, LIMIT is only supported in combination with either BYSCORE or BYLEX";
+            return Err(Error::invalid(message));
+        }
+        Order::Lex if with_scores => {
+            let message = "syntax error, WITHSCORES not supported in combination with BYLEX";
+            return Err(Error::invalid(message));
+        }
+        Order::Rank => RangeBy::Rank { start: first.int()?, end: second.int()? },
+        Order::Score => RangeBy::Score { low: bound(low)?, high: bound(high)?, offset, count },
+        Order::Lex => RangeBy::Lex { low: lex_bound(low)?, high: lex_bound(high)?, offset, count },
+    };
+    wrap(match store {
+        Some(to) => ZSetCommand::StoreRange { to, from: key, by, reverse },
+        None => ZSetCommand::Range { key, by, reverse, with_scores },
+    })
+}
+
+pub(super) fn zrange<'a>(args: &mut Args<'a>) -> Parsed<'a> {
+    range(args, None, None)
+}
+
+pub(super) fn zrangestore<'a>(args: &mut Args<'a>) -> Parsed<'a> {
+    let to = args.key()?;
+    range(args, None, Some(to))
+}
+
+pub(super) fn zrevrange<'a>(args: &mut Args<'a>) -> Parsed<'a> {
+    range(args, Some((Order::Rank, true)), None)
 }
 
 pub(super) fn zrangebyscore<'a>(args: &mut Args<'a>) -> Parsed<'a> {
-    range_by_score(args, false)
+    range(args, Some((Order::Score, false)), None)
 }
 
 pub(super) fn zrevrangebyscore<'a>(args: &mut Args<'a>) -> Parsed<'a> {
-    range_by_score(args, true)
+    range(args, Some((Order::Score, true)), None)
+}
+
+pub(super) fn zrangebylex<'a>(args: &mut Args<'a>) -> Parsed<'a> {
+    range(args, Some((Order::Lex, false)), None)
+}
+
+pub(super) fn zrevrangebylex<'a>(args: &mut Args<'a>) -> Parsed<'a> {
+    range(args, Some((Order::Lex, true)), None)
+}
+
+/// Reads `low high` as scores.
+fn scores<'a>(args: &mut Args<'a>) -> Result<RangeBy<'a>> {
+    Ok(RangeBy::Score { low: bound(args.next_arg()?)?, high: bound(args.next_arg()?)?, offset: 0, count: -1 })
+}
+
+/// Reads `low high` as bytes of members.
+fn lex<'a>(args: &mut Args<'a>) -> Result<RangeBy<'a>> {
+    let (low, high) = (lex_bound(args.next_arg()?)?, lex_bound(args.next_arg()?)?);
+    Ok(RangeBy::Lex { low, high, offset: 0, count: -1 })
+}
+
+/// Reads `[text`, `(text`, `-` or `+`.
+fn lex_bound(arg: Arg<'_>) -> Result<LexBound<'_>> {
+    match arg.content() {
+        Some(b"-") => Ok(LexBound::Lowest),
+        Some(b"+") => Ok(LexBound::Highest),
+        Some([b'[', bytes @ ..]) => Ok(LexBound::Included(bytes)),
+        Some([b'(', bytes @ ..]) => Ok(LexBound::Excluded(bytes)),
+        _ => Err(Error::invalid("min or max not valid string range item")),
+    }
 }
 
 pub(super) fn zremrangebyrank<'a>(args: &mut Args<'a>) -> Parsed<'a> {
@@ -262,9 +345,98 @@ pub(super) fn zremrangebyrank<'a>(args: &mut Args<'a>) -> Parsed<'a> {
 }
 
 pub(super) fn zremrangebyscore<'a>(args: &mut Args<'a>) -> Parsed<'a> {
-    let key = args.key()?;
-    let by = score_range(args.next_arg()?, args.next_arg()?, None)?;
-    wrap(ZSetCommand::RemoveRange { key, by })
+    wrap(ZSetCommand::RemoveRange { key: args.key()?, by: scores(args)? })
+}
+
+pub(super) fn zremrangebylex<'a>(args: &mut Args<'a>) -> Parsed<'a> {
+    wrap(ZSetCommand::RemoveRange { key: args.key()?, by: lex(args)? })
+}
+
+/// `numkeys key…`.
+fn counted_keys<'a>(args: &mut Args<'a>, command: &str) -> Result<Keys<'a>> {
+    let count = args.next_arg()?.int()?;
+    if count < 1 {
+        return Err(Error::invalid(format!("at least 1 input key is needed for '{command}' command")));
+    }
+    Keys::new(args.take(usize::try_from(count).unwrap_or(usize::MAX))?, 1)
+}
+
+/// `numkeys key… [WEIGHTS weight…] [AGGREGATE SUM|MIN|MAX] [WITHSCORES]`; a difference has no weights and nothing to aggregate,
+/// and what is stored is not shown.
+fn combine<'a>(
+    args: &mut Args<'a>,
+    operation: SetOperation,
+    store: Option<Key<'a>>,
+    command: &str,
+) -> Parsed<'a> {
+    let keys = counted_keys(args, command)?;
+    let mut combination = Combination { operation, keys, weights: &[], aggregate: Aggregate::Sum };
+    let (weighs, mut with_scores) = (operation != SetOperation::Difference, false);
+    while !args.is_empty() {
+        if weighs && args.word("WEIGHTS") {
+            combination.weights = args.take(keys.len())?;
+            combination.weights.iter().try_for_each(|weight| check_weight(*weight))?;
+        } else if weighs && args.word("AGGREGATE") {
+            combination.aggregate = aggregate(args)?;
+        } else if store.is_none() && args.word("WITHSCORES") {
+            with_scores = true;
+        } else {
+            return Err(Error::syntax());
+        }
+    }
+    wrap(ZSetCommand::Combine { store, combination, with_scores })
+}
+
+/// A weight is a number as a score is.
+fn check_weight(weight: Arg<'_>) -> Result<()> {
+    let is_decimal = matches!(weight, Arg::Value(value) if value.kind() == Kind::Decimal);
+    if is_decimal || weight.float().is_ok() {
+        return Ok(());
+    }
+    Err(Error::invalid("weight value is not a float"))
+}
+
+fn aggregate(args: &mut Args<'_>) -> Result<Aggregate> {
+    if args.word("SUM") {
+        Ok(Aggregate::Sum)
+    } else if args.word("MIN") {
+        Ok(Aggregate::Lowest)
+    } else if args.word("MAX") {
+        Ok(Aggregate::Highest)
+    } else {
+        Err(Error::syntax())
+    }
+}
+
+pub(super) fn zunion<'a>(args: &mut Args<'a>) -> Parsed<'a> {
+    combine(args, SetOperation::Union, None, "zunion")
+}
+
+pub(super) fn zinter<'a>(args: &mut Args<'a>) -> Parsed<'a> {
+    combine(args, SetOperation::Intersection, None, "zinter")
+}
+
+pub(super) fn zdiff<'a>(args: &mut Args<'a>) -> Parsed<'a> {
+    combine(args, SetOperation::Difference, None, "zdiff")
+}
+
+pub(super) fn zunionstore<'a>(args: &mut Args<'a>) -> Parsed<'a> {
+    let store = args.key()?;
+    combine(args, SetOperation::Union, Some(store), "zunionstore")
+}
+
+pub(super) fn zinterstore<'a>(args: &mut Args<'a>) -> Parsed<'a> {
+    let store = args.key()?;
+    combine(args, SetOperation::Intersection, Some(store), "zinterstore")
+}
+
+pub(super) fn zdiffstore<'a>(args: &mut Args<'a>) -> Parsed<'a> {
+    let store = args.key()?;
+    combine(args, SetOperation::Difference, Some(store), "zdiffstore")
+}
+
+pub(super) fn zintercard<'a>(args: &mut Args<'a>) -> Parsed<'a> {
+    wrap(ZSetCommand::CountCommon { keys: counted_keys(args, "zintercard")?, limit: common_limit(args)? })
 }
 
 fn pop<'a>(args: &mut Args<'a>, highest: bool) -> Parsed<'a> {

@@ -56,6 +56,37 @@ impl Decimal {
         add(self.unpack(), Parts { negative: !other.negative, ..other })
     }
 
+    /// The exact product.
+    ///
+    /// The exponent of the result is the sum of the two. When the product needs more than 38 digits there, its trailing zeros
+    /// are dropped. The sign is that of the rule for signs, for a product of zero too.
+    ///
+    /// # Errors
+    /// [`DecimalError::Overflow`] when the exact product does not fit even then.
+    ///
+    /// ```
+    /// use data_bridge_kv_model::{Decimal, DecimalError};
+    /// let number = |text: &str| text.parse::<Decimal>();
+    /// assert_eq!(number("1.10")?.checked_mul(number("-3")?)?.to_string(), "-3.30");
+    /// assert_eq!(number("1E+30000")?.checked_mul(number("1E+30000")?), Err(DecimalError::Overflow));
+    /// # Ok::<(), DecimalError>(())
+    /// ```
+    pub fn checked_mul(self, other: Self) -> Result<Self, DecimalError> {
+        let (a, b) = (self.unpack(), other.unpack());
+        let negative = a.negative != b.negative;
+        let exponent = i32::from(a.exponent) + i32::from(b.exponent);
+        let (coefficient, exponent) = match a.coefficient.checked_mul(b.coefficient) {
+            Some(0) => (0, exponent.clamp(i16::MIN.into(), i16::MAX.into())),
+            Some(product) if product < COEFFICIENT_END => (product, exponent),
+            _ => {
+                let (coefficient, tens) = product_without_zeros(a.coefficient, b.coefficient)?;
+                (coefficient, exponent + tens)
+            }
+        };
+        let exponent = i16::try_from(exponent).map_err(|_| DecimalError::Overflow)?;
+        Self::new(negative, coefficient, exponent).map_err(|_| DecimalError::Overflow)
+    }
+
     /// The number with its sign turned; every zero becomes the positive one, as `0 - x` demands.
     ///
     /// # Errors
@@ -279,6 +310,22 @@ fn drop_zeros(integer: u128, limit: u32) -> (u128, u32) {
     (quotient, dropped)
 }
 
+/// A product without its trailing zeros, and how many they were. They come from tens of one factor, or from a two of one and
+/// a five of the other.
+fn product_without_zeros(a: u128, b: u128) -> Result<(u128, i32), DecimalError> {
+    let ((mut a, a_dropped), (mut b, b_dropped)) = (drop_zeros(a, MAX_DIGITS), drop_zeros(b, MAX_DIGITS));
+    let mut tens = a_dropped as i32 + b_dropped as i32;
+    loop {
+        match (a % 2, b % 5, a % 5, b % 2) {
+            (0, 0, ..) => (a, b) = (a / 2, b / 5),
+            (.., 0, 0) => (a, b) = (a / 5, b / 2),
+            _ => break,
+        }
+        tens += 1;
+    }
+    Ok((a.checked_mul(b).ok_or(DecimalError::Overflow)?, tens))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -290,6 +337,30 @@ mod tests {
 
     fn sum(a: &str, b: &str) -> Result<String, DecimalError> {
         number(a).checked_add(number(b)).map(|sum| sum.to_string())
+    }
+
+    #[test]
+    fn the_product_is_exact_or_refused() {
+        for (a, b, expected) in [
+            ("1.10", "0.9", "0.990"),
+            ("-2", "3E+2", "-6E+2"),
+            ("-0", "5", "-0"),
+            ("0E+30000", "1E+30000", "0E+32767"),
+            ("20000000000000000000", "50000000000000000000", "1E+39"),
+            ("1125899906842624", "88817841970012523233890533447265625", "1E+50"),
+            ("99999999999999999999999999999999999999", "1", "99999999999999999999999999999999999999"),
+        ] {
+            let product = |a, b| number(a).checked_mul(number(b)).map(|product| product.to_string());
+            assert_eq!(product(a, b).as_deref(), Ok(expected), "{a} * {b}");
+            assert_eq!(product(b, a).as_deref(), Ok(expected), "{b} * {a}");
+        }
+        for (a, b) in [
+            ("99999999999999999999999999999999999999", "3"),
+            ("12345678901234567890123", "12345678901234567890123"),
+            ("1E-30000", "1E-30000"),
+        ] {
+            assert_eq!(number(a).checked_mul(number(b)), Err(DecimalError::Overflow), "{a} * {b}");
+        }
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! COMMAND: the table of commands for clients that ask.
 
 use data_bridge_kv_model::command::table::{
-    self, ADMIN, BLOCKING, COMMANDS, CONNECTION, FAST, GROWS, KeyPositions, NO_AUTH, READ, Spec, WRITE,
+    self, ADMIN, BLOCKING, COMMANDS, CONNECTION, COUNTED, FAST, GROWS, KeyPositions, NO_AUTH, READ, Spec,
+    WRITE,
 };
 use data_bridge_kv_model::error::{Error, Result};
 use data_bridge_kv_model::{Arg, Args, Glob, ReplyBuf, Shape, ValueRef};
@@ -91,6 +92,7 @@ fn flags(spec: &Spec) -> Vec<&'static str> {
         (ADMIN, "admin"),
         (BLOCKING, "blocking"),
         (NO_AUTH, "no_auth"),
+        (COUNTED, "movablekeys"),
     ];
     all.into_iter().filter(|(flag, _)| spec.has(*flag)).map(|(_, word)| word).collect()
 }
@@ -151,14 +153,22 @@ fn keys(line: &[Arg<'_>], out: &mut ReplyBuf) -> Result<()> {
     let (Ok(first), Ok(step)) = (usize::try_from(first), usize::try_from(step)) else {
         return Err(Error::syntax());
     };
-    if first == 0 || step == 0 {
+    let is_counted = spec.has(COUNTED);
+    if (first == 0 || step == 0) && !is_counted {
         return Err(Error::invalid("The command has no key arguments"));
     }
     let end = match usize::try_from(last) {
         Ok(last) => last,
         Err(_) => args.len().saturating_sub(usize::from(last.unsigned_abs()).saturating_sub(1)),
     };
-    let picked: Vec<&Arg<'_>> = args.get(first - 1..end).unwrap_or_default().iter().step_by(step).collect();
+    let fixed = args.get(first.saturating_sub(1)..end).unwrap_or_default();
+    let mut picked: Vec<&Arg<'_>> = fixed.iter().step_by(step.max(1)).collect();
+    if is_counted {
+        let mut rest = Args::new(args.get(end..).unwrap_or_default());
+        let keys = rest.next_arg().and_then(Arg::count).and_then(|count| rest.take(count));
+        let keys = keys.ok().filter(|keys| !keys.is_empty());
+        picked.extend(keys.ok_or_else(|| Error::invalid("Invalid arguments specified for command"))?);
+    }
     out.container(Shape::Array, picked.len());
     picked.iter().for_each(|key| out.value(ValueRef::bytes(key.content().unwrap_or_default())));
     Ok(())

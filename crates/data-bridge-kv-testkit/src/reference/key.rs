@@ -13,7 +13,7 @@ impl Space {
                 let removed = keys.iter().filter(|key| self.entries.remove(key.as_str()).is_some());
                 Ok(count(removed.count()))
             }
-            KeyCommand::Exists { keys } => {
+            KeyCommand::Exists { keys } | KeyCommand::Touch { keys } => {
                 Ok(count(keys.iter().filter(|key| self.get(key.as_str()).is_some()).count()))
             }
             KeyCommand::Expire { key, time, absolute, condition } => {
@@ -37,6 +37,7 @@ impl Space {
             KeyCommand::Rename { from, to, only_if_absent } => {
                 self.rename(from.as_str(), to.as_str(), *only_if_absent)
             }
+            KeyCommand::Copy { from, to, replace } => self.copy(from.as_str(), to.as_str(), *replace),
             KeyCommand::Scan { options, .. } => {
                 let found = self.scan(options)?.into_iter();
                 let items = if options.values {
@@ -123,6 +124,18 @@ impl Space {
             TimeUnit::UnixMilliseconds => deadline,
         };
         i64::try_from(answer).expect("48 bits")
+    }
+
+    fn copy(&mut self, from: &str, to: &str, replace: bool) -> Answer {
+        if from == to {
+            return Err(Error::invalid("source and destination objects are the same"));
+        }
+        let copied = self.get(from).filter(|_| replace || self.get(to).is_none()).cloned();
+        let is_copied = copied.is_some();
+        if let Some(entry) = copied {
+            self.put(to, entry.value, entry.deadline);
+        }
+        Ok(flag(is_copied))
     }
 
     fn rename(&mut self, from: &str, to: &str, only_if_absent: bool) -> Answer {

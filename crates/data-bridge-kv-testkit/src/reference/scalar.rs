@@ -1,6 +1,6 @@
 //! The model of commands on scalar values.
 
-use data_bridge_kv_model::command::{Condition, Expiry, ScalarCommand, SetOptions, SetReply};
+use data_bridge_kv_model::command::{BitRange, Condition, Expiry, ScalarCommand, SetOptions, SetReply};
 use data_bridge_kv_model::limits::VALUE_BYTES;
 use data_bridge_kv_model::{Arg, Error, ErrorKind, Kind, Reply, Result, Shape, Value};
 
@@ -8,6 +8,7 @@ use super::matching::{shown, value_of};
 use super::{Answer, Space, count, flag, is_string, maybe};
 
 impl Space {
+    // long: one arm a command
     pub(super) fn scalar(&mut self, command: &ScalarCommand<'_>) -> Answer {
         match command {
             ScalarCommand::Get { key, any_kind } => Ok(maybe(self.read(key.as_str(), *any_kind)?)),
@@ -62,6 +63,36 @@ impl Space {
                 let length = text.len();
                 self.put_text(key.as_str(), text, false)?;
                 Ok(count(length))
+            }
+            ScalarCommand::GetBit { key, offset } => {
+                Ok(flag(bits_of(&self.text(key.as_str())?).get(*offset) == Some(&true)))
+            }
+            ScalarCommand::SetBit { key, offset, on } => {
+                let mut text = self.text(key.as_str())?;
+                too_long(offset / 8 + 1)?;
+                text.resize(text.len().max(offset / 8 + 1), 0);
+                let mut bits = bits_of(&text);
+                let before = std::mem::replace(&mut bits[*offset], *on);
+                let bytes =
+                    bits.chunks(8).map(|byte| byte.iter().fold(0, |byte, bit| byte << 1 | u8::from(*bit)));
+                self.put_text(key.as_str(), bytes.collect(), false)?;
+                Ok(flag(before))
+            }
+            ScalarCommand::CountBits { key, within } => {
+                let bits = bits_of(&self.text(key.as_str())?);
+                let is_crossed = within.is_some_and(BitRange::is_crossed);
+                let range = if is_crossed { 0..0 } else { bit_range(bits.len(), *within) };
+                Ok(count(bits[range].iter().filter(|bit| **bit).count()))
+            }
+            ScalarCommand::FindBit { key, on, within } => {
+                let mut bits = bits_of(&self.text(key.as_str())?);
+                let mut range = bit_range(bits.len(), *within);
+                if self.get(key.as_str()).is_none() {
+                    (bits, range) = (vec![false], 0..1);
+                }
+                let found = range.clone().find(|at| bits[*at] == *on);
+                let goes_on = !on && !range.is_empty() && within.is_none_or(|within| within.end.is_none());
+                Ok(found.or(goes_on.then_some(range.end)).map_or(Reply::Integer(-1), count))
             }
         }
     }
@@ -140,8 +171,24 @@ fn byte_range(len: usize, start: i64, end: i64) -> std::ops::Range<usize> {
     if start < 0 && end < 0 && start > end {
         return 0..0;
     }
+    ends(len, start, end)
+}
+
+fn ends(len: usize, start: i64, end: i64) -> std::ops::Range<usize> {
     let before = end < 0 && end.unsigned_abs() > len as u64;
     super::list::range(len, start, if before { 0 } else { end })
+}
+
+fn bits_of(bytes: &[u8]) -> Vec<bool> {
+    bytes.iter().flat_map(|byte| (0..8).map(move |bit| byte << bit & 0x80 != 0)).collect()
+}
+
+/// The part of so many bits.
+fn bit_range(len: usize, within: Option<BitRange>) -> std::ops::Range<usize> {
+    let Some(BitRange { start, end, by_bit }) = within else { return 0..len };
+    let unit = if by_bit { 1 } else { 8 };
+    let range = ends(len / unit, start, end.unwrap_or(-1));
+    range.start * unit..range.end * unit
 }
 
 fn too_long(bytes: usize) -> Result<()> {

@@ -121,6 +121,11 @@ impl Space {
                 }
                 Ok(count(length))
             }
+            SetCommand::CountCommon { keys, limit } => {
+                let sets = keys.iter().map(|key| Ok(self.members(key.as_str())?.unwrap_or_default()));
+                let common = combine(SetOperation::Intersection, &sets.collect::<Result<Vec<_>>>()?).len();
+                Ok(count(if *limit == 0 { common } else { common.min(*limit) }))
+            }
             SetCommand::Scan { key, options, .. } => {
                 let mut items = Vec::new();
                 for member in self.members(key.as_str())?.unwrap_or_default() {

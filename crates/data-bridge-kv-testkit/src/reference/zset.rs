@@ -2,16 +2,21 @@
 
 use std::cmp::Ordering;
 
-use data_bridge_kv_model::command::{AddOptions, RangeBy, ScoreBound, ZSetCommand};
+use data_bridge_kv_model::command::{
+    AddOptions, Aggregate, Combination, Expiry, LexBound, RangeBy, ScoreBound, SetOperation, ZSetCommand,
+};
 use data_bridge_kv_model::value::SortedSet;
-use data_bridge_kv_model::{Arg, Error, Kind, Reply, Result, Shape, Value};
+use data_bridge_kv_model::{Arg, Error, Key, Keys, Kind, Reply, Result, Shape, Value};
 
-use super::matching::{content, member_of, position};
+use super::matching::{content, member_of, position, same_member};
 use super::set::{is_scanned, picks, scanned};
 use super::{Answer, Space, count, maybe};
 
 /// A score and its member.
 type Scored = (Value, Value);
+
+/// A set or sorted set that is combined: the kind of its scores, if it has any, and its members.
+type Input = (Option<Kind>, Vec<Scored>);
 
 /// The kind of the scores and the members of a sorted set.
 pub fn pairs_of(set: &SortedSet) -> (Kind, Vec<(Value, Value)>) {
@@ -101,6 +106,7 @@ impl Space {
         Ok(self.sorted_set(key)?.map(|(_, members)| members).unwrap_or_default())
     }
 
+    // long: one arm a command
     pub(super) fn zset(&mut self, command: &ZSetCommand<'_>) -> Answer {
         match command {
             ZSetCommand::Add { key, options, pairs } => self.add_scored(key.as_str(), *options, pairs),
@@ -126,6 +132,29 @@ impl Space {
                 let kept: Vec<Scored> = set.iter().filter(stays).cloned().collect();
                 self.keep_scored(key.as_str(), set.len(), kept);
                 Ok(count(removed.len()))
+            }
+            ZSetCommand::Combine { store, combination, with_scores } => {
+                let inputs = self.inputs(combination.keys)?;
+                let (kind, members) = combine(&inputs, combination)?;
+                Ok(match store {
+                    Some(store) => self.store_scored(store.as_str(), kind, members),
+                    None => shown_range(&members, *with_scores),
+                })
+            }
+            ZSetCommand::CountCommon { keys, limit } => {
+                let inputs = self.inputs(*keys)?;
+                let (first, others) = inputs.split_first().expect("there is a key");
+                let is_common =
+                    |(_, member): &&Scored| others.iter().all(|other| score_in(other, member).is_some());
+                let common = first.1.iter().filter(is_common).count();
+                Ok(count(if *limit == 0 { common } else { common.min(*limit) }))
+            }
+            ZSetCommand::StoreRange { to, from, by, reverse } => {
+                let stored = self.sorted_set(from.as_str())?;
+                let mut members = range(&stored, *by, *reverse)?;
+                members.sort_by(order);
+                let kind = stored.map_or(Kind::Float, |(kind, _)| kind);
+                Ok(self.store_scored(to.as_str(), kind, members))
             }
             ZSetCommand::Pop { key, highest, count } => {
                 let set = self.scored(key.as_str())?;
@@ -160,6 +189,34 @@ impl Space {
         }
     }
 
+    /// What is combined: the members of each key and the kind of their scores, none for those of a set.
+    fn inputs(&self, keys: Keys<'_>) -> Result<Vec<Input>> {
+        let input = |key: Key<'_>| match self.get(key.as_str()).map(|entry| &entry.value) {
+            None => Ok((None, Vec::new())),
+            Some(Value::Set(members)) => {
+                Ok((None, members.iter().map(|member| (Value::Float(1.0), member.clone())).collect()))
+            }
+            Some(Value::SortedSet(set)) => {
+                let (kind, members) = pairs_of(set);
+                Ok(((!members.is_empty()).then_some(kind), members))
+            }
+            Some(_) => Err(Error::wrong_type()),
+        };
+        keys.iter().map(input).collect()
+    }
+
+    /// Stores a result over whatever is there.
+    fn store_scored(&mut self, key: &str, kind: Kind, members: Vec<Scored>) -> Reply {
+        let length = members.len();
+        if length == 0 {
+            self.entries.remove(key);
+        } else {
+            let deadline = self.deadline_of(key, Expiry::Default);
+            self.put(key, sorted_set(kind, members), deadline);
+        }
+        count(length)
+    }
+
     fn read_zset(&self, command: &ZSetCommand<'_>) -> Answer {
         Ok(match command {
             ZSetCommand::Score { key, member } => {
@@ -172,10 +229,8 @@ impl Space {
                 Reply::Container(Shape::Array, scores.collect::<Result<_>>()?)
             }
             ZSetCommand::Length { key } => count(self.scored(key.as_str())?.len()),
-            ZSetCommand::Count { key, low, high } => {
-                let set = self.sorted_set(key.as_str())?;
-                let by = RangeBy::Score { low: *low, high: *high, offset: 0, count: -1 };
-                count(range(&set, by, false)?.len())
+            ZSetCommand::Count { key, by } => {
+                count(range(&self.sorted_set(key.as_str())?, *by, false)?.len())
             }
             ZSetCommand::Rank { key, member, reverse, with_score } => {
                 let set = self.scored(key.as_str())?;
@@ -247,6 +302,101 @@ impl Space {
     }
 }
 
+fn score_in(input: &Input, member: &Value) -> Option<Value> {
+    input.1.iter().find(|(_, held)| same_member(held, member)).map(|(score, _)| score.clone())
+}
+
+/// The kind of the result's scores, and its members in order.
+fn combine(inputs: &[Input], combination: &Combination<'_>) -> Result<(Kind, Vec<Scored>)> {
+    let difference = combination.operation == SetOperation::Difference;
+    let counting = if difference { &inputs[..1] } else { inputs };
+    let mut kinds = counting.iter().filter_map(|(kind, _)| *kind);
+    let kind = kinds.next().unwrap_or(Kind::Float);
+    if kinds.any(|other| other != kind) {
+        return Err(Error::wrong_type());
+    }
+    let weights: Vec<Option<Value>> = match combination.weights {
+        [] => vec![None; inputs.len()],
+        weights => weights.iter().map(|weight| score(*weight, kind).map(Some)).collect::<Result<_>>()?,
+    };
+    // Sums of floats depend on the order: Redis takes the smallest first.
+    let mut weighted: Vec<(&Input, Option<Value>)> = inputs.iter().zip(weights).collect();
+    if !difference {
+        weighted.sort_by_key(|((_, members), _)| members.len());
+    }
+    let mut result: Vec<Scored> = Vec::new();
+    for ((_, members), _) in &weighted {
+        for (_, member) in members {
+            let found: Vec<Option<Value>> =
+                weighted.iter().map(|(input, _)| score_in(input, member)).collect();
+            let wanted = match combination.operation {
+                SetOperation::Union => true,
+                SetOperation::Intersection => found.iter().all(Option::is_some),
+                SetOperation::Difference => found[0].is_some() && found[1..].iter().all(Option::is_none),
+            };
+            if !wanted || result.iter().any(|(_, held)| same_member(held, member)) {
+                continue;
+            }
+            let mut whole: Option<Value> = None;
+            for (number, (input, weight)) in found.into_iter().zip(&weighted) {
+                let Some(number) = number else { continue };
+                let number = in_kind(number, input.0, kind);
+                let number = weight.as_ref().map_or(Ok(number.clone()), |weight| product(&number, weight))?;
+                let union = combination.operation == SetOperation::Union;
+                whole = Some(match whole {
+                    None => or_zero(number),
+                    Some(whole) => {
+                        let number = if union { or_zero(number) } else { number };
+                        aggregated(combination.aggregate, whole, number)?
+                    }
+                });
+            }
+            result.push((whole.expect("it is in one of them"), member.clone()));
+        }
+    }
+    result.sort_by(order);
+    Ok((kind, result))
+}
+
+/// The score of a set's member in the kind of the others.
+fn in_kind(number: Value, own: Option<Kind>, kind: Kind) -> Value {
+    if own.is_none() && kind == Kind::Decimal { Value::Decimal(1.into()) } else { number }
+}
+
+fn product(one: &Value, other: &Value) -> Result<Value> {
+    match (one, other) {
+        (Value::Float(one), Value::Float(other)) => Ok(Value::Float(one * other)),
+        (Value::Decimal(one), Value::Decimal(other)) => one
+            .checked_mul(*other)
+            .map(Value::Decimal)
+            .map_err(|error| Error::out_of_range(error.to_string())),
+        _ => panic!("scores of two kinds"),
+    }
+}
+
+fn or_zero(number: Value) -> Value {
+    match number {
+        Value::Float(number) if number.is_nan() => Value::Float(0.0),
+        number => number,
+    }
+}
+
+fn aggregated(aggregate: Aggregate, whole: Value, number: Value) -> Result<Value> {
+    let is_less = |one: &Value, other: &Value| match (one, other) {
+        (Value::Float(one), Value::Float(other)) => one < other,
+        _ => order_scores(one, other).is_lt(),
+    };
+    Ok(match aggregate {
+        Aggregate::Sum => match (&whole, &number) {
+            (Value::Float(whole), Value::Float(number)) => or_zero(Value::Float(whole + number)),
+            _ => sum(&whole, &number)?,
+        },
+        Aggregate::Lowest if is_less(&number, &whole) => number,
+        Aggregate::Highest if is_less(&whole, &number) => number,
+        Aggregate::Lowest | Aggregate::Highest => whole,
+    })
+}
+
 fn sum(current: &Value, by: &Value) -> Result<Value> {
     match (current, by) {
         (Value::Float(current), Value::Float(by)) => {
@@ -294,7 +444,34 @@ fn range(stored: &Option<(Kind, Vec<Scored>)>, by: RangeBy<'_>, reverse: bool) -
             }
             Ok(inside.into_iter().skip(offset).take(count).collect())
         }
+        RangeBy::Lex { low, high, offset, count } => {
+            let count = usize::try_from(count).unwrap_or(usize::MAX);
+            if reverse {
+                set.reverse();
+            }
+            let (start, end) = (before(&set, low, false), before(&set, high, true));
+            let mut inside = set[start..end.max(start)].to_vec();
+            if reverse {
+                inside.reverse();
+            }
+            Ok(inside.into_iter().skip(offset).take(count).collect())
+        }
     }
+}
+
+/// How many members stand before a bound. Those that are neither Text nor Bytes stand behind all that are. A binary search, since
+/// in a set of several scores there is no right answer, only one that both find.
+fn before(set: &[Scored], bound: LexBound<'_>, including_equal: bool) -> usize {
+    let (bound, including) = match bound {
+        LexBound::Lowest => return 0,
+        LexBound::Highest => return set.len(),
+        LexBound::Included(bound) => (bound, including_equal),
+        LexBound::Excluded(bound) => (bound, !including_equal),
+    };
+    let is_before = |(_, member): &Scored| {
+        content(member).is_some_and(|bytes| bytes < bound || including && bytes == bound)
+    };
+    if set.last().is_some_and(is_before) { set.len() } else { set.partition_point(is_before) }
 }
 
 fn is_above(number: &Value, low: ScoreBound<'_>) -> Result<bool> {

@@ -4,7 +4,7 @@
 //! followed by B. Upper-case words stand for themselves; a lower-case token is made by `words.rs`:
 //!
 //! ```text
-//! key value member text state field    int index count picks offset float number score bound
+//! key value member text state field    int index count picks offset float number score bound lex weight bit
 //! seconds ms at atms (absolute)        glob version kind redistype
 //! ```
 
@@ -62,7 +62,9 @@ rules! {
         SETEX "key seconds value", PSETEX "key ms value", SETNX "key value", GETSET "key value", GETDEL "key",
         GETEX "key ?PERSIST|EX_seconds|PX_ms|PXAT_atms", MGET "key+", MSET "key_value+", MSETNX "key_value+",
         APPEND "key text", STRLEN "key", GETRANGE "key index index", SETRANGE "key offset text",
-        SUBSTR "key index index",
+        SUBSTR "key index index", GETBIT "key offset", SETBIT "key offset bit", SETBIT "key offset bit",
+        BITCOUNT "key", BITCOUNT "key index index ?BYTE|BIT", BITPOS "key bit ?index",
+        BITPOS "key bit index index ?BYTE|BIT",
     }
     Scalar false {
         KV_GET "key", KV_SET "key value ?NX|XX ?GET ?EX_seconds|PX_ms|KEEPTTL", KV_MGET "key+",
@@ -80,7 +82,7 @@ rules! {
         DEL "key+", UNLINK "key", EXISTS "key+", EXPIRE "key seconds ?NX|XX|GT|LT",
         PEXPIRE "key ms ?NX|XX|GT|LT", EXPIREAT "key at ?NX|XX|GT|LT", PEXPIREAT "key atms ?NX|XX|GT|LT",
         TTL "key", PTTL "key", EXPIRETIME "key", PEXPIRETIME "key", PERSIST "key", TYPE "key",
-        RENAME "key key", RENAMENX "key key",
+        RENAME "key key", RENAMENX "key key", COPY "key key ?REPLACE", COPY "key key REPLACE", TOUCH "key+",
     }
     Key false {
         KV_KIND "key", MEMORY "USAGE key",
@@ -106,6 +108,7 @@ rules! {
         SMISMEMBER "key member+", SMEMBERS "key", SCARD "key", SPOP "key ?count", SRANDMEMBER "key ?picks",
         SSCAN "key 0 ?MATCH_glob ?COUNT_100", SMOVE "key key member", SINTER "key+", SUNION "key+", SDIFF "key+",
         SINTERSTORE "key key+", SUNIONSTORE "key key+", SDIFFSTORE "key key+",
+        SINTERCARD "1|2 key ?LIMIT_count", SINTERCARD "2 key key ?LIMIT_count",
     }
     Hash true {
         HSET "key member_value+", HSET "key member_value+", HMSET "key member_value+", HSETNX "key member value",
@@ -127,6 +130,17 @@ rules! {
         ZREVRANGE "key index index ?WITHSCORES", ZRANGEBYSCORE "key bound bound ?WITHSCORES ?LIMIT_index_index",
         ZREVRANGEBYSCORE "key bound bound ?WITHSCORES ?LIMIT_index_index", ZREMRANGEBYRANK "key index index",
         ZREMRANGEBYSCORE "key bound bound", ZPOPMIN "key ?count", ZPOPMAX "key ?count",
+        ZUNION "2 key key ?AGGREGATE_SUM|AGGREGATE_MIN|AGGREGATE_MAX ?WITHSCORES", ZDIFF "2 key key ?WITHSCORES",
+        ZUNION "1 key ?WEIGHTS_weight ?WITHSCORES", ZINTER "1|2 key ?WITHSCORES",
+        ZINTER "2 key key ?WEIGHTS_weight_weight ?AGGREGATE_MIN|AGGREGATE_MAX ?WITHSCORES",
+        ZUNIONSTORE "key 2 key key ?WEIGHTS_weight_weight ?AGGREGATE_SUM|AGGREGATE_MIN|AGGREGATE_MAX",
+        ZUNIONSTORE "key 3 key key key", ZINTERSTORE "key 2 key key ?WEIGHTS_weight_weight",
+        ZINTERSTORE "key 3 key key key ?AGGREGATE_MIN|AGGREGATE_MAX", ZDIFFSTORE "key 2 key key",
+        ZINTERCARD "2 key key ?LIMIT_count", ZINTERCARD "1 key ?LIMIT_count",
+        ZLEXCOUNT "key lex lex", ZRANGEBYLEX "key lex lex ?LIMIT_index_index", ZREMRANGEBYLEX "key lex lex",
+        ZREVRANGEBYLEX "key lex lex ?LIMIT_index_index", ZRANGE "key lex lex BYLEX ?REV ?LIMIT_index_index",
+        ZRANGESTORE "key key index index ?REV", ZRANGESTORE "key key lex lex BYLEX ?REV ?LIMIT_index_index",
+        ZRANGESTORE "key key bound bound BYSCORE ?REV ?LIMIT_index_index",
         ZRANDMEMBER "key ?picks", ZRANDMEMBER "key picks WITHSCORES", ZSCAN "key 0 ?MATCH_glob ?COUNT_100",
     }
     ZSet false {

@@ -101,11 +101,18 @@ impl Generator<'_> {
             }
             "count" => self.pick_integer(&[0, 1, 2, 3, 100]),
             "picks" => self.pick_integer(&[0, 1, 2, 100, -1, -3]),
+            "bit" => self.pick_integer(&[0, 1]),
             "offset" => self.pick_integer(&[0, 1, 2, 20, 70]),
             "float" => self.fraction(),
             "number" => self.number(),
             "score" => self.score(),
             "bound" => self.bound(),
+            "weight" => self.pick_weight(),
+            "lex" => {
+                let text =
+                    *self.random.pick(&["-", "+", "-", "+", "[a", "(a", "[b", "(c", "[5", "[", "(", "x", ""]);
+                self.name(text)
+            }
             "seconds" => self.pick_integer(&[1, 2, 100, 1000, -1, 0]),
             "ms" => self.pick_integer(&[1, 5, 50, 1000, 100_000, 1_000_000]),
             "at" => self.around(self.now / 1000, &[-1, 1, 2, 100]),
@@ -317,6 +324,14 @@ impl Generator<'_> {
             return self.score();
         }
         let text = *self.random.pick(&["-inf", "+inf", "1", "(1", "2", "(0.1", "-1.5", "300", "x", "inf"]);
+        self.name(text)
+    }
+
+    fn pick_weight(&mut self) -> Word {
+        if self.typed && self.random.one_in(3) {
+            return self.score();
+        }
+        let text = *self.random.pick(&["2", "1", "0", "-1.5", "inf", "0.1", "x"]);
         self.name(text)
     }
 

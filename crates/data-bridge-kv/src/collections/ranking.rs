@@ -91,6 +91,13 @@ impl<S: Number> Ranking<S> {
         self.rank_of_spot(self.spot(score, ties))
     }
 
+    /// How many pairs come before what `is_before` says, which holds for none behind one for which it does not.
+    pub(super) fn count_before(&self, is_before: impl Fn(&Ranked<S>) -> bool) -> usize {
+        let block = self.blocks.partition_point(|block| block.last().is_some_and(&is_before));
+        let index = self.blocks.get(block).map_or(0, |pairs| pairs.partition_point(is_before));
+        self.rank_of_spot((block, index))
+    }
+
     /// Adds a pair; `ties` compares a stored pair of its score with it, never `Equal`.
     pub(super) fn insert(&mut self, pair: Ranked<S>, ties: impl Fn(&Ranked<S>) -> Ordering) {
         let (mut block, mut index) = self.spot(pair.score, ties);

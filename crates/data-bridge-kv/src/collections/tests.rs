@@ -283,6 +283,33 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(cases())]
+
+    /// What is neither Text nor Bytes is before no bytes at all.
+    #[test]
+    fn a_sorted_set_of_one_score_counts_members_before_bytes(
+        members in prop::collection::vec(member(), 0..400),
+        bounds in prop::collection::vec(prop_oneof![member(), "[a-z]{0,2}".prop_map(|text| Value::Text(text.into()))], 1..20),
+    ) {
+        let mut set = SortedSet::new(Kind::Float).expect("floats are scores");
+        for member in &members {
+            set.insert(Score::Float(1.0), packed(member).value());
+        }
+        let mut counted = 0;
+        for bound in bounds.iter().map(packed) {
+            let Some(bound) = bound.value().content() else { continue };
+            let count = |is_before: &dyn Fn(&[u8]) -> bool| {
+                set.iter().filter(|(member, _)| member.value().content().is_some_and(is_before)).count()
+            };
+            prop_assert_eq!(set.rank_of_content(bound, false), count(&|content| content < bound));
+            prop_assert_eq!(set.rank_of_content(bound, true), count(&|content| content <= bound));
+            counted += 1;
+        }
+        prop_assume!(counted > 0);
+    }
+}
+
 /// Contents first and bytewise, then everything else by codec bytes.
 fn naive_order(one: &Packed, other: &Packed) -> std::cmp::Ordering {
     let key = |member: &Packed| match member.value().content() {

@@ -164,6 +164,18 @@ impl SortedSet {
         })
     }
 
+    /// How many members stand before the one with these bytes, or up to it if `including`, in a set whose scores are all the
+    /// same. Members that are neither Text nor Bytes stand behind all that are.
+    pub fn rank_of_content(&self, bound: &[u8], including: bool) -> usize {
+        let is_before = |member: &Packed| {
+            let content = member.value().content();
+            content.is_some_and(|content| if including { content <= bound } else { content < bound })
+        };
+        either!(&self.0, scored => {
+            scored.ranking.count_before(|pair| is_before(&scored.entries[pair.place as usize].0))
+        })
+    }
+
     /// Members and scores from rank `start` to before rank `end`, in order; `.rev()` for the other direction.
     pub fn range(
         &self,

@@ -4,24 +4,28 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use data_bridge_kv_model::command::{
-    Condition, KeyCommand, ScalarCommand, SetCommand, SetOperation, SetReply,
+    Condition, KeyCommand, ScalarCommand, SetCommand, SetOperation, SetReply, ZSetCommand,
 };
 use data_bridge_kv_model::{Command, Key, KeySet, ReplyBuf};
 
 use super::halt::Means;
 use super::{Caller, Core, NamespaceId, Progress, Step, Waits};
 use crate::cold::{Ahead, Source};
+use crate::collections::Collection;
 use crate::hash::KeyHash;
 use crate::router::{lock_keys, lock_one};
 use crate::shard::txn::{Fetched, Guards};
 use crate::shard::{Space, Txn, encoded_len, exec};
-use crate::table::OwnedEntry;
+use crate::table::{EntryRef, OwnedEntry};
 
 /// Rounds after which a command keeps entries from leaving memory until it has run: others may have made its keys cold
 /// again each time.
 const FREE_ROUNDS: usize = 3;
 /// Most keys of a pipeline that are read ahead, within a share of the memory budget.
 const READ_AHEAD: usize = 128;
+
+/// What a score takes in an encoded sorted set, at most.
+const SCORE_BYTES: usize = 18;
 
 /// Whether a command alone looks at the values of its keys, or only replaces, deletes, counts or dates them.
 pub(super) fn looks_at_values(space: &Space, command: &Command<'_>) -> bool {
@@ -30,6 +34,7 @@ pub(super) fn looks_at_values(space: &Space, command: &Command<'_>) -> bool {
             command,
             KeyCommand::Delete { .. }
                 | KeyCommand::Exists { .. }
+                | KeyCommand::Touch { .. }
                 | KeyCommand::Ttl { .. }
                 | KeyCommand::Type { .. }
                 | KeyCommand::Kind { .. }
@@ -43,6 +48,45 @@ pub(super) fn looks_at_values(space: &Space, command: &Command<'_>) -> bool {
         _ => false,
     };
     !blind || space.settings().graph.is_some()
+}
+
+/// Bytes that a command puts together from collections, beside those themselves, at most.
+fn gathered_bytes(txn: &mut Txn<'_>, command: &Command<'_>) -> usize {
+    let mut length_and_bytes = |key: Key<'_>| {
+        let place = txn.place(key);
+        let of_entry = |entry: EntryRef<'_>| {
+            let stored = entry.value();
+            (stored.collection().map_or(0, Collection::len), encoded_len(stored))
+        };
+        txn.peek(place).map_or((0, 0), of_entry)
+    };
+    let (gathered, builds) = match command {
+        Command::Set(SetCommand::Combine { operation, keys, store }) => {
+            let mut bytes = keys.iter().map(|key| length_and_bytes(key).1);
+            let gathered = match operation {
+                SetOperation::Union => bytes.sum(),
+                SetOperation::Intersection | SetOperation::Difference => bytes.next().unwrap_or(0),
+            };
+            (gathered, store.is_some())
+        }
+        Command::ZSet(ZSetCommand::Combine { combination, .. }) => {
+            // The members of a set get scores.
+            let mut bytes = combination.keys.iter().map(|key| {
+                let (length, bytes) = length_and_bytes(key);
+                bytes + length * SCORE_BYTES
+            });
+            let gathered = match combination.operation {
+                SetOperation::Union => bytes.sum(),
+                SetOperation::Intersection => bytes.min().unwrap_or(0),
+                SetOperation::Difference => bytes.next().unwrap_or(0),
+            };
+            (gathered, true)
+        }
+        Command::ZSet(ZSetCommand::StoreRange { from, .. }) => (length_and_bytes(*from).1, true),
+        _ => (0, false),
+    };
+    // What stays has its members one by one.
+    if builds { gathered.saturating_mul(2) } else { gathered }
 }
 
 /// The step on one key, or what it reads beside memory.
@@ -145,21 +189,10 @@ impl Core {
         mut txn: Txn<'a>,
         command: &Command<'_>,
     ) -> Step<Txn<'a>> {
-        let Command::Set(SetCommand::Combine { operation, keys, store }) = command else { return Ok(txn) };
         if caller.most_bytes == u64::MAX {
             return Ok(txn);
         }
-        let mut bytes = keys.iter().map(|key| {
-            let place = txn.place(key);
-            txn.peek(place).map_or(0, |entry| encoded_len(entry.value()))
-        });
-        let gathered: usize = match operation {
-            SetOperation::Union => bytes.sum(),
-            SetOperation::Intersection | SetOperation::Difference => bytes.next().unwrap_or(0),
-        };
-        // What stays has its members one by one.
-        let bytes = if store.is_some() { gathered.saturating_mul(2) } else { gathered };
-        if let Err(halt) = caller.means().check(bytes as u64) {
+        if let Err(halt) = caller.means().check(gathered_bytes(&mut txn, command) as u64) {
             txn.finish().send();
             return Err(halt);
         }

@@ -1,7 +1,9 @@
 //! Executors: one file per family of commands, each a function from a command and a running step to reply items.
 //! An error means that the command changed nothing.
 
-use data_bridge_kv_model::command::{HashCommand, ListCommand, RangeBy, SetCommand, ZSetCommand};
+use data_bridge_kv_model::command::{
+    HashCommand, ListCommand, RangeBy, ScalarCommand, SetCommand, ZSetCommand,
+};
 use data_bridge_kv_model::limits::VALUE_BYTES;
 use data_bridge_kv_model::{Arg, Command, Error, ErrorKind, Kind, ReplyBuf, Result, ValueRef, show};
 
@@ -65,6 +67,12 @@ pub fn run_short(
 
 /// About how many bytes a reading command answers with about this value, the only one that it reads.
 pub fn reply_bytes(command: &Command<'_>, stored: Stored<'_>) -> usize {
+    if let Command::Scalar(
+        ScalarCommand::GetBit { .. } | ScalarCommand::CountBits { .. } | ScalarCommand::FindBit { .. },
+    ) = command
+    {
+        return REPLY_HEAD;
+    }
     let whole = encoded_len(stored);
     let Stored::Collection(collection) = stored else { return whole };
     let length = collection.len();

@@ -152,7 +152,7 @@ fn no_command_grows_a_collection_beyond_the_limit_of_a_value() {
     run("SADD rest", &[&c]);
     run("HSET hash f", &[&a, b"g", &b]);
     run("ZADD zset 1", &[&a, b"2", &b]);
-    let third: [(&str, Vec<&[u8]>); 14] = [
+    let third: [(&str, Vec<&[u8]>); 15] = [
         ("RPUSH list small", vec![&c]),
         ("LPUSH list", vec![&c]),
         ("LSET list 0", vec![&c]),
@@ -161,6 +161,7 @@ fn no_command_grows_a_collection_beyond_the_limit_of_a_value() {
         ("SADD set small", vec![&c]),
         ("SMOVE rest set", vec![&c]),
         ("SUNIONSTORE union set rest", vec![]),
+        ("ZUNIONSTORE union 2 zset rest", vec![]),
         ("HSET hash small 1 h", vec![&c]),
         ("HSETNX hash h", vec![&c]),
         ("HSET hash small 1", vec![&c, b"1"]),

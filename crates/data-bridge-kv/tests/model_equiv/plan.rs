@@ -1,6 +1,6 @@
 //! What a sequence does, decided by its seed before anything runs, so that it can be shrunk.
 
-use data_bridge_kv_model::command::table::{by_opcode, opcode};
+use data_bridge_kv_model::command::table::{COUNTED, by_opcode, opcode};
 use data_bridge_kv_testkit::workload::{KEYS, Request, Workload};
 
 /// When every sequence starts, unix ms.
@@ -65,7 +65,7 @@ fn atomic(workload: &mut Workload) -> Step {
     let mut requests = Vec::new();
     while requests.len() < count {
         let request = workload.request();
-        let walks = by_opcode(request.opcode).is_none_or(|spec| spec.keys.first == 0);
+        let walks = by_opcode(request.opcode).is_none_or(|spec| spec.keys.first == 0 && !spec.has(COUNTED));
         // What a random pick was can't be told from the error of an undone step.
         let untold = abort && request.opcode == opcode::SPOP;
         if !walks && !untold {

@@ -452,9 +452,18 @@ fn what_several_sets_have_takes_no_more_memory_than_it_has_bytes() {
             store.run(&format!("SADD set:{set}{members}"));
         }
     }
-    for (line, sets) in [("SUNION", 3), ("SUNION", 9), ("SDIFF", 2), ("SINTER", 1)] {
+    for (line, sets, options) in [
+        ("SUNION", 3, ""),
+        ("SUNION", 9, ""),
+        ("SDIFF", 2, ""),
+        ("SINTER", 1, ""),
+        ("ZUNION 3", 3, ""),
+        ("ZUNION 9", 9, " WITHSCORES"),
+        ("ZDIFF 2", 2, " WITHSCORES"),
+    ] {
         store.engine.demote_all();
-        let line = format!("{line}{}", (0..sets).map(|set| format!(" set:{set}")).collect::<String>());
+        let keys: String = (0..sets).map(|set| format!(" set:{set}")).collect();
+        let line = format!("{line}{keys}{options}");
         let mut out = ReplyBuf::new();
         let progress = with_call(&line, |call| store.engine.execute(&store.caller, 0, call, &mut out));
         let (bytes, room) = (out.as_bytes().len(), out.bytes_mut().capacity());
@@ -463,6 +472,33 @@ fn what_several_sets_have_takes_no_more_memory_than_it_has_bytes() {
             "{line}: {bytes} in {room}"
         );
     }
+}
+
+/// Whoever may hold so many bytes only is told how many it takes, and nothing is done.
+#[test]
+fn what_is_put_together_of_several_keys_is_reckoned_before() {
+    let store = Store::roomy("cache");
+    let members: String = (0..500).map(|n| format!(" {n} {n}-{}", "m".repeat(40))).collect();
+    store.run(&format!("ZADD one{members}"));
+    store.run("ZUNIONSTORE two 1 one");
+    store.run(&format!("SADD set{members}"));
+    let caller = Caller { most_bytes: 20_000, ..store.caller.clone() };
+    for line in [
+        "ZUNION 2 one two",
+        "ZUNIONSTORE to 2 one two",
+        "ZINTERSTORE to 2 one two",
+        "ZDIFFSTORE to 2 set one",
+        "ZRANGESTORE to one 0 -1",
+        "SUNIONSTORE to set",
+    ] {
+        let mut out = ReplyBuf::new();
+        let progress = with_call(line, |call| store.engine.execute(&caller, 0, call, &mut out));
+        assert!(progress == Progress::Blocked && out.is_empty(), "{line}: {progress:?}");
+        let needs = caller.needs.take();
+        assert!((20_001..150_000).contains(&needs), "{line}: {needs}");
+        assert_eq!(store.run("EXISTS to"), Reply::Integer(0), "{line}");
+    }
+    assert_eq!(store.run("ZINTERCARD 2 one two"), Reply::Integer(500));
 }
 
 #[test]

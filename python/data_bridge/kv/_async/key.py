@@ -97,6 +97,17 @@ class AsyncKeyCommands(AsyncBase):
         """Renames a key if the new name is free."""
         return self._call(shapes.code(op.RENAMENX, durable), (src, dst), None, bool)
 
+    def copy(
+        self, source: str, destination: str, *, replace: bool = False, durable: bool = False
+    ) -> Awaitable[bool]:
+        """Copies a value with its deadline, over an existing key only if `replace`; whether it did."""
+        args = (source, destination, *shapes.flags(REPLACE=replace))
+        return self._call(shapes.code(op.COPY, durable), args, None, bool)
+
+    def touch(self, *keys: str) -> Awaitable[int]:
+        """How many of the keys exist; it counts as a use of each."""
+        return self._call(op.TOUCH, keys) if keys else self._ready(0)
+
     def clear(self, prefix: str = "", *, durable: bool = False) -> Awaitable[None]:
         """Deletes the keys with a prefix, all of the namespace without one. Not atomic with a prefix."""
         if shapes.checked_prefix(prefix):

@@ -80,6 +80,10 @@ class AsyncSetCommands(AsyncBase):
         """Stores the union; its size."""
         return self._call(shapes.code(op.SUNIONSTORE, durable), (dest, *shapes.listed(keys, args)))
 
+    def sintercard(self, numkeys: int, keys: Iterable[str], limit: int = 0) -> Awaitable[int]:
+        """How many members all sets have; with a limit at most so many."""
+        return self._call(op.SINTERCARD, (numkeys, *keys, "LIMIT", limit))
+
     def sdiffstore(
         self, dest: str, keys: Iterable[str] | str, *args: str, durable: bool = False
     ) -> Awaitable[int]:

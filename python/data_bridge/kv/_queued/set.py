@@ -74,6 +74,10 @@ class QueuedSetCommands(QueuedBase):
         """Stores the union; its size."""
         return self._call(shapes.code(op.SUNIONSTORE, durable), (dest, *shapes.listed(keys, args)))
 
+    def sintercard(self, numkeys: int, keys: Iterable[str], limit: int = 0) -> Self:
+        """How many members all sets have; with a limit at most so many."""
+        return self._call(op.SINTERCARD, (numkeys, *keys, "LIMIT", limit))
+
     def sdiffstore(self, dest: str, keys: Iterable[str] | str, *args: str, durable: bool = False) -> Self:
         """Stores the difference; its size."""
         return self._call(shapes.code(op.SDIFFSTORE, durable), (dest, *shapes.listed(keys, args)))

@@ -48,3 +48,23 @@ class QueuedTextCommands(QueuedBase):
     def setrange(self, name: str, offset: int, value: str | bytes, *, durable: bool = False) -> Self:
         """Overwrites bytes from an offset; the new length."""
         return self._call(shapes.code(op.SETRANGE, durable), (name, offset, value))
+
+    def getbit(self, name: str, offset: int) -> Self:
+        """One bit; the first is the highest of the first byte."""
+        return self._call(op.GETBIT, (name, offset))
+
+    def setbit(self, name: str, offset: int, value: int, *, durable: bool = False) -> Self:
+        """Turns one bit on (1) or off (0); what it was."""
+        return self._call(shapes.code(op.SETBIT, durable), (name, offset, value))
+
+    def bitcount(
+        self, key: str, start: int | None = None, end: int | None = None, mode: str | None = None
+    ) -> Self:
+        """How many bits are on, in a range of bytes, or of bits if the mode is "BIT"."""
+        return self._call(op.BITCOUNT, (key, *shapes.leading(start, end, mode)))
+
+    def bitpos(
+        self, key: str, bit: int, start: int | None = None, end: int | None = None, mode: str | None = None
+    ) -> Self:
+        """The place of the first bit that is on (1) or off (0), -1 if there is none; the range as in `bitcount`."""
+        return self._call(op.BITPOS, (key, bit, *shapes.leading(start, end, mode)))

@@ -81,11 +81,32 @@ class SortedSetCommands(Base):
         byscore: bool = False,
         offset: int | None = None,
         num: int | None = None,
+        *,
+        bylex: bool = False,
     ) -> list[Any]:
-        """Members of a range of positions, or of scores; with scores as (member, score) pairs."""
-        flags = shapes.flags(BYSCORE=byscore, REV=desc)
+        """Members of a range of positions, of scores, or of members; with scores as (member, score) pairs."""
+        flags = shapes.flags(BYSCORE=byscore, BYLEX=bylex, REV=desc)
         args = (name, start, end, *flags, *shapes.limit(offset, num), *shapes.flags(WITHSCORES=withscores))
         return self._call(op.ZRANGE, args, None, list)
+
+    def zrangestore(
+        self,
+        dest: str,
+        name: str,
+        start: Any,
+        end: Any,
+        byscore: bool = False,
+        bylex: bool = False,
+        desc: bool = False,
+        offset: int | None = None,
+        num: int | None = None,
+        *,
+        durable: bool = False,
+    ) -> int:
+        """Stores the members of a range; how many."""
+        flags = shapes.flags(BYSCORE=byscore, BYLEX=bylex, REV=desc)
+        args = (dest, name, start, end, *flags, *shapes.limit(offset, num))
+        return self._call(shapes.code(op.ZRANGESTORE, durable), args)
 
     def zrevrange(self, name: str, start: int, end: int, withscores: bool = False) -> list[Any]:
         """Members by position from the highest score."""
@@ -117,6 +138,93 @@ class SortedSetCommands(Base):
         """Members with a score in a range, from the highest."""
         args = (name, max, min, *shapes.limit(start, num), *shapes.flags(WITHSCORES=withscores))
         return self._call(op.ZREVRANGEBYSCORE, args, None, list)
+
+    def zlexcount(self, name: str, min: str | bytes, max: str | bytes) -> int:
+        """Number of members from one to another, where all have one score: "[a", "(b", "-" or "+"."""
+        return self._call(op.ZLEXCOUNT, (name, min, max))
+
+    def zrangebylex(
+        self,
+        name: str,
+        min: str | bytes,
+        max: str | bytes,
+        start: int | None = None,
+        num: int | None = None,
+    ) -> list[Any]:
+        """Members from one to another, where all have one score: "[a", "(b", "-" or "+"."""
+        return self._call(op.ZRANGEBYLEX, (name, min, max, *shapes.limit(start, num)), None, list)
+
+    def zrevrangebylex(
+        self,
+        name: str,
+        max: str | bytes,
+        min: str | bytes,
+        start: int | None = None,
+        num: int | None = None,
+    ) -> list[Any]:
+        """The same from the highest member."""
+        return self._call(op.ZREVRANGEBYLEX, (name, max, min, *shapes.limit(start, num)), None, list)
+
+    def zremrangebylex(self, name: str, min: str | bytes, max: str | bytes, *, durable: bool = False) -> int:
+        """Removes the members from one to another; how many."""
+        return self._call(shapes.code(op.ZREMRANGEBYLEX, durable), (name, min, max))
+
+    def zunion(
+        self,
+        keys: Iterable[str] | Mapping[str, Score],
+        aggregate: str | None = None,
+        withscores: bool = False,
+    ) -> list[Any]:
+        """Members of any set, with summed scores unless `aggregate` says "MIN" or "MAX"; a mapping gives weights."""
+        args = shapes.combination(keys, aggregate, withscores)
+        return self._call(op.ZUNION, args, None, list)
+
+    def zinter(
+        self,
+        keys: Iterable[str] | Mapping[str, Score],
+        aggregate: str | None = None,
+        withscores: bool = False,
+    ) -> list[Any]:
+        """Members of all sets, likewise."""
+        args = shapes.combination(keys, aggregate, withscores)
+        return self._call(op.ZINTER, args, None, list)
+
+    def zdiff(self, keys: Iterable[str], withscores: bool = False) -> list[Any]:
+        """Members of the first set only."""
+        args = shapes.combination(keys, None, withscores)
+        return self._call(op.ZDIFF, args, None, list)
+
+    def zunionstore(
+        self,
+        dest: str,
+        keys: Iterable[str] | Mapping[str, Score],
+        aggregate: str | None = None,
+        *,
+        durable: bool = False,
+    ) -> int:
+        """Stores the union; its size."""
+        args = (dest, *shapes.combination(keys, aggregate))
+        return self._call(shapes.code(op.ZUNIONSTORE, durable), args)
+
+    def zinterstore(
+        self,
+        dest: str,
+        keys: Iterable[str] | Mapping[str, Score],
+        aggregate: str | None = None,
+        *,
+        durable: bool = False,
+    ) -> int:
+        """Stores the intersection; its size."""
+        args = (dest, *shapes.combination(keys, aggregate))
+        return self._call(shapes.code(op.ZINTERSTORE, durable), args)
+
+    def zdiffstore(self, dest: str, keys: Iterable[str], *, durable: bool = False) -> int:
+        """Stores the difference; its size."""
+        return self._call(shapes.code(op.ZDIFFSTORE, durable), (dest, *shapes.combination(keys, None)))
+
+    def zintercard(self, numkeys: int, keys: Iterable[str], limit: int = 0) -> int:
+        """How many members all sets have; with a limit at most so many."""
+        return self._call(op.ZINTERCARD, (numkeys, *keys, "LIMIT", limit))
 
     def zremrangebyrank(self, name: str, min: int, max: int, *, durable: bool = False) -> int:
         """Removes members by position; how many."""

@@ -1,33 +1,20 @@
 //! Executors of commands on keys of any kind. Those that walk a whole namespace are in `engine.rs`.
 
 use data_bridge_kv_model::command::{ExpireCondition, KeyCommand, TimeUnit};
-use data_bridge_kv_model::{Error, ErrorKind, Key, ReplyBuf, Result};
+use data_bridge_kv_model::{Error, ErrorKind, Key, Keys, ReplyBuf, Result};
 
 use crate::mutation::Mutation;
 use crate::shard::Txn;
-use crate::table::{EntryRef, NewValue};
+use crate::shard::txn::Place;
+use crate::table::{EntryRef, NewValue, OwnedEntry};
 
 /// Executes a command on keys.
 pub fn run(txn: &mut Txn<'_>, command: &KeyCommand<'_>, out: &mut ReplyBuf) -> Result<()> {
     match command {
-        KeyCommand::Delete { keys } => {
-            let mut deleted = 0;
-            for key in keys.iter() {
-                let place = txn.place(key);
-                deleted += usize::from(txn.delete(place));
-            }
-            out.count(deleted);
-            Ok(())
-        }
-        KeyCommand::Exists { keys } => {
-            let mut found = 0;
-            for key in keys.iter() {
-                let place = txn.place(key);
-                found += usize::from(txn.about(place).is_some());
-            }
-            out.count(found);
-            Ok(())
-        }
+        KeyCommand::Delete { keys } => count(txn, *keys, out, |txn, place| txn.delete(place)),
+        KeyCommand::Exists { keys } => count(txn, *keys, out, |txn, place| txn.about(place).is_some()),
+        KeyCommand::Touch { keys } => count(txn, *keys, out, touch),
+        KeyCommand::Copy { from, to, replace } => copy(txn, *from, *to, *replace, out),
         KeyCommand::Expire { key, time, absolute, condition } => {
             expire(txn, *key, *time, *absolute, *condition, out)
         }
@@ -74,6 +61,30 @@ pub fn run(txn: &mut Txn<'_>, command: &KeyCommand<'_>, out: &mut ReplyBuf) -> R
             "a walk over the whole namespace can't be part of an atomic step",
         )),
     }
+}
+
+/// Answers for how many of these keys it is so.
+fn count(
+    txn: &mut Txn<'_>,
+    keys: Keys<'_>,
+    out: &mut ReplyBuf,
+    is_so: impl Fn(&mut Txn<'_>, Place<'_>) -> bool,
+) -> Result<()> {
+    let mut counted = 0;
+    for key in keys.iter() {
+        let place = txn.place(key);
+        counted += usize::from(is_so(txn, place));
+    }
+    out.count(counted);
+    Ok(())
+}
+
+/// Uses a key whose value is in memory; what is on disk stays there. Whether there is such a key.
+fn touch(txn: &mut Txn<'_>, place: Place<'_>) -> bool {
+    if txn.peek(place).is_some() {
+        return txn.find(place).is_some();
+    }
+    txn.about(place).is_some()
 }
 
 fn expire(
@@ -150,8 +161,7 @@ fn rename(
     }
     if from.key != to.key {
         let Some(entry) = txn.peek(from).map(EntryRef::to_owned) else { return Ok(()) };
-        let entry = entry.entry();
-        txn.put(to, NewValue::from(entry.value()), entry.deadline())?;
+        put_as(txn, to, &entry)?;
         txn.delete(from);
     }
     if only_if_absent {
@@ -159,5 +169,27 @@ fn rename(
     } else {
         out.ok()
     }
+    Ok(())
+}
+
+/// Writes an entry under another key, with its deadline.
+fn put_as(txn: &mut Txn<'_>, to: Place<'_>, entry: &OwnedEntry) -> Result<()> {
+    let entry = entry.entry();
+    txn.put(to, NewValue::from(entry.value()), entry.deadline())?;
+    Ok(())
+}
+
+fn copy(txn: &mut Txn<'_>, from: Key<'_>, to: Key<'_>, replace: bool, out: &mut ReplyBuf) -> Result<()> {
+    if from == to {
+        return Err(Error::invalid("source and destination objects are the same"));
+    }
+    let (from, to) = (txn.place(from), txn.place(to));
+    let entry = txn.find(from).map(EntryRef::to_owned);
+    let Some(entry) = entry.filter(|_| replace || txn.peek(to).is_none()) else {
+        out.integer(0);
+        return Ok(());
+    };
+    put_as(txn, to, &entry)?;
+    out.integer(1);
     Ok(())
 }

@@ -15,6 +15,8 @@ use crate::shard::{Shard, Space, Txn};
 use crate::table::{EntryRef, NewValue, Stored};
 use crate::wal::Lsn;
 
+mod bits;
+
 /// Executes a scalar command.
 #[inline]
 pub fn run(txn: &mut Txn<'_>, command: &ScalarCommand<'_>, out: &mut ReplyBuf) -> Result<()> {
@@ -31,6 +33,10 @@ pub fn run(txn: &mut Txn<'_>, command: &ScalarCommand<'_>, out: &mut ReplyBuf) -
         ScalarCommand::Length { key } => length(txn, *key, out),
         ScalarCommand::GetRange { key, start, end } => get_range(txn, *key, *start, *end, out),
         ScalarCommand::SetRange { key, offset, bytes } => set_range(txn, *key, *offset, *bytes, out),
+        ScalarCommand::GetBit { key, offset } => bits::get(txn, *key, *offset, out),
+        ScalarCommand::SetBit { key, offset, on } => bits::set(txn, *key, *offset, *on, out),
+        ScalarCommand::CountBits { key, within } => bits::count(txn, *key, *within, out),
+        ScalarCommand::FindBit { key, on, within } => bits::find(txn, *key, *on, *within, out),
     }
 }
 
@@ -322,10 +328,21 @@ fn write_back(
     deadline: Option<u64>,
     out: &mut ReplyBuf,
 ) -> Result<()> {
-    let kind = text_or_bytes(kind, bytes);
-    txn.put(place, NewValue::Payload { kind, bytes }, deadline)?;
+    put_text(txn, place, kind, bytes, deadline)?;
     out.count(bytes.len());
     Ok(())
+}
+
+/// Writes changed bytes of a value of this kind.
+fn put_text(
+    txn: &mut Txn<'_>,
+    place: Place<'_>,
+    kind: Kind,
+    bytes: &[u8],
+    deadline: Option<u64>,
+) -> Result<()> {
+    let kind = text_or_bytes(kind, bytes);
+    txn.put(place, NewValue::Payload { kind, bytes }, deadline).map(drop)
 }
 
 fn append(txn: &mut Txn<'_>, key: Key<'_>, bytes: Arg<'_>, out: &mut ReplyBuf) -> Result<()> {
@@ -370,13 +387,17 @@ pub(super) fn range(start: i64, end: i64, length: usize) -> std::ops::Range<usiz
     index(start)..index(end + 1)
 }
 
+/// The same as Redis reads it for strings: an end before the first byte is the first byte.
+fn range_from_first(start: i64, end: i64, length: usize) -> std::ops::Range<usize> {
+    let before = end < 0 && usize::try_from(end.unsigned_abs()).is_ok_and(|end| end > length);
+    range(start, if before { 0 } else { end }, length)
+}
+
 fn get_range(txn: &mut Txn<'_>, key: Key<'_>, start: i64, end: i64, out: &mut ReplyBuf) -> Result<()> {
     let place = txn.place(key);
     let (bytes, ..) = shown(txn, place)?.unwrap_or((Vec::new(), Kind::Bytes, None));
-    // As Redis reads it: an end before the first byte is the first byte, unless both ends are negative and crossed.
     let crossed = start < 0 && end < 0 && start > end;
-    let before = end < 0 && usize::try_from(end.unsigned_abs()).is_ok_and(|end| end > bytes.len());
-    let range = if crossed { 0..0 } else { range(start, if before { 0 } else { end }, bytes.len()) };
+    let range = if crossed { 0..0 } else { range_from_first(start, end, bytes.len()) };
     out.value(ValueRef::bytes(bytes.get(range).unwrap_or_default()));
     Ok(())
 }

@@ -19,7 +19,7 @@ use crate::wal::Lsn;
 /// Sets whose members are looked up in each other to find their union; more are put together.
 const FEW_SETS: usize = 8;
 /// From so many bytes on, what members take is made room for at once: what doubles as it grows takes up to twice as much.
-const MANY_BYTES: usize = 64 << 10;
+pub(super) const MANY_BYTES: usize = 64 << 10;
 
 /// Adds one member to a set that is there. Answers `None`, having done nothing, where it takes more.
 #[inline]
@@ -81,6 +81,7 @@ pub fn run(txn: &mut Txn<'_>, command: &SetCommand<'_>, out: &mut ReplyBuf) -> R
         SetCommand::Random { key, count } => random(txn, *key, *count, out),
         SetCommand::Move { from, to, member } => move_member(txn, *from, *to, *member, out),
         SetCommand::Combine { operation, store, keys } => combine(txn, *operation, *store, *keys, out),
+        SetCommand::CountCommon { keys, limit } => count_common(txn, *keys, *limit, out),
         SetCommand::Scan { key, cursor, options } => {
             let set = read(txn, *key)?;
             let glob = options.pattern.map(Glob::new).transpose()?;
@@ -301,7 +302,7 @@ fn combine(
     keys: Keys<'_>,
     out: &mut ReplyBuf,
 ) -> Result<()> {
-    let sets = keys.iter().map(|key| shared(txn, key)).collect::<Result<Vec<_>>>()?;
+    let sets = keys.iter().map(|key| shared(txn, key, Kind::Set)).collect::<Result<Vec<_>>>()?;
     if sets.is_empty() {
         return Err(Error::invalid("no sets were named"));
     }
@@ -336,10 +337,22 @@ fn combine(
     Ok(())
 }
 
-/// A set as it is now; it stays so as long as it is held.
-fn shared(txn: &mut Txn<'_>, key: Key<'_>) -> Result<Option<Arc<Collection>>> {
-    read(txn, key)?;
+fn count_common(txn: &mut Txn<'_>, keys: Keys<'_>, limit: usize, out: &mut ReplyBuf) -> Result<()> {
+    let sets = keys.iter().map(|key| shared(txn, key, Kind::Set)).collect::<Result<Vec<_>>>()?;
+    let mut sets: Vec<Option<&Set>> = sets.iter().map(|set| set.as_deref().and_then(set_of)).collect();
+    sets.sort_by_key(|set| set.map_or(0, Set::len));
+    let (smallest, others) = sets.split_first().map_or((None, &[][..]), |(first, others)| (*first, others));
+    let is_common =
+        |member: &&Packed| others.iter().all(|set| set.is_some_and(|set| set.contains(member.value())));
+    let most = if limit == 0 { usize::MAX } else { limit };
+    out.count(smallest.into_iter().flat_map(Set::iter).filter(is_common).take(most).count());
+    Ok(())
+}
+
+/// A collection as it is now; it stays so as long as it is held.
+pub(super) fn shared(txn: &mut Txn<'_>, key: Key<'_>, kind: Kind) -> Result<Option<Arc<Collection>>> {
     let place = txn.place(key);
+    txn.collection(place, kind)?;
     Ok(txn.peek(place).and_then(|entry| match entry.value() {
         Stored::Collection(collection) => Some(collection.share()),
         Stored::Inline { .. } | Stored::Blob { .. } | Stored::Whole { .. } => None,

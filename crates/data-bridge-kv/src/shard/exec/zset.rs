@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use data_bridge_kv_model::command::{AddOptions, Expiry, RangeBy, ScoreBound, ZSetCommand};
+use data_bridge_kv_model::command::{AddOptions, Expiry, LexBound, RangeBy, ScoreBound, ZSetCommand};
 use data_bridge_kv_model::{Arg, Error, Glob, Key, Kind, ReplyBuf, Result, Shape, ValueRef};
 
 use super::scalar::{deadline, range as rank_range};
 use super::set::{matches, picks, put_cursor};
-use super::{check_growth, member, named_by_bytes, plain_member};
+use super::{check_collection_bytes, check_growth, member, named_by_bytes, plain_member};
 use crate::clock::Clock;
 use crate::collections::{Collection, Packed, Score, SortedSet};
 use crate::hash::KeyHash;
@@ -15,6 +15,8 @@ use crate::mutation::Mutation;
 use crate::shard::{Shard, Space, Txn};
 use crate::table::NewValue;
 use crate::wal::Lsn;
+
+mod combination;
 
 /// Gives one member of a sorted set that is there a score. Answers `None`, having done nothing, where it takes more.
 #[inline]
@@ -59,9 +61,9 @@ pub fn run(txn: &mut Txn<'_>, command: &ZSetCommand<'_>, out: &mut ReplyBuf) -> 
             out.count(read(txn, *key)?.map_or(0, SortedSet::len));
             Ok(())
         }
-        ZSetCommand::Count { key, low, high } => {
+        ZSetCommand::Count { key, by } => {
             let range = match read(txn, *key)? {
-                Some(set) => score_range(set, *low, *high)?,
+                Some(set) => ranks(set, *by, false)?,
                 None => 0..0,
             };
             out.count(range.len());
@@ -73,6 +75,11 @@ pub fn run(txn: &mut Txn<'_>, command: &ZSetCommand<'_>, out: &mut ReplyBuf) -> 
         ZSetCommand::Range { key, by, reverse, with_scores } => {
             range(txn, *key, *by, *reverse, *with_scores, out)
         }
+        ZSetCommand::Combine { store, combination, with_scores } => {
+            combination::combine(txn, *store, combination, *with_scores, out)
+        }
+        ZSetCommand::CountCommon { keys, limit } => combination::count_common(txn, *keys, *limit, out),
+        ZSetCommand::StoreRange { to, from, by, reverse } => store_range(txn, *to, *from, *by, *reverse, out),
         ZSetCommand::RemoveRange { key, by } => {
             let range = match read(txn, *key)? {
                 Some(set) => ranks(set, *by, false)?,
@@ -343,6 +350,29 @@ fn score_range(set: &SortedSet, low: ScoreBound<'_>, high: ScoreBound<'_>) -> Re
     Ok(start..end.max(start))
 }
 
+/// Ranks of the members between two bounds, if all scores are the same.
+fn lex_range(set: &SortedSet, low: LexBound<'_>, high: LexBound<'_>) -> std::ops::Range<usize> {
+    let before = |bound: LexBound<'_>, including_equal: bool| match bound {
+        LexBound::Lowest => 0,
+        LexBound::Highest => set.len(),
+        LexBound::Included(bytes) => set.rank_of_content(bytes, including_equal),
+        LexBound::Excluded(bytes) => set.rank_of_content(bytes, !including_equal),
+    };
+    let (start, end) = (before(low, false), before(high, true));
+    start..end.max(start)
+}
+
+/// The part of a range that LIMIT leaves.
+fn cut(range: std::ops::Range<usize>, offset: usize, count: i64, reverse: bool) -> std::ops::Range<usize> {
+    let left = range.len().saturating_sub(offset);
+    let taken = usize::try_from(count).map_or(left, |count| count.min(left));
+    if taken == 0 {
+        return 0..0;
+    }
+    let start = if reverse { range.end - offset - taken } else { range.start + offset };
+    start..start + taken
+}
+
 /// Ranks from the lowest score that a range stands for.
 fn ranks(set: &SortedSet, by: RangeBy<'_>, reverse: bool) -> Result<std::ops::Range<usize>> {
     match by {
@@ -351,14 +381,10 @@ fn ranks(set: &SortedSet, by: RangeBy<'_>, reverse: bool) -> Result<std::ops::Ra
             if reverse { Ok(set.len() - range.end..set.len() - range.start) } else { Ok(range) }
         }
         RangeBy::Score { low, high, offset, count } => {
-            let range = score_range(set, low, high)?;
-            let left = range.len().saturating_sub(offset);
-            let taken = usize::try_from(count).map_or(left, |count| count.min(left));
-            if taken == 0 {
-                return Ok(0..0);
-            }
-            let start = if reverse { range.end - offset - taken } else { range.start + offset };
-            Ok(start..start + taken)
+            Ok(cut(score_range(set, low, high)?, offset, count, reverse))
+        }
+        RangeBy::Lex { low, high, offset, count } => {
+            Ok(cut(lex_range(set, low, high), offset, count, reverse))
         }
     }
 }
@@ -371,25 +397,66 @@ fn range(
     with_scores: bool,
     out: &mut ReplyBuf,
 ) -> Result<()> {
-    let shape = if with_scores { Shape::Scored } else { Shape::Array };
     let Some(set) = read(txn, key)? else {
-        out.container(shape, 0);
+        put_range(0, std::iter::empty(), with_scores, out);
         return Ok(());
     };
     let ranks = ranks(set, by, reverse)?;
-    out.container(shape, ranks.len());
-    let mut put = |(member, score): (&Packed, Score)| {
+    let (length, members) = (ranks.len(), set.range(ranks.start, ranks.end));
+    if reverse {
+        put_range(length, members.rev(), with_scores, out);
+    } else {
+        put_range(length, members, with_scores, out);
+    }
+    Ok(())
+}
+
+/// Answers so many members, with their scores or without.
+fn put_range<'s>(
+    length: usize,
+    members: impl Iterator<Item = (&'s Packed, Score)>,
+    with_scores: bool,
+    out: &mut ReplyBuf,
+) {
+    out.container(if with_scores { Shape::Scored } else { Shape::Array }, length);
+    members.for_each(|(member, score)| {
         out.value(member.value());
         if with_scores {
             put_score(score, out);
         }
-    };
-    let members = set.range(ranks.start, ranks.end);
-    if reverse {
-        members.rev().for_each(&mut put)
-    } else {
-        members.for_each(&mut put)
+    });
+}
+
+fn store_range(
+    txn: &mut Txn<'_>,
+    to: Key<'_>,
+    from: Key<'_>,
+    by: RangeBy<'_>,
+    reverse: bool,
+    out: &mut ReplyBuf,
+) -> Result<()> {
+    let Some(set) = read(txn, from)? else { return store(txn, to, None, out) };
+    let ranks = ranks(set, by, reverse)?;
+    let mut result = SortedSet::new(set.score_kind()).ok_or_else(Error::not_a_float)?;
+    for (member, score) in set.range(ranks.start, ranks.end) {
+        result.insert(score, member.value());
     }
+    store(txn, to, Some(result), out)
+}
+
+/// Stores a result over whatever is there, which an empty one deletes; answers how many members it has.
+fn store(txn: &mut Txn<'_>, to: Key<'_>, result: Option<SortedSet>, out: &mut ReplyBuf) -> Result<()> {
+    let place = txn.place(to);
+    let Some(result) = result.filter(|result| !result.is_empty()) else {
+        txn.delete(place);
+        out.count(0);
+        return Ok(());
+    };
+    check_collection_bytes(result.encoded_len())?;
+    let length = result.len();
+    let deadline = deadline(txn, Expiry::Default, None);
+    txn.put(place, NewValue::Collection(Arc::new(Collection::SortedSet(result))), deadline)?;
+    out.count(length);
     Ok(())
 }
 
