@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import shutil
 import socket
@@ -191,6 +192,66 @@ def test_a_key_that_is_written_while_it_is_read_keeps_value_and_deadline_togethe
         read.close()
         passing.join()
     assert (entry.value, entry.deadline is None) in [("lasting", True), ("brief", False)]
+
+
+def test_an_import_goes_on_over_a_connection_that_broke(
+    source: Any, target: kv.Client, server: Any, capsys: Any
+) -> None:
+    broken: list[int] = []
+    with socket.create_server(("127.0.0.1", 0)) as way:
+
+        def pass_on(near: socket.socket) -> None:
+            with near, socket.create_connection(("127.0.0.1", server.port)) as far:
+                back = threading.Thread(target=forward, args=(near, far))
+                back.start()
+                forwarded = 0
+                while data := far.recv(65536):
+                    forwarded += len(data)
+                    if len(broken) < 2 and forwarded > 20_000:
+                        broken.append(forwarded)  # carried out, and nobody hears of it
+                        break
+                    near.sendall(data)
+                for end in (near, far):
+                    end.shutdown(socket.SHUT_RDWR)
+                back.join()
+
+        def accept() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    threading.Thread(target=pass_on, args=(way.accept()[0],)).start()
+
+        accepting = threading.Thread(target=accept)
+        accepting.start()
+        url = f"kv://127.0.0.1:{way.getsockname()[1]}/14"
+        assert main(["import", source[0], url, "--verify"]) == 0
+        way.shutdown(socket.SHUT_RDWR)
+        accepting.join()
+    shown = capsys.readouterr().out
+    assert "copied: 1,206 keys, 0 gone meanwhile, 0 not" in shown
+    assert "the same: 1,206 keys, 0 gone meanwhile, 0 not" in shown
+    assert len(broken) == 2
+    assert target.dbsize() == 1206
+
+
+def forward(here: socket.socket, there: socket.socket) -> None:
+    """What one side says, to the other."""
+    with contextlib.suppress(OSError):
+        while data := here.recv(65536):
+            there.sendall(data)
+
+
+def test_a_target_that_stays_away_is_told(
+    source: Any, target: kv.Client, server: Any, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(client: kv.Client, entry: Any) -> None:
+        raise kv.ConnectionError("connection refused")
+
+    monkeypatch.setattr(_migration, "write", away)
+    monkeypatch.setattr(_migration, "PATIENCE", 0.1)
+    assert imported(source[0], server) == 1
+    shown = capsys.readouterr()
+    assert "copied: 0 keys" in shown.out
+    assert "the target did not come back within 0 s; with --resume the next run goes on" in shown.err
 
 
 def test_a_part_of_a_cluster_is_told(

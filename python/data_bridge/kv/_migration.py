@@ -15,8 +15,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
+from data_bridge.kv._patience import PATIENCE, end_of, patiently
 from data_bridge.kv._remote import Client, connect
-from data_bridge.kv.errors import KvError
+from data_bridge.kv.errors import ConnectionError, KvError  # noqa: A004 - named as its builtin
 
 READS: dict[str, tuple[Any, ...]] = {
     "string": ("GET",),
@@ -274,13 +275,12 @@ def one(client: Client, entry: Entry, verify: bool, tally: Tally) -> None:
             tally.refuse(entry.key, f"a {entry.type} has no kind here")
         return
     why = None
+    step = difference if verify else write
     try:
-        if verify:
-            why = difference(client, entry)
-        else:
-            write(client, entry)
-    except ConnectionError:
-        raise
+        why = patiently(lambda: step(client, entry), end_of(PATIENCE), (ConnectionError,))
+    except ConnectionError as error:
+        away = f"the target did not come back within {PATIENCE:.0f} s"
+        raise ConnectionError(f"{away}; with --resume the next run goes on from here: {error}") from error
     except (KvError, UnicodeDecodeError) as error:
         why = str(error)
     if why is None:
