@@ -157,6 +157,9 @@ async fn what_is_there_already_is_overwritten_only_if_asked() {
     ] {
         std::fs::write(&file, line).unwrap();
         let (code, _, told) = program(&["import", &file, &url]);
+        ("{\"key\":\"d\",\"value\":1,\"value\":2}", "line 1: \"value\" is given twice"),
+        ("{\"key\":\"d\",\"expires\":1,\"value\":1,\"expires\":2}", "line 1: \"expires\" is given twice"),
+        ("{\"key\":\"d\",\"value\":[{\"a\":1,\"b\":2,\"a\":1}]}", "line 1: \"a\" is given twice"),
         assert!(code == Some(1) && told.contains(why), "{line}: {told}");
         assert!(told.contains("; 0 keys were imported"), "{line}: {told}");
     }

@@ -209,7 +209,7 @@ fn imported(args: &ImportArgs) -> Result<String, Failure> {
 }
 
 fn entry(line: u64, text: &str) -> Result<Entry, String> {
-    let Json::Object(mut fields) = serde_json::from_str(text).map_err(|error| error.to_string())? else {
+    let Json::Object(mut fields) = json::parse(text)? else {
         return Err("an object is needed: {\"key\": .., \"value\": ..}".to_owned());
     };
     let Some(Json::String(key)) = fields.shift_remove("key") else { return Err("no key".to_owned()) };
