@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import shutil
 import socket
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -116,7 +118,7 @@ def test_what_the_source_does_not_show_is_not_gone(
         client.set("text", 1)
         client.hset("hash", "f", "v")
         client.rpush("list", "a")
-        for name, denied in (("blind", "get"), ("timeless", "pttl"), ("mute", "info")):
+        for name, denied in (("blind", "get"), ("timeless", "pttl"), ("mute", "info"), ("plain", "multi")):
             client.acl_setuser(name, enabled=True, nopass=True, keys="*", commands=["+@all", f"-{denied}"])
         client.acl_setuser("part", enabled=True, nopass=True, keys=["te*"], commands=["+@all"])
     for name, done, why in (
@@ -124,6 +126,7 @@ def test_what_the_source_does_not_show_is_not_gone(
         ("timeless", 0, "'pttl'"),
         ("part", 1, "b'hash': the source does not show it: "),
         ("mute", 3, ""),
+        ("plain", 3, ""),
     ):
         url = real_redis.replace("//", f"//{name}:x@")
         assert imported(url, server, "--verify") == (0 if done == 3 else 1)
@@ -146,11 +149,109 @@ def test_a_key_that_changes_while_it_is_read(
     assert imported(real_redis, server) == 1  # it is another type by now
     assert "0 gone meanwhile, 1 not\n  b'brief': the source does not show it: " in capsys.readouterr().out
     monkeypatch.undo()
-    late = "redis.call('DEL', KEYS[1]) return -2"
-    monkeypatch.setattr(pipeline, "pttl", lambda self, key: self.eval(late, 1, key))
+    late = "redis.call('DEL', KEYS[1]) return {ok='string'}"
+    monkeypatch.setattr(pipeline, "type", lambda self, key: self.eval(late, 1, key))
     assert imported(real_redis, server) == 0
     assert "copied: 0 keys, 1 gone meanwhile, 0 not" in capsys.readouterr().out
     assert not target.exists("brief")  # it would have no deadline
+
+
+def commands(side: Any) -> Iterator[bytes]:
+    """The commands that a Redis client sends, as they stand on the wire."""
+    while head := side.readline():
+        words = [head]
+        for _ in range(int(head[1:])):
+            size = side.readline()
+            words += [size, side.read(int(size[1:]) + 2)]
+        yield b"".join(words)
+
+
+@pytest.mark.parametrize("protocol", [2, 3])
+def test_a_key_that_is_written_while_it_is_read_keeps_value_and_deadline_together(
+    real_redis: str, target: kv.Client, server: Any, protocol: int
+) -> None:
+    with redis.Redis.from_url(real_redis) as client, socket.create_server(("127.0.0.1", 0)) as way:
+        client.flushdb()
+        client.set("lock", "lasting")
+        host, port = real_redis.removeprefix("redis://").partition("/")[0].split(":")
+
+        def pass_on() -> None:
+            near, far = way.accept()[0], socket.create_connection((host, int(port)))
+            with near, far, near.makefile("rb") as asked:
+                for command in commands(asked):
+                    far.sendall(command)
+                    near.sendall(far.recv(65536))
+                    if b"GET\r\n" in command:
+                        client.set("lock", "brief", ex=600)
+
+        passing = threading.Thread(target=pass_on)
+        passing.start()
+        url = f"redis://127.0.0.1:{way.getsockname()[1]}/3?protocol={protocol}"
+        read = _migration.Source(url, True, "", 100)
+        [(_, [entry])] = read.pages()
+        read.close()
+        passing.join()
+    assert (entry.value, entry.deadline is None) in [("lasting", True), ("brief", False)]
+
+
+def test_an_import_goes_on_over_a_connection_that_broke(
+    source: Any, target: kv.Client, server: Any, capsys: Any
+) -> None:
+    broken: list[int] = []
+    with socket.create_server(("127.0.0.1", 0)) as way:
+
+        def pass_on(near: socket.socket) -> None:
+            with near, socket.create_connection(("127.0.0.1", server.port)) as far:
+                back = threading.Thread(target=forward, args=(near, far))
+                back.start()
+                forwarded = 0
+                while data := far.recv(65536):
+                    forwarded += len(data)
+                    if len(broken) < 2 and forwarded > 20_000:
+                        broken.append(forwarded)  # carried out, and nobody hears of it
+                        break
+                    near.sendall(data)
+                for end in (near, far):
+                    end.shutdown(socket.SHUT_RDWR)
+                back.join()
+
+        def accept() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    threading.Thread(target=pass_on, args=(way.accept()[0],)).start()
+
+        accepting = threading.Thread(target=accept)
+        accepting.start()
+        url = f"kv://127.0.0.1:{way.getsockname()[1]}/14"
+        assert main(["import", source[0], url, "--verify"]) == 0
+        way.shutdown(socket.SHUT_RDWR)
+        accepting.join()
+    shown = capsys.readouterr().out
+    assert "copied: 1,206 keys, 0 gone meanwhile, 0 not" in shown
+    assert "the same: 1,206 keys, 0 gone meanwhile, 0 not" in shown
+    assert len(broken) == 2
+    assert target.dbsize() == 1206
+
+
+def forward(here: socket.socket, there: socket.socket) -> None:
+    """What one side says, to the other."""
+    with contextlib.suppress(OSError):
+        while data := here.recv(65536):
+            there.sendall(data)
+
+
+def test_a_target_that_stays_away_is_told(
+    source: Any, target: kv.Client, server: Any, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(client: kv.Client, entry: Any) -> None:
+        raise kv.ConnectionError("connection refused")
+
+    monkeypatch.setattr(_migration, "write", away)
+    monkeypatch.setattr(_migration, "PATIENCE", 0.1)
+    assert imported(source[0], server) == 1
+    shown = capsys.readouterr()
+    assert "copied: 0 keys" in shown.out
+    assert "the target did not come back within 0 s; with --resume the next run goes on" in shown.err
 
 
 def test_a_part_of_a_cluster_is_told(

@@ -11,9 +11,13 @@
 //! {"$tagged": [name, value]}, {"$opaque": [codec, hex]}, {"$encoded": hex of the value in the codec}
 //! ```
 
+use std::collections::HashSet;
+use std::fmt;
+
 use data_bridge_kv_model::show::show;
 use data_bridge_kv_model::value::SortedSet;
 use data_bridge_kv_model::{Arg, Decimal, Kind, Value, ValueRef};
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value as Json};
 
 /// Kinds that are written as the text that a Redis client is shown.
@@ -110,6 +114,68 @@ fn scalar(kind: Kind, text: &str) -> Result<Value, String> {
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Reads JSON in whose objects no field comes twice.
+///
+/// # Errors
+/// Says what is wrong, in words for whoever wrote the JSON.
+pub fn parse(text: &str) -> Result<Json, String> {
+    let parsed = serde_json::from_str(text).and_then(|Distinct| serde_json::from_str(text));
+    parsed.map_err(|error| error.to_string())
+}
+
+/// Any JSON in whose objects no field comes twice: a [`Json`] keeps the last without a word. A number that is no integer of 64
+/// bits comes as an object, since all its digits are kept.
+struct Distinct;
+
+impl<'de> Deserialize<'de> for Distinct {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Distinct, D::Error> {
+        deserializer.deserialize_any(Distinct)
+    }
+}
+
+impl<'de> Visitor<'de> for Distinct {
+    type Value = Distinct;
+
+    fn expecting(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str("JSON")
+    }
+
+    fn visit_unit<E>(self) -> Result<Distinct, E> {
+        Ok(Distinct)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Distinct, E> {
+        Ok(Distinct)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Distinct, E> {
+        Ok(Distinct)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Distinct, E> {
+        Ok(Distinct)
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<Distinct, E> {
+        Ok(Distinct)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Distinct, A::Error> {
+        while items.next_element::<Distinct>()?.is_some() {}
+        Ok(Distinct)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Distinct, A::Error> {
+        let mut names = HashSet::new();
+        while let Some((name, Distinct)) = fields.next_entry::<String, Distinct>()? {
+            if let Some(name) = names.replace(name) {
+                return Err(A::Error::custom(format!("{name:?} is given twice")));
+            }
+        }
+        Ok(Distinct)
+    }
 }
 
 /// Reads a value back.

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
 use data_bridge_kv::{DataDirectory, Engine, Settings};
 use data_bridge_kv_client::{Client, Options};
@@ -13,6 +14,8 @@ use data_bridge_kv_server::config::Config;
 use data_bridge_kv_server::config::keys::KeyName;
 use data_bridge_kv_server::config::layers::Layers;
 use data_bridge_kv_testkit::directory::Directory;
+use tokio::io::{AsyncReadExt, copy};
+use tokio::net::{TcpListener, TcpStream};
 
 /// Values of every kind, as the codec's tests hold them.
 const VALUES: &str = include_str!("../../data-bridge-kv-model/tests/golden/value.hex");
@@ -138,6 +141,9 @@ async fn what_is_there_already_is_overwritten_only_if_asked() {
         ("{\"key\":\"d\",\"kind\":\"text\",\"value\":1}", "line 1: the value is of kind int"),
         ("{\"key\":\"d\",\"value\":1,\"expires\":\"soon\"}", "line 1: expires"),
         ("{\"key\":\"d\",\"value\":1,\"ttl\":1}", "line 1: \"ttl\" is neither"),
+        ("{\"key\":\"d\",\"value\":1,\"value\":2}", "line 1: \"value\" is given twice"),
+        ("{\"key\":\"d\",\"expires\":1,\"value\":1,\"expires\":2}", "line 1: \"expires\" is given twice"),
+        ("{\"key\":\"d\",\"value\":[{\"a\":1,\"b\":2,\"a\":1}]}", "line 1: \"a\" is given twice"),
     ] {
         std::fs::write(&file, line).unwrap();
         let (code, _, told) = program(&["import", &file, &url]);
@@ -160,4 +166,90 @@ fn a_missing_file_is_told_before_a_server_is_asked() {
         (code, text.as_str()),
         (Some(1), "error: no/such/file: No such file or directory (os error 2)\n")
     );
+}
+
+/// Some keys that are written while they are exported: each is "brief" with a deadline, or "lasting" without.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_value_is_exported_with_the_deadline_that_it_had() {
+    let data = Directory::new("changing");
+    let server = start(data.path()).await;
+    let client = connect(&server, "5").await;
+    let write = |round: i64, key: i64| {
+        let (client, key) = (client.clone(), Value::from(format!("key:{key}").as_str()));
+        let mut words = vec![key, if round % 2 == 0 { "lasting" } else { "brief" }.into()];
+        if round % 2 == 1 {
+            words.extend(["PXAT".into(), FAR_MS.into()]);
+        }
+        async move { client.call(opcode::KV_SET, &words).await.unwrap() }
+    };
+    for key in 0..100 {
+        write(0, key).await;
+    }
+    let url = format!("kv://{}/5", server.addresses()[0]);
+    let exporting = tokio::task::spawn_blocking(move || program(&["export", &url, "-"]));
+    let mut round = 0;
+    while !exporting.is_finished() {
+        round += 1;
+        for key in 0..100 {
+            write(round, key).await;
+        }
+    }
+    let (code, out, told) = exporting.await.unwrap();
+    assert!(code == Some(0) && out.lines().count() == 100, "{told}");
+    for line in out.lines() {
+        assert_eq!(line.contains("\"expires\""), line.contains("\"brief\""), "{line}");
+    }
+    server.stop(Duration::from_secs(5)).await;
+}
+
+/// A way to a server that breaks once: the first connection ends behind 300 bytes of answers, when its commands were carried out.
+async fn breaking_way(server: &Server, namespace: &str, keys: i64) -> String {
+    let (to, client) = (server.addresses()[0].to_string(), connect(server, namespace).await);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("kv://{}/{namespace}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        for breaks in [true, false] {
+            let (near, _) = listener.accept().await.unwrap();
+            let ((mut asks, mut hears), far) = (near.into_split(), TcpStream::connect(&to).await.unwrap());
+            let (mut answers, mut asked) = far.into_split();
+            let forward = tokio::spawn(async move { copy(&mut asks, &mut asked).await });
+            if breaks {
+                copy(&mut answers.take(300), &mut hears).await.unwrap();
+                let size = || client.call(opcode::DBSIZE, &[]);
+                while size().await.unwrap() != data_bridge_kv_model::Reply::Integer(keys) {}
+                forward.abort();
+            } else {
+                copy(&mut answers, &mut hears).await.unwrap();
+            }
+        }
+    });
+    url
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_import_goes_on_over_a_connection_that_broke() {
+    let (home, data) = (Directory::new("broken"), Directory::new("broken-data"));
+    let server = start(data.path()).await;
+    let file = file(&home, "lines");
+    let lines: String =
+        (0..250).map(|n| format!("{{\"key\":\"key:{n}\",\"value\":{n},\"expires\":{FAR_MS}}}\n")).collect();
+    std::fs::write(&file, lines).unwrap();
+    for (namespace, option) in [("5", None), ("6", Some("--skip")), ("7", Some("--replace"))] {
+        let url = breaking_way(&server, namespace, 100).await;
+        let args: Vec<String> =
+            ["import", &file, &url].into_iter().chain(option).map(str::to_owned).collect();
+        let run = move || program(&args.iter().map(String::as_str).collect::<Vec<_>>());
+        let (code, _, told) = tokio::task::spawn_blocking(run).await.unwrap();
+        assert!(code == Some(0) && told.contains("imported 250 keys, 0 that were there"), "{told}");
+        let client = connect(&server, namespace).await;
+        assert_eq!(client.get("key:249").await.unwrap(), Some(Value::Int(249)));
+    }
+    // What somebody else wrote meanwhile is still another's.
+    let client = connect(&server, "8").await;
+    client.set("key:50", &Value::Int(-1)).await.unwrap();
+    let url = breaking_way(&server, "8", 100).await;
+    let run = move || program(&["import", &file, &url]);
+    let (code, _, told) = tokio::task::spawn_blocking(run).await.unwrap();
+    assert!(code == Some(1) && told.contains("line 51: key \"key:50\" is there already"), "{told}");
+    server.stop(Duration::from_secs(5)).await;
 }

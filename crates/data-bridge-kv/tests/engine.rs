@@ -522,6 +522,20 @@ fn a_walk_with_values_answers_in_portions() {
     assert!(most <= 12, "{most} values at once");
 }
 
+#[test]
+fn a_walk_with_entries_shows_values_and_deadlines() {
+    let store = Store::new(|_| {});
+    store.run("SET lasting a");
+    store.run("SET brief b PXAT 4102444800123");
+    let Reply::Container(_, answer) = store.run("SCAN 0 ENTRIES") else { panic!() };
+    let Reply::Container(Shape::Map, pairs) = &answer[1] else { panic!("{answer:?}") };
+    let entry = |value, at| Reply::Container(Shape::Array, vec![bytes(value), Reply::Integer(at)]);
+    for (key, shown) in [("lasting", entry("a", -1)), ("brief", entry("b", 4_102_444_800_123))] {
+        let text = Reply::Value(Value::Text(key.into()));
+        assert!(pairs.chunks(2).any(|pair| pair == [text.clone(), shown.clone()]), "{pairs:?}");
+    }
+}
+
 /// `AS text` names the element that was pushed as bytes, and the other way round.
 #[test]
 fn a_literal_text_names_bytes_of_the_same_content() {

@@ -78,9 +78,14 @@ fn a_task_keeps_its_last_transitions_across_power_cuts() {
 
 /// Executes a transition to a state of any kind, typed.
 fn step_to(engine: &Engine, caller: &Caller, state: &Value, from: &[&str]) -> Reply {
-    let text = |word: &str| Value::Text(word.into()).encode();
-    let mut words = vec![text("job"), text("status"), text("TO"), state.encode()];
-    words.extend(from.iter().map(|word| text(word)));
+    let mut words = vec!["job".into(), "status".into(), "TO".into(), state.clone()];
+    words.extend(from.iter().map(|word| Value::from(*word)));
+    transition(engine, caller, &words)
+}
+
+/// Executes a transition whose arguments have kinds.
+fn transition(engine: &Engine, caller: &Caller, words: &[Value]) -> Reply {
+    let words: Vec<Vec<u8>> = words.iter().map(Value::encode).collect();
     let args: Vec<Arg<'_>> = words.iter().map(|word| Arg::Value(ValueRef::decode(word).unwrap())).collect();
     let mut out = ReplyBuf::new();
     let call = table::by_name(b"KV.TRANSITION").unwrap().call(&args).unwrap();
@@ -110,4 +115,25 @@ fn a_state_that_the_history_has_no_room_for_is_refused() {
     assert!(engine.checkpoint());
     engine.demote_all();
     assert!(matches!(run(&engine, &caller, "KV.GET job"), Reply::Value(Value::Hash(_))), "from disk too");
+}
+
+/// The state is what the history records, so nothing else of the step may write over it.
+#[test]
+fn a_step_whose_state_would_be_written_over_is_refused() {
+    let (engine, caller) = open(&FaultyDisk::new(), &Arc::new(ManualClock::new(START_MS)));
+    for (field, update) in [
+        (Value::Float(0.0), Value::Float(-0.0)),
+        (Value::Float(f64::NAN), Value::Float(-f64::NAN)),
+        (Value::Tuple(vec!["a".into()]), Value::Tuple(vec![Value::Bytes((*b"a").into())])),
+        ("history".into(), "worker".into()),
+    ] {
+        let step =
+            ["TO".into(), "STARTED".into(), "MISSING".into(), "UPDATE".into(), 1.into(), update, 7.into()];
+        let reply = transition(&engine, &caller, &[["job".into(), field].as_slice(), &step].concat());
+        assert!(
+            matches!(&reply, Reply::Error(error) if error.kind() == ErrorKind::InvalidArgument),
+            "{reply:?}"
+        );
+    }
+    assert_eq!(run(&engine, &caller, "EXISTS job"), Reply::Integer(0));
 }

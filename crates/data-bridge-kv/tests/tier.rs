@@ -325,7 +325,16 @@ fn a_damaged_record_is_an_error_for_its_key() {
     // The keys stand at the end, in the entries; those in front of them hold hashes.
     let at = all.windows(6).rposition(|bytes| (bytes[0], bytes[5]) == (b'a', 6)).unwrap() as u64;
     file.write_at(b"c", at).unwrap();
-    let lines = ["GET a", "INCR a", "MGET a b", "GETDEL a", "EXPIRE a 10", "KV.GETV a", "SCAN 0 VALUES"];
+    let lines = [
+        "GET a",
+        "INCR a",
+        "MGET a b",
+        "GETDEL a",
+        "EXPIRE a 10",
+        "KV.GETV a",
+        "SCAN 0 VALUES",
+        "SCAN 0 ENTRIES",
+    ];
     for line in lines {
         assert_eq!(error_kind(&store.run(line)), ErrorKind::Corruption, "{line}");
     }

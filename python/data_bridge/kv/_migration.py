@@ -9,17 +9,26 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
+from data_bridge.kv._patience import PATIENCE, end_of, patiently
 from data_bridge.kv._remote import Client, connect
-from data_bridge.kv.errors import KvError
+from data_bridge.kv.errors import ConnectionError, KvError  # noqa: A004 - named as its builtin
 
-READS = {"string": "get", "list": "lrange", "set": "smembers", "hash": "hgetall", "zset": "zrange"}
-"""redis-py's method for each type that has a kind here."""
-RANGES: dict[str, tuple[Any, ...]] = {"list": (0, -1), "zset": (0, -1)}
+READS: dict[str, tuple[Any, ...]] = {
+    "string": ("GET",),
+    "list": ("LRANGE", 0, -1),
+    "set": ("SMEMBERS",),
+    "hash": ("HGETALL",),
+    "zset": ("ZRANGE", 0, -1, "WITHSCORES"),
+}
+"""What reads each type that has a kind here; the key stands behind the name."""
+TOGETHER = 16
+"""Keys that are read in one transaction."""
 TOLERANCE_MS = 2000
 """How far apart the deadlines of a key may be that was copied: the clocks of two servers, and the way."""
 SHOWN = 20
@@ -87,11 +96,17 @@ class Source:
         self._redis: Any = redis.Redis.from_url(url, socket_timeout=SILENCE)
         # The URL of a program may ask for text.
         self._redis.connection_pool.connection_kwargs["decode_responses"] = False
+        for name, *_ in READS.values():
+            self._redis.set_response_callback(name, lambda answer, **_: answer)
         self._denied = NoPermissionError
         self._text, self._count = text, count
         self.part = f"{self._redis.connection_pool.connection_kwargs.get('db') or 0} {prefix!r}"
         """Which database, and which keys of it."""
         self._match = "".join(f"\\{c}" if c in "*?[]\\" else c for c in prefix) + "*"
+
+    def close(self) -> None:
+        """Closes its connections."""
+        self._redis.close()
 
     def size(self) -> int:
         """Number of keys, those without the prefix too."""
@@ -120,17 +135,34 @@ class Source:
             heads.type(key)
         heads_found = heads.execute(raise_on_error=False)
         types = [kind.decode() if isinstance(kind, bytes) else "" for kind in heads_found]
-        bodies = self._redis.pipeline(transaction=False)
-        for key, kind in zip(keys, types, strict=True):
-            options = {"withscores": True} if kind == "zset" else {}
-            if kind in READS:
-                getattr(bodies, READS[kind])(key, *RANGES.get(kind, ()), **options)
+        steps, now = self._steps(list(zip(keys, types, strict=True)), TOGETHER), time.time_ns() // 1_000_000
+        answers = zip(keys, types, heads_found, steps, strict=True)
+        return [self._entry(key, kind, head, *step, now) for key, kind, head, step in answers]
+
+    def _steps(self, keys: list[tuple[bytes, str]], together: int) -> list[tuple[Any, Any]]:
+        """The value and the time left of each key at one moment; where one of a group fails, each by itself."""
+        groups = [keys[at : at + together] for at in range(0, len(keys), together)]
+        pipe = self._redis.pipeline(transaction=False)
+        for group in groups:
+            pipe.execute_command("MULTI")
+            for key, kind in group:
+                name, *rest = READS.get(kind, ("EXISTS",))
+                pipe.execute_command(name, key, *rest)
+                pipe.execute_command("PTTL", key)
+            pipe.execute_command("EXEC")
+        answers, steps = iter(pipe.execute(raise_on_error=False)), []
+        for group in groups:
+            begun, *found, done = islice(answers, 2 * len(group) + 2)
+            found = done if isinstance(done, list) else found
+            failed = [each for each in (*found, done, begun) if isinstance(each, Exception)]
+            if failed and together > 1:
+                steps += self._steps(group, 1)
+            elif isinstance(done, list) or isinstance(begun, Exception):
+                # A user who may not begin a transaction reads one after the other.
+                steps += zip(found[::2], found[1::2], strict=True)
             else:
-                bodies.exists(key)
-            bodies.pttl(key)
-        found, now = bodies.execute(raise_on_error=False), time.time_ns() // 1_000_000
-        answers = zip(keys, types, heads_found, found[::2], found[1::2], strict=True)
-        return [self._entry(*each, now) for each in answers]
+                steps.append((failed[0], None))
+        return steps
 
     def _entry(self, key: bytes, kind: str, head: Any, value: Any, left: Any, now: int) -> Entry:
         for answer in (head, value, left):
@@ -145,10 +177,10 @@ class Source:
         if kind == "string":
             return self._scalar(value)
         if kind == "hash":
-            return {self._scalar(name): self._scalar(each) for name, each in value.items()}
+            return {self._scalar(name): self._scalar(each) for name, each in pairs(value)}
         if kind == "zset":
-            return [(self._scalar(member), score) for member, score in value]
-        return type(value)(map(self._scalar, value))
+            return [(self._scalar(member), float(score)) for member, score in pairs(value)]
+        return (set if kind == "set" else list)(map(self._scalar, value))
 
     def _scalar(self, value: bytes) -> str | bytes:
         if not self._text:
@@ -157,6 +189,13 @@ class Source:
             return value.decode()
         except UnicodeDecodeError:
             return value
+
+
+def pairs(answer: Any) -> Iterable[tuple[Any, Any]]:
+    """Two and two: RESP3 answers a dict or pairs, RESP2 one flat list."""
+    if isinstance(answer, dict):
+        return answer.items()
+    return answer if isinstance(answer[0], list) else zip(answer[::2], answer[1::2], strict=True)
 
 
 def write(client: Client, entry: Entry) -> None:
@@ -236,13 +275,12 @@ def one(client: Client, entry: Entry, verify: bool, tally: Tally) -> None:
             tally.refuse(entry.key, f"a {entry.type} has no kind here")
         return
     why = None
+    step = difference if verify else write
     try:
-        if verify:
-            why = difference(client, entry)
-        else:
-            write(client, entry)
-    except ConnectionError:
-        raise
+        why = patiently(lambda: step(client, entry), end_of(PATIENCE), (ConnectionError,))
+    except ConnectionError as error:
+        away = f"the target did not come back within {PATIENCE:.0f} s"
+        raise ConnectionError(f"{away}; with --resume the next run goes on from here: {error}") from error
     except (KvError, UnicodeDecodeError) as error:
         why = str(error)
     if why is None:

@@ -54,13 +54,13 @@ def pauses(end: float | None) -> Iterator[float]:
         pause = min(2 * pause, LONGEST_PAUSE)
 
 
-def patiently(call: Callable[[], T], end: float | None) -> T:
+def patiently(call: Callable[[], T], end: float | None, away: tuple[type[Exception], ...] = COMES_BACK) -> T:
     """What a call answers, which is made again while the server can't answer it, until the end."""
     waits = pauses(end)
     while True:
         try:
             return call()
-        except COMES_BACK:
+        except away:
             pause = next(waits, None)
             if pause is None:
                 raise

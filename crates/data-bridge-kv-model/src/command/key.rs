@@ -55,12 +55,21 @@ pub struct ScanOptions<'a> {
     pub redis_type: Option<&'a str>,
     /// Answer key and value pairs instead of keys.
     pub values: bool,
+    /// Answer [value, deadline] in place of the value; a deadline is unix ms, -1 where there is none.
+    pub deadlines: bool,
 }
 
 impl ScanOptions<'_> {
     /// Everything, in steps of Redis's size.
-    pub(super) const ALL: ScanOptions<'static> =
-        ScanOptions { pattern: None, prefix: None, count: 10, kind: None, redis_type: None, values: false };
+    pub(super) const ALL: ScanOptions<'static> = ScanOptions {
+        pattern: None,
+        prefix: None,
+        count: 10,
+        kind: None,
+        redis_type: None,
+        values: false,
+        deadlines: false,
+    };
 }
 
 /// A command on keys.
@@ -253,7 +262,7 @@ fn invalid_cursor() -> Error {
     Error::invalid("invalid cursor")
 }
 
-/// Reads `[MATCH pattern] [PREFIX text] [COUNT n] [TYPE word] [KIND name] [VALUES]`.
+/// Reads `[MATCH pattern] [PREFIX text] [COUNT n] [TYPE word] [KIND name] [VALUES|ENTRIES]`.
 fn scan_options<'a>(args: &mut Args<'a>) -> Result<ScanOptions<'a>> {
     let mut options = ScanOptions::ALL;
     while !args.is_empty() {
@@ -269,6 +278,8 @@ fn scan_options<'a>(args: &mut Args<'a>) -> Result<ScanOptions<'a>> {
             options.kind = Some(kind.ok_or_else(|| Error::invalid("unknown kind"))?);
         } else if args.word("VALUES") {
             options.values = true;
+        } else if args.word("ENTRIES") {
+            (options.values, options.deadlines) = (true, true);
         } else {
             return Err(Error::syntax());
         }

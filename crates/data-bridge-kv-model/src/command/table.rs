@@ -223,7 +223,7 @@ commands! {
     RENAMENX 0x03F "RENAMENX" key::renamenx, 2, 2, WRITE | FAST, TWO,
         "Rename a key where the new name is free";
     SCAN 0x040 "SCAN" key::scan, 1, MANY, READ, NONE,
-        "Walk over keys; MATCH PREFIX COUNT TYPE KIND VALUES";
+        "Walk over keys; MATCH PREFIX COUNT TYPE KIND VALUES ENTRIES";
     KEYS 0x041 "KEYS" key::keys, 1, 1, READ, NONE,
         "All keys that match";
     RANDOMKEY 0x042 "RANDOMKEY" key::random, 0, 0, READ, NONE,

@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use data_bridge_kv_model::command::table::opcode;
 use data_bridge_kv_model::limits::DEADLINE_MS;
@@ -17,7 +18,7 @@ use data_bridge_kv_model::value::Moment;
 use data_bridge_kv_model::{Arg, Error, ErrorKind, Key, Kind, Reply, Value, ValueRef};
 use serde_json::Value as Json;
 
-use super::store::{Request, Store};
+use super::store::{PATIENCE, Request, Store};
 use super::{BAD_DIRECTORY, FAILED, fail};
 use crate::cli::{Existing, ExportArgs, ImportArgs};
 use crate::json;
@@ -93,14 +94,11 @@ fn write_all(store: &Store, out: &mut dyn Write) -> Result<u64, Failure> {
     let (mut cursor, mut keys) = (Value::Text("0".into()), 0);
     loop {
         let words =
-            vec![cursor, "COUNT".into(), i64::try_from(PAGE).unwrap_or(i64::MAX).into(), "VALUES".into()];
-        let page = one(store.ask(vec![(opcode::SCAN, words)]))?;
+            vec![cursor, "COUNT".into(), i64::try_from(PAGE).unwrap_or(i64::MAX).into(), "ENTRIES".into()];
+        let page = one(store.ask(&[(opcode::SCAN, words.into())]))?;
         let (next, found) = page_of(page).ok_or_else(|| "a scan was not answered by a page".to_owned())?;
-        let deadline = |(key, _): &(Value, Value)| -> Request { (opcode::PEXPIRETIME, vec![key.clone()]) };
-        let deadlines = store.ask(found.iter().map(deadline).collect());
-        for ((key, value), deadline) in found.iter().zip(deadlines) {
-            let Some(at) = deadline_of(&deadline?) else { continue };
-            let line = line_of(key, value, at).ok_or_else(|| format!("{key:?} is no key"))?;
+        for (key, value, deadline) in &found {
+            let line = line_of(key, value, *deadline).ok_or_else(|| format!("{key:?} is no key"))?;
             writeln!(out, "{line}").map_err(|error| error.to_string())?;
             keys += 1;
             tell("exported", keys);
@@ -113,30 +111,29 @@ fn write_all(store: &Store, out: &mut dyn Write) -> Result<u64, Failure> {
     }
 }
 
-/// The deadline that PEXPIRETIME answers, `Some(None)` where there is none; `None` where the key has gone since it was read:
-/// without the deadline that it may have had it would be kept for ever.
-fn deadline_of(answer: &Reply) -> Option<Option<u64>> {
-    let Reply::Integer(at @ -1..) = answer else { return None };
-    Some(u64::try_from(*at).ok())
-}
-
 fn one(mut answers: Vec<data_bridge_kv_model::Result<Reply>>) -> Result<Reply, Failure> {
     Ok(answers.pop().ok_or_else(|| "no answer".to_owned())??)
 }
 
-/// The cursor to go on from, and keys with their values.
-fn page_of(reply: Reply) -> Option<(Value, Vec<(Value, Value)>)> {
+/// A key, its value and its deadline.
+type Found = (Value, Value, Option<u64>);
+
+/// The cursor to go on from, and what was found.
+fn page_of(reply: Reply) -> Option<(Value, Vec<Found>)> {
     let Reply::Container(_, parts) = reply else { return None };
     let Ok([Reply::Value(next), Reply::Container(_, items)]) = <[Reply; 2]>::try_from(parts) else {
         return None;
     };
-    let mut pairs = Vec::new();
+    let mut entries = Vec::new();
     let mut items = items.into_iter();
     while let Some(key) = items.next() {
-        let (Reply::Value(key), Some(Reply::Value(value))) = (key, items.next()) else { return None };
-        pairs.push((key, value));
+        let (Reply::Value(key), Some(Reply::Container(_, entry))) = (key, items.next()) else { return None };
+        let Ok([Reply::Value(value), Reply::Integer(at)]) = <[Reply; 2]>::try_from(entry) else {
+            return None;
+        };
+        entries.push((key, value, u64::try_from(at).ok()));
     }
-    Some((next, pairs))
+    Some((next, entries))
 }
 
 fn line_of(key: &Value, value: &Value, deadline: Option<u64>) -> Option<String> {
@@ -209,7 +206,7 @@ fn imported(args: &ImportArgs) -> Result<String, Failure> {
 }
 
 fn entry(line: u64, text: &str) -> Result<Entry, String> {
-    let Json::Object(mut fields) = serde_json::from_str(text).map_err(|error| error.to_string())? else {
+    let Json::Object(mut fields) = json::parse(text)? else {
         return Err("an object is needed: {\"key\": .., \"value\": ..}".to_owned());
     };
     let Some(Json::String(key)) = fields.shift_remove("key") else { return Err("no key".to_owned()) };
@@ -252,7 +249,8 @@ fn put(store: &Store, entries: Vec<Entry>, existing: Existing, tally: &mut Tally
     let (live, expired): (Vec<Entry>, Vec<Entry>) =
         entries.into_iter().partition(|entry| entry.deadline.is_none_or(|at| at > now_ms));
     tally.expired += expired.len() as u64;
-    let lines: Vec<(u64, String)> = live.iter().map(|entry| (entry.line, entry.key.clone())).collect();
+    let lines: Vec<(u64, String, Option<u64>)> =
+        live.iter().map(|entry| (entry.line, entry.key.clone(), entry.deadline)).collect();
     let request = |Entry { key, value, deadline, .. }: Entry| -> Request {
         let mut words = vec![Value::from(key.as_str()), value];
         if existing != Existing::Replace {
@@ -261,15 +259,18 @@ fn put(store: &Store, entries: Vec<Entry>, existing: Existing, tally: &mut Tally
         if let Some(at) = deadline {
             words.extend(["PXAT".into(), i64::try_from(at).unwrap_or(i64::MAX).into()]);
         }
-        (opcode::KV_SET, words)
+        (opcode::KV_SET, words.into())
     };
-    for ((line, key), answer) in lines.into_iter().zip(store.ask(live.into_iter().map(request).collect())) {
-        match answer {
+    let requests: Vec<Request> = live.into_iter().map(request).collect();
+    let answers = store.ask_patiently(&requests, PATIENCE);
+    for (((line, key, deadline), request), answer) in lines.into_iter().zip(&requests).zip(answers) {
+        match answer.reply {
             Err(error) => {
                 let text = format!("line {line}, key {key:?}: {error}; {} keys were imported", tally.written);
                 return Err(Failure(FAILED, text));
             }
             Ok(Reply::Ok | Reply::Boolean(true)) => tally.written += 1,
+            Ok(_) if answer.is_repeated && is_there(store, request, deadline)? => tally.written += 1,
             Ok(_) if existing == Existing::Skip => tally.skipped += 1,
             Ok(_) => {
                 let text = format!(
@@ -285,13 +286,13 @@ fn put(store: &Store, entries: Vec<Entry>, existing: Existing, tally: &mut Tally
     Ok(())
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_key_that_has_gone_is_not_one_without_a_deadline() {
-        let answers = [-2, -1, 0, 5].map(|at| deadline_of(&Reply::Integer(at)));
-        assert_eq!(answers, [None, Some(None), Some(Some(0)), Some(Some(5))]);
-    }
+/// Whether a key is as a write whose first answer was lost wanted it: then that one was carried out.
+fn is_there(store: &Store, (_, words): &Request, deadline: Option<u64>) -> Result<bool, Failure> {
+    let [key, value, ..] = &words[..] else { return Ok(false) };
+    let ask = |opcode| (opcode, Arc::from([key.clone()]));
+    let mut answers =
+        store.ask_patiently(&[ask(opcode::KV_GET), ask(opcode::PEXPIRETIME)], PATIENCE).into_iter();
+    let (Some(found), Some(at)) = (answers.next(), answers.next()) else { return Ok(false) };
+    let is_same = matches!(found.reply?, Reply::Value(found) if found.encode() == value.encode());
+    Ok(is_same && at.reply? == Reply::Integer(deadline.map_or(-1, u64::cast_signed)))
 }

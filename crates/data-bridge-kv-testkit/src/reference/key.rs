@@ -41,7 +41,15 @@ impl Space {
             KeyCommand::Scan { options, .. } => {
                 let found = self.scan(options)?.into_iter();
                 let items = if options.values {
-                    let pairs = found.flat_map(|(key, entry)| [text(key), Reply::Value(entry.value.clone())]);
+                    let shown = |entry: &Entry| {
+                        let value = Reply::Value(entry.value.clone());
+                        let deadline = entry.deadline.map_or(-1, u64::cast_signed);
+                        match options.deadlines {
+                            true => Reply::Container(Shape::Array, vec![value, Reply::Integer(deadline)]),
+                            false => value,
+                        }
+                    };
+                    let pairs = found.flat_map(|(key, entry)| [text(key), shown(entry)]);
                     Reply::Container(Shape::Map, pairs.collect())
                 } else {
                     Reply::Container(Shape::Array, found.map(|(key, _)| text(key)).collect())

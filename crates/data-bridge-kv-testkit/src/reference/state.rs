@@ -4,7 +4,7 @@ use data_bridge_kv_model::command::{Expected, Expiry, StateCommand, Transition};
 use data_bridge_kv_model::{Error, ErrorKind, Found, Reply, Result, Shape, Value};
 
 use super::hash::put_field;
-use super::matching::{expects, member_of, names, position, value_of};
+use super::matching::{expects, member_of, names, position, same_member, value_of};
 use super::{Answer, Space, maybe};
 
 fn version_reply(version: u64) -> Reply {
@@ -77,6 +77,15 @@ impl Space {
         member_of(step.field)?;
         let at = position(fields.iter().map(|(field, _)| field), step.field)?;
         let previous = at.map(|at| fields[at].1.clone());
+        let named = |field| -> Result<Value> {
+            let at = position(fields.iter().map(|(field, _)| field), field)?;
+            at.map_or_else(|| member_of(field), |at| Ok(fields[at].0.clone()))
+        };
+        let (to, state) = (value_of(step.to)?, named(step.field)?);
+        let updated = step.update.chunks_exact(2).map(|pair| value_of(pair[1]).and_then(|_| named(pair[0])));
+        if updated.collect::<Result<Vec<Value>>>()?.iter().any(|field| same_member(field, &state)) {
+            return Err(Error::invalid("the update sets the state"));
+        }
         let allowed = match &previous {
             None => step.or_missing || step.expect.is_empty(),
             Some(state) => {
@@ -89,7 +98,7 @@ impl Space {
             let current = previous.map(|state| state.encode().into());
             return Err(Error::conflict("state or fence differs", Found { current, version }));
         }
-        put_field(&mut fields, step.field, value_of(step.to)?)?;
+        put_field(&mut fields, step.field, to)?;
         for pair in step.update.chunks_exact(2) {
             put_field(&mut fields, pair[0], value_of(pair[1])?)?;
         }

@@ -91,7 +91,7 @@ rules! {
         SCAN "0 ?MATCH_glob ?COUNT_100 ?TYPE_redistype", KEYS "glob", DBSIZE "", RANDOMKEY "", DBSIZE "",
     }
     Namespace false {
-        SCAN "0 ?PREFIX_text ?KIND_kind ?VALUES", KV_CLEAR "prefix", FLUSHDB "", KV_SYNC "",
+        SCAN "0 ?PREFIX_text ?KIND_kind ?VALUES|ENTRIES", KV_CLEAR "prefix", FLUSHDB "", KV_SYNC "",
     }
     List true {
         LPUSH "key value+", RPUSH "key value+", LPUSHX "key value+", RPUSHX "key value", LPOP "key ?count",

@@ -96,8 +96,13 @@ impl Core {
                 if is_wanted_key(key) {
                     count += 1;
                     found.value(ValueRef::from_parts(Kind::Text, key));
-                    if let Some(entry) = entry.filter(|_| options.values) {
-                        gaps.add(found.len(), entry.to_owned());
+                    let Some(entry) = entry.filter(|_| options.values) else { return };
+                    if options.deadlines {
+                        found.container(Shape::Array, 2);
+                    }
+                    gaps.add(found.len(), entry.to_owned());
+                    if options.deadlines {
+                        found.integer(entry.deadline().map_or(-1, u64::cast_signed));
                     }
                 }
             };

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use data_bridge_kv_model::command::{Expected, Expiry, StateCommand, Transition};
+use data_bridge_kv_model::identity::same_identity;
 use data_bridge_kv_model::value::Moment;
 use data_bridge_kv_model::{Arg, Error, ErrorKind, Found, Key, ReplyBuf, Result, Shape, Value, ValueRef};
 
@@ -135,6 +136,7 @@ fn transition(txn: &mut Txn<'_>, step: &Transition<'_>, out: &mut ReplyBuf) -> R
     // A field that is there keeps the form in which it is stored.
     let (stored, previous) = find(hash, step.field)?.map(|(f, v)| (f.clone(), v.clone())).unzip();
     let field = stored.as_ref().map_or(named, Packed::value);
+    check_update(txn, field, &update)?;
     let version = txn.version(place);
     let allowed = match &previous {
         None => step.or_missing || step.expect.is_empty(),
@@ -167,6 +169,18 @@ fn transition(txn: &mut Txn<'_>, step: &Transition<'_>, out: &mut ReplyBuf) -> R
         None => out.missing(),
     }
     out.version(version);
+    Ok(())
+}
+
+/// Refuses a step whose state would be written over: by an update that names its field in another form, as 0.0 and -0.0 are
+/// one, or by the history.
+fn check_update(txn: &Txn<'_>, field: ValueRef<'_>, update: &[(Packed, Packed)]) -> Result<()> {
+    if update.iter().any(|(named, _)| same_identity(named.value(), field)) {
+        return Err(Error::invalid("the state is what TO says: UPDATE can't set its field"));
+    }
+    if txn.space().settings().history > 0 && same_identity(ValueRef::text(HISTORY), field) {
+        return Err(Error::invalid("the namespace keeps a history in this field: the state needs another"));
+    }
     Ok(())
 }
 
