@@ -20,11 +20,11 @@ from data_bridge.kv._remote import Client, connect
 from data_bridge.kv.errors import ConnectionError, KvError  # noqa: A004 - named as its builtin
 
 READS: dict[str, tuple[Any, ...]] = {
-    "string": ("GET",),
-    "list": ("LRANGE", 0, -1),
-    "set": ("SMEMBERS",),
-    "hash": ("HGETALL",),
-    "zset": ("ZRANGE", 0, -1, "WITHSCORES"),
+    "string": ("get",),
+    "list": ("lrange", 0, -1),
+    "set": ("smembers",),
+    "hash": ("hgetall",),
+    "zset": ("zrange", 0, -1, "withscores"),
 }
 """What reads each type that has a kind here; the key stands behind the name."""
 TOGETHER = 16
@@ -144,12 +144,12 @@ class Source:
         groups = [keys[at : at + together] for at in range(0, len(keys), together)]
         pipe = self._redis.pipeline(transaction=False)
         for group in groups:
-            pipe.execute_command("MULTI")
+            pipe.execute_command("multi")
             for key, kind in group:
-                name, *rest = READS.get(kind, ("EXISTS",))
+                name, *rest = READS.get(kind, ("exists",))
                 pipe.execute_command(name, key, *rest)
-                pipe.execute_command("PTTL", key)
-            pipe.execute_command("EXEC")
+                pipe.execute_command("pttl", key)
+            pipe.execute_command("exec")
         answers, steps = iter(pipe.execute(raise_on_error=False)), []
         for group in groups:
             begun, *found, done = islice(answers, 2 * len(group) + 2)

@@ -38,24 +38,7 @@ impl Space {
                 self.rename(from.as_str(), to.as_str(), *only_if_absent)
             }
             KeyCommand::Copy { from, to, replace } => self.copy(from.as_str(), to.as_str(), *replace),
-            KeyCommand::Scan { options, .. } => {
-                let found = self.scan(options)?.into_iter();
-                let items = if options.values {
-                    let shown = |entry: &Entry| {
-                        let value = Reply::Value(entry.value.clone());
-                        let deadline = entry.deadline.map_or(-1, u64::cast_signed);
-                        match options.deadlines {
-                            true => Reply::Container(Shape::Array, vec![value, Reply::Integer(deadline)]),
-                            false => value,
-                        }
-                    };
-                    let pairs = found.flat_map(|(key, entry)| [text(key), shown(entry)]);
-                    Reply::Container(Shape::Map, pairs.collect())
-                } else {
-                    Reply::Container(Shape::Array, found.map(|(key, _)| text(key)).collect())
-                };
-                Ok(Reply::Container(Shape::Array, vec![text("0"), items]))
-            }
+            KeyCommand::Scan { options, .. } => self.walked(options),
             KeyCommand::Keys { pattern } => {
                 let glob = Glob::new(pattern).map_err(|_| Error::new(ErrorKind::Limit, "pattern"))?;
                 let found = self.iter().filter(|(key, _)| glob.matches(key.as_bytes()));
@@ -83,6 +66,25 @@ impl Space {
                 Ok(self.get(key.as_str()).map_or(Reply::Missing, |_| Reply::Integer(1)))
             }
         }
+    }
+
+    fn walked(&self, options: &ScanOptions<'_>) -> Answer {
+        let found = self.scan(options)?.into_iter();
+        let items = if options.values {
+            let shown = |entry: &Entry| {
+                let value = Reply::Value(entry.value.clone());
+                let deadline = entry.deadline.map_or(-1, u64::cast_signed);
+                match options.deadlines {
+                    true => Reply::Container(Shape::Array, vec![value, Reply::Integer(deadline)]),
+                    false => value,
+                }
+            };
+            let pairs = found.flat_map(|(key, entry)| [text(key), shown(entry)]);
+            Reply::Container(Shape::Map, pairs.collect())
+        } else {
+            Reply::Container(Shape::Array, found.map(|(key, _)| text(key)).collect())
+        };
+        Ok(Reply::Container(Shape::Array, vec![text("0"), items]))
     }
 
     /// The keys that a whole walk with these options shows.
