@@ -4,7 +4,7 @@
 //! followed by B. Upper-case words stand for themselves; a lower-case token is made by `words.rs`:
 //!
 //! ```text
-//! key value member text state field    int index count picks offset float number score bound lex weight bit
+//! key value member text state field    int index count picks offset float number score bound lex lexend weight bit
 //! seconds ms at atms (absolute)        glob version kind redistype
 //! ```
 
@@ -137,13 +137,17 @@ rules! {
         ZUNIONSTORE "key 3 key key key", ZINTERSTORE "key 2 key key ?WEIGHTS_weight_weight",
         ZINTERSTORE "key 3 key key key ?AGGREGATE_MIN|AGGREGATE_MAX", ZDIFFSTORE "key 2 key key",
         ZINTERCARD "2 key key ?LIMIT_count", ZINTERCARD "1 key ?LIMIT_count",
-        ZLEXCOUNT "key lex lex", ZRANGEBYLEX "key lex lex ?LIMIT_index_index", ZREMRANGEBYLEX "key lex lex",
-        ZREVRANGEBYLEX "key lex lex ?LIMIT_index_index", ZRANGE "key lex lex BYLEX ?REV ?LIMIT_index_index",
-        ZRANGESTORE "key key index index ?REV", ZRANGESTORE "key key lex lex BYLEX ?REV ?LIMIT_index_index",
+        ZLEXCOUNT "key lexend lexend", ZRANGEBYLEX "key lexend lexend ?LIMIT_index_index", ZREMRANGEBYLEX "key lexend lexend",
+        ZREVRANGEBYLEX "key lexend lexend ?LIMIT_index_index", ZRANGE "key lexend lexend BYLEX ?REV ?LIMIT_index_index",
+        ZRANGESTORE "key key index index ?REV", ZRANGESTORE "key key lexend lexend BYLEX ?REV ?LIMIT_index_index",
         ZRANGESTORE "key key bound bound BYSCORE ?REV ?LIMIT_index_index",
         ZRANDMEMBER "key ?picks", ZRANDMEMBER "key picks WITHSCORES", ZSCAN "key 0 ?MATCH_glob ?COUNT_100",
     }
+    // Between other ends Redis answers something else where the scores differ, and says so.
     ZSet false {
+        ZLEXCOUNT "key lex lex", ZRANGEBYLEX "key lex lex ?LIMIT_index_index", ZREMRANGEBYLEX "key lex lex",
+        ZREVRANGEBYLEX "key lex lex ?LIMIT_index_index", ZRANGE "key lex lex BYLEX ?REV ?LIMIT_index_index",
+        ZRANGESTORE "key key lex lex BYLEX ?REV ?LIMIT_index_index",
         ZRANK "key member WITHSCORE", ZREVRANK "key member WITHSCORE",
     }
     State false {

@@ -108,6 +108,10 @@ impl Generator<'_> {
             "score" => self.score(),
             "bound" => self.bound(),
             "weight" => self.pick_weight(),
+            "lexend" => {
+                let text = *self.random.pick(&["-", "+", "-", "+", "x"]);
+                self.name(text)
+            }
             "lex" => {
                 let text =
                     *self.random.pick(&["-", "+", "-", "+", "[a", "(a", "[b", "(c", "[5", "[", "(", "x", ""]);
