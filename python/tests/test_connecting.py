@@ -8,10 +8,13 @@ import pickle
 import stat
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import redis
@@ -132,6 +135,30 @@ def test_threads_that_wait_for_a_connection_get_one(server: Any) -> None:
         with ThreadPoolExecutor(8) as pool:
             counts = list(pool.map(calls, range(8)))
     assert 20 * min(counts) > max(counts), counts
+
+
+@pytest.mark.parametrize("namespace", ["", "tasks"])
+@pytest.mark.parametrize("spoken", ["that of Redis", "HTTP"])
+def test_another_server_is_named_at_once(spoken: str, namespace: str, broker: str) -> None:
+    """Redis waited for the end of a line, and the client for its timeout: nobody was told what is there."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as web:
+        threading.Thread(target=web.serve_forever).start()
+        port = web.server_port if spoken == "HTTP" else urlsplit(broker).port
+        url = f"kv://127.0.0.1:{port}/{namespace}"
+
+        async def main() -> None:
+            async with kv.aio.connect(url, connect_timeout=20, timeout=20) as client:
+                await client.set("a longer key", 1)
+
+        try:
+            for attempt in (
+                lambda: kv.connect(url, connect_timeout=20, timeout=20).set("a longer key", 1),
+                lambda: asyncio.run(main()),
+            ):
+                with pytest.raises(kv.ConnectionError, match=f"native protocol of data-bridge but {spoken}"):
+                    attempt()
+        finally:
+            web.shutdown()
 
 
 GEVENT = """
