@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import pickle
+import signal
+import socket
 import stat
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -159,6 +163,44 @@ def test_another_server_is_named_at_once(spoken: str, namespace: str, broker: st
                     attempt()
         finally:
             web.shutdown()
+
+
+@pytest.fixture(params=[socket.AF_INET, socket.AF_UNIX])
+def full(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of a listener that has no room for another connection: who connects waits."""
+    with contextlib.ExitStack() as kept:
+        listener = kept.enter_context(socket.socket(request.param))
+        listener.bind(("127.0.0.1", 0) if request.param == socket.AF_INET else str(tmp_path / "full"))
+        listener.listen(0)
+        place = listener.getsockname()
+        for _ in range(2):
+            waiting = kept.enter_context(socket.socket(request.param))
+            waiting.setblocking(False)
+            waiting.connect_ex(place)
+        yield f"unix://{place}" if isinstance(place, str) else f"kv://127.0.0.1:{place[1]}"
+
+
+def test_a_signal_ends_a_connect(full: str) -> None:
+    """Ctrl-C was heard when connect_timeout was over, at a Unix socket never."""
+
+    def interrupt(*_: Any) -> None:
+        raise InterruptedError
+
+    before, start = signal.signal(signal.SIGALRM, interrupt), time.monotonic()
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        with pytest.raises(InterruptedError):
+            kv.connect(full, connect_timeout=40).ping()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert time.monotonic() - start < 20
+
+
+def test_a_connect_ends_in_its_time(full: str) -> None:
+    """At a Unix socket it took as long as there was no room."""
+    with pytest.raises(kv.ConnectionError, match=r"can't connect to .*: connection timed out"):
+        kv.connect(full, connect_timeout=0.1).ping()
 
 
 GEVENT = """
