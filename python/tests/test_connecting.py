@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
+import os
 import pickle
 import signal
 import socket
@@ -163,6 +164,39 @@ def test_another_server_is_named_at_once(spoken: str, namespace: str, broker: st
                     attempt()
         finally:
             web.shutdown()
+
+
+def _keepalive(port: int) -> list[tuple[int, ...]]:
+    """What is set for the connections of this process to a port."""
+    found = []
+    for number in Path("/proc/self/fd").iterdir():
+        try:
+            with socket.socket(fileno=os.dup(int(number.name))) as one:
+                if one.family == socket.AF_INET and one.getpeername()[1] == port:
+                    options = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+                    times = [one.getsockopt(socket.IPPROTO_TCP, option) for option in options]
+                    found.append((one.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE), *times))
+        except OSError:  # no socket, or one that is not connected
+            continue
+    return found
+
+
+@pytest.mark.parametrize("cooperative", [False, True])
+def test_a_client_asks_whether_a_silent_server_is_alive(
+    cooperative: bool, own_server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wait without a timeout and a watch stayed for ever where the host of the server was gone."""
+    monkeypatch.setattr("data_bridge.kv._remote.is_cooperative", lambda: cooperative)
+    with kv.connect(own_server.url()) as client, client.watch("key"):
+        client.ping()
+        assert _keepalive(own_server.port) == [(1, 30, 10, 3)] * 2
+
+    async def main() -> None:
+        async with kv.aio.connect(own_server.url()) as client, client.watch("key"):
+            await client.ping()
+            assert _keepalive(own_server.port) == [(1, 30, 10, 3)] * 2
+
+    asyncio.run(main())
 
 
 @pytest.fixture(params=[socket.AF_INET, socket.AF_UNIX])

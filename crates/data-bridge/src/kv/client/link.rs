@@ -11,7 +11,7 @@ use data_bridge_kv_model::Error;
 use pyo3::exceptions::{PyBlockingIOError, PyOSError, PyTimeoutError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
 
 use super::super::convert::Decoder;
 use super::super::{doorway, errors};
@@ -24,6 +24,10 @@ const BOTH_WAYS: i32 = 2;
 const PEEK: i32 = 2;
 /// `EALREADY` and `EINPROGRESS`: a connection is not made yet.
 const UNDER_WAY: [i32; 2] = [114, 115];
+
+/// After how many seconds a silent connection is asked whether its other end is alive, how often then, and how many times;
+/// the same as in `_remote.py`, for Python's sockets.
+const KEEPALIVE: (u64, u64, u32) = (30, 10, 3);
 
 /// Where and how to connect.
 #[derive(Clone, Debug)]
@@ -251,6 +255,9 @@ fn prepared(place: &SockAddr) -> io::Result<Socket> {
     socket.set_read_timeout(Some(doorway::SLICE))?;
     if place.domain() != Domain::UNIX {
         socket.set_tcp_nodelay(true)?;
+        let [after, again] = [KEEPALIVE.0, KEEPALIVE.1].map(Duration::from_secs);
+        let keepalive = TcpKeepalive::new().with_time(after).with_interval(again).with_retries(KEEPALIVE.2);
+        socket.set_tcp_keepalive(&keepalive)?;
     }
     Ok(socket)
 }
@@ -264,7 +271,9 @@ fn open_python<'py>(py: Python<'py>, address: &Address) -> PyResult<Bound<'py, P
     let (module, timeout) = (py.import("socket")?, address.connect_timeout.as_secs_f64());
     match &address.target {
         Target::Tcp(host, port) => {
-            module.call_method1("create_connection", ((host.as_str(), *port), timeout))
+            let socket = module.call_method1("create_connection", ((host.as_str(), *port), timeout))?;
+            py.import("data_bridge.kv._remote")?.call_method1("keep_alive", (&socket,))?;
+            Ok(socket)
         }
         Target::Unix(path) => {
             let socket = module.call_method1("socket", (module.getattr("AF_UNIX")?,))?;
