@@ -220,7 +220,7 @@ def test_refused(store: kv.Store, value: Any, error: type[Exception], message: s
 
 
 @pytest.mark.parametrize("value", ["\ud800 no UTF-8", object()])
-def test_a_refused_value_is_let_go_of(value: Any) -> None:
+def test_a_refused_value_is_let_go_of(value: kv.Value) -> None:
     """An embedded `set` kept the error, and the value in it, until another method was called."""
     with kv.open() as store:
         before = sys.getrefcount(value)
