@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
+import os
 import pickle
+import signal
+import socket
 import stat
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import redis
@@ -132,6 +140,101 @@ def test_threads_that_wait_for_a_connection_get_one(server: Any) -> None:
         with ThreadPoolExecutor(8) as pool:
             counts = list(pool.map(calls, range(8)))
     assert 20 * min(counts) > max(counts), counts
+
+
+@pytest.mark.parametrize("namespace", ["", "tasks"])
+@pytest.mark.parametrize("spoken", ["that of Redis", "HTTP"])
+def test_another_server_is_named_at_once(spoken: str, namespace: str, broker: str) -> None:
+    """Redis waited for the end of a line, and the client for its timeout: nobody was told what is there."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as web:
+        threading.Thread(target=web.serve_forever).start()
+        port = web.server_port if spoken == "HTTP" else urlsplit(broker).port
+        url = f"kv://127.0.0.1:{port}/{namespace}"
+
+        async def main() -> None:
+            async with kv.aio.connect(url, connect_timeout=20, timeout=20) as client:
+                await client.set("a longer key", 1)
+
+        try:
+            for attempt in (
+                lambda: kv.connect(url, connect_timeout=20, timeout=20).set("a longer key", 1),
+                lambda: asyncio.run(main()),
+            ):
+                with pytest.raises(kv.ConnectionError, match=f"native protocol of data-bridge but {spoken}"):
+                    attempt()
+        finally:
+            web.shutdown()
+
+
+def _keepalive(port: int) -> list[tuple[int, ...]]:
+    """What is set for the connections of this process to a port."""
+    found = []
+    for number in Path("/proc/self/fd").iterdir():
+        try:
+            with socket.socket(fileno=os.dup(int(number.name))) as one:
+                if one.family == socket.AF_INET and one.getpeername()[1] == port:
+                    options = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+                    times = [one.getsockopt(socket.IPPROTO_TCP, option) for option in options]
+                    found.append((one.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE), *times))
+        except OSError:  # no socket, or one that is not connected
+            continue
+    return found
+
+
+@pytest.mark.parametrize("cooperative", [False, True])
+def test_a_client_asks_whether_a_silent_server_is_alive(
+    cooperative: bool, own_server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wait without a timeout and a watch stayed for ever where the host of the server was gone."""
+    monkeypatch.setattr("data_bridge.kv._remote.is_cooperative", lambda: cooperative)
+    with kv.connect(own_server.url()) as client, client.watch("key"):
+        client.ping()
+        assert _keepalive(own_server.port) == [(1, 30, 10, 3)] * 2
+
+    async def main() -> None:
+        async with kv.aio.connect(own_server.url()) as client, client.watch("key"):
+            await client.ping()
+            assert _keepalive(own_server.port) == [(1, 30, 10, 3)] * 2
+
+    asyncio.run(main())
+
+
+@pytest.fixture(params=[socket.AF_INET, socket.AF_UNIX])
+def full(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The URL of a listener that has no room for another connection: who connects waits."""
+    with contextlib.ExitStack() as kept:
+        listener = kept.enter_context(socket.socket(request.param))
+        listener.bind(("127.0.0.1", 0) if request.param == socket.AF_INET else str(tmp_path / "full"))
+        listener.listen(0)
+        place = listener.getsockname()
+        for _ in range(2):
+            waiting = kept.enter_context(socket.socket(request.param))
+            waiting.setblocking(False)
+            waiting.connect_ex(place)
+        yield f"unix://{place}" if isinstance(place, str) else f"kv://127.0.0.1:{place[1]}"
+
+
+def test_a_signal_ends_a_connect(full: str) -> None:
+    """Ctrl-C was heard when connect_timeout was over, at a Unix socket never."""
+
+    def interrupt(*_: Any) -> None:
+        raise InterruptedError
+
+    before, start = signal.signal(signal.SIGALRM, interrupt), time.monotonic()
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.2)
+        with pytest.raises(InterruptedError):
+            kv.connect(full, connect_timeout=40).ping()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert time.monotonic() - start < 20
+
+
+def test_a_connect_ends_in_its_time(full: str) -> None:
+    """At a Unix socket it took as long as there was no room."""
+    with pytest.raises(kv.ConnectionError, match=r"can't connect to .*: connection timed out"):
+        kv.connect(full, connect_timeout=0.1).ping()
 
 
 GEVENT = """

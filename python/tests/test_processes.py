@@ -81,6 +81,20 @@ def test_a_forked_child_goes_on_with_a_client(server: Any) -> None:
         assert (codes, client["forked"], len(set(parent))) == ([0], 100, 50)
 
 
+def test_a_forked_child_does_not_free_the_lock_of_its_parent(server: Any) -> None:
+    """One that left the block by its end or by `sys.exit` did, and others had the lock while the parent worked on."""
+    with kv.connect(server.url()) as client, kv.lock(client, "forked lock") as held:
+
+        def leave() -> None:
+            assert held.lost
+            with pytest.raises(kv.ConflictError, match="the process that took it"):
+                held.release()
+
+        assert in_child(leave) == 0
+        held.check()
+        assert not kv.lock(client, "forked lock").acquire(timeout=0)
+
+
 @pytest.mark.parametrize("embedded", [True, False])
 def test_ctrl_c_ends_a_wait(server: Any, embedded: bool) -> None:
     # A runner that works in the background ignores SIGINT, and its children inherit that.

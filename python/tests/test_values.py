@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime as dt
 import enum
 import functools
 import math
+import sys
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable
@@ -215,6 +217,17 @@ def test_refused(store: kv.Store, value: Any, error: type[Exception], message: s
         store["refused"] = value
     assert isinstance(raised.value, kv.KvError)
     assert "refused" not in store
+
+
+@pytest.mark.parametrize("value", ["\ud800 no UTF-8", object()])
+def test_a_refused_value_is_let_go_of(value: kv.Value) -> None:
+    """An embedded `set` kept the error, and the value in it, until another method was called."""
+    with kv.open() as store:
+        before = sys.getrefcount(value)
+        for _ in range(10):
+            with contextlib.suppress(ValueError, TypeError):
+                store.set("key", value)
+        assert sys.getrefcount(value) == before
 
 
 def test_depth_32_is_taken() -> None:

@@ -15,6 +15,10 @@ use data_bridge_kv_model::{Error, ErrorKind, Result, ValueRef};
 const RESPONSE_BYTES: usize = VALUE_BYTES_HARD + 1024;
 /// Longest arguments of a request that is sent: the largest value and what stands beside it, less than a server takes.
 const ARGUMENT_BYTES: usize = REQUEST_BYTES + INLINE_BYTES / 2;
+/// Id of the request of a greeting that other servers answer too.
+const PROBE_ID: u32 = u32::MAX;
+/// Most bytes of what another server says that are shown.
+const SHOWN_BYTES: usize = 80;
 /// An input buffer above this gives its memory back once it is empty.
 const KEPT_BYTES: usize = 1 << 20;
 
@@ -38,10 +42,16 @@ pub fn put_request(id: u32, opcode: u16, args: &[u8], out: &mut Vec<u8>) {
     frame::finish(at, out);
 }
 
-/// Appends what a connection says first: the preface, and AUTH and SELECT where they are wanted. They get the ids from
-/// 0 on; answers how many responses to wait for.
+/// Appends what a connection says first: the preface, the probe, and AUTH and SELECT where they are wanted. They get the
+/// ids from 0 on; answers how many responses to wait for.
+///
+/// The probe is a PING whose length, 10, is the end of a line elsewhere: Redis or an HTTP server complains at once about what
+/// it takes for a line, where it would wait for the rest of it. Its answer, an error before AUTH, is nobody's.
 pub fn put_greeting(password: Option<&str>, namespace: Option<&str>, out: &mut Vec<u8>) -> u32 {
     out.extend_from_slice(&PREFACE);
+    let mut message = Vec::new();
+    ValueRef::text("?").encode_into(&mut message);
+    put_request(PROBE_ID, opcode::PING, &message, out);
     let said = [(opcode::AUTH, password), (opcode::SELECT, namespace)];
     let mut id = 0u32;
     for (opcode, text) in said {
@@ -165,15 +175,29 @@ impl Responses {
     fn greet(&mut self) -> Result<bool> {
         let length = self.unread().len().min(PREFACE.len());
         if self.unread().get(..length) != PREFACE.get(..length) {
-            let message = "the other side does not speak the native protocol of data-bridge";
-            return Err(Error::new(ErrorKind::InvalidArgument, message));
+            return Err(stranger(self.unread()));
         }
-        if length < PREFACE.len() {
-            return Ok(false);
-        }
-        (self.greeted, self.taken) = (true, PREFACE.len());
+        let rest = self.unread().get(PREFACE.len()..).unwrap_or_default();
+        let Some((body, used)) = frame::split(rest, RESPONSE_BYTES)? else { return Ok(false) };
+        let probe = if frame::read_response(body)?.0 == PROBE_ID { used } else { 0 };
+        (self.greeted, self.taken) = (true, PREFACE.len().saturating_add(probe));
         Ok(true)
     }
+}
+
+/// What is told of a server that is not one of ours, by the first line that it says.
+#[cold]
+fn stranger(said: &[u8]) -> Error {
+    let line = said.split(|byte| b"\r\n".contains(byte)).next().unwrap_or_default();
+    let shown = line.get(..SHOWN_BYTES).unwrap_or(line).escape_ascii();
+    let guess = match said {
+        [b'H', b'T', b'T', b'P', ..] | [b'<', ..] => " but HTTP (is it an admin port?)",
+        [b'-' | b'+', ..] => " but that of Redis",
+        _ => "",
+    };
+    let message =
+        format!("the other side does not speak the native protocol of data-bridge{guess}: it says '{shown}'");
+    Error::new(ErrorKind::InvalidArgument, message)
 }
 
 /// What waits for a response, by id.
@@ -290,10 +314,47 @@ mod tests {
     }
 
     #[test]
-    fn another_protocol_is_refused() {
-        let mut responses = Responses::new();
-        responses.feed(b"-ERR");
-        assert!(responses.cut().is_err());
+    fn another_protocol_is_refused_and_named() {
+        for (said, told) in [
+            (
+                &b"-ERR unknown command 'x'\r\n"[..],
+                " but that of Redis: it says '-ERR unknown command \\'x\\''",
+            ),
+            (
+                b"HTTP/1.1 400 Bad Request\r\nX",
+                " but HTTP (is it an admin port?): it says 'HTTP/1.1 400 Bad Request'",
+            ),
+            (b"SSH-2.0-\xff", ": it says 'SSH-2.0-\\xff'"),
+        ] {
+            let mut responses = Responses::new();
+            responses.feed(said);
+            let error = responses.cut().unwrap_err();
+            let start = "the other side does not speak the native protocol of data-bridge";
+            assert_eq!(error.message(), format!("{start}{told}"));
+        }
+    }
+
+    #[test]
+    fn a_greeting_ends_a_line_for_servers_that_read_lines() {
+        let mut greeting = Vec::new();
+        assert_eq!(put_greeting(Some("secret"), None, &mut greeting), 1);
+        assert!(greeting.starts_with(b"\xdbKV\x01\n"));
+    }
+
+    #[test]
+    fn the_answer_to_the_probe_is_nobodys() {
+        let stream = [PREFACE.to_vec(), answer(PROBE_ID, b"pong"), answer(0, b"yes")].concat();
+        for step in 1..=stream.len() {
+            let mut responses = Responses::new();
+            let mut seen = Vec::new();
+            for piece in stream.chunks(step) {
+                responses.feed(piece);
+                while responses.is_whole().unwrap() {
+                    seen.push(responses.cut().unwrap().unwrap().item.to_vec());
+                }
+            }
+            assert_eq!(seen, [b"yes"], "in pieces of {step}");
+        }
     }
 
     #[test]

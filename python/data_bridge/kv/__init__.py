@@ -21,7 +21,17 @@ from data_bridge.kv._pickled import PickleFallback
 from data_bridge.kv._rate import rate_limit
 from data_bridge.kv._remote import Client, connect
 from data_bridge.kv._semaphore import semaphore
-from data_bridge.kv._values import MISSING, Event, Opaque, Tagged, Transition, Versioned, newer_than
+from data_bridge.kv._values import (
+    MISSING,
+    Event,
+    Member,
+    Opaque,
+    Tagged,
+    Transition,
+    Value,
+    Versioned,
+    newer_than,
+)
 from data_bridge.kv.errors import (
     AuthError,
     ClosedError,
@@ -67,6 +77,7 @@ __all__ = [
     "KvError",
     "LimitError",
     "LockedError",
+    "Member",
     "NotFoundError",
     "Opaque",
     "OutOfMemoryError",
@@ -81,6 +92,7 @@ __all__ = [
     "Transition",
     "UnavailableError",
     "UnsupportedValueError",
+    "Value",
     "Versioned",
     "WrongTypeError",
     "cached",

@@ -20,7 +20,7 @@ from data_bridge._native import AsyncRemote, Bell
 from data_bridge._native import opcode as op
 from data_bridge.kv import _shapes as shapes
 from data_bridge.kv._embedded import Store
-from data_bridge.kv._remote import Client
+from data_bridge.kv._remote import Client, keep_alive
 from data_bridge.kv._values import MISSING, newer_than
 from data_bridge.kv.errors import ConnectionError  # noqa: A004 - named as its builtin
 
@@ -28,8 +28,6 @@ ROOM = 256 << 10
 """Bytes that one read of the socket takes at most."""
 PREFACE = b"\xdbKV\x01"
 """What a greeting starts with. No request does: its length stands there, and that would be 22 MB."""
-KEEPALIVE = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
-"""When a silent connection is asked whether its other end is alive, in seconds, and how often."""
 
 
 class Calling(threading.local):
@@ -332,9 +330,6 @@ def _connected(target: tuple[str, int] | str, patience: float) -> socket.socket:
     else:
         opened = socket.create_connection(target, patience)
         opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for name, value in KEEPALIVE:
-            if hasattr(socket, name):
-                opened.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+        keep_alive(opened)
     opened.setblocking(False)
     return opened

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import threading
 import time
 import uuid
@@ -47,12 +48,14 @@ class Holding:
         self.name, self.ttl, self.timeout, self.renew = name, ttl_ms(ttl) / 1000, timeout, renew
         self.fence: int | None = None
         self._store, self._token, self._ends = store, "", 0.0
-        self._lost = False
+        self._lost, self._pid = False, 0
 
     @property
     def lost(self) -> bool:
-        """Whether somebody else may have the lock by now: it could not be renewed in time."""
-        return self._lost or (self.fence is not None and time.monotonic() >= self._ends)
+        """Whether somebody else may have the lock by now: it was not renewed in time, or this is a forked child."""
+        if self.fence is None:
+            return self._lost
+        return self._lost or time.monotonic() >= self._ends or self._pid != os.getpid()
 
     def check(self) -> None:
         """Raises `ConflictError` if the lock is not held any more."""
@@ -64,6 +67,7 @@ class Holding:
     def _took(self, token: str, since: float, fence: int | None) -> bool:
         if fence is not None:
             self.fence, self._token, self._ends, self._lost = fence, token, since + self.ttl, False
+            self._pid = os.getpid()
         return fence is not None
 
     def _acquiring(self, timeout: float | MissingType | None) -> Steps[bool]:
@@ -116,6 +120,10 @@ class Holding:
         if self.fence is None:
             raise RuntimeError(f"the lock {self.name!r} is not held by this object")
         self.fence = None
+        if self._pid != os.getpid():
+            raise ConflictError(
+                f"the lock {self.name!r} is that of the process that took it, not of its child"
+            )
         try:
             yield self._step(self._token, to=FREE)
         except ConflictError as error:

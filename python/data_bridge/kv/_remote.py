@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Self
 from urllib.parse import SplitResult, parse_qs, quote, unquote, urlsplit
@@ -17,6 +18,8 @@ from data_bridge.kv.errors import InvalidArgumentError, UnavailableError
 DEFAULT_URL = "kv://127.0.0.1:7379"
 DEFAULT_PORT = 7379
 URL_FORMS = "kv://host:port/namespace or unix:///path?namespace=name"
+KEEPALIVE = (("TCP_KEEPIDLE", 30), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3))
+"""When a silent connection is asked whether its other end is alive, in seconds, and how often."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,16 @@ def _namespace_of_socket(parts: SplitResult) -> str | None:
 def is_cooperative() -> bool:
     """Whether gevent or eventlet replaced the socket module's socket."""
     return socket.socket.__module__.partition(".")[0] in ("gevent", "eventlet")
+
+
+def keep_alive(opened: Any) -> None:
+    """Has the system end a connection whose other end is gone, of which a wait without a timeout would never learn.
+    A socket without these options serves as well."""
+    with suppress(OSError):
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in KEEPALIVE:
+            if hasattr(socket, name):
+                opened.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 class Client(Remote, StoreMethods):

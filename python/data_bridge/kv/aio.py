@@ -25,7 +25,7 @@ from data_bridge._native import opcode as op
 from data_bridge.kv._async_methods import AsyncMethods, AsyncWatch
 from data_bridge.kv._codecs import Fallback
 from data_bridge.kv._embedded import Store, open_engine
-from data_bridge.kv._remote import Address, address
+from data_bridge.kv._remote import Address, address, keep_alive
 from data_bridge.kv._shapes import timeout_ms
 from data_bridge.kv.errors import ClosedError, ConnectionError, TimeoutError  # noqa: A004 - named as their builtins
 
@@ -69,6 +69,12 @@ class AsyncClient(AsyncRemote, AsyncMethods):
             self._failed(TimeoutError(f"can't connect to {where.shown()}: no answer in time"))
         except (OSError, ValueError) as error:  # ValueError: what can be no name of a host
             self._failed(ConnectionError(f"can't connect to {where.shown()}: {error}"))
+
+    def connection_made(self, transport: Any) -> None:
+        """For the event loop."""
+        if not isinstance(self._address.target, str):
+            keep_alive(transport.get_extra_info("socket"))
+        super().connection_made(transport)
 
     async def aclose(self) -> None:
         """Closes the connection; what waits fails, later calls raise `ClosedError`."""

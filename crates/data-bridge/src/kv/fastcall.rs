@@ -62,14 +62,16 @@ unsafe extern "C" fn set_fast(
     let result = catch_unwind(AssertUnwindSafe(|| unsafe { set(py, store, args, count, names) }));
     match result {
         Ok(Ok(result)) => result.into_ptr(),
-        Ok(Err(error)) => raise(py, error),
-        Err(_) => raise(py, PyRuntimeError::new_err("the store panicked: this is a bug")),
+        Ok(Err(error)) => raise(error),
+        Err(_) => raise(PyRuntimeError::new_err("the store panicked: this is a bug")),
     }
 }
 
+/// PyO3 was not told that this call holds the interpreter lock, so what an error let go of waits for the next call that
+/// tells it: this one does.
 #[cold]
-fn raise(py: Python<'_>, error: PyErr) -> *mut ffi::PyObject {
-    error.restore(py);
+fn raise(error: PyErr) -> *mut ffi::PyObject {
+    Python::attach(|py| error.restore(py));
     std::ptr::null_mut()
 }
 

@@ -3,8 +3,6 @@
 
 use std::io::{self, ErrorKind as IoKind, Read, Write};
 use std::net::{Shutdown, TcpStream, ToSocketAddrs};
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -13,6 +11,7 @@ use data_bridge_kv_model::Error;
 use pyo3::exceptions::{PyBlockingIOError, PyOSError, PyTimeoutError};
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
+use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
 
 use super::super::convert::Decoder;
 use super::super::{doorway, errors};
@@ -23,6 +22,12 @@ const READ_BYTES: usize = 16 << 10;
 const BOTH_WAYS: i32 = 2;
 /// `MSG_PEEK` of every system.
 const PEEK: i32 = 2;
+/// `EALREADY` and `EINPROGRESS`: a connection is not made yet.
+const UNDER_WAY: [i32; 2] = [114, 115];
+
+/// After how many seconds a silent connection is asked whether its other end is alive, how often then, and how many times;
+/// the same as in `_remote.py`, for Python's sockets.
+const KEEPALIVE: (u64, u64, u32) = (30, 10, 3);
 
 /// Where and how to connect.
 #[derive(Clone, Debug)]
@@ -114,8 +119,7 @@ impl Link {
             let socket = open_python(py, address);
             Transport::Python(socket.map_err(|error| not_open(py, address, error))?.unbind())
         } else {
-            let socket = doorway::outside(py, || open(address));
-            Transport::Native(Arc::new(socket.map_err(|error| cannot_connect(py, address, &error))?))
+            Transport::Native(Arc::new(open(py, address)?))
         };
         let mut link = Link { transport, responses: Responses::new(), used: Instant::now(), number: 0 };
         let mut greeting = Vec::new();
@@ -208,29 +212,54 @@ fn is_closed_there(socket: &Bound<'_, PyAny>) -> bool {
     !peeked.is_err_and(|error| error.is_instance_of::<PyBlockingIOError>(socket.py()))
 }
 
-fn open(address: &Address) -> io::Result<TcpStream> {
-    let socket = match &address.target {
-        Target::Tcp(host, port) => open_tcp(host, *port, address.connect_timeout)?,
-        // A stream socket is read and written alike, whatever its family.
-        Target::Unix(path) => TcpStream::from(OwnedFd::from(UnixStream::connect(path)?)),
+fn open(py: Python<'_>, address: &Address) -> PyResult<TcpStream> {
+    let cannot = |error: io::Error| cannot_connect(py, address, &error);
+    let places = match &address.target {
+        Target::Tcp(host, port) => doorway::outside(py, || (host.as_str(), *port).to_socket_addrs())
+            .map(|places| places.map(SockAddr::from).collect()),
+        Target::Unix(path) => SockAddr::unix(path).map(|place| vec![place]),
     };
-    socket.set_read_timeout(Some(doorway::SLICE))?;
-    socket.set_write_timeout(Some(doorway::SLICE))?;
-    Ok(socket)
-}
-
-fn open_tcp(host: &str, port: u16, timeout: Duration) -> io::Result<TcpStream> {
     let mut failure = io::Error::new(IoKind::NotFound, "the host name has no address");
-    for target in (host, port).to_socket_addrs()? {
-        match TcpStream::connect_timeout(&target, timeout) {
-            Ok(socket) => {
-                socket.set_nodelay(true)?;
-                return Ok(socket);
-            }
+    for place in places.map_err(cannot)? {
+        match open_at(py, &place, address.connect_timeout)? {
+            Ok(socket) => return Ok(socket),
             Err(error) => failure = error,
         }
     }
-    Err(failure)
+    Err(cannot(failure))
+}
+
+/// Connects in slices: a blocking socket waits for a connection as long as for a write, and asked again it goes on
+/// waiting.
+fn open_at(py: Python<'_>, place: &SockAddr, timeout: Duration) -> PyResult<io::Result<TcpStream>> {
+    let deadline = Instant::now().checked_add(timeout);
+    let socket = match prepared(place) {
+        Ok(socket) => socket,
+        Err(error) => return Ok(Err(error)),
+    };
+    let connected = doorway::wait(py, deadline, |patience| {
+        let least = patience.max(Duration::from_millis(1));
+        match socket.set_write_timeout(Some(least)).and_then(|()| socket.connect(place)) {
+            Err(error) if is_pause(&error) || is_under_way(&error) => None,
+            done => Some(done),
+        }
+    })?;
+    let connected =
+        connected.unwrap_or_else(|| Err(io::Error::new(IoKind::TimedOut, "connection timed out")));
+    Ok(connected.and_then(|()| socket.set_write_timeout(Some(doorway::SLICE))).map(|()| socket.into()))
+}
+
+fn prepared(place: &SockAddr) -> io::Result<Socket> {
+    // A stream socket is read and written alike, whatever its family.
+    let socket = Socket::new(place.domain(), Type::STREAM, None)?;
+    socket.set_read_timeout(Some(doorway::SLICE))?;
+    if place.domain() != Domain::UNIX {
+        socket.set_tcp_nodelay(true)?;
+        let [after, again] = [KEEPALIVE.0, KEEPALIVE.1].map(Duration::from_secs);
+        let keepalive = TcpKeepalive::new().with_time(after).with_interval(again).with_retries(KEEPALIVE.2);
+        socket.set_tcp_keepalive(&keepalive)?;
+    }
+    Ok(socket)
 }
 
 /// What Python's socket raised on the way: what it could not do, or what ended the task that waited for it.
@@ -242,7 +271,9 @@ fn open_python<'py>(py: Python<'py>, address: &Address) -> PyResult<Bound<'py, P
     let (module, timeout) = (py.import("socket")?, address.connect_timeout.as_secs_f64());
     match &address.target {
         Target::Tcp(host, port) => {
-            module.call_method1("create_connection", ((host.as_str(), *port), timeout))
+            let socket = module.call_method1("create_connection", ((host.as_str(), *port), timeout))?;
+            py.import("data_bridge.kv._remote")?.call_method1("keep_alive", (&socket,))?;
+            Ok(socket)
         }
         Target::Unix(path) => {
             let socket = module.call_method1("socket", (module.getattr("AF_UNIX")?,))?;
@@ -340,6 +371,10 @@ fn cooperative(
 
 fn is_pause(error: &io::Error) -> bool {
     matches!(error.kind(), IoKind::WouldBlock | IoKind::TimedOut | IoKind::Interrupted)
+}
+
+fn is_under_way(error: &io::Error) -> bool {
+    error.raw_os_error().is_some_and(|code| UNDER_WAY.contains(&code))
 }
 
 fn closed() -> io::Error {
