@@ -70,7 +70,7 @@ impl<'a> Command<'a> {
             Command::List(command) => list(command),
             Command::Set(command) => set(command),
             Command::Hash(command) => KeySet::One(hash(command)),
-            Command::ZSet(command) => KeySet::One(zset(command)),
+            Command::ZSet(command) => zset(command),
             Command::State(command) => state(command),
             Command::Connection(_) => KeySet::None,
         }
@@ -127,6 +127,7 @@ fn list<'a>(command: &ListCommand<'a>) -> KeySet<'a> {
         | ListCommand::InsertAt { key, .. }
         | ListCommand::RemoveAt { key, .. }
         | ListCommand::Position { key, .. } => KeySet::One(*key),
+        ListCommand::PopFirst { keys, .. } => KeySet::Many(None, *keys),
         ListCommand::Move { from, to, .. } => KeySet::Two(*from, *to),
     }
 }
@@ -168,7 +169,7 @@ fn hash<'a>(command: &HashCommand<'a>) -> Key<'a> {
     }
 }
 
-fn zset<'a>(command: &ZSetCommand<'a>) -> Key<'a> {
+fn zset<'a>(command: &ZSetCommand<'a>) -> KeySet<'a> {
     match command {
         ZSetCommand::Add { key, .. }
         | ZSetCommand::Remove { key, .. }
@@ -181,7 +182,8 @@ fn zset<'a>(command: &ZSetCommand<'a>) -> Key<'a> {
         | ZSetCommand::RemoveRange { key, .. }
         | ZSetCommand::Pop { key, .. }
         | ZSetCommand::Random { key, .. }
-        | ZSetCommand::Scan { key, .. } => *key,
+        | ZSetCommand::Scan { key, .. } => KeySet::One(*key),
+        ZSetCommand::PopFirst { keys, .. } => KeySet::Many(None, *keys),
     }
 }
 

@@ -96,7 +96,8 @@ rules! {
         RPOP "key ?count", LINDEX "key index", LRANGE "key index index", LLEN "key", LSET "key index value",
         LREM "key index value", LTRIM "key index index", LINSERT "key BEFORE|AFTER value value",
         LPOS "key value ?RANK_index ?COUNT_count ?MAXLEN_count",
-        LMOVE "key key LEFT|RIGHT LEFT|RIGHT", RPOPLPUSH "key key",
+        LMOVE "key key LEFT|RIGHT LEFT|RIGHT", RPOPLPUSH "key key", LMPOP "1 key LEFT|RIGHT",
+        LMPOP "2 key key LEFT|RIGHT COUNT_2",
     }
     List false {
         KV_LINSERT "key index value", KV_LREMOVE "key index",
@@ -127,6 +128,7 @@ rules! {
         ZREVRANGE "key index index ?WITHSCORES", ZRANGEBYSCORE "key bound bound ?WITHSCORES ?LIMIT_index_index",
         ZREVRANGEBYSCORE "key bound bound ?WITHSCORES ?LIMIT_index_index", ZREMRANGEBYRANK "key index index",
         ZREMRANGEBYSCORE "key bound bound", ZPOPMIN "key ?count", ZPOPMAX "key ?count",
+        ZMPOP "1 key MIN|MAX", ZMPOP "2 key key MIN|MAX COUNT_2",
         ZRANDMEMBER "key ?picks", ZRANDMEMBER "key picks WITHSCORES", ZSCAN "key 0 ?MATCH_glob ?COUNT_100",
     }
     ZSet false {
