@@ -25,7 +25,7 @@ pub use connection::ConnectionCommand;
 pub use hash::HashCommand;
 pub use key::{ExpireCondition, KeyCommand, ScanOptions, TimeUnit};
 pub use keys::KeySet;
-pub use list::{End, ListCommand, Search};
+pub use list::{End, ListCommand, Patience, Search};
 pub use number::{NumberCommand, NumberStyle};
 pub use scalar::{BitRange, Condition, Expiry, ScalarCommand, SetOptions, SetReply};
 pub use set::{SetCommand, SetOperation};

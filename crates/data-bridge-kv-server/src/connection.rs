@@ -280,10 +280,8 @@ impl Connection {
 
     /// Whether nothing is owed to the client: a wait is not finished, it is ended.
     fn may_end(&mut self, next: Next) -> bool {
-        if next == Next::Answer {
-            self.dialogue.end_wait();
-        }
-        next == Next::Answer || next == Next::Input && self.input.rest().is_empty()
+        next == Next::Answer && self.dialogue.end_wait()
+            || next == Next::Input && self.input.rest().is_empty()
     }
 
     /// Sends what can be sent, then waits for the first thing that happens.

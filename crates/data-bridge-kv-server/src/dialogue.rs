@@ -26,7 +26,7 @@ use crate::native::Framed;
 use crate::pending::Pending;
 use crate::recycle::recycle;
 use crate::requests::{self, Request, Scratch, Tail};
-use crate::resp::encode::{Encoder, Form, form_of, put_error};
+use crate::resp::encode::{Encoder, Form, form_of, late_form_of, put_error};
 use crate::resp::parse::Limits;
 use crate::resp::scan::Scan;
 use crate::server::Shared;
@@ -208,11 +208,16 @@ impl Dialogue {
         is_done
     }
 
-    /// Ends the wait that holds a RESP client: the server shuts down.
-    pub fn end_wait(&mut self) {
-        if self.awaited.take().is_some() {
+    /// Ends the wait that holds a RESP client: the server shuts down. Answers false where its answer is on its way: it may be
+    /// an element that nobody else has any more.
+    pub fn end_wait(&mut self) -> bool {
+        let Some((token, _)) = self.awaited else { return true };
+        let has_ended = self.session.shared.engine.cancel(&self.session.caller, token);
+        if has_ended {
+            self.awaited = None;
             put_error(&Error::new(ErrorKind::Closed, "the server is shutting down"), &mut self.out);
         }
+        has_ended
     }
 
     /// Whether more output waits than is kept. One reply may be as large as it is, since no command is begun before it
@@ -463,7 +468,7 @@ impl Dialogue {
             }
             Progress::Blocked => Some(Next::Disk),
             Progress::Pending => {
-                self.awaited = Some((self.last_token, form_of(&call.command)));
+                self.awaited = Some((self.last_token, late_form_of(&call.command)));
                 Some(Next::Answer)
             }
         }
@@ -471,7 +476,7 @@ impl Dialogue {
 
     /// Writes what came from the engine meanwhile.
     pub fn read_letters(&mut self, letters: &Letters) {
-        let before = self.out.len();
+        let (before, mut asked) = (self.out.len(), 0_usize);
         for (letter, item) in letters.iter() {
             if self.protocol == Protocol::Native {
                 self.native_letter(letter, item);
@@ -481,13 +486,15 @@ impl Dialogue {
             match letter {
                 Letter::Answer(token) => {
                     if let Some((_, form)) = self.awaited.take_if(|(awaited, _)| *awaited == token) {
+                        let from = self.out.len();
                         encoder.reply(item, self.session.skin, form, &mut self.out);
+                        asked = asked.saturating_add(self.out.len().saturating_sub(from));
                     }
                 }
                 Letter::Event(watch) => encoder.push(watch, item, self.session.skin, &mut self.out),
             }
         }
-        let grown = self.out.len().saturating_sub(before);
+        let grown = self.out.len().saturating_sub(before).saturating_sub(asked);
         self.unasked = self.unasked.min(before).saturating_add(grown);
     }
 

@@ -56,7 +56,8 @@ pub fn dialogue(bytes: &[u8]) -> bool {
         match next {
             Next::Input | Next::End(_) => break,
             Next::Room => assert!(!dialogue.out.is_empty(), "waits for nothing"),
-            Next::Answer => dialogue.end_wait(),
+            Next::Answer if dialogue.end_wait() => {}
+            Next::Answer => dialogue.read_letters(&client.mailbox.take()),
             Next::Pause(_) => {}
             Next::Disk => {
                 assert!(dialogue.session.caller.needs.take() > 0, "nothing is on disk");

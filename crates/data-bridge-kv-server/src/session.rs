@@ -102,7 +102,12 @@ impl Session {
     pub fn check_durable(&self, spec: &Spec) -> Result<()> {
         let writes = spec.has(WRITE) && spec.flags & (BLOCKING | STREAM) == 0;
         if !writes && ![opcode::EXEC, opcode::KV_ATOMIC].contains(&spec.opcode) {
-            let text = format!("{} writes nothing that could be durable", spec.name);
+            let why = if spec.has(WRITE) {
+                "may have to wait for others"
+            } else {
+                "writes nothing that could be durable"
+            };
+            let text = format!("{} {why}", spec.name);
             return Err(Error::invalid(text));
         }
         self.shared.engine.check_durable(&self.caller)

@@ -4,7 +4,7 @@
 #![deny(clippy::unwrap_used, clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
 use data_bridge_kv::{OnError, Progress, Waits};
-use data_bridge_kv_model::command::table::{self, BLOCKING, CONNECTION, STREAM, Spec};
+use data_bridge_kv_model::command::table::{self, BLOCKING, CONNECTION, READ, STREAM, Spec};
 use data_bridge_kv_model::error::{Error, ErrorKind, Result};
 use data_bridge_kv_model::limits::{ATOMIC_COMMANDS, REQUEST_BYTES};
 use data_bridge_kv_model::{Arg, Call, Command, Item, Key, ReplyBuf, ReplyReader};
@@ -54,7 +54,8 @@ impl Transaction {
 /// Whether a command can't stand in a transaction, and why.
 pub fn refusal(spec: &Spec) -> Option<Error> {
     let opcode = spec.opcode;
-    if spec.has(BLOCKING) || spec.has(STREAM) {
+    // What waits for something to take does not wait there, and finds nothing.
+    if spec.has(BLOCKING | READ) || spec.has(STREAM) {
         return Some(Error::invalid("a transaction can't wait or watch"));
     }
     let changes_connection = spec.has(CONNECTION)

@@ -4,8 +4,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use data_bridge_kv_model::command::StateCommand;
-use data_bridge_kv_model::command::table::{FAST, GROWS, READ};
+use data_bridge_kv_model::command::table::{BLOCKING, FAST, GROWS, READ, STREAM};
 use data_bridge_kv_model::limits::NAMESPACES;
 use data_bridge_kv_model::{Call, Command, Error, ErrorKind, Key, KeySet, Load, ReplyBuf, Result, Spec};
 
@@ -14,7 +13,6 @@ use crate::clock::Clock;
 use crate::cold::{self, Job};
 use crate::hash::KeyHash;
 use crate::manifest::Manifest;
-use crate::mutation::bytes::EFFECT_BYTES;
 use crate::router::lock_one;
 use crate::settings::{NamespaceSettings, Settings};
 use crate::shard::notice::Completions;
@@ -39,6 +37,7 @@ mod reclaim;
 mod replay;
 mod room;
 mod stats;
+mod takers;
 mod ticker;
 mod tier;
 mod waiting;
@@ -53,7 +52,7 @@ pub use lookahead::{Ahead, Lookahead, Lookout, Pin, Turn};
 pub use pending::Pending;
 pub use stats::{CheckpointStats, FETCH_TIMES, LogStats, NamespaceStats, Stats, TierStats};
 
-use durable::Room;
+use durable::{Room, record_bytes};
 use halt::{Halt, Means, Step};
 use open::LogToCome;
 use stats::Checkpoints;
@@ -482,11 +481,9 @@ impl Core {
         let (space, room) = self.make_way(caller, spec.has(READ), spec.has(GROWS), bytes)?;
         let mark = out.len();
         match command {
-            Command::State(
-                command @ (StateCommand::Wait { .. }
-                | StateCommand::Watch { .. }
-                | StateCommand::Unwatch { .. }),
-            ) => return self.wait(caller, token, command, out),
+            _ if spec.flags & (BLOCKING | STREAM) != 0 => {
+                return self.wait(caller, token, (spec, command), room, out);
+            }
             Command::Key(command) if spec.keys.first == 0 => self.run_over_all(caller, command, out)?,
             command => {
                 let mut txn = match command.keys() {
@@ -533,23 +530,25 @@ impl Core {
                 if result.is_err() || fits.is_err() {
                     txn.roll_back();
                 }
-                self.end(caller, txn, (spec, command), (result, fits), (mark, out))?;
+                self.end(caller, txn, (spec, command), (result, fits, room), (mark, out))?;
             }
         }
         Ok(Progress::Done)
     }
 
-    /// Ends a step that may have to be taken back, has somebody to tell, or leaves something to a copy.
+    /// Ends a step that may have to be taken back, has somebody to tell or to serve, or leaves something to a copy.
     fn end(
         &self,
         caller: &Caller,
         mut txn: Txn<'_>,
         (spec, command): (&Spec, &Command<'_>),
-        (result, fits): (Result<()>, Result<Option<Promise<'_>>>),
+        (result, fits, room): (Result<()>, Result<Option<Promise<'_>>>, Room<'_>),
         (mark, out): (usize, &mut ReplyBuf),
     ) -> Step<()> {
         let (copy, gaps) = (txn.take_copy(), txn.take_gaps());
-        caller.send(txn.finish());
+        let mut notices = txn.finish();
+        let filled = notices.take_filled();
+        caller.send(notices);
         match copy {
             None => result?,
             Some(copy) => return self.run_on_copy(caller, command, copy, out).map(drop),
@@ -560,14 +559,10 @@ impl Core {
         }
         caller.check_answer(spec, gaps.bytes_after(mark, out))?;
         gaps.fill(out);
+        drop(room);
+        self.serve(caller, filled);
         Ok(())
     }
-}
-
-/// The bytes of a command's record, about: each argument may be an effect of its own, which names the key.
-fn record_bytes(command: &Command<'_>, load: Load) -> usize {
-    let key = command.keys().only().map_or(0, <[u8]>::len);
-    load.bytes + load.args * (key + EFFECT_BYTES)
 }
 
 /// The hash of a command's only key; where it has a turn, what later commands need is asked for.

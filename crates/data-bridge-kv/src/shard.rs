@@ -13,6 +13,7 @@ pub mod exec;
 mod journal;
 pub mod notice;
 pub mod space;
+pub mod takers;
 pub mod txn;
 mod undo;
 pub mod waiters;

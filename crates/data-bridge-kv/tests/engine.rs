@@ -2,6 +2,8 @@
 
 #[path = "engine/memory.rs"]
 mod memory;
+#[path = "engine/takers.rs"]
+mod takers;
 #[path = "engine/waits.rs"]
 mod waits;
 

@@ -133,6 +133,7 @@ fn list<'a>(command: &ListCommand<'a>) -> KeySet<'a> {
         | ListCommand::InsertAt { key, .. }
         | ListCommand::RemoveAt { key, .. }
         | ListCommand::Position { key, .. } => KeySet::One(*key),
+        ListCommand::PopFirst { keys, .. } => KeySet::Many(None, *keys),
         ListCommand::Move { from, to, .. } => KeySet::Two(*from, *to),
     }
 }
@@ -192,6 +193,7 @@ fn zset<'a>(command: &ZSetCommand<'a>) -> KeySet<'a> {
         ZSetCommand::StoreRange { to, from, .. } => KeySet::Two(*to, *from),
         ZSetCommand::Combine { store, combination, .. } => KeySet::Many(*store, combination.keys),
         ZSetCommand::CountCommon { keys, .. } => KeySet::Many(None, *keys),
+        ZSetCommand::PopFirst { keys, .. } => KeySet::Many(None, *keys),
     }
 }
 

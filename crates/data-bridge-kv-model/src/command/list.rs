@@ -1,6 +1,6 @@
 //! Commands on lists.
 
-use super::Command;
+use super::{Command, Keys};
 use crate::arg::{Arg, Args};
 use crate::error::{Error, Result};
 use crate::key::Key;
@@ -12,6 +12,17 @@ pub enum End {
     Head,
     /// The last element.
     Tail,
+}
+
+/// How long a command waits where there is nothing to take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Patience {
+    /// Not at all.
+    None,
+    /// So many milliseconds at most.
+    Ms(u64),
+    /// Until there is something.
+    Endless,
 }
 
 /// A command on a list. Indexes count from 0, negative ones from the end (-1 is the last element).
@@ -40,8 +51,11 @@ pub enum ListCommand<'a> {
     InsertAt { key: Key<'a>, index: i64, value: Arg<'a> },
     /// Removes one element by index and answers it.
     RemoveAt { key: Key<'a>, index: i64 },
-    /// Moves an element from one end to another, atomically.
-    Move { from: Key<'a>, to: Key<'a>, take: End, put: End },
+    /// Takes elements from the first list that has some, or waits for one: answers the key and the element, with a count
+    /// the key and an array.
+    PopFirst { keys: Keys<'a>, end: End, count: Option<usize>, patience: Patience },
+    /// Moves an element from one end to another, atomically, or waits for one.
+    Move { from: Key<'a>, to: Key<'a>, take: End, put: End, patience: Patience },
     /// Index of an equal element; with a count an array of so many at most.
     Position { key: Key<'a>, value: Arg<'a>, search: Search },
 }
@@ -153,11 +167,93 @@ fn end(args: &mut Args<'_>) -> Result<End> {
 }
 
 pub(super) fn lmove<'a>(args: &mut Args<'a>) -> Parsed<'a> {
-    wrap(ListCommand::Move { from: args.key()?, to: args.key()?, take: end(args)?, put: end(args)? })
+    let patience = Patience::None;
+    wrap(ListCommand::Move {
+        from: args.key()?,
+        to: args.key()?,
+        take: end(args)?,
+        put: end(args)?,
+        patience,
+    })
 }
 
 pub(super) fn rpoplpush<'a>(args: &mut Args<'a>) -> Parsed<'a> {
-    wrap(ListCommand::Move { from: args.key()?, to: args.key()?, take: End::Tail, put: End::Head })
+    let (take, put, patience) = (End::Tail, End::Head, Patience::None);
+    wrap(ListCommand::Move { from: args.key()?, to: args.key()?, take, put, patience })
+}
+
+pub(super) fn blmove<'a>(args: &mut Args<'a>) -> Parsed<'a> {
+    let (from, to, take, put) = (args.key()?, args.key()?, end(args)?, end(args)?);
+    wrap(ListCommand::Move { from, to, take, put, patience: patience(args.next_arg()?)? })
+}
+
+pub(super) fn brpoplpush<'a>(args: &mut Args<'a>) -> Parsed<'a> {
+    let (from, to, take, put) = (args.key()?, args.key()?, End::Tail, End::Head);
+    wrap(ListCommand::Move { from, to, take, put, patience: patience(args.next_arg()?)? })
+}
+
+/// `seconds`, in which 0 stands for ever.
+pub(super) fn patience(seconds: Arg<'_>) -> Result<Patience> {
+    let refused = |text| Err(Error::invalid(text));
+    let Ok(seconds) = seconds.float() else { return refused("timeout is not a float or out of range") };
+    let ms = (seconds * 1000.0).ceil();
+    if ms < 0.0 {
+        return refused("timeout is negative");
+    }
+    // The end of the wait has to be a time.
+    if ms >= (i64::MAX / 2) as f64 {
+        return refused("timeout is out of range");
+    }
+    Ok(if ms == 0.0 { Patience::Endless } else { Patience::Ms(ms as u64) })
+}
+
+/// `key… seconds`.
+pub(super) fn keys_and_patience<'a>(args: &mut Args<'a>) -> Result<(Keys<'a>, Patience)> {
+    let keys = args.take(args.len().saturating_sub(1))?;
+    let patience = patience(args.next_arg()?)?;
+    Ok((Keys::new(keys, 1)?, patience))
+}
+
+/// `numkeys key…`.
+pub(super) fn numbered_keys<'a>(args: &mut Args<'a>) -> Result<Keys<'a>> {
+    let count = args.next_arg()?.count().ok().filter(|count| *count > 0);
+    let count = count.ok_or_else(|| Error::invalid("numkeys should be greater than 0"))?;
+    Keys::new(args.take(count)?, 1)
+}
+
+/// `[COUNT count]`, at the end; 1 without.
+pub(super) fn count_to_take(args: &mut Args<'_>) -> Result<usize> {
+    if !args.word("COUNT") {
+        return Ok(1);
+    }
+    let count = args.next_arg()?.count().ok().filter(|count| *count > 0);
+    count.ok_or_else(|| Error::invalid("count should be greater than 0"))
+}
+
+fn pop_first<'a>(args: &mut Args<'a>, end: End) -> Parsed<'a> {
+    let (keys, patience) = keys_and_patience(args)?;
+    wrap(ListCommand::PopFirst { keys, end, count: None, patience })
+}
+
+pub(super) fn blpop<'a>(args: &mut Args<'a>) -> Parsed<'a> {
+    pop_first(args, End::Head)
+}
+
+pub(super) fn brpop<'a>(args: &mut Args<'a>) -> Parsed<'a> {
+    pop_first(args, End::Tail)
+}
+
+pub(super) fn lmpop<'a>(args: &mut Args<'a>) -> Parsed<'a> {
+    let (keys, end, count) = (numbered_keys(args)?, end(args)?, count_to_take(args)?);
+    wrap(ListCommand::PopFirst { keys, end, count: Some(count), patience: Patience::None })
+}
+
+pub(super) fn blmpop<'a>(args: &mut Args<'a>) -> Parsed<'a> {
+    let seconds = args.next_arg()?;
+    let (keys, end, count) = (numbered_keys(args)?, end(args)?, count_to_take(args)?);
+    // Redis looks at the time last, but for what should not be there.
+    args.finish()?;
+    wrap(ListCommand::PopFirst { keys, end, count: Some(count), patience: patience(seconds)? })
 }
 
 pub(super) fn lpos<'a>(args: &mut Args<'a>) -> Parsed<'a> {

@@ -59,6 +59,7 @@ const NONE: KeyPositions = KeyPositions { first: 0, last: 0, step: 0 };
 const ONE: KeyPositions = KeyPositions { first: 1, last: 1, step: 1 };
 const TWO: KeyPositions = KeyPositions { first: 1, last: 2, step: 1 };
 const SECOND: KeyPositions = KeyPositions { first: 2, last: 2, step: 1 };
+const ALL_BUT_ONE: KeyPositions = KeyPositions { first: 1, last: -2, step: 1 };
 const ALL: KeyPositions = KeyPositions { first: 1, last: -1, step: 1 };
 const PAIRS: KeyPositions = KeyPositions { first: 1, last: -1, step: 2 };
 const PAIRS_AFTER_ONE: KeyPositions = KeyPositions { first: 2, last: -1, step: 2 };
@@ -282,6 +283,18 @@ commands! {
         "Move an element between lists";
     RPOPLPUSH 0x071 "RPOPLPUSH" list::rpoplpush, 2, 2, WRITE | GROWS, TWO,
         "Move the tail of a list to the head of another";
+    BLPOP 0x072 "BLPOP" list::blpop, 2, MANY, WRITE | BLOCKING, ALL_BUT_ONE,
+        "LPOP of the first list that has an element; waits for one";
+    BRPOP 0x073 "BRPOP" list::brpop, 2, MANY, WRITE | BLOCKING, ALL_BUT_ONE,
+        "RPOP of the first list that has an element; waits for one";
+    LMPOP 0x074 "LMPOP" list::lmpop, 3, MANY, WRITE, NONE,
+        "Take elements from the first list that has some";
+    BLMPOP 0x075 "BLMPOP" list::blmpop, 4, MANY, WRITE | BLOCKING, NONE,
+        "LMPOP that waits for an element";
+    BLMOVE 0x076 "BLMOVE" list::blmove, 5, 5, WRITE | GROWS | BLOCKING, TWO,
+        "LMOVE that waits for an element";
+    BRPOPLPUSH 0x077 "BRPOPLPUSH" list::brpoplpush, 3, 3, WRITE | GROWS | BLOCKING, TWO,
+        "RPOPLPUSH that waits for an element";
     SADD 0x080 "SADD" set::sadd, 2, MANY, WRITE | GROWS | FAST | ELEMENT, ONE,
         "Add members";
     SREM 0x081 "SREM" set::srem, 2, MANY, WRITE | FAST | ELEMENT, ONE,
@@ -402,6 +415,14 @@ commands! {
         "Remove members by a range of members";
     ZRANGESTORE 0x0D7 "ZRANGESTORE" zset::zrangestore, 4, MANY, WRITE | GROWS, TWO,
         "Store the members of a range; BYSCORE BYLEX REV LIMIT";
+    BZPOPMIN 0x0D8 "BZPOPMIN" zset::bzpopmin, 2, MANY, WRITE | FAST | BLOCKING, ALL_BUT_ONE,
+        "ZPOPMIN of the first sorted set that has a member; waits for one";
+    BZPOPMAX 0x0D9 "BZPOPMAX" zset::bzpopmax, 2, MANY, WRITE | FAST | BLOCKING, ALL_BUT_ONE,
+        "ZPOPMAX of the first sorted set that has a member; waits for one";
+    ZMPOP 0x0DA "ZMPOP" zset::zmpop, 3, MANY, WRITE, NONE,
+        "Take members from the first sorted set that has some";
+    BZMPOP 0x0DB "BZMPOP" zset::bzmpop, 4, MANY, WRITE | BLOCKING, NONE,
+        "ZMPOP that waits for a member";
     KV_CAS 0x0E0 "KV.CAS" state::cas, 4, MANY, WRITE | GROWS | FAST, ONE,
         "Write where the value is what is expected";
     KV_CAD 0x0E1 "KV.CAD" state::cad, 2, 3, WRITE | FAST, ONE,

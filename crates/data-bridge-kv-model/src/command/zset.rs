@@ -1,6 +1,7 @@
 //! Commands on sorted sets.
 
 use super::key::{ScanOptions, member_options, scan_cursor};
+use super::list::{Patience, count_to_take, keys_and_patience, numbered_keys, patience};
 use super::set::{common_limit, random_count};
 use super::{Command, Keys, SetOperation};
 use crate::arg::{Arg, Args};
@@ -118,6 +119,9 @@ pub enum ZSetCommand<'a> {
     CountCommon { keys: Keys<'a>, limit: usize },
     /// Takes the members with the lowest or highest scores.
     Pop { key: Key<'a>, highest: bool, count: Option<usize> },
+    /// Takes members from the first sorted set that has some, or waits for one: answers the key, a member and its score,
+    /// with a count the key and an array of such pairs.
+    PopFirst { keys: Keys<'a>, highest: bool, count: Option<usize>, patience: Patience },
     /// Random members; a negative count allows repeats.
     Random { key: Key<'a>, count: Option<i64>, with_scores: bool },
     /// One step of a walk over members and scores.
@@ -451,6 +455,41 @@ pub(super) fn zpopmin<'a>(args: &mut Args<'a>) -> Parsed<'a> {
 
 pub(super) fn zpopmax<'a>(args: &mut Args<'a>) -> Parsed<'a> {
     pop(args, true)
+}
+
+fn pop_first<'a>(args: &mut Args<'a>, highest: bool) -> Parsed<'a> {
+    let (keys, patience) = keys_and_patience(args)?;
+    wrap(ZSetCommand::PopFirst { keys, highest, count: None, patience })
+}
+
+pub(super) fn bzpopmin<'a>(args: &mut Args<'a>) -> Parsed<'a> {
+    pop_first(args, false)
+}
+
+pub(super) fn bzpopmax<'a>(args: &mut Args<'a>) -> Parsed<'a> {
+    pop_first(args, true)
+}
+
+/// `numkeys key… MIN|MAX [COUNT count]`, and nothing behind it.
+fn pop_several<'a>(args: &mut Args<'a>, seconds: Option<Arg<'a>>) -> Parsed<'a> {
+    let keys = numbered_keys(args)?;
+    let highest = args.word("MAX");
+    if !highest && !args.word("MIN") {
+        return Err(Error::syntax());
+    }
+    let count = Some(count_to_take(args)?);
+    args.finish()?;
+    let patience = seconds.map_or(Ok(Patience::None), patience)?;
+    wrap(ZSetCommand::PopFirst { keys, highest, count, patience })
+}
+
+pub(super) fn zmpop<'a>(args: &mut Args<'a>) -> Parsed<'a> {
+    pop_several(args, None)
+}
+
+pub(super) fn bzmpop<'a>(args: &mut Args<'a>) -> Parsed<'a> {
+    let seconds = args.next_arg()?;
+    pop_several(args, Some(seconds))
 }
 
 pub(super) fn zrandmember<'a>(args: &mut Args<'a>) -> Parsed<'a> {

@@ -48,11 +48,22 @@ pub fn form_of(command: &Command<'_>) -> Form {
         | Command::Hash(HashCommand::Scan { .. })
         | Command::ZSet(ZSetCommand::Scan { .. }) => SCAN,
         Command::ZSet(ZSetCommand::Pop { count: None, .. }) => SCORES | FLAT,
-        Command::ZSet(ZSetCommand::Rank { with_score: true, .. }) => SCORES | NULL_ARRAY,
+        Command::ZSet(ZSetCommand::Rank { with_score: true, .. } | ZSetCommand::PopFirst { .. }) => {
+            SCORES | NULL_ARRAY
+        }
         Command::ZSet(_) => SCORES,
         Command::Hash(HashCommand::Random { .. }) => PAIRS,
-        Command::List(ListCommand::Pop { count: Some(_), .. }) => NULL_ARRAY,
+        Command::List(ListCommand::Pop { count: Some(_), .. } | ListCommand::PopFirst { .. }) => NULL_ARRAY,
         Command::Key(_) | Command::Set(_) | Command::Hash(_) | Command::List(_) => PLAIN,
+    }
+}
+
+/// The form of an answer that came later: where a list has nothing until the time is up, that is a null array whatever the
+/// command.
+pub fn late_form_of(command: &Command<'_>) -> Form {
+    match command {
+        Command::List(_) => form_of(command) | NULL_ARRAY,
+        _ => form_of(command),
     }
 }
 

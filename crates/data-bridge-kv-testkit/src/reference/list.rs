@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use data_bridge_kv_model::command::{End, ListCommand, Search};
+use data_bridge_kv_model::command::{End, Keys, ListCommand, Search};
 use data_bridge_kv_model::{Arg, Error, ErrorKind, Reply, Result, Shape, Value};
 
 use super::matching::{names, value_of};
@@ -112,7 +112,8 @@ impl Space {
                 self.edit(key.as_str(), Value::List(list));
                 Ok(Reply::Value(value))
             }
-            ListCommand::Move { from, to, take, put } => {
+            ListCommand::PopFirst { keys, end, count, .. } => self.pop_first(*keys, *end, *count),
+            ListCommand::Move { from, to, take, put, .. } => {
                 self.move_element(from.as_str(), to.as_str(), *take, *put)
             }
             ListCommand::Position { key, value, search } => self.positions(key.as_str(), *value, *search),
@@ -158,6 +159,17 @@ impl Space {
         }
         self.keep(key, before, list);
         Ok(if count.is_some() { array(taken) } else { maybe(taken.pop()) })
+    }
+
+    fn pop_first(&mut self, keys: Keys<'_>, end: End, count: Option<usize>) -> Answer {
+        for key in keys.iter().map(|key| key.as_str()) {
+            if self.elements(key)?.is_some_and(|list| !list.is_empty()) {
+                let popped = self.pop(key, end, count)?;
+                let key = Reply::Value(Value::Text(key.into()));
+                return Ok(Reply::Container(Shape::Array, vec![key, popped]));
+            }
+        }
+        Ok(Reply::Missing)
     }
 
     fn remove(&mut self, key: &str, limit: i64, value: Arg<'_>) -> Answer {

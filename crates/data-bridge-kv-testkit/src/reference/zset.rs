@@ -157,19 +157,28 @@ impl Space {
                 Ok(self.store_scored(to.as_str(), kind, members))
             }
             ZSetCommand::Pop { key, highest, count } => {
-                let set = self.scored(key.as_str())?;
-                let taken = count.unwrap_or(1).min(set.len());
-                let (taken, kept) = if *highest {
-                    let (kept, taken) = set.split_at(set.len() - taken);
-                    (taken.iter().rev().cloned().collect::<Vec<_>>(), kept.to_vec())
-                } else {
-                    let (taken, kept) = set.split_at(taken);
-                    (taken.to_vec(), kept.to_vec())
-                };
-                self.keep_scored(key.as_str(), set.len(), kept);
+                let taken = self.pop_scored(key.as_str(), *highest, count.unwrap_or(1))?;
                 // Without a count Redis answers one flat pair.
                 let shape = if count.is_some() { Shape::Scored } else { Shape::Array };
                 Ok(Reply::Container(shape, taken.iter().flat_map(flat).collect()))
+            }
+            ZSetCommand::PopFirst { keys, highest, count, .. } => {
+                for key in keys.iter().map(|key| key.as_str()) {
+                    let taken = self.pop_scored(key, *highest, count.unwrap_or(1))?;
+                    if taken.is_empty() {
+                        continue;
+                    }
+                    let mut parts = vec![Reply::Value(Value::Text(key.into()))];
+                    let pair = |one| Reply::Container(Shape::Array, flat(one).into_iter().collect());
+                    match count {
+                        Some(_) => {
+                            parts.push(Reply::Container(Shape::Array, taken.iter().map(pair).collect()));
+                        }
+                        None => parts.extend(taken.iter().flat_map(flat)),
+                    }
+                    return Ok(Reply::Container(Shape::Array, parts));
+                }
+                Ok(Reply::Missing)
             }
             ZSetCommand::Score { .. }
             | ZSetCommand::Scores { .. }
@@ -180,6 +189,18 @@ impl Space {
             | ZSetCommand::Random { .. }
             | ZSetCommand::Scan { .. } => self.read_zset(command),
         }
+    }
+
+    /// Takes so many members out at most, the lowest or the highest first.
+    fn pop_scored(&mut self, key: &str, highest: bool, most: usize) -> Result<Vec<Scored>> {
+        let mut kept = self.scored(key)?;
+        let before = kept.len();
+        let mut taken = Vec::new();
+        while taken.len() < most && !kept.is_empty() {
+            taken.push(if highest { kept.remove(kept.len() - 1) } else { kept.remove(0) });
+        }
+        self.keep_scored(key, before, kept);
+        Ok(taken)
     }
 
     fn keep_scored(&mut self, key: &str, before: usize, set: Vec<Scored>) {

@@ -98,7 +98,8 @@ rules! {
         RPOP "key ?count", LINDEX "key index", LRANGE "key index index", LLEN "key", LSET "key index value",
         LREM "key index value", LTRIM "key index index", LINSERT "key BEFORE|AFTER value value",
         LPOS "key value ?RANK_index ?COUNT_count ?MAXLEN_count",
-        LMOVE "key key LEFT|RIGHT LEFT|RIGHT", RPOPLPUSH "key key",
+        LMOVE "key key LEFT|RIGHT LEFT|RIGHT", RPOPLPUSH "key key", LMPOP "1 key LEFT|RIGHT",
+        LMPOP "2 key key LEFT|RIGHT COUNT_2",
     }
     List false {
         KV_LINSERT "key index value", KV_LREMOVE "key index",
@@ -141,6 +142,7 @@ rules! {
         ZREVRANGEBYLEX "key lexend lexend ?LIMIT_index_index", ZRANGE "key lexend lexend BYLEX ?REV ?LIMIT_index_index",
         ZRANGESTORE "key key index index ?REV", ZRANGESTORE "key key lexend lexend BYLEX ?REV ?LIMIT_index_index",
         ZRANGESTORE "key key bound bound BYSCORE ?REV ?LIMIT_index_index",
+        ZMPOP "1 key MIN|MAX", ZMPOP "2 key key MIN|MAX COUNT_2",
         ZRANDMEMBER "key ?picks", ZRANDMEMBER "key picks WITHSCORES", ZSCAN "key 0 ?MATCH_glob ?COUNT_100",
     }
     // Between other ends Redis answers something else where the scores differ, and says so.

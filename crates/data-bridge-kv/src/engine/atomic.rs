@@ -4,9 +4,10 @@ use data_bridge_kv_model::command::KeyCommand;
 use data_bridge_kv_model::command::table::{GROWS, READ};
 use data_bridge_kv_model::{Call, Command, Error, ErrorKind, Key, ReplyBuf, Result, Shape};
 
+use super::durable::record_bytes;
 use super::halt::Step;
 use super::warm::looks_at_values;
-use super::{Caller, Core, Engine, Progress, record_bytes};
+use super::{Caller, Core, Engine, Progress};
 use crate::router::lock_calls;
 use crate::shard::{Space, Txn, exec};
 
@@ -81,7 +82,9 @@ impl Core {
             txn.roll_back();
         }
         let gaps = txn.take_gaps();
-        caller.send(txn.finish());
+        let mut notices = txn.finish();
+        let filled = notices.take_filled();
+        caller.send(notices);
         result?;
         if reads {
             // Whoever shows the answers holds them twice for a moment. What was written can't begin again.
@@ -90,6 +93,8 @@ impl Core {
             fits?;
         }
         gaps.fill(out);
+        drop(room);
+        self.serve(caller, filled);
         Ok(())
     }
 }

@@ -8,8 +8,9 @@ use data_bridge_kv_model::command::Expiry;
 use data_bridge_kv_model::limits::LOCKED_ENCODE_BYTES;
 use data_bridge_kv_model::{Key, ValueRef};
 
-use super::{Caller, Core, EFFECT_BYTES, Engine};
+use super::{Caller, Core, Engine};
 use crate::hash::KeyHash;
+use crate::mutation::bytes::EFFECT_BYTES;
 use crate::shard::Space;
 use crate::shard::exec::new_value;
 use crate::shard::exec::scalar::{deadline_at, is_from_now};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 
-use data_bridge_kv_model::{Call, Error, ErrorKind, ReplyBuf, Result, Shape};
+use data_bridge_kv_model::{Call, Command, Error, ErrorKind, Load, ReplyBuf, Result, Shape};
 
 use super::tier::Tier;
 use super::{Caller, Core, Engine, Halt, Progress, Step, Waits};
@@ -59,6 +59,12 @@ impl<'a> Room<'a> {
         let Some(wal) = self.wal.filter(|_| self.is_scarce && more > 0) else { return Ok(None) };
         wal.try_reserve(self.frees, more).map_err(refused)?.map(Some).ok_or_else(|| refused(wal.full()))
     }
+}
+
+/// The bytes of a command's record, about: each argument may be an effect of its own, which names the key.
+pub(super) fn record_bytes(command: &Command<'_>, load: Load) -> usize {
+    let key = command.keys().only().map_or(0, <[u8]>::len);
+    load.bytes + load.args * (key + EFFECT_BYTES)
 }
 
 fn refused(refusal: Refusal) -> Error {

@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use super::{Caller, Core, NamespaceId};
+use crate::shard::takers::Taker;
 use crate::shard::waiters::{Waiter, Watcher};
 use crate::sync::Mutex;
 
@@ -13,8 +14,11 @@ use crate::sync::Mutex;
 const FIRST_LOOK: usize = 64;
 
 /// The waits and watches of one caller. Clones are the same.
-#[derive(Clone, Debug, Default)]
-pub struct Pending(Arc<Mutex<Marks>>);
+#[derive(Clone, Default)]
+pub struct Pending(Arc<Mutex<Marks>>, Arc<Mutex<Vec<Standing>>>);
+
+/// One who waits to take.
+type Standing = (NamespaceId, Arc<Taker>);
 
 #[derive(Debug, Default)]
 struct Marks {
@@ -39,6 +43,14 @@ impl Pending {
 
     pub(super) fn unmark_watch(&self, watch: u64, namespace: NamespaceId, key: &str) {
         self.0.lock().watches.remove(&(watch, namespace, Some(key.into())));
+    }
+
+    /// Keeps one who waits to take. Answers those whose wait is over; they may still stand at keys.
+    pub(super) fn keep_taker(&self, namespace: NamespaceId, taker: &Arc<Taker>) -> Vec<Standing> {
+        let mut takers = self.1.lock();
+        let over = takers.extract_if(.., |(_, taker)| taker.is_over()).collect();
+        takers.push((namespace, Arc::clone(taker)));
+        over
     }
 
     /// To be called when a marked wait has its waiter, or ended at once. The mark stays: another wait may have the same.
@@ -78,7 +90,7 @@ impl Core {
 
     /// Takes the caller's waits with these tokens out; nobody is told. Answers how many there were.
     pub(super) fn drop_waits(&self, caller: &Caller, tokens: RangeInclusive<u64>) -> usize {
-        let marks = take(&mut caller.pending.0.lock().waits, tokens);
+        let marks = take(&mut caller.pending.0.lock().waits, tokens.clone());
         let dropped = marks.iter().map(|(token, namespace, key)| {
             let key = key.as_deref().unwrap_or_default().as_bytes();
             let space = self.space(*namespace);
@@ -86,7 +98,26 @@ impl Core {
             let waiters = shard.waiters();
             std::iter::from_fn(|| waiters.take_one(key, |waiter| is_of(caller, *token, waiter))).count()
         });
-        dropped.sum()
+        let dropped: usize = dropped.sum();
+        dropped + self.drop_takers(caller, tokens)
+    }
+
+    fn drop_takers(&self, caller: &Caller, tokens: RangeInclusive<u64>) -> usize {
+        let ours = |(_, taker): &mut Standing| tokens.contains(&taker.token);
+        let takers: Vec<Standing> = caller.pending.1.lock().extract_if(.., ours).collect();
+        let ended = takers.iter().filter(|(_, taker)| taker.end()).count();
+        self.leave_lines(&takers);
+        ended
+    }
+
+    /// Removes those whose wait is over from the keys where they stand.
+    pub(super) fn leave_lines(&self, takers: &[Standing]) {
+        for (namespace, taker) in takers {
+            let space = self.space(*namespace);
+            for key in taker.keys.iter().map(|key| key.as_bytes()) {
+                space.lock(space.shard_of(space.hash(key))).waiters().remove_taker(key, taker);
+            }
+        }
     }
 
     /// Drops the caller's watches with these numbers.

@@ -5,10 +5,12 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use data_bridge_kv_model::command::{StateCommand, Target, Until};
-use data_bridge_kv_model::{Arg, Error, ErrorKind, Key, ReplyBuf, Result};
+use data_bridge_kv_model::{Arg, Command, Error, ErrorKind, Key, ReplyBuf, Result, Spec};
 
+use super::durable::Room;
 use super::{Caller, Core, NamespaceId, Progress, Step};
 use crate::shard::notice::{Change, Completions, event_item};
+use crate::shard::takers::Taker;
 use crate::shard::txn::put_versioned;
 use crate::shard::waiters::{Condition, State, Waiter, Watcher};
 use crate::sync::Mutex;
@@ -34,11 +36,23 @@ struct Ends {
 /// A wait that has a timeout.
 struct Timed {
     namespace: NamespaceId,
-    key: Box<str>,
-    caller: u64,
-    token: u64,
-    /// Gone with the wait.
-    presence: Weak<()>,
+    wait: Wait,
+}
+
+enum Wait {
+    /// For a change; the presence is gone with the wait.
+    Change { key: Box<str>, caller: u64, token: u64, presence: Weak<()> },
+    /// For something to take.
+    Taker(Weak<Taker>),
+}
+
+impl Timed {
+    fn goes_on(&self) -> bool {
+        match &self.wait {
+            Wait::Change { presence, .. } => presence.strong_count() > 0,
+            Wait::Taker(taker) => taker.upgrade().is_some_and(|taker| !taker.is_over()),
+        }
+    }
 }
 
 impl Ends {
@@ -55,7 +69,7 @@ impl Ends {
     /// Forgets those that ended before their time, if they are many.
     fn tidy(&mut self) {
         if self.waits.len() >= OVER_MIN.max(2 * self.went_on) {
-            self.waits.retain(|_, wait| wait.presence.strong_count() > 0);
+            self.waits.retain(|_, wait| wait.goes_on());
             self.went_on = self.waits.len();
         }
     }
@@ -66,9 +80,13 @@ impl Core {
         &self,
         caller: &Caller,
         token: u64,
-        command: &StateCommand<'_>,
+        (spec, command): (&Spec, &Command<'_>),
+        room: Room<'_>,
         out: &mut ReplyBuf,
     ) -> Step<Progress> {
+        let Command::State(command) = command else {
+            return self.take_or_wait(caller, token, (spec, command), room, out);
+        };
         let Some(completions) = &caller.completions else {
             return Err(Error::new(ErrorKind::Unavailable, "this caller can't wait").into());
         };
@@ -133,9 +151,9 @@ impl Core {
         let presence = Arc::new(());
         if let Some(timeout) = timeout_ms {
             let end = txn.now().saturating_add(timeout);
-            let (namespace, presence) = (caller.namespace, Arc::downgrade(&presence));
-            let wait = Timed { namespace, key: key.as_str().into(), caller: caller.id, token, presence };
-            self.timeouts.0.lock().add(end, wait);
+            let (key, presence) = (key.as_str().into(), Arc::downgrade(&presence));
+            let wait = Wait::Change { key, caller: caller.id, token, presence };
+            self.timeouts.0.lock().add(end, Timed { namespace: caller.namespace, wait });
         }
         let completions = Arc::clone(completions);
         txn.add_waiter(place, Waiter { caller: caller.id, token, condition, completions, presence });
@@ -195,13 +213,26 @@ impl Core {
         Ok(())
     }
 
-    /// Answers `Timeout` to waits whose time has come.
+    /// Ends a wait for something to take at this time, unix ms.
+    pub(super) fn end_taker_at(&self, end: u64, namespace: NamespaceId, taker: &Arc<Taker>) {
+        let wait = Timed { namespace, wait: Wait::Taker(Arc::downgrade(taker)) };
+        self.timeouts.0.lock().add(end, wait);
+    }
+
+    /// Answers `Timeout` to waits whose time has come, and to those for something to take that there was nothing.
     pub(super) fn end_timed_out(&self) {
         let now = self.clock.unix_ms();
         self.timeouts.0.lock().tidy();
         loop {
             let due = self.timeouts.0.lock().take_due(now);
-            let Some(Timed { namespace, key, caller, token, .. }) = due else { return };
+            let Some(Timed { namespace, wait }) = due else { return };
+            let (key, caller, token) = match wait {
+                Wait::Change { key, caller, token, .. } => (key, caller, token),
+                Wait::Taker(taker) => {
+                    self.end_taker(namespace, taker.upgrade());
+                    continue;
+                }
+            };
             let space = self.space(namespace);
             let ours = |waiter: &Waiter| waiter.caller == caller && waiter.token == token;
             let index = space.shard_of(space.hash(key.as_bytes()));
@@ -225,9 +256,12 @@ impl Core {
         reply.error(&Error::new(ErrorKind::Closed, "the store is closed"));
         for space in self.spaces.iter().filter(|space| space.is_touched()) {
             for index in 0..space.shard_count() {
-                let waiters = space.lock(index).waiters().take_all();
+                let (waiters, takers) = space.lock(index).waiters().take_all();
                 for waiter in waiters {
                     waiter.completions.complete(waiter.token, reply.as_bytes());
+                }
+                for taker in takers.into_iter().filter(|taker| taker.end()) {
+                    taker.completions.complete(taker.token, reply.as_bytes());
                 }
             }
         }
@@ -267,18 +301,19 @@ mod tests {
         let mut waiting = Vec::new();
         for token in 0..20_000 {
             let presence = Arc::new(());
-            let (namespace, of) = (NamespaceId::DEFAULT, Arc::downgrade(&presence));
-            ends.add(3_600_000, Timed { namespace, key: "a".into(), caller: 1, token, presence: of });
+            let (key, presence_of) = ("a".into(), Arc::downgrade(&presence));
+            let wait = Wait::Change { key, caller: 1, token, presence: presence_of };
+            ends.add(3_600_000, Timed { namespace: NamespaceId::DEFAULT, wait });
             waiting.extend((token % 10 == 0).then_some(presence));
             ends.tidy();
             assert!(ends.waits.len() <= OVER_MIN.max(2 * waiting.len()), "{}", ends.waits.len());
         }
         let due: Vec<Timed> = std::iter::from_fn(|| ends.take_due(3_600_000)).collect();
-        let went_on = due.iter().filter(|wait| wait.presence.strong_count() > 0);
-        assert_eq!(
-            went_on.map(|wait| wait.token).collect::<Vec<_>>(),
-            (0..20_000).step_by(10).collect::<Vec<_>>()
-        );
+        let went_on = due.iter().filter(|wait| wait.goes_on()).map(|wait| match wait.wait {
+            Wait::Change { token, .. } => token,
+            Wait::Taker(_) => unreachable!(),
+        });
+        assert_eq!(went_on.collect::<Vec<_>>(), (0..20_000).step_by(10).collect::<Vec<_>>());
         assert_eq!(waiting.len(), 2000);
     }
 }

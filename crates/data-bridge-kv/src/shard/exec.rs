@@ -2,10 +2,10 @@
 //! An error means that the command changed nothing.
 
 use data_bridge_kv_model::command::{
-    HashCommand, ListCommand, RangeBy, ScalarCommand, SetCommand, ZSetCommand,
+    HashCommand, Keys, ListCommand, RangeBy, ScalarCommand, SetCommand, ZSetCommand,
 };
 use data_bridge_kv_model::limits::VALUE_BYTES;
-use data_bridge_kv_model::{Arg, Command, Error, ErrorKind, Kind, ReplyBuf, Result, ValueRef, show};
+use data_bridge_kv_model::{Arg, Command, Error, ErrorKind, Key, Kind, ReplyBuf, Result, ValueRef, show};
 
 use super::{Shard, Space, Txn, encoded_len};
 use crate::clock::Clock;
@@ -111,6 +111,18 @@ fn new_collection(value: ValueRef<'_>) -> Result<NewValue<'_>> {
     }
     let collection = Collection::decode(value).ok_or_else(|| Error::invalid("malformed collection"))?;
     Ok(NewValue::Collection(std::sync::Arc::new(collection)))
+}
+
+/// The first of these keys whose collection has an element; none is looked at behind it. An error if one of those that are
+/// holds another kind.
+pub fn first_filled<'k>(txn: &mut Txn<'_>, keys: Keys<'k>, kind: Kind) -> Result<Option<Key<'k>>> {
+    for key in keys.iter() {
+        let place = txn.place(key);
+        if txn.collection(place, kind)?.is_some_and(|collection| !collection.is_empty()) {
+            return Ok(Some(key));
+        }
+    }
+    Ok(None)
 }
 
 /// Refuses elements that would let a collection, `encoded` bytes long, outgrow what a value may have, in bytes or in depth;

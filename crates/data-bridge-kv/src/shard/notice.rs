@@ -53,6 +53,7 @@ pub struct Notices {
     list: Vec<Notice>,
     rests_on: Lsn,
     wal: Option<Arc<Wal>>,
+    filled: Vec<Box<str>>,
 }
 
 impl Notices {
@@ -64,6 +65,18 @@ impl Notices {
     /// Adds an event.
     pub fn event(&mut self, completions: Arc<dyn Completions>, watch: u64, event: Arc<[u8]>) {
         self.list.push(Notice::Event { completions, watch, event });
+    }
+
+    /// Adds a key that may have something for those who wait to take it.
+    pub fn fill(&mut self, key: &str) {
+        if self.filled.last().is_none_or(|last| **last != *key) {
+            self.filled.push(key.into());
+        }
+    }
+
+    /// Takes the keys that may have something for those who wait, in the order in which they got it.
+    pub fn take_filled(&mut self) -> Vec<Box<str>> {
+        std::mem::take(&mut self.filled)
     }
 
     /// Nobody may be told before this record is durable.

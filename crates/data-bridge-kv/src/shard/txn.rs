@@ -24,6 +24,7 @@ mod clear;
 mod eviction;
 mod gaps;
 mod graph;
+mod line;
 mod record;
 mod tier;
 
@@ -560,6 +561,9 @@ impl<'a> Txn<'a> {
             let mut reply = ReplyBuf::new();
             put_versioned(state, touched.version, &mut reply);
             notices.complete(waiter.completions, waiter.token, reply);
+        }
+        if state.is_some() && !party.line.is_empty() {
+            notices.fill(&touched.key);
         }
         waiters.tidy(touched.key.as_bytes());
     }

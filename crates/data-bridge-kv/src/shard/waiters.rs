@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use data_bridge_kv_model::ValueRef;
+use data_bridge_kv_model::{Kind, ValueRef};
 use hashbrown::HashMap;
 
 use super::notice::Completions;
+use super::takers::{Line, Taker};
 use crate::table::Stored;
 
 /// When a wait ends; the owned form of the command's condition.
@@ -66,6 +67,8 @@ pub struct Party {
     pub waiters: Vec<Waiter>,
     /// Every change.
     pub watchers: Vec<Watcher>,
+    /// Those who take an element as soon as there is one.
+    pub line: Line,
 }
 
 /// All who wait for keys of one shard.
@@ -83,7 +86,9 @@ impl Waiters {
 
     /// How many wait or watch.
     pub fn len(&self) -> usize {
-        self.by_key.values().map(|party| party.waiters.len() + party.watchers.len()).sum()
+        let count =
+            |key: &[u8], party: &Party| party.waiters.len() + party.watchers.len() + party.line.count(key);
+        self.by_key.iter().map(|(key, party)| count(key, party)).sum()
     }
 
     /// The keys that somebody waits for.
@@ -112,7 +117,7 @@ impl Waiters {
 
     /// Forgets the key if nobody waits for it any more.
     pub fn tidy(&mut self, key: &[u8]) {
-        if self.by_key.get(key).is_some_and(|party| party.waiters.is_empty() && party.watchers.is_empty()) {
+        if self.by_key.get(key).is_some_and(Party::is_over) {
             self.by_key.remove(key);
         }
     }
@@ -125,9 +130,34 @@ impl Waiters {
         }
     }
 
-    /// Takes out every waiter, and drops every watcher.
-    pub fn take_all(&mut self) -> Vec<Waiter> {
-        self.by_key.drain().flat_map(|(_, party)| party.waiters).collect()
+    /// Who comes first of those who wait at a key to take from this kind of value.
+    pub fn first_taker(&mut self, key: &[u8], kind: Kind) -> Option<Arc<Taker>> {
+        self.by_key.get_mut(key)?.line.first(kind).map(Arc::clone)
+    }
+
+    /// Removes one who waits at a key to take.
+    pub fn remove_taker(&mut self, key: &[u8], taker: &Arc<Taker>) {
+        if let Some(party) = self.by_key.get_mut(key) {
+            party.line.remove(taker);
+            self.tidy(key);
+        }
+    }
+
+    /// Takes out every waiter and taker, and drops every watcher.
+    pub fn take_all(&mut self) -> (Vec<Waiter>, Vec<Arc<Taker>>) {
+        let (mut waiters, mut takers) = (Vec::new(), Vec::new());
+        for (_, party) in self.by_key.drain() {
+            waiters.extend(party.waiters);
+            takers.extend(party.line);
+        }
+        (waiters, takers)
+    }
+}
+
+impl Party {
+    /// Whether nobody is left.
+    fn is_over(&self) -> bool {
+        self.waiters.is_empty() && self.watchers.is_empty() && self.line.is_empty()
     }
 }
 

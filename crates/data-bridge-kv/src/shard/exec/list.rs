@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use data_bridge_kv_model::command::{End, Expiry, ListCommand, Search};
+use data_bridge_kv_model::command::{End, Expiry, Keys, ListCommand, Search};
 use data_bridge_kv_model::{Arg, Error, ErrorKind, Key, Kind, ReplyBuf, Result, Shape, ValueRef};
 
 use super::scalar::{deadline, range};
-use super::{check_growth, is_expected, plain};
+use super::{check_growth, first_filled, is_expected, plain};
 use crate::clock::Clock;
 use crate::collections::{Collection, List, Packed};
 use crate::hash::KeyHash;
@@ -95,7 +95,8 @@ pub fn run(txn: &mut Txn<'_>, command: &ListCommand<'_>, out: &mut ReplyBuf) -> 
         ListCommand::Insert { key, before, pivot, value } => insert(txn, *key, *before, *pivot, *value, out),
         ListCommand::InsertAt { key, index, value } => insert_at(txn, *key, *index, *value, out),
         ListCommand::RemoveAt { key, index } => remove_at(txn, *key, *index, out),
-        ListCommand::Move { from, to, take, put } => move_element(txn, *from, *to, *take, *put, out),
+        ListCommand::PopFirst { keys, end, count, .. } => pop_first(txn, *keys, *end, *count, out),
+        ListCommand::Move { from, to, take, put, .. } => move_element(txn, *from, *to, *take, *put, out),
         ListCommand::Position { key, value, search } => find_all(read(txn, *key)?, *value, *search, out),
     }
 }
@@ -191,6 +192,22 @@ fn pop(txn: &mut Txn<'_>, key: Key<'_>, end: End, count: Option<usize>, out: &mu
         txn.change(place, Mutation::ListRemove(index));
     }
     Ok(())
+}
+
+fn pop_first(
+    txn: &mut Txn<'_>,
+    keys: Keys<'_>,
+    end: End,
+    count: Option<usize>,
+    out: &mut ReplyBuf,
+) -> Result<()> {
+    let Some(key) = first_filled(txn, keys, Kind::List)? else {
+        out.missing();
+        return Ok(());
+    };
+    out.container(Shape::Array, 2);
+    out.value(ValueRef::text(key.as_str()));
+    pop(txn, key, end, count, out)
 }
 
 fn set(txn: &mut Txn<'_>, key: Key<'_>, index: i64, value: Arg<'_>, out: &mut ReplyBuf) -> Result<()> {

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use data_bridge_kv_model::command::{AddOptions, Expiry, LexBound, RangeBy, ScoreBound, ZSetCommand};
+use data_bridge_kv_model::command::{AddOptions, Expiry, Keys, LexBound, RangeBy, ScoreBound, ZSetCommand};
 use data_bridge_kv_model::{Arg, Error, Glob, Key, Kind, ReplyBuf, Result, Shape, ValueRef};
 
 use super::scalar::{deadline, range as rank_range};
 use super::set::{matches, picks, put_cursor};
-use super::{check_collection_bytes, check_growth, member, named_by_bytes, plain_member};
+use super::{check_collection_bytes, check_growth, first_filled, member, named_by_bytes, plain_member};
 use crate::clock::Clock;
 use crate::collections::{Collection, Packed, Score, SortedSet};
 use crate::hash::KeyHash;
@@ -89,6 +89,7 @@ pub fn run(txn: &mut Txn<'_>, command: &ZSetCommand<'_>, out: &mut ReplyBuf) -> 
             Ok(())
         }
         ZSetCommand::Pop { key, highest, count } => pop(txn, *key, *highest, *count, out),
+        ZSetCommand::PopFirst { keys, highest, count, .. } => pop_first(txn, *keys, *highest, *count, out),
         ZSetCommand::Random { key, count, with_scores } => random(txn, *key, *count, *with_scores, out),
         ZSetCommand::Scan { key, cursor, options } => {
             let set = read(txn, *key)?;
@@ -485,19 +486,53 @@ fn pop(
     count: Option<usize>,
     out: &mut ReplyBuf,
 ) -> Result<()> {
-    let length = read(txn, key)?.map_or(0, SortedSet::len);
-    let taken = count.unwrap_or(1).min(length);
-    let ranks = if highest { length - taken..length } else { 0..taken };
-    let mut members = remove_ranks(txn, key, ranks)?;
-    if highest {
-        members.reverse();
-    }
+    let members = take(txn, key, highest, count.unwrap_or(1))?;
     match count {
         Some(_) => out.container(Shape::Scored, members.len()),
         // Without a count both protocols answer one flat pair.
         None => out.container(Shape::Array, members.len() * 2),
     }
     for (member, score) in &members {
+        out.value(member.value());
+        put_score(*score, out);
+    }
+    Ok(())
+}
+
+/// Takes so many members out at most, the lowest or the highest first.
+fn take(txn: &mut Txn<'_>, key: Key<'_>, highest: bool, most: usize) -> Result<Vec<(Packed, Score)>> {
+    let length = read(txn, key)?.map_or(0, SortedSet::len);
+    let taken = most.min(length);
+    let ranks = if highest { length - taken..length } else { 0..taken };
+    let mut members = remove_ranks(txn, key, ranks)?;
+    if highest {
+        members.reverse();
+    }
+    Ok(members)
+}
+
+fn pop_first(
+    txn: &mut Txn<'_>,
+    keys: Keys<'_>,
+    highest: bool,
+    count: Option<usize>,
+    out: &mut ReplyBuf,
+) -> Result<()> {
+    let Some(key) = first_filled(txn, keys, Kind::SortedSet)? else {
+        out.missing();
+        return Ok(());
+    };
+    let members = take(txn, key, highest, count.unwrap_or(1))?;
+    out.container(Shape::Array, if count.is_some() { 2 } else { 3 });
+    out.value(ValueRef::text(key.as_str()));
+    if count.is_some() {
+        out.container(Shape::Array, members.len());
+    }
+    for (member, score) in &members {
+        // Both protocols answer pairs, each in an array of its own.
+        if count.is_some() {
+            out.container(Shape::Array, 2);
+        }
         out.value(member.value());
         put_score(*score, out);
     }
