@@ -24,6 +24,11 @@ pub fn aside(act: &mut (dyn FnMut() + Send)) {
     Python::attach(|py| py.detach(act));
 }
 
+/// Runs `work` of a thread that has the interpreter lock, which PyO3 is told: it lets go of what was kept until then.
+pub fn attached<T>(work: impl FnOnce(Python<'_>) -> T) -> T {
+    Python::attach(work)
+}
+
 /// Polls until there is a result or the deadline has passed (then None). `poll` blocks for at most the time it is
 /// given. Between two polls signal handlers run: what they raise ends the wait.
 pub fn wait<T: Send>(

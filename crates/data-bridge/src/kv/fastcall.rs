@@ -13,8 +13,8 @@ use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyString;
 
-use super::convert;
 use super::store::Embedded;
+use super::{convert, doorway};
 
 /// The method of PyO3, and the name of the option.
 struct Whole {
@@ -71,7 +71,7 @@ unsafe extern "C" fn set_fast(
 /// tells it: this one does.
 #[cold]
 fn raise(error: PyErr) -> *mut ffi::PyObject {
-    Python::attach(|py| error.restore(py));
+    doorway::attached(|py| error.restore(py));
     std::ptr::null_mut()
 }
 
