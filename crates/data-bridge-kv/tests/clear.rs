@@ -103,7 +103,7 @@ impl Store {
         self.disk.crash(seed);
         // The one before is gone with the power: it may not touch the disk any more.
         self.disk.set_fault(Some(Fault { at: 0, error: ErrorKind::Other, sticky: true }));
-        self.engine.close().unwrap();
+        drop(self.engine.close());
         self.disk.set_fault(None);
         Store::open(&self.disk)
     }

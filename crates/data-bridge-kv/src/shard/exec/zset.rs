@@ -1,5 +1,6 @@
 //! Executors of the sorted set commands.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use data_bridge_kv_model::command::{AddOptions, Expiry, Keys, LexBound, RangeBy, ScoreBound, ZSetCommand};
@@ -62,10 +63,7 @@ pub fn run(txn: &mut Txn<'_>, command: &ZSetCommand<'_>, out: &mut ReplyBuf) -> 
             Ok(())
         }
         ZSetCommand::Count { key, by } => {
-            let range = match read(txn, *key)? {
-                Some(set) => ranks(set, *by, false)?,
-                None => 0..0,
-            };
+            let range = ranks_if_any(read(txn, *key)?, *by)?;
             out.count(range.len());
             Ok(())
         }
@@ -81,10 +79,7 @@ pub fn run(txn: &mut Txn<'_>, command: &ZSetCommand<'_>, out: &mut ReplyBuf) -> 
         ZSetCommand::CountCommon { keys, limit } => combination::count_common(txn, *keys, *limit, out),
         ZSetCommand::StoreRange { to, from, by, reverse } => store_range(txn, *to, *from, *by, *reverse, out),
         ZSetCommand::RemoveRange { key, by } => {
-            let range = match read(txn, *key)? {
-                Some(set) => ranks(set, *by, false)?,
-                None => 0..0,
-            };
+            let range = ranks_if_any(read(txn, *key)?, *by)?;
             out.count(remove_ranks(txn, *key, range)?.len());
             Ok(())
         }
@@ -331,7 +326,7 @@ fn rank(
 }
 
 /// Ranks of the members between two bounds.
-fn score_range(set: &SortedSet, low: ScoreBound<'_>, high: ScoreBound<'_>) -> Result<std::ops::Range<usize>> {
+fn score_range(set: &SortedSet, low: ScoreBound<'_>, high: ScoreBound<'_>) -> Result<Range<usize>> {
     let before = |bound: ScoreBound<'_>, including_equal: bool| -> Result<usize> {
         let (arg, including) = match bound {
             // Infinite scores are inside a range that begins or ends with themselves; no Decimal is infinite.
@@ -352,7 +347,7 @@ fn score_range(set: &SortedSet, low: ScoreBound<'_>, high: ScoreBound<'_>) -> Re
 }
 
 /// Ranks of the members between two bounds, if all scores are the same.
-fn lex_range(set: &SortedSet, low: LexBound<'_>, high: LexBound<'_>) -> std::ops::Range<usize> {
+fn lex_range(set: &SortedSet, low: LexBound<'_>, high: LexBound<'_>) -> Range<usize> {
     let before = |bound: LexBound<'_>, including_equal: bool| match bound {
         LexBound::Lowest => 0,
         LexBound::Highest => set.len(),
@@ -364,7 +359,7 @@ fn lex_range(set: &SortedSet, low: LexBound<'_>, high: LexBound<'_>) -> std::ops
 }
 
 /// The part of a range that LIMIT leaves.
-fn cut(range: std::ops::Range<usize>, offset: usize, count: i64, reverse: bool) -> std::ops::Range<usize> {
+fn cut(range: Range<usize>, offset: usize, count: i64, reverse: bool) -> Range<usize> {
     let left = range.len().saturating_sub(offset);
     let taken = usize::try_from(count).map_or(left, |count| count.min(left));
     if taken == 0 {
@@ -374,8 +369,13 @@ fn cut(range: std::ops::Range<usize>, offset: usize, count: i64, reverse: bool) 
     start..start + taken
 }
 
+/// The ranks of a range; none where there is no sorted set.
+fn ranks_if_any(set: Option<&SortedSet>, by: RangeBy<'_>) -> Result<Range<usize>> {
+    set.map_or(Ok(0..0), |set| ranks(set, by, false))
+}
+
 /// Ranks from the lowest score that a range stands for.
-fn ranks(set: &SortedSet, by: RangeBy<'_>, reverse: bool) -> Result<std::ops::Range<usize>> {
+fn ranks(set: &SortedSet, by: RangeBy<'_>, reverse: bool) -> Result<Range<usize>> {
     match by {
         RangeBy::Rank { start, end } => {
             let range = rank_range(start, end, set.len());
@@ -462,11 +462,7 @@ fn store(txn: &mut Txn<'_>, to: Key<'_>, result: Option<SortedSet>, out: &mut Re
 }
 
 /// Takes the members at these ranks out, lowest first.
-fn remove_ranks(
-    txn: &mut Txn<'_>,
-    key: Key<'_>,
-    ranks: std::ops::Range<usize>,
-) -> Result<Vec<(Packed, Score)>> {
+fn remove_ranks(txn: &mut Txn<'_>, key: Key<'_>, ranks: Range<usize>) -> Result<Vec<(Packed, Score)>> {
     let place = txn.place(key);
     let Some(set) = read(txn, key)? else { return Ok(Vec::new()) };
     let members: Vec<(Packed, Score)> =
