@@ -95,6 +95,17 @@ def test_a_forked_child_does_not_free_the_lock_of_its_parent(server: Any) -> Non
         assert not kv.lock(client, "forked lock").acquire(timeout=0)
 
 
+def test_a_forked_child_does_not_give_the_place_of_its_parent_back(server: Any) -> None:
+    with kv.connect(server.url()) as client, kv.semaphore(client, "forked semaphore", 1) as held:
+
+        def leave() -> None:
+            with pytest.raises(kv.ConflictError, match="the process that took it"):
+                held.release()
+
+        assert in_child(leave) == 0
+        assert not kv.semaphore(client, "forked semaphore", 1).acquire(timeout=0)
+
+
 @pytest.mark.parametrize("embedded", [True, False])
 def test_ctrl_c_ends_a_wait(server: Any, embedded: bool) -> None:
     # A runner that works in the background ignores SIGINT, and its children inherit that.

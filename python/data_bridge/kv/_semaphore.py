@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import threading
 import time
 import uuid
@@ -50,7 +51,7 @@ class Place:
     ) -> None:
         positive(limit=limit)
         self.name, self.limit, self.ttl, self.timeout = name, limit, ttl_ms(ttl) / 1000, timeout
-        self._store = store
+        self._store, self._pid = store, 0
         self._token: str | None = None
 
     def _acquiring(self, timeout: float | MissingType | None) -> Steps[bool]:
@@ -70,7 +71,7 @@ class Place:
                         yield from self._undoing(token)
                     raise
                 if taken:
-                    self._token = token
+                    self._token, self._pid = token, os.getpid()
                     return True
                 continue
             left = max(0.001, min(others.values()) - time.time())
@@ -130,6 +131,10 @@ class Place:
         token, self._token = self._token, None
         if token is None:
             raise RuntimeError(f"no place of the semaphore {self.name!r} is held by this object")
+        if self._pid != os.getpid():
+            raise ConflictError(
+                f"the place of the semaphore {self.name!r} is that of the process that took it, not of its child"
+            )
         try:
             was_held = yield methodcaller("hdel", self.name, token)
         except BaseException as error:
