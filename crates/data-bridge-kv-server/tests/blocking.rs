@@ -6,7 +6,7 @@ mod served;
 use std::sync::Arc;
 
 use data_bridge_kv::{DataDirectory, Durability, Engine, Settings};
-use data_bridge_kv_model::limits::VALUE_BYTES;
+use data_bridge_kv_model::limits::OUTPUT_BYTES_HARD;
 use data_bridge_kv_server::Server;
 use data_bridge_kv_testkit::disk::FaultyDisk;
 use served::{PATIENCE, Raw, config, start, within};
@@ -150,17 +150,23 @@ async fn a_shutdown_ends_waits_and_loses_no_element() {
     assert_eq!(waiting.until_closed().await, "-CLOSED the server is shutting down\r\n");
 }
 
+/// It is larger than what may be kept of answers that nobody asked for.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_element_of_the_largest_size_reaches_the_one_who_waits() {
+async fn an_answer_of_the_largest_size_reaches_the_one_who_waits() {
+    const PUSHED: usize = 650_000;
     let server = start(&[], &[]).await;
     let (mut waiting, mut writer) = (connect(&server).await, connect(&server).await);
-    begin(&server, &mut waiting, "BLPOP queue 0").await;
-    let size = VALUE_BYTES - 64;
-    writer.send(format!("*3\r\n$5\r\nRPUSH\r\n$5\r\nqueue\r\n${size}\r\n").as_bytes()).await;
-    writer.send(&vec![b'x'; size]).await;
-    writer.send(b"\r\n").await;
-    assert_eq!(writer.reply().await, ":1\r\n");
-    assert_eq!(waiting.reply().await.len(), size + "*2\r\n$5\r\nqueue\r\n$67108800\r\n\r\n".len());
+    begin(&server, &mut waiting, "BLMPOP 0 1 queue LEFT COUNT 5000000").await;
+    let element = format!("$20\r\n{}\r\n", "x".repeat(20));
+    let push = format!("*{}\r\n$5\r\nRPUSH\r\n$5\r\nready\r\n{}", PUSHED + 2, element.repeat(PUSHED));
+    for round in 1..=4 {
+        writer.send(push.as_bytes()).await;
+        assert_eq!(writer.reply().await, format!(":{}\r\n", round * PUSHED));
+    }
+    assert_eq!(writer.ask("RENAME ready queue").await, "+OK\r\n");
+    let answer = waiting.reply().await;
+    assert!(answer.starts_with("*2\r\n$5\r\nqueue\r\n*2600000\r\n$20\r\nx"));
+    assert!(answer.len() > OUTPUT_BYTES_HARD);
     assert_eq!(waiting.ask("PING").await, "+PONG\r\n");
 }
 
